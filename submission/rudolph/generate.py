@@ -1,0 +1,130 @@
+"""Generation: a prefix is run once, then one loop draws ids, for images and for texts alike."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .config import EOS, Vocabulary
+from .modeling import RudolphModel
+from .sampling import IMAGE_SAMPLING, TEXT_SAMPLING, Sampling, sample, uniforms
+
+
+@torch.no_grad()
+def generate(
+    model: RudolphModel,
+    prefix_ids: Tensor,
+    n_tokens: int,
+    vocabulary: Vocabulary,
+    sampling: Sampling,
+    *,
+    seeds: Sequence[int] | None = None,
+    allowed: Tensor | None = None,
+    stop_id: int | None = None,
+    first_vocabulary: Vocabulary | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """Continues prefixes [B, P] of raw ids by `n_tokens` ids of one vocabulary -> int64 [B, n_tokens].
+
+    seeds: one per row; None draws from torch's own generator. allowed: bool [V], the ids that may be drawn. stop_id: a
+    row ends with this id, which then fills it up; ended rows leave the batch and cost nothing more. first_vocabulary:
+    another vocabulary for the first id only. progress: called with (tokens done, n_tokens) after each step.
+    Raises ValueError if the ids do not fit into the sequence.
+    """
+    batch, start = prefix_ids.shape
+    total = model.config.total_seq_length
+    if n_tokens < 1 or start + n_tokens > total:
+        raise ValueError(
+            f"{n_tokens} tokens after a prefix of {start} were asked for; the sequence has {total} positions"
+        )
+    if model.training:
+        raise ValueError("the model is in training mode; call model.eval() before generating")
+    ids = torch.full((batch, n_tokens), 0 if stop_id is None else stop_id, dtype=torch.int64, device=prefix_ids.device)
+    if batch == 0:
+        return ids
+    uniform = uniforms(batch, n_tokens, seeds, prefix_ids.device)
+    alive = torch.arange(batch, device=prefix_ids.device)
+    hidden, cache = model.prefill(prefix_ids, capacity=start + n_tokens - 1)
+    for step in range(n_tokens):
+        logits = model.head(hidden, (first_vocabulary if step == 0 else None) or vocabulary)
+        if allowed is not None:
+            logits = logits.masked_fill(~allowed, -torch.inf)
+        drawn = sample(logits, sampling, uniform[alive, step])
+        ids[alive, step] = drawn
+        if progress is not None:
+            progress(step + 1, n_tokens)
+        if stop_id is not None:
+            (going,) = (drawn != stop_id).nonzero(as_tuple=True)
+            if len(going) == 0:
+                break
+            if len(going) < len(alive):
+                alive, drawn = alive[going], drawn[going]
+                cache.select(going)
+        if step + 1 < n_tokens:
+            hidden = model.decode(drawn[:, None], start + step, cache)
+    return ids
+
+
+def generate_image(
+    model: RudolphModel,
+    left: Tensor,
+    sampling: Sampling = IMAGE_SAMPLING,
+    *,
+    seeds: Sequence[int] | None = None,
+    allowed: Tensor | None = None,
+    first_image_id: Literal["image_head", "text_head"] = "image_head",
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """Codebook ids [B, m * m] after left texts [B, l]; image special tokens are never drawn.
+
+    first_image_id: `image_head` is the published way, but no loss ever reaches the image head at the last left
+    position; `text_head` reads the head that is trained there.
+    """
+    _check_length("left", left, model.config.l_text_seq_length)
+    first: dict[str, Vocabulary] = {"image_head": "codes", "text_head": "first_code"}
+    if first_image_id not in first:
+        raise ValueError(f"first_image_id is {first_image_id!r}; it must be one of {', '.join(first)}")
+    return generate(
+        model, left, model.config.image_seq_length, "codes", sampling,
+        seeds=seeds, allowed=allowed, first_vocabulary=first[first_image_id], progress=progress,
+    )  # fmt: skip
+
+
+def generate_text(
+    model: RudolphModel,
+    left: Tensor,
+    image: Tensor,
+    right_prefix: Tensor,
+    sampling: Sampling = TEXT_SAMPLING,
+    *,
+    seeds: Sequence[int] | None = None,
+    allowed: Tensor | None = None,
+    max_tokens: int | None = None,
+    stop: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[list[int]]:
+    """BPE ids that follow left texts [B, l], images [B, m * m] and the beginnings of right texts, [B, R] or shared [R].
+
+    Per row: the new ids up to EOS, which is left out, and at most `max_tokens` (default: to the end of the sequence).
+    With `stop=False` nothing ends a row (as published). allowed: bool [BPE ids]; it should allow EOS.
+    """
+    config = model.config
+    _check_length("left", left, config.l_text_seq_length)
+    _check_length("image", image, config.image_seq_length)
+    right_prefix = torch.atleast_2d(right_prefix).expand(len(left), -1)
+    prefix = torch.cat((left, image, right_prefix), dim=1)
+    n_tokens = config.total_seq_length - prefix.shape[1]
+    if max_tokens is not None:
+        n_tokens = min(n_tokens, max_tokens)
+    ids = generate(
+        model, prefix, n_tokens, "bpe", sampling,
+        seeds=seeds, allowed=allowed, stop_id=EOS if stop else None, progress=progress,
+    )  # fmt: skip
+    rows = ids.tolist()
+    return [row[: row.index(EOS)] if stop and EOS in row else row for row in rows]
+
+
+def _check_length(name: str, ids: Tensor, length: int) -> None:
+    if ids.dim() != 2 or ids.shape[1] != length:
+        raise ValueError(f"{name} has shape {tuple(ids.shape)}; it must be (batch, {length})")

@@ -1,0 +1,91 @@
+"""Pictures in and out: safe loading, the model's crop and resize, JPEG writing."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+MAX_PIXELS = 50_000_000  # decoded size; a few kB of PNG can otherwise claim gigabytes
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # PIL's other decoders start programs or are rarely tested
+JPEG_QUALITY = 95
+# What PIL's decoders raise on damaged files, as seen and as documented.
+_DECODE_ERRORS = (
+    OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, OverflowError, MemoryError,
+    struct.error, zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
+
+
+class ImageError(ValueError):
+    """A file that cannot be used as an image; the message names it."""
+
+
+def load_image(source: str | os.PathLike[str] | bytes) -> Image.Image:
+    """Decode a file or its bytes to an RGB image: upright by its EXIF tag, transparency on white, first frame only.
+
+    Raises ImageError, naming the file, where it is missing, damaged, of a format not in `FORMATS`, or above
+    `MAX_PIXELS`.
+    """
+    name = f"<{len(source)} bytes>" if isinstance(source, bytes) else os.fspath(source)
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise ImageError(f"{name}: {width}×{height} pixels; allowed are {MAX_PIXELS}")
+            image.load()
+            return _flatten(ImageOps.exif_transpose(image))
+    except ImageError:
+        raise
+    except Image.UnidentifiedImageError as error:
+        raise ImageError(f"{name}: not an image in one of the formats {', '.join(FORMATS)}") from error
+    except _DECODE_ERRORS as error:
+        raise ImageError(f"{name}: cannot be read as an image: {error}") from error
+
+
+def _flatten(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 bits a pixel; PIL's conversion would clip all but the darkest 256 levels
+        return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+
+def preprocess(image: Image.Image, size: int) -> Tensor:
+    """Centre-crop to the short side and resize to the model's input, float32 in 0..1 [3, size, size].
+
+    PIL's antialiased bilinear filter on 8-bit pixels after the crop: equal to the published preprocessing bit for bit.
+    """
+    width, height = image.size
+    side = min(width, height)
+    left, top = round((width - side) / 2), round((height - side) / 2)
+    image = image.convert("RGB").crop((left, top, left + side, top + side))
+    image = image.resize((size, size), Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float() / 255
+
+
+def to_image(pixels: Tensor) -> Image.Image:
+    """Pixels in 0..1 [3, H, W] -> RGB image; values outside are clamped."""
+    if pixels.ndim != 3 or pixels.shape[0] != 3:
+        raise ValueError(f"to_image: pixels have shape {tuple(pixels.shape)}; expected [3, H, W]")
+    array = (pixels.detach().float().clamp(0, 1) * 255).round().to("cpu", torch.uint8).permute(1, 2, 0)
+    return Image.fromarray(array.contiguous().numpy())
+
+
+def save_jpeg(image: Image.Image, path: str | os.PathLike[str], quality: int = JPEG_QUALITY) -> None:
+    """Write a JPEG under a temporary name beside `path`, then rename: a reader never sees half a file."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        image.convert("RGB").save(temporary, "JPEG", quality=quality)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

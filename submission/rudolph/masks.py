@@ -1,0 +1,42 @@
+"""Attention masks over `left text | image | right text`; True means 'may attend'.
+
+Every mask is causal and full for text rows and text columns; the masks differ between image tokens only:
+row (the previous m + 1 tokens), column (the same column), convolution (a k x k neighbourhood).
+"""
+
+import torch
+
+from .config import RudolphConfig
+
+#: Order of the masks in the tensor of `attention_masks`.
+ROW, COLUMN, CONV, LAST_CONV = range(4)
+
+
+def layer_kind(layer: int, num_layers: int) -> int:
+    """Which mask (ROW, COLUMN, CONV or LAST_CONV) layer number `layer` (from 0) uses."""
+    if (layer - 1) % 4 == 0:
+        return COLUMN
+    if layer == num_layers - 1:
+        return LAST_CONV
+    if (layer - 3) % 4 == 0:
+        return CONV
+    return ROW
+
+
+def attention_masks(config: RudolphConfig, device: torch.device | str | None = None) -> torch.Tensor:
+    """All four masks, bool [4, L, L] with L = l + m * m + r; indexed [kind, query position, key position]."""
+    size, start, end = config.total_seq_length, config.l_text_seq_length, config.image_end
+    masks = torch.ones(size, size, dtype=torch.bool, device=device).tril().repeat(4, 1, 1)
+    token = torch.arange(config.image_seq_length, device=device)
+    row, column = token // config.image_tokens_per_dim, token % config.image_tokens_per_dim
+
+    def distance(index: torch.Tensor) -> torch.Tensor:
+        return index[:, None] - index[None, :]
+
+    causal = distance(token) >= 0
+    masks[ROW, start:end, start:end] = causal & (distance(token) <= config.image_tokens_per_dim)
+    masks[COLUMN, start:end, start:end] = causal & (distance(column) == 0)
+    for kind, kernel in ((CONV, config.kernel_size), (LAST_CONV, config.last_kernel_size)):
+        near = (distance(row).abs() <= kernel // 2) & (distance(column).abs() <= kernel // 2)
+        masks[kind, start:end, start:end] = causal & near
+    return masks

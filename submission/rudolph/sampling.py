@@ -1,0 +1,71 @@
+"""Choosing the next id from logits: temperature, top-k, top-p. Written once for text and image.
+
+A draw takes one uniform number per row, made beforehand from the row's own seed: what an example gets does not depend
+on the batch that it is in, and no step waits for the host.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to draw an id. `top_k` 0 keeps every id, 1 is greedy; `top_p` 1 keeps every id."""
+
+    top_k: int = 0
+    top_p: float = 1.0
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.top_k < 0:
+            raise ValueError(f"top_k is {self.top_k}; it must be 0 (keep all) or more")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p is {self.top_p}; it must be in (0, 1]")
+        if not self.temperature > 0:
+            raise ValueError(f"temperature is {self.temperature}; it must be above 0 (top_k 1 is greedy)")
+
+    @property
+    def greedy(self) -> bool:
+        return self.top_k == 1
+
+
+#: The published settings for images and for answers, and arg-max decoding.
+IMAGE_SAMPLING = Sampling(top_k=1024, top_p=0.975, temperature=1.0)
+TEXT_SAMPLING = Sampling(top_k=32, top_p=0.8, temperature=1.0)
+GREEDY = Sampling(top_k=1)
+
+
+def uniforms(rows: int, steps: int, seeds: Sequence[int] | None, device: torch.device | str = "cpu") -> Tensor:
+    """Uniform numbers in [0, 1), fp32 [rows, steps]; row i from `seeds[i]` alone, or all from torch's own generator.
+
+    Raises ValueError if there is not one seed per row.
+    """
+    if seeds is None:
+        return torch.rand(rows, steps).to(device)
+    if len(seeds) != rows:
+        raise ValueError(f"there are {len(seeds)} seeds for {rows} rows; give one per row")
+    drawn = [torch.rand(steps, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    return torch.stack(drawn).to(device) if drawn else torch.empty(0, steps, device=device)
+
+
+def sample(logits: Tensor, sampling: Sampling, uniform: Tensor) -> Tensor:
+    """Ids, int64 [B], drawn from logits [B, V] with one uniform number per row, [B].
+
+    The k largest logits are kept; of these, in falling order, as many as are needed for the probability `top_p`, and
+    the first always. Ids with a logit of -inf are never drawn.
+    """
+    if sampling.greedy:
+        return logits.argmax(-1)
+    width = logits.shape[-1]
+    top, ids = (logits.float() / sampling.temperature).topk(min(sampling.top_k or width, width))
+    probabilities = top.softmax(-1)
+    before = probabilities.cumsum(-1) - probabilities
+    kept = (probabilities > 0) & (before <= sampling.top_p)
+    kept[:, 0] = True
+    cumulative = (probabilities * kept).cumsum(-1)
+    place = torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)
+    last = kept.sum(-1, keepdim=True) - 1  # rounding must not lead past the kept ids
+    return ids.gather(-1, place.minimum(last))[:, 0]

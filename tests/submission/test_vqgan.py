@@ -1,0 +1,137 @@
+"""Sber-VQGAN against vectors computed with the published code (tests/data/vqgan)."""
+
+import datetime
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rudolph.vqgan import SBER_GUMBEL_F8, VQGAN, VQGANConfig
+
+DATA = Path(__file__).parents[1] / "data" / "vqgan"
+TOLERANCE = 1e-4  # the project's bar for images against the published code
+
+
+@pytest.fixture(scope="module")
+def model() -> VQGAN:
+    return VQGAN.from_pretrained(DATA)
+
+
+@pytest.fixture(scope="module")
+def reference() -> dict[str, torch.Tensor]:
+    with np.load(DATA / "reference.npz") as arrays:
+        return {name: torch.from_numpy(arrays[name]) for name in arrays}
+
+
+def test_codes_equal_the_published_code(model, reference):
+    codes = model.encode(reference["pixels"])
+    assert codes.dtype == torch.int64
+    assert torch.equal(codes, reference["codes"])
+
+
+@pytest.mark.parametrize("suffix", ["", "_random"])
+def test_images_equal_the_published_code(model, reference, suffix):
+    pixels = model.decode(reference["codes" + suffix])
+    assert pixels.shape == reference["decoded" + suffix].shape
+    assert (pixels - reference["decoded" + suffix]).abs().max() < TOLERANCE
+    assert 0 <= pixels.min() and pixels.max() <= 1
+
+
+def test_result_does_not_depend_on_the_batch(model, reference):
+    alone = torch.cat([model.encode(p[None]) for p in reference["pixels"]])
+    assert torch.equal(alone, reference["codes"])
+
+
+def test_pieces_for_training_compose_to_decode_and_carry_gradients(model, reference):
+    logits = model.code_logits(reference["pixels"][:1])
+    assert logits.shape == (1, model.config.n_embed, 8, 8)
+    z = torch.einsum("bnhw,nd->bdhw", logits.softmax(1), model.quantize.embed.weight)
+    loss = model.decode_embeddings(z).square().mean()
+    (gradient,) = torch.autograd.grad(loss, model.encoder.conv_in.weight)
+    assert torch.isfinite(gradient).all() and gradient.abs().max() > 0
+    codes = reference["codes"][:1]
+    z = model.quantize.embed(codes).view(1, 8, 8, -1).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        pixels = model.decode_embeddings(z).clamp(-1, 1) / 2 + 0.5
+    assert torch.allclose(pixels, model.decode(codes), atol=1e-6)
+
+
+def test_checkpoint_file_alone_and_with_loss_keys(tmp_path, model, reference):
+    shutil.copy(DATA / "config.json", tmp_path)
+    checkpoint = torch.load(DATA / "vqgan.ckpt", weights_only=True)
+    checkpoint["state_dict"]["loss.discriminator.main.0.weight"] = torch.zeros(3)
+    path = tmp_path / "vqgan.gumbelf8-sber.model.ckpt"
+    torch.save(checkpoint, path)
+    for source in (path, tmp_path):
+        assert torch.equal(VQGAN.from_pretrained(source).encode(reference["pixels"]), reference["codes"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_save_and_load(tmp_path, model, reference, dtype):
+    model.save_pretrained(tmp_path, dtype)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+    loaded = VQGAN.from_pretrained(tmp_path)
+    assert loaded.config == model.config and loaded.dtype == torch.float32 and not loaded.training
+    for name, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value.to(dtype).float()), name
+    difference = (loaded.decode(reference["codes"]) - reference["decoded"]).abs().max()
+    assert difference < (TOLERANCE if dtype == torch.float32 else 0.02)
+
+
+def test_config_round_trip_and_published_default():
+    published = json.loads((DATA / "config.json").read_text())
+    config = VQGANConfig.from_dict(published)
+    assert VQGANConfig.from_dict(config.to_dict()) == config
+    assert VQGANConfig.from_dict(published["model"]["params"]) == config
+    with torch.device("meta"):
+        sber = VQGAN(SBER_GUMBEL_F8)
+    # taming-transformers' GumbelVQ f8: 8192 codes, attention in the last encoder and decoder level only
+    assert sber.quantize.embed.weight.shape == (8192, 256) and sber.config.reduction == 8
+    assert [len(level.attn) for level in sber.encoder.down] == [0, 0, 0, 2]
+    assert [len(level.attn) for level in sber.decoder.up] == [0, 0, 0, 3]
+
+
+def test_checkpoint_without_config_is_taken_for_the_published_one(tmp_path):
+    path = shutil.copy(DATA / "vqgan.ckpt", tmp_path)
+    with pytest.raises(ValueError, match="vqgan.ckpt: does not fit"):  # the test file is smaller than the published one
+        VQGAN.from_pretrained(path)
+
+
+def test_checkpoint_with_other_objects_is_refused(tmp_path):
+    path = tmp_path / "vqgan.ckpt"
+    torch.save({"state_dict": {}, "callbacks": {datetime.date: datetime.date(2022, 9, 1)}}, path)
+    with pytest.raises(ValueError, match="holds more than tensors.*date"):
+        VQGAN.from_pretrained(path)
+    whole = (DATA / "vqgan.ckpt").read_bytes()
+    for damaged in (b"no checkpoint", b"", whole[: len(whole) // 2]):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="vqgan.ckpt: is damaged"):
+            VQGAN.from_pretrained(path)
+    torch.save({"weights": {}}, path)
+    with pytest.raises(ValueError, match="no key 'state_dict'.*weights"):
+        VQGAN.from_pretrained(path)
+
+
+def test_missing_files_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="absent"):
+        VQGAN.from_pretrained(tmp_path / "absent")
+    with pytest.raises(FileNotFoundError, match=r"model.safetensors or exactly one \*.ckpt"):
+        VQGAN.from_pretrained(tmp_path)
+
+
+def test_bad_input_is_named(model):
+    with pytest.raises(ValueError, match=r"\(1, 64, 64, 3\)"):
+        model.encode(torch.zeros(1, 64, 64, 3))
+    with pytest.raises(ValueError, match="multiples of 8"):
+        model.encode(torch.zeros(1, 3, 64, 60))
+    with pytest.raises(ValueError, match=r"0\.\.63"):
+        model.decode(torch.full((1, 64), 64))
+    with pytest.raises(ValueError, match=r"\[B, n\*n\]"):
+        model.decode(torch.zeros(1, 63, dtype=torch.long))
+    with pytest.raises(ValueError, match="missing .*ddconfig"):
+        VQGANConfig.from_dict({"model": {"params": {"embed_dim": 4, "n_embed": 4}}})
+    with pytest.raises(ValueError, match="multiple of norm_groups, 32"):
+        VQGANConfig(ch=48)
