@@ -1,0 +1,1 @@
+"""Scores a submission to FusionBrain Challenge 2.0: `python -m evaluator --help`."""

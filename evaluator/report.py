@@ -1,0 +1,66 @@
+"""What a person sees: the table of scores for a terminal or a CI log, and scores.json."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from evaluator.carbon import CarbonReading
+from evaluator.score import Scores, TaskScore
+from evaluator.tasks import BASELINE_INTEGRAL, METRICS
+
+
+def table(scores: Scores, carbon: CarbonReading | None = None, seconds: float | None = None) -> str:
+    """The scores as aligned plain text, without colours."""
+    header = ("task", "metric", "score", "baseline", "threshold", "n")
+    rows = [header] + [_row(score) for score in scores.tasks]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if column < 2 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    rule = "-" * max(map(len, lines))
+    lines = [lines[0], rule, *lines[1:], rule]
+    if scores.encoders:
+        lines.append(f"* {scores.encoders}")
+    lines += [f"! {error}" for error in scores.errors]
+    star = " *" if scores.encoders else ""
+    if scores.integral is not None:
+        lines.append(f"Integral score: {scores.integral:.4f}{star} (baseline of the slides: {BASELINE_INTEGRAL})")
+    elif scores.open_part is not None:
+        lines.append(f"Open part of the integral score: {scores.open_part:.4f}{star} (not all hidden tasks are here)")
+    else:
+        lines.append("Integral score: none, as not all tasks have a score")
+    if seconds is not None:
+        lines.append(f"Time of the run: {seconds:.1f} s")
+    if carbon is not None:
+        lines += carbon.lines()
+    return "\n".join(lines)
+
+
+def _row(score: TaskScore) -> tuple[str, ...]:
+    task = score.task
+    value = "error" if score.score is None else f"{score.score:.4f}{' *' if score.encoders else '  '}"
+    if task.threshold is None:
+        threshold = "-"
+    else:
+        verdict = "    " if score.score is None else "met " if score.score >= task.threshold else "miss"
+        threshold = f"{task.threshold:.2f} {verdict}"
+    baseline = "-" if task.baseline is None else f"{task.baseline:.2f}"
+    return task.name, METRICS[task.metric].title, value, baseline, threshold, str(score.n)
+
+
+def write_json(path: Path, document: dict[str, Any]) -> None:
+    """Write `document` to `path` as UTF-8 JSON, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(
+            json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False) + "\n", encoding="utf-8"
+        )
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,415 @@
+import io
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from evaluator import archive, launch, limits
+from evaluator.contract import read_data, read_predictions
+from evaluator.errors import DataError, SubmissionError
+
+
+def run(submission, data, timeout=60.0, keep=None) -> str:
+    """Run a submission; returns what it printed."""
+    terminal = io.StringIO()
+    with launch.workspace(submission, data, keep) as space:
+        launch.execute(space, data, timeout, terminal)
+    return terminal.getvalue()
+
+
+def fault(submission, data, timeout=60.0) -> str:
+    with pytest.raises(SubmissionError) as caught:
+        run(submission, data, timeout)
+    return str(caught.value)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+# --- a run ---
+
+
+def test_a_submission_answers(data_folder, make_submission, answering_code):
+    data = read_data(data_folder)
+    submission = make_submission(answering_code)
+    terminal = io.StringIO()
+    with launch.workspace(submission, data) as space:
+        assert launch.execute(space, data, 60, terminal) > 0
+        predictions = read_predictions(space.output, data)
+        assert space.log.read_text(encoding="utf-8") == terminal.getvalue() == "готово: ёж 36\n"
+        base, aside = space.work.parent, space.log.parent
+    assert len(predictions.texts) == 33 and not base.exists() and not aside.exists()
+    assert not (submission / "output").exists()
+
+
+def test_zip_and_folder_are_the_same(data_folder, make_submission, answering_code, tmp_path):
+    data = read_data(data_folder)
+    folder = make_submission(answering_code)
+    with zipfile.ZipFile(tmp_path / "s.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        for path in folder.iterdir():
+            file.write(path, path.name)
+        file.writestr("output/predictions.json", "{}")  # stale output does not count
+    keep = tmp_path / "kept"
+    assert run(tmp_path / "s.zip", data, keep=keep) == "готово: ёж 36\n"
+    assert sorted(path.name for path in keep.iterdir()) == ["log.txt", "work"]
+    assert len(read_predictions(keep / "work" / "submission" / "output", data).images) == 3
+
+
+def test_the_truth_is_not_reachable(data_folder, make_submission, monkeypatch):
+    """The submission lists every file from its workspace's parent down, its environment, and its open files."""
+    monkeypatch.setenv("DATA", str(data_folder))
+    monkeypatch.setenv("OLDPWD", str(data_folder))
+    monkeypatch.setenv("PYTHONPATH", str(Path(launch.__file__).parents[1]))
+    monkeypatch.setenv("LC_TRUTH", f"{data_folder}/ground_truth.json")
+    monkeypatch.setenv("API_TOKEN", "secret")
+    code = """
+        import json, os
+        files = [os.path.join(folder, name) for folder, _, names in os.walk("../..") for name in names]
+        opened = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if int(fd) > 2
+                  and os.path.exists(f"/proc/self/fd/{fd}")]
+        print(json.dumps({"files": files, "environment": dict(os.environ), "opened": opened, "cwd": os.getcwd()}))
+    """
+    seen = json.loads(run(make_submission(code), read_data(data_folder)))
+    names = [os.path.relpath(path, "../..") for path in seen["files"]]
+    assert "work/input/input.json" in names and "work/input/images/300.png" in names
+    assert not [
+        name for name in names if "truth" in name or "gt_images" in name or "sample_ids" in name or "tasks" in name
+    ]
+    text = json.dumps(seen, ensure_ascii=False)
+    assert str(data_folder) not in text and "secret" not in text and "PYTHONPATH" not in seen["environment"]
+    assert set(seen["environment"]) >= {"PATH", "HOME"} and not Path(seen["environment"]["HOME"]).exists()
+
+
+def test_only_named_images_are_copied(data_folder, make_submission):
+    (data_folder / "images" / "answer.png").write_bytes(b"not named by input.json")
+    assert (
+        run(
+            make_submission("import os; print(os.listdir('../input'), len(os.listdir('../input/images')))"),
+            read_data(data_folder),
+        )
+        .strip()
+        .endswith("27")
+    )
+
+
+def test_output_is_shown_while_it_runs(data_folder, make_submission):
+    class Terminal(io.StringIO):
+        times: dict[str, float] = {}
+
+        def write(self, text: str) -> int:
+            self.times.setdefault(text.strip(), time.monotonic())
+            return super().write(text)
+
+    data = read_data(data_folder)
+    terminal = Terminal()
+    code = "import time; print('первая'); time.sleep(1); print('вторая')"
+    with launch.workspace(make_submission(code), data) as space:
+        launch.execute(space, data, 60, terminal)
+    assert terminal.times["вторая"] - terminal.times["первая"] > 0.7
+
+
+def test_control_characters_do_not_reach_the_terminal(data_folder, make_submission):
+    printed = run(make_submission(r"print('\x1b[2J\x1b]0;x\x07forged\r50%')"), read_data(data_folder))
+    assert printed == "�[2J�]0;x�forged\r50%\n"
+
+
+def test_log_is_bounded(data_folder, make_submission, monkeypatch):
+    monkeypatch.setattr(limits, "MAX_LOG_BYTES", 100_000)
+    data = read_data(data_folder)
+    with launch.workspace(make_submission("print('ж' * 10_000_000)"), data) as space:
+        launch.execute(space, data, 60, io.StringIO())
+        assert space.log.stat().st_size < 300_000
+
+
+# --- a run that fails ---
+
+
+def test_exit_code(data_folder, make_submission):
+    message = fault(make_submission("raise SystemExit('нет весов')"), read_data(data_folder))
+    assert "ended with exit code 1 after" in message and "its last line: нет весов" in message
+
+
+def test_killed_by_a_signal(data_folder, make_submission):
+    code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    assert "was killed by SIGKILL (often: out of memory)" in fault(make_submission(code), read_data(data_folder))
+
+
+GRANDCHILDREN = """
+    import os, signal, subprocess, sys, time
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    child = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+    same_group = subprocess.Popen([sys.executable, "-c", child])
+    own_session = subprocess.Popen([sys.executable, "-c", child], start_new_session=True)
+    read, write = os.pipe()
+    if os.fork() == 0:  # a daemon: forks twice, its parent is gone, its session is its own
+        os.setsid()
+        daemon = os.fork()
+        if daemon:
+            os.write(write, str(daemon).encode())
+            os._exit(0)
+        time.sleep(600)
+    daemon = int(os.read(read, 20))
+    print("pids", os.getpid(), same_group.pid, own_session.pid, daemon, flush=True)
+"""
+
+
+def test_timeout_kills_all_descendants(data_folder, make_submission, monkeypatch):
+    monkeypatch.setattr(limits, "TERMINATE_GRACE_SECONDS", 1.0)
+    data = read_data(data_folder)
+    terminal = io.StringIO()
+    start = time.monotonic()
+    with launch.workspace(make_submission(GRANDCHILDREN + "    time.sleep(600)\n"), data) as space:
+        with pytest.raises(SubmissionError, match="longer than the time limit of 3 s"):
+            launch.execute(space, data, 3, terminal)
+    assert time.monotonic() - start < 20
+    pids = [int(pid) for pid in terminal.getvalue().split()[1:]]
+    assert len(pids) == 4 and not any(map(alive, pids))
+
+
+def test_processes_left_behind_by_a_good_run_are_killed_too(data_folder, make_submission):
+    printed = run(make_submission(GRANDCHILDREN), read_data(data_folder))
+    pids = [int(pid) for pid in printed.split()[1:]]
+    assert len(pids) == 4 and not any(map(alive, pids))
+
+
+def test_own_children_survive_a_run(data_folder, make_submission):
+    mine = [
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=session)
+        for session in (False, True)
+    ]
+    try:
+        run(make_submission("print('x')"), read_data(data_folder))
+        assert [child.poll() for child in mine] == [None, None]
+    finally:
+        for child in mine:
+            child.kill()
+            child.wait()
+
+
+def test_sigterm_gives_time_to_end(data_folder, make_submission):
+    code = """
+        import signal, sys, time
+        signal.signal(signal.SIGTERM, lambda *_: (print("прощай"), sys.exit(0)))
+        time.sleep(600)
+    """
+    data = read_data(data_folder)
+    terminal = io.StringIO()
+    with launch.workspace(make_submission(code), data) as space:
+        with pytest.raises(SubmissionError, match="time limit"):
+            launch.execute(space, data, 2, terminal)
+    assert "прощай" in terminal.getvalue()
+
+
+# --- metadata.json ---
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        (None, "metadata.json is missing at the root of the submission"),
+        ("{", "metadata.json: invalid JSON"),
+        ('{"image": "a", "image": "b", "entrypoint": "x"}', "the key 'image' occurs twice"),
+        ("[]", "metadata.json: must be an object like"),
+        ('{"entrypoint": "python3 run.py"}', "image must be a text that is not empty, not None"),
+        ('{"image": "a", "entrypoint": " "}', "entrypoint must be a text that is not empty"),
+        ('{"image": "a", "entrypoint": ["python3"]}', "entrypoint must be a text that is not empty"),
+        ('{"image": "a", "entrypoint": "python3 \'run.py"}', "No closing quotation"),
+        ('{"image": "a", "entrypoint": "no-such-program run.py"}', "cannot be started: No such file"),
+        ('{"image": "a", "entrypoint": "./run.py"}', "cannot be started: Permission denied"),
+        ('{"image": "a", "entrypoint": "\'\'"}', "cannot be started"),
+        ('{"image": "a", "entrypoint": "python3 none.py"}', "ended with exit code 2"),
+    ],
+)
+def test_metadata(data_folder, make_submission, metadata, message):
+    submission = make_submission("print('x')")
+    if metadata is None:
+        (submission / "metadata.json").unlink()
+    else:
+        (submission / "metadata.json").write_text(metadata, encoding="utf-8")
+    assert message in fault(submission, read_data(data_folder))
+
+
+def test_nested_metadata_is_hinted_at(data_folder, tmp_path):
+    with zipfile.ZipFile(tmp_path / "s.zip", "w") as file:
+        file.writestr("submission/metadata.json", "{}")
+    assert "found 'submission/metadata.json': pack the folder's content" in fault(
+        tmp_path / "s.zip", read_data(data_folder)
+    )
+
+
+def test_entrypoint_has_no_shell(data_folder, make_submission):
+    code = "import sys; print(sys.argv[1:])"
+    submission = make_submission(code, "python3 run.py 'a b' $HOME ; echo injected")
+    assert run(submission, read_data(data_folder)) == "['a b', '$HOME', ';', 'echo', 'injected']\n"
+
+
+# --- folders ---
+
+
+def test_links_in_a_submission_folder(data_folder, make_submission):
+    submission = make_submission("print(open('answers.json').read())")
+    (submission / "answers.json").symlink_to(data_folder / "ground_truth.json")
+    (submission / "more").mkdir()
+    (submission / "more" / "gt").symlink_to(data_folder / "gt_images")
+    assert fault(submission, read_data(data_folder)).splitlines() == [
+        "answers.json: only files and folders are allowed, no links or devices",
+        "more/gt: only files and folders are allowed, no links or devices",
+    ]
+
+
+def test_earlier_output_does_not_count(data_folder, make_submission, output_folder):
+    submission = make_submission("print('nothing written')")
+    output_folder.rename(submission / "output")
+    data = read_data(data_folder)
+    with launch.workspace(submission, data) as space:
+        launch.execute(space, data, 60, io.StringIO())
+        with pytest.raises(SubmissionError, match="does not exist"):
+            read_predictions(space.output, data)
+
+
+def test_wrong_paths_are_not_the_submissions_fault(data_folder, make_submission, tmp_path):
+    data = read_data(data_folder)
+    submission = make_submission("print('x')")
+    for source, keep in ((tmp_path / "none", None), (tmp_path, None), (submission, data_folder)):
+        with pytest.raises(DataError), launch.workspace(source, data, keep):
+            pass
+
+
+# --- archives ---
+
+
+def unpack_fault(path: Path, tmp_path: Path, **caps) -> str:
+    destination = tmp_path / "unpacked"
+    destination.mkdir(exist_ok=True)
+    with pytest.raises(SubmissionError) as caught:
+        archive.unpack(path, destination, **caps)
+    return str(caught.value)
+
+
+def test_unpack(tmp_path):
+    script = zipfile.ZipInfo("bin/запуск.sh")
+    script.external_attr = (stat.S_IFREG | 0o4777) << 16
+    with zipfile.ZipFile(tmp_path / "s.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("metadata.json", "{}")
+        file.writestr("bin/", "")
+        file.writestr(script, "#!/bin/sh\n")
+    (tmp_path / "out").mkdir()
+    archive.unpack(tmp_path / "s.zip", tmp_path / "out")
+    target = tmp_path / "out" / "bin" / "запуск.sh"
+    assert target.read_text() == "#!/bin/sh\n" and stat.S_IMODE(target.stat().st_mode) == 0o755
+    assert stat.S_IMODE((tmp_path / "out" / "metadata.json").stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("../evil.txt", "has '..'"),
+        ("a/../../evil.txt", "has '..'"),
+        ("/tmp/evil.txt", "absolute"),
+        ("C:/evil.txt", "absolute"),
+        ("..\\evil.txt", "character that is not allowed"),
+        ("a\x00b", "character that is not allowed"),
+        ("a\nb", "character that is not allowed"),
+        ("./", "is empty"),
+        ("a" * 300, "too long"),
+    ],
+)
+def test_zip_slip(tmp_path, name, message):
+    info = zipfile.ZipInfo("x" * len(name.encode()))
+    info.filename = info.orig_filename = name
+    with zipfile.ZipFile(tmp_path / "s.zip", "w") as file:
+        file.writestr("good.txt", "good")
+        file.writestr(info, "evil")
+    assert message in unpack_fault(tmp_path / "s.zip", tmp_path)
+    assert list((tmp_path / "unpacked").iterdir()) == [] and not (tmp_path / "evil.txt").exists()
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFSOCK])
+def test_special_files_in_a_zip(tmp_path, kind):
+    info = zipfile.ZipInfo("weights")
+    info.external_attr = (kind | 0o777) << 16
+    with zipfile.ZipFile(tmp_path / "s.zip", "w") as file:
+        file.writestr(info, "/etc/passwd")
+    assert "no links or devices" in unpack_fault(tmp_path / "s.zip", tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("a", "a"), "occurs twice"),
+        (("a/b", "./a/b"), "occurs twice"),
+        (("a", "a/b"), "lies below 'a', which is a file"),
+    ],
+)
+def test_conflicting_names(tmp_path, names, message):
+    with zipfile.ZipFile(tmp_path / "s.zip", "w") as file:
+        for name in names:
+            file.writestr(name, "x")
+    assert message in unpack_fault(tmp_path / "s.zip", tmp_path)
+
+
+def test_size_caps(tmp_path):
+    with zipfile.ZipFile(tmp_path / "s.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("zeros", b"\0" * 1_000_000)
+    assert "1000000 bytes unpacked; at most 999999" in unpack_fault(tmp_path / "s.zip", tmp_path, max_unpacked=999_999)
+    assert "bytes packed; at most 100" in unpack_fault(tmp_path / "s.zip", tmp_path, max_packed=100)
+
+
+def test_bomb_that_lies_about_its_size(tmp_path):
+    with zipfile.ZipFile(tmp_path / "s.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("zeros", b"\0" * 5_000_000)
+    content = (tmp_path / "s.zip").read_bytes()
+    lying = content.replace((5_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little"))
+    assert lying != content
+    (tmp_path / "s.zip").write_bytes(lying)
+    assert "not a ZIP that can be unpacked" in unpack_fault(tmp_path / "s.zip", tmp_path, max_unpacked=1000)
+    assert sum(path.stat().st_size for path in (tmp_path / "unpacked").iterdir()) <= 1000
+
+
+def test_broken_archives(tmp_path, data_folder):
+    (tmp_path / "text.zip").write_text("это не архив", encoding="utf-8")
+    assert "not a ZIP" in unpack_fault(tmp_path / "text.zip", tmp_path)
+    with zipfile.ZipFile(tmp_path / "s.zip", "w") as file:
+        file.writestr("a", os.urandom(1000))
+    content = bytearray((tmp_path / "s.zip").read_bytes())
+    content[100] ^= 255
+    (tmp_path / "bad.zip").write_bytes(content)
+    assert "Bad CRC" in unpack_fault(tmp_path / "bad.zip", tmp_path)
+    (tmp_path / "short.zip").write_bytes(content[:500])
+    assert "not a ZIP" in unpack_fault(tmp_path / "short.zip", tmp_path)
+    assert "not a ZIP" in fault(tmp_path / "text.zip", read_data(data_folder))
+
+
+def test_interrupt_leaves_no_process(data_folder, make_submission, tmp_path):
+    """Ctrl-C on the evaluator ends the submission too."""
+    submission = make_submission("import os, time; print('pid', os.getpid()); time.sleep(600)")
+    command = [
+        sys.executable,
+        "-m",
+        "evaluator",
+        "run",
+        submission,
+        "--data",
+        data_folder,
+        "--json",
+        tmp_path / "s.json",
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path(launch.__file__).parents[1]) as process:
+        assert process.stderr is not None
+        line = next(line for line in process.stderr if line.startswith("pid "))
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130 and "interrupted" in rest and "Traceback" not in rest
+    assert not alive(int(line.split()[1])) and not (tmp_path / "s.json").exists()
