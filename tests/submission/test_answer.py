@@ -1,0 +1,281 @@
+"""From questions to answers on a tiny random model: prompts, batches, seeds, routes, and what a bad folder says."""
+
+import dataclasses
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rudolph.answer import EMPTY_ANSWER, ModelError, Question, Rudolph, Settings, join_texts, seed_of
+from rudolph.generate import generate_image, generate_text
+from rudolph.images import load_image, preprocess, to_image
+from rudolph.sampling import GREEDY, TEXT_SAMPLING, Sampling
+from rudolph.tokenizer import Tokenizer
+
+EVERY_OUTPUT = Settings(route="both")
+DRAWN = Settings(route="both", text_sampling=TEXT_SAMPLING)
+
+
+@pytest.fixture(scope="module")
+def rudolph(model_folder) -> Rudolph:
+    return Rudolph.from_pretrained(model_folder, "cpu")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("pictures")
+    paths = []
+    for number in range(3):
+        pixels = np.random.default_rng(number).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+        paths.append(folder / f"{number}.png")
+        Image.fromarray(pixels).resize((70, 50)).save(paths[-1])
+    return paths
+
+
+@pytest.fixture(scope="module")
+def questions(pictures) -> list[Question]:
+    return [
+        Question("9", ("Какого цвета «ёжик» 🦔?",), (pictures[0],)),
+        Question("0", ("Реши уравнение", "3x + 7 = 22", "варианты: a) -4; b) 5")),
+        Question("ж", ("", "  "), ()),
+        Question("3", (), (pictures[1],)),
+        Question("4", ("Нарисуй красный шар.",)),
+        Question("5", ()),
+        Question("6", ("щука " * 40,)),
+        Question("7", ("Прочитай текст",), (pictures[2], pictures[0])),
+        Question("8", ("Что на картинке?",), answer_in_text=True),
+    ]
+
+
+def comparable(answers) -> list[tuple]:
+    return [(a.id, a.text, None if a.image is None else a.image.tobytes()) for a in answers]
+
+
+@pytest.mark.parametrize("settings", [EVERY_OUTPUT, DRAWN], ids=["greedy", "sampled"])
+def test_answers_do_not_depend_on_the_batch(rudolph, questions, settings):
+    whole = comparable(rudolph.answer(questions, settings))
+    for size in (1, 3, 8):
+        assert comparable(rudolph.answer(questions, dataclasses.replace(settings, batch_size=size))) == whole
+    backwards = comparable(rudolph.answer(questions[::-1], settings))
+    assert backwards == whole[::-1]
+    assert len({text for _, text, _ in whole}) > 3  # and they do depend on the question
+
+
+def test_ids_order_and_kinds(rudolph, questions):
+    answers = rudolph.answer(questions, EVERY_OUTPUT)
+    assert [a.id for a in answers] == [q.id for q in questions]
+    for question, answer in zip(questions, answers, strict=True):
+        assert isinstance(answer.text, str) and answer.text
+        assert (answer.image is None) == bool(question.images or question.answer_in_text)
+        if answer.image is not None:
+            assert answer.image.size == (32, 32) and answer.image.mode == "RGB"
+        assert answer.text_probability is None  # nothing had to be decided
+
+
+def test_answers_are_those_of_the_model_after_the_documented_prompt(rudolph, pictures):
+    """Put together by hand from the parts, for each of the three kinds of answer."""
+    config, tokenizer = rudolph.model.config, rudolph.tokenizer
+    texts = ("Что  это?", " a) ёж; b) уж ")
+    prompt = tokenizer.encode_text("что  это? a) ёж; b) уж", 24, config.special_id("LT_UNK"))[None]
+    assert prompt[0, :2].tolist() == [2, 160]
+    begin = torch.tensor([2, config.special_id("RT_UNK")])
+    pixels = preprocess(load_image(pictures[0]), 32)[None]
+    codes = rudolph.vqgan.encode(pixels)
+    settings = dataclasses.replace(EVERY_OUTPUT, image_sampling=GREEDY)
+    with_image, without = rudolph.answer([Question("1", texts, (pictures[0],)), Question("2", texts)], settings)
+
+    (expected,) = generate_text(rudolph.model, prompt, codes, begin, GREEDY)
+    assert with_image.text == tokenizer.decode(expected)
+    (expected,) = generate_text(rudolph.model, prompt, torch.zeros(1, 16, dtype=torch.int64), begin, GREEDY)
+    assert without.text == tokenizer.decode(expected) != with_image.text
+    drawn = generate_image(rudolph.model, prompt, GREEDY, first_image_id="text_head")
+    expected_image = to_image(rudolph.vqgan.decode(drawn)[0])
+    assert without.image is not None and without.image.tobytes() == expected_image.tobytes()
+
+
+def test_first_image_id_setting_reaches_the_model(rudolph):
+    question = [Question("0", ("Нарисуй дом",))]
+    made = {
+        head: comparable(rudolph.answer(question, Settings(route="both", image_sampling=GREEDY, first_image_id=head)))
+        for head in ("text_head", "image_head")
+    }
+    assert made["text_head"] != made["image_head"]
+
+
+def test_seeds(rudolph):
+    assert seed_of(0, "1", "text") != seed_of(0, "1", "image") != seed_of(1, "1", "image") != seed_of(1, "2", "image")
+    assert seed_of(0, "1", "text") == 3959051539186355128  # stable between versions: runs can be repeated
+    ask = ("Нарисуй красный шар.",)
+    free = Settings(route="both", text_sampling=Sampling(temperature=3.0))
+    one, two = rudolph.answer([Question("1", ask), Question("2", ask)], free)
+    (again,) = rudolph.answer([Question("2", ask)], free)
+    (other,) = rudolph.answer([Question("2", ask)], dataclasses.replace(free, seed=1))
+    assert comparable([two]) == comparable([again]) != comparable([other])
+    assert one.text != two.text and one.image.tobytes() != two.image.tobytes()
+
+
+@pytest.mark.parametrize(("bias", "text"), [(60.0, True), (-60.0, False)])
+def test_auto_route_asks_the_model_only_where_it_has_to(model_folder, questions, bias, text):
+    rudolph = Rudolph.from_pretrained(model_folder, "cpu")
+    with torch.no_grad():
+        rudolph.model.to_logits[1].bias[0] = bias
+    answers = rudolph.answer(questions, Settings(fallback=False))
+    for question, answer in zip(questions, answers, strict=True):
+        sure = bool(question.images or question.answer_in_text)
+        assert (answer.text is not None) == (sure or text)
+        assert (answer.image is not None) == (not sure and not text)
+        assert (answer.text_probability is None) == sure and answer.fallback is None
+    assert {a.text_probability > 0.5 for a in answers if a.text_probability is not None} == {text}
+    if text:  # text id 0 is padding, which no text holds
+        assert all(a.text == EMPTY_ANSWER for a in answers)
+
+
+@pytest.mark.parametrize(("threshold", "fallback"), [(0.0, "image"), (1.0, "text")])
+def test_fallback_adds_the_other_entry_and_leaves_the_first(rudolph, questions, threshold, fallback):
+    settings = Settings(route_threshold=threshold)
+    plain = rudolph.answer(questions, dataclasses.replace(settings, fallback=False))
+    safe = rudolph.answer(questions, settings)
+    both = rudolph.answer(questions, EVERY_OUTPUT)
+    empty = to_image(rudolph.vqgan.decode(torch.zeros(1, 16, dtype=torch.int64))[0]).tobytes()
+    for question, one, two, whole in zip(questions, plain, safe, both, strict=True):
+        if question.images or question.answer_in_text:
+            assert comparable([one]) == comparable([two]) and two.fallback is None
+            continue
+        assert two.fallback == fallback and two.text == whole.text
+        if fallback == "image":
+            assert one.image is None and one.text == two.text and two.image.tobytes() == empty
+        else:
+            assert one.text is None and one.image.tobytes() == two.image.tobytes() == whole.image.tobytes()
+
+
+def test_empty_answer_is_published_words(model_folder):
+    rudolph = Rudolph.from_pretrained(model_folder, "cpu")
+    with torch.no_grad():
+        rudolph.model.to_logits[1].bias[3] = 200.0  # EOS at once
+    (answer,) = rudolph.answer([Question("0", ("Кто?",), answer_in_text=True)])
+    assert answer.text == "пустая строка"
+
+
+def test_max_answer_tokens(rudolph, questions):
+    short = rudolph.answer(questions[:2], dataclasses.replace(EVERY_OUTPUT, max_answer_tokens=1))
+    for answer in short:
+        assert answer.text == EMPTY_ANSWER or len(rudolph.tokenizer.encode_ids(answer.text)) <= 2
+
+
+def test_unreadable_images_leave_the_text(rudolph, pictures, tmp_path, caplog):
+    broken, cut, missing = tmp_path / "broken.jpg", tmp_path / "cut.png", tmp_path / "missing.jpg"
+    broken.write_text("это не картинка", encoding="utf-8")
+    cut.write_bytes(pictures[0].read_bytes()[:200])
+    ask = ("Что на картинке?",)
+    asked = [
+        Question("1", ask, (broken,)), Question("2", ask, (cut,)), Question("3", ask, (missing,)),
+        Question("4", ask, (broken, pictures[0])), Question("5", ask, (pictures[0],)),
+        Question("6", ask, answer_in_text=True),
+    ]  # fmt: skip
+    *without, second, plain, text_alone = rudolph.answer(asked)
+    assert all(a.text == text_alone.text and a.image is None for a in without)
+    assert second.text == plain.text != text_alone.text
+    warned = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warned) == 4
+    for id, name in (("1", "broken.jpg"), ("2", "cut.png"), ("3", "missing.jpg"), ("4", "broken.jpg")):
+        assert any(f"id '{id}'" in line and name in line for line in warned)
+
+
+def test_progress_counts_every_stage_to_its_end(rudolph, questions):
+    calls: list[tuple[str, int, int]] = []
+    rudolph.answer(questions, Settings(batch_size=2, route_threshold=0.02), lambda *call: calls.append(call))
+    stages = list(dict.fromkeys(stage for stage, _, _ in calls))
+    assert stages[:2] == ["reading images", "routing"] and "answering" in stages
+    for stage in stages:
+        done = [done for name, done, _ in calls if name == stage]
+        (total,) = {total for name, _, total in calls if name == stage}
+        assert done == sorted(done) and done[-1] == total
+
+
+def test_nothing_to_answer(rudolph):
+    assert rudolph.answer([]) == []
+
+
+def test_join_texts():
+    assert join_texts([" Ответь. ", "", "  ", "Кто\nэто?", "🦔"]) == "Ответь. Кто\nэто? 🦔"
+    assert join_texts([]) == ""
+
+
+@pytest.mark.parametrize("missing", ["config.json", "bpe.model", "vqgan", "model.safetensors"])
+def test_an_incomplete_folder_is_named(model_folder, tmp_path, missing):
+    folder = shutil.copytree(model_folder, tmp_path / "model")
+    shutil.rmtree(folder / missing) if missing == "vqgan" else (folder / missing).unlink()
+    with pytest.raises(ModelError, match=f"model folder {folder} .*{missing}"):
+        Rudolph.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("damaged", ["config.json", "bpe.model", "vqgan/model.safetensors", "model.safetensors"])
+def test_a_damaged_folder_is_one_line(model_folder, tmp_path, damaged):
+    folder = shutil.copytree(model_folder, tmp_path / "model")
+    (folder / damaged).write_text("повреждён", encoding="utf-8")
+    with pytest.raises(ModelError, match=f"^model folder {folder} cannot be loaded: ") as error:
+        Rudolph.from_pretrained(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_folder_device_and_parts_that_do_not_fit(model_folder, rudolph, tmp_path):
+    with pytest.raises(ModelError, match="does not exist or is no folder"):
+        Rudolph.from_pretrained(tmp_path / "нет")
+    if not torch.cuda.is_available():
+        with pytest.raises(ModelError, match="device is 'cuda', but torch .* finds no CUDA device"):
+            Rudolph.from_pretrained(model_folder, "cuda")
+    other = dataclasses.replace(rudolph.vqgan.config, n_embed=128)
+    with pytest.raises(ValueError, match="the VQGAN has 128 codes, the model's image_vocab_size is 64"):
+        Rudolph(rudolph.model, type(rudolph.vqgan)(other), rudolph.tokenizer)
+    tokenizer = Tokenizer.from_file(model_folder / "bpe.model")
+    tokenizer.vocab_size = 150
+    with pytest.raises(ValueError, match="has 150 ids, the model has rows for 160"):
+        Rudolph(rudolph.model, rudolph.vqgan, tokenizer)
+
+
+def test_dtype(model_folder, questions):
+    rudolph = Rudolph.from_pretrained(model_folder, "cpu", "bfloat16")
+    assert rudolph.model.dtype == torch.bfloat16 and rudolph.vqgan.dtype == torch.float32
+    assert all(answer.text for answer in rudolph.answer(questions, EVERY_OUTPUT))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"top_k": 5}, "key 'top_k' is unknown; allowed are model, dtype"),
+        ({1: 2}, "key 1 is unknown"),
+        (["route"], r"the settings is \['route'\]; it must be keys and values"),
+        ({"model": 7}, "model is 7; it must be the path of a model folder"),
+        ({"dtype": "int8"}, "dtype is 'int8'; it must be one of auto, float32, bfloat16, float16"),
+        ({"dtype": ["auto"]}, r"dtype is \['auto'\]"),
+        ({"batch_size": 0}, "batch_size is 0; it must be a whole number, 1 or more"),
+        ({"batch_size": True}, "batch_size is True"),
+        ({"batch_size": "16"}, "batch_size is '16'"),
+        ({"seed": 1.5}, "seed is 1.5; it must be a whole number"),
+        ({"route": "image"}, "route is 'image'; it must be one of auto, both"),
+        ({"route_threshold": 1.1}, "route_threshold is 1.1; it must be a number from 0 to 1"),
+        ({"route_threshold": float("nan")}, "route_threshold is nan"),
+        ({"fallback": 1}, "fallback is 1; it must be true or false"),
+        ({"first_image_id": "head"}, "must be one of text_head, image_head"),
+        ({"max_answer_tokens": 0}, "max_answer_tokens is 0; it must be null, or a whole number from 1 on"),
+        ({"jpeg_quality": 101}, "jpeg_quality is 101; it must be a whole number from 1 to 100"),
+        ({"text_sampling": 5}, "text_sampling is 5; it must be keys and values, with the keys top_k, top_p, temp"),
+        ({"text_sampling": {"k": 5}}, "text_sampling: key 'k' is unknown; allowed are top_k, top_p, temperature"),
+        ({"text_sampling": {"top_k": "1"}}, "text_sampling: top_k is '1'; it must be a whole number"),
+        ({"image_sampling": {"top_p": 0}}, r"image_sampling: top_p is 0; it must be in \(0, 1\]"),
+        ({"image_sampling": {"temperature": None}}, "image_sampling: temperature is None; it must be a number"),
+    ],
+)
+def test_settings_name_key_value_and_what_is_allowed(values, message):
+    with pytest.raises(ValueError, match=f"^here.yaml: .*{message}"):
+        Settings.from_dict(values, "here.yaml")
+
+
+def test_settings_defaults_and_values():
+    assert Settings.from_dict({}) == Settings()
+    settings = Settings.from_dict({"text_sampling": {"top_k": 32, "top_p": 0.8}, "route": "both", "route_threshold": 1})
+    assert settings.text_sampling == TEXT_SAMPLING and settings.route == "both"

@@ -1,0 +1,188 @@
+"""The file contract: what is read, what is left out with a warning, what is refused; and what is written."""
+
+import json
+import os
+
+import pytest
+from PIL import Image
+
+from challenge import InputError, PredictionWriter, image_name, read_examples
+
+
+def write_input(folder, document) -> None:
+    text = document if isinstance(document, str) else json.dumps(document, ensure_ascii=False)
+    (folder / "input.json").write_text(text, encoding="utf-8")
+
+
+def text(content) -> dict:
+    return {"type": "text", "content": content}
+
+
+def image(content) -> dict:
+    return {"type": "image", "content": content}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "images").mkdir()
+    for name in ("a.jpg", "ёж 🦔.png"):
+        Image.new("RGB", (8, 8), "red").save(tmp_path / "images" / name)
+    return tmp_path
+
+
+def test_entries_and_ids_keep_their_order(folder, caplog):
+    write_input(folder, {
+        "10": [text("«Ёжик» — кто это? 🦔"), image("images/a.jpg"), text("a) зверь; b) птица")],
+        "2": [image("images/ёж 🦔.png")], "ж": [text("")], "0": [],
+    })  # fmt: skip
+    examples = read_examples(folder)
+    assert [example.id for example in examples] == ["10", "2", "ж", "0"]
+    assert examples[0].entries == ("«Ёжик» — кто это? 🦔", folder / "images/a.jpg", "a) зверь; b) птица")
+    assert examples[0].texts == ("«Ёжик» — кто это? 🦔", "a) зверь; b) птица")
+    assert examples[1].images == (folder / "images/ёж 🦔.png",) and examples[1].texts == ()
+    assert examples[2].texts == ("",) and examples[3].entries == ()
+    assert not any(example.faulty_image for example in examples) and not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("entry", "named", "faulty_image"),
+    [
+        (image("../secret.jpg"), "'../secret.jpg'; it must be a path inside the input folder", True),
+        (image("images/../../x.jpg"), "inside the input folder", True),
+        (image("/etc/passwd"), "'/etc/passwd'; it must be a path inside the input folder", True),
+        (image(""), "''; it must be a path inside", True),
+        (image("images/нет.jpg"), "'images/нет.jpg'; there is no such file", True),
+        (image("images"), "not a folder, pipe or device", True),
+        (image("images/pipe"), "not a folder, pipe or device", True),
+        (image("images/\0.jpg"), "must be a file", True),
+        (image("x" * 5000), "must be a file", True),
+        (image(7), "content is 7; it must be a text", True),
+        (image(None), "content is None", True),
+        (text(None), "content is None; it must be a text", False),
+        (text(["да"]), "content is ['да']", False),
+        ({"type": "audio", "content": "x"}, "type is 'audio'; it must be 'text' or 'image'", False),
+        ({"content": "x"}, "type is None", False),
+        ({"type": ["text"], "content": "x"}, "type is ['text']", False),
+        ("просто текст", "entry 1 is 'просто текст'; it must be an object", False),
+        (None, "entry 1 is None", False),
+    ],
+)
+def test_a_faulty_entry_is_named_and_costs_nothing_else(folder, caplog, entry, named, faulty_image):
+    os.mkfifo(folder / "images" / "pipe")
+    write_input(folder, {"7": [text("Что это?"), entry, image("images/a.jpg")], "8": [text("Кто это?")]})
+    faulty, sound = read_examples(folder)
+    assert faulty.texts == ("Что это?",) and faulty.images == (folder / "images/a.jpg",)
+    assert faulty.faulty_image == faulty_image
+    assert sound.texts == ("Кто это?",)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING" and "id '7'" in record.message and named in record.message
+    assert "\n" not in record.message and len(record.message) < 500
+
+
+@pytest.mark.parametrize("entries", [None, 5, "текст", {"type": "text", "content": "x"}])
+def test_an_example_that_is_no_list_keeps_its_id(folder, caplog, entries):
+    write_input(folder, {"0": entries, "1": [text("да?")]})
+    assert [example.entries for example in read_examples(folder)] == [(), ("да?",)]
+    assert "id '0'" in caplog.text and "must be a list of entries" in caplog.text
+
+
+def test_repeated_ids_are_named_and_the_last_counts(folder, caplog):
+    write_input(folder, '{"0": [{"type": "text", "content": "раз"}], "0": [{"type": "text", "content": "два"}]}')
+    (example,) = read_examples(folder)
+    assert example.texts == ("два",) and "id '0' occurs more than once" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (b'{"0": [', "is not JSON in UTF-8"),
+        (b"", "is not JSON in UTF-8"),
+        ('{"0": []}'.encode("utf-16"), "is not JSON in UTF-8"),
+        (b"[" * 100_000, "is not JSON in UTF-8"),
+        (b"[1, 2]", "is [1, 2]; it must be an object"),
+        (b"null", "is None; it must be an object"),
+    ],
+)
+def test_a_file_that_cannot_be_read_as_a_whole_is_refused(tmp_path, content, named):
+    (tmp_path / "input.json").write_bytes(content)
+    with pytest.raises(InputError, match="input.json") as error:
+        read_examples(tmp_path)
+    assert named in str(error.value)
+
+
+def test_missing_input_and_byte_order_mark(tmp_path):
+    with pytest.raises(InputError, match=r"input\.json: cannot be read: No such file"):
+        read_examples(tmp_path)
+    (tmp_path / "input.json").write_bytes(b'\xef\xbb\xbf{"0": []}')
+    assert [example.id for example in read_examples(tmp_path)] == ["0"]
+
+
+def test_linked_images_are_read(folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "b.jpg"
+    Image.new("RGB", (4, 4)).save(elsewhere)
+    (folder / "images" / "b.jpg").symlink_to(elsewhere)
+    write_input(folder, {"0": [image("images/b.jpg")]})
+    assert read_examples(folder)[0].images == (folder / "images" / "b.jpg",)
+
+
+def test_predictions_in_the_order_of_the_input(tmp_path):
+    writer = PredictionWriter(tmp_path / "новая" / "output", ["2", "0", "ж"])
+    writer.add("0", text="да", image=Image.new("RGB", (8, 8), "red"), image_first=True)
+    writer.add("ж", text="«ёж» 🦔", image=Image.new("RGB", (8, 8), "blue"))
+    assert not (writer.folder / "predictions.json").exists()
+    with pytest.raises(ValueError, match="1 ids have no answer, the first is '2'"):
+        writer.write()
+    writer.add("2", text="a)")
+    path = writer.write()
+    content = path.read_text(encoding="utf-8")
+    assert list(json.loads(content)) == ["2", "0", "ж"]
+    assert json.loads(content) == {
+        "2": [text("a)")],
+        "0": [image("images/image_0.jpg"), text("да")],
+        "ж": [text("«ёж» 🦔"), image("images/image_ж.jpg")],
+    }
+    assert "«ёж» 🦔" in content
+    with Image.open(writer.folder / "images/image_0.jpg") as drawn:
+        assert drawn.format == "JPEG" and drawn.getpixel((4, 4))[0] > 240
+    assert sorted(p.name for p in writer.folder.rglob("*") if p.is_file()) == [
+        "image_0.jpg", "image_ж.jpg", "predictions.json",
+    ]  # fmt: skip
+
+
+def test_writer_refuses_what_the_contract_does_not_know(tmp_path):
+    writer = PredictionWriter(tmp_path, ["0"])
+    with pytest.raises(ValueError, match="id '1' was not asked"):
+        writer.add("1", text="да")
+    with pytest.raises(ValueError, match="neither text nor image"):
+        writer.add("0")
+    writer.add("0", text="")
+    with pytest.raises(ValueError, match="id '0' is answered already"):
+        writer.add("0", text="нет")
+
+
+def test_an_interrupted_write_leaves_the_earlier_file(tmp_path, monkeypatch):
+    (tmp_path / "predictions.json").write_text("{}", encoding="utf-8")
+    writer = PredictionWriter(tmp_path, ["0"])
+    writer.add("0", text="да")
+
+    def full(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="disk full"):
+        writer.write()
+    assert (tmp_path / "predictions.json").read_text(encoding="utf-8") == "{}"
+    assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["predictions.json"]
+
+
+def test_odd_ids_stay_inside_the_folder(tmp_path):
+    ids = ["../../etc/x", "a/b", "", "ё" * 300, "a\0b", "\ud83e", "0"]
+    writer = PredictionWriter(tmp_path / "output", ids)
+    for id in ids:
+        writer.add(id, image=Image.new("RGB", (4, 4)))
+    predictions = json.loads(writer.write().read_text(encoding="utf-8"))
+    assert list(predictions) == ids
+    paths = {predictions[id][0]["content"] for id in ids}
+    assert len(paths) == len(ids) and image_name("0") == "image_0.jpg"
+    assert all((tmp_path / "output" / path).is_file() for path in paths)
+    assert {p.parent for p in tmp_path.rglob("*.jpg")} == {tmp_path / "output" / "images"}

@@ -1,0 +1,195 @@
+"""The entrypoint as the leaderboard runs it: a process in the submission's folder, `../input` in, `./output` out."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+import run
+from rudolph.answer import Settings
+
+SUBMISSION = Path(run.__file__).parent
+FILES = ("run.py", "challenge.py", "config.yaml", "metadata.json", "rudolph")
+
+ASKED: dict[str, list[dict[str, str]]] = {
+    "12": [{"type": "text", "content": "Какого цвета «ёжик» 🦔?"}, {"type": "image", "content": "images/a.jpg"}],
+    "3": [{"type": "text", "content": "Реши уравнение: 3x + 7 = 22"}, {"type": "text", "content": "a) -4; b) 5"}],
+    "0": [{"type": "image", "content": "images/ёж 🦔.png"}],
+    "7": [{"type": "text", "content": ""}],
+    "8": [],
+    "missing": [{"type": "text", "content": "Что это?"}, {"type": "image", "content": "images/нет.jpg"}],
+    "corrupt": [{"type": "text", "content": "Что это?"}, {"type": "image", "content": "images/broken.jpg"}],
+    "odd": [{"type": "video", "content": "x"}, {"type": "text", "content": "Нарисуй красный шар"}],
+}
+WITH_IMAGE = {"12", "0", "missing", "corrupt"}
+
+
+@pytest.fixture
+def place(tmp_path, model_folder) -> Path:
+    """`<place>/input` and `<place>/submission`, with the tiny model as the shipped one."""
+    submission = tmp_path / "submission"
+    submission.mkdir()
+    for name in FILES:
+        copy = shutil.copytree if (SUBMISSION / name).is_dir() else shutil.copy
+        copy(SUBMISSION / name, submission / name)
+    shutil.copytree(model_folder, submission / "weights" / "nano")
+    images = tmp_path / "input" / "images"
+    images.mkdir(parents=True)
+    Image.new("RGB", (60, 40), "red").save(images / "a.jpg")
+    Image.new("RGBA", (30, 50), (0, 0, 255, 100)).save(images / "ёж 🦔.png")
+    (images / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut")
+    (tmp_path / "input" / "input.json").write_text(json.dumps(ASKED, ensure_ascii=False), encoding="utf-8")
+    return tmp_path
+
+
+def launch(place: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ["PATH"], "HOME": str(place), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "run.py", *options], cwd=place / "submission", env=environment, capture_output=True,
+        text=True, encoding="utf-8", timeout=240, check=False,
+    )  # fmt: skip
+
+
+def answers(place: Path, output: str = "submission/output") -> dict[str, list[dict[str, str]]]:
+    return json.loads((place / output / "predictions.json").read_text(encoding="utf-8"))
+
+
+def check_contract(folder: Path, predictions: dict[str, list[dict[str, str]]]) -> None:
+    assert list(predictions) == list(ASKED)
+    for id, entries in predictions.items():
+        assert entries
+        for entry in entries:
+            assert entry.keys() == {"type", "content"} and entry["content"]
+            if entry["type"] == "image":
+                assert entry["content"] == f"images/image_{id}.jpg"
+                with Image.open(folder / entry["content"]) as image:
+                    assert image.format == "JPEG" and image.size == (32, 32)
+    named = {e["content"] for entries in predictions.values() for e in entries if e["type"] == "image"}
+    written = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+    assert written == named | {"predictions.json"}
+
+
+def test_as_the_leaderboard_runs_it(place):
+    """Defaults only; every fault of the input costs nothing but itself, and the log says which."""
+    done = launch(place)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    predictions = answers(place)
+    check_contract(place / "submission" / "output", predictions)
+    for id in WITH_IMAGE:
+        assert [entry["type"] for entry in predictions[id]] == ["text"]
+    for id in ASKED.keys() - WITH_IMAGE:  # both, so that a wrong route cannot make the attempt invalid
+        assert sorted(entry["type"] for entry in predictions[id]) == ["image", "text"]
+    assert predictions["missing"] == predictions["corrupt"]  # both from the same text alone
+    for named in ("id 'missing'", "id 'corrupt'", "id 'odd'", "8 answers"):
+        assert named in done.stderr
+    assert done.stderr.count("WARNING") == 3 and "Traceback" not in done.stderr
+    assert "it/s" not in done.stderr and "%|" not in done.stderr  # no bars in a log
+
+
+def test_seed_batch_size_and_both_routes(place):
+    """From another folder, with a config of its own: the same seed gives the same files for any batch size."""
+    settings = yaml.safe_load((SUBMISSION / "config.yaml").read_text(encoding="utf-8"))
+    settings |= {"route": "both", "text_sampling": {"top_k": 0, "temperature": 2.0}, "model": "/nowhere"}
+    (place / "mine.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    common = [
+        f"--input={place / 'input'}", f"--model={place / 'submission' / 'weights' / 'nano'}", "--device=cpu",
+        f"--config={place / 'mine.yaml'}",
+    ]  # fmt: skip
+    for name, options in {
+        "one": ["--seed=5", "--batch-size=1"],
+        "three": ["--seed=5", "--batch-size=3"],
+        "other": ["--seed=6"],
+    }.items():
+        assert run.main([*common, *options, f"--output={place / name}"]) == 0
+        check_contract(place / name, answers(place, name))
+    files = {
+        name: {str(p.relative_to(place / name)): p.read_bytes() for p in (place / name).rglob("*") if p.is_file()}
+        for name in ("one", "three", "other")
+    }
+    assert files["one"] == files["three"]
+    assert files["one"].keys() == files["other"].keys()
+    assert all(files["one"][name] != files["other"][name] for name in ("predictions.json", "images/image_3.jpg"))
+    for id, entries in answers(place, "one").items():
+        assert [entry["type"] for entry in entries] == (["text"] if id in WITH_IMAGE else ["text", "image"])
+
+
+@pytest.mark.parametrize(("bias", "type"), [(60.0, "text"), (-60.0, "image")])
+def test_the_model_decides(place, tiny_model, bias, type):
+    model = tiny_model()
+    model.to_logits[1].bias.data[0] = bias
+    model.save_pretrained(place / "biased")
+    for name in ("bpe.model", "vqgan"):
+        (place / "biased" / name).symlink_to(place / "submission" / "weights" / "nano" / name)
+    options = [f"--input={place / 'input'}", f"--output={place / 'out'}", f"--model={place / 'biased'}"]
+    assert run.main([*options, "--device=cpu", "--verbose"]) == 0
+    for id, entries in answers(place, "out").items():
+        assert entries[0]["type"] == ("text" if id in WITH_IMAGE else type)
+
+
+@pytest.mark.parametrize("content", [None, '{"0": [', "[]"])
+def test_bad_input_is_one_line_and_code_2(place, content):
+    path = place / "input" / "input.json"
+    path.unlink()
+    if content is not None:
+        path.write_text(content, encoding="utf-8")
+    done = launch(place)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1 and "ERROR ../input/input.json: " in done.stderr
+    assert not (place / "submission" / "output").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "config", "code", "named"),
+    [
+        (["--model=nowhere"], "", 1, "model folder nowhere does not exist"),
+        ([], "model: weights/other", 1, "weights/other does not exist"),
+        (["--output=occupied"], "", 1, "output folder occupied"),
+        (["--batch-size=0"], "", 2, "command line: batch_size is 0; it must be a whole number, 1 or more"),
+        ([], "router: both", 2, "config.yaml: the settings: key 'router' is unknown; allowed are model"),
+        ([], "route: [", 2, "config.yaml: is not YAML in UTF-8"),
+        (["--config=nowhere.yaml"], "", 2, "nowhere.yaml: cannot be read: No such file"),
+    ],
+)
+def test_foreseen_problems_are_one_line(place, monkeypatch, caplog, options, config, code, named):
+    monkeypatch.chdir(place / "submission")
+    Path("occupied").write_text("a file", encoding="utf-8")
+    Path("config.yaml").write_text(config, encoding="utf-8")
+    (place / "input" / "input.json").write_text('{"0": []}', encoding="utf-8")
+    monkeypatch.setattr(run.logging, "basicConfig", lambda **_: None)  # it would take the log away from pytest
+    if not any(option.startswith("--config") for option in options):
+        options = [*options, "--config=config.yaml"]
+    assert run.main(options) == code
+    (record,) = caplog.records
+    assert record.levelname == "ERROR" and named in record.message and "\n" not in record.message
+    assert not list(place.rglob("predictions.json"))
+
+
+def test_wrong_option_is_code_2(capsys):
+    with pytest.raises(SystemExit) as stop:
+        run.main(["--device=tpu"])
+    assert stop.value.code == 2
+    assert "'auto', 'cpu', 'cuda'" in capsys.readouterr().err.replace("auto, cpu, cuda", "'auto', 'cpu', 'cuda'")
+
+
+def test_help_documents_defaults_and_exit_codes(capsys):
+    with pytest.raises(SystemExit):
+        run.main(["--help"])
+    shown = capsys.readouterr().out
+    for part in ("../input", "output", "exit codes:", "2    the input"):
+        assert part in shown
+
+
+def test_shipped_files():
+    assert json.loads((SUBMISSION / "metadata.json").read_text()) == {
+        "image": "fusionbrain/fbc2:latest",
+        "entrypoint": "python3 run.py",
+    }
+    # The file and the defaults in the code say the same.
+    assert Settings.from_dict(yaml.safe_load((SUBMISSION / "config.yaml").read_text(encoding="utf-8"))) == Settings()
