@@ -1,0 +1,46 @@
+"""Trains the byte-pair encoding of `nano` on texts of the worlds."""
+
+from __future__ import annotations
+
+import logging
+import re
+import tempfile
+from pathlib import Path
+
+import youtokentome
+
+from rudolph.config import BOS, EOS, PAD, UNK
+from training.worlds import TASKS, make_example
+
+log = logging.getLogger(__name__)
+
+EXAMPLES_PER_TASK = 6000
+# Characters that users may type although the worlds lack them; one occurrence each gives them an id.
+ALPHABET = "абвгдеёжзийклмнопрстуфхцчшщъыьэюя abcdefghijklmnopqrstuvwxyz 0123456789 .,:;!?()[]{}«»„“\"'—–-+−*/×÷=<>≤≥≠%№&@#$€₽°^_~|\\…"
+
+
+def train_bpe(path: Path, vocab_size: int) -> None:
+    """Writes a YouTokenToMe model of `vocab_size` ids in which every digit is an id of its own."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as corpus:
+        for task in TASKS:
+            for seed in range(EXAMPLES_PER_TASK if task != "TRitW" else EXAMPLES_PER_TASK // 20):
+                example = make_example(task, seed)
+                for text in (*example.inputs, *example.answers[:1]):
+                    if isinstance(text, str):
+                        corpus.write(spaced_digits(text.lower()) + "\n")
+        for repeat in range(50):
+            corpus.write(" ".join(ALPHABET) + "\n")
+        corpus.flush()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        half_written = path.with_suffix(".part")
+        youtokentome.BPE.train(
+            data=corpus.name, model=str(half_written), vocab_size=vocab_size, coverage=1.0, n_threads=1,
+            pad_id=PAD, unk_id=UNK, bos_id=BOS, eos_id=EOS,
+        )  # fmt: skip
+        half_written.replace(path)
+    log.info("%s: %d ids", path, vocab_size)
+
+
+def spaced_digits(text: str) -> str:
+    """Digits set apart, so that no merge ever joins two of them: a sum is read digit by digit."""
+    return re.sub(r"(\d)", r" \1 ", text)

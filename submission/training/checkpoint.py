@@ -1,0 +1,49 @@
+"""Interruptible training: state kept in one file, progress in the log."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+REPORT_EVERY = 50  # steps
+SAVE_EVERY = 300  # steps
+
+
+class Checkpoint:
+    """Saves and restores everything with a `state_dict` under `folder`/checkpoint.pt, atomically."""
+
+    def __init__(self, folder: Path, parts: dict[str, Any], save: bool = True) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path, self.parts, self.save = folder / "checkpoint.pt", parts, save
+        self.started = time.monotonic()
+        self.first = 0
+
+    def restore(self) -> int:
+        """Loads the saved state, if there is one, and returns the step to go on with."""
+        if self.path.exists():
+            saved = torch.load(self.path, weights_only=True)
+            for name, part in self.parts.items():
+                part.load_state_dict(saved[name])
+            self.first = saved["step"]
+            log.info("%s: goes on at step %d", self.path, self.first)
+        return self.first
+
+    def report(self, step: int, steps: int, **figures: Tensor | float) -> None:
+        """Called after every step, with how many are done: logs and saves when it is time."""
+        if step % REPORT_EVERY == 0 or step == steps:
+            pace = (time.monotonic() - self.started) / max(1, step - self.first)
+            shown = "  ".join(f"{name} {float(value):.4f}" for name, value in figures.items())
+            log.info("step %d of %d  %s  %.2f s a step, %.0f min to go", step, steps, shown, pace, pace * (steps - step) / 60)
+        if self.save and (step % SAVE_EVERY == 0 or step == steps):
+            state = {name: part.state_dict() for name, part in self.parts.items()}
+            half_written = self.path.with_suffix(f".{os.getpid()}")
+            torch.save(state | {"step": step}, half_written)
+            half_written.replace(self.path)

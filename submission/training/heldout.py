@@ -1,0 +1,188 @@
+"""Held-out examples of the worlds as a data folder of the challenge, with what a model has to beat.
+
+    python -m training.heldout export --n 200 --out FOLDER     # data, and predictions of two opponents
+    python -m training.heldout pictures FOLDER OUTPUT          # do generated pictures show what was asked?
+
+`export` writes `data/` (the challenge's files, 0..5 as in `sample_ids.json`), `kinds.json` and two output folders for the
+evaluator: `constant/`, for each task the answer that scores best if given always, and `chance/`, a random one of the
+options where there are options, else a random training answer; for a picture, that of another request.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from training.worlds import IMAGE_SIZE, TASKS, make_example, scenes, seeded
+from training.worlds.stamps import COLOURS, nearest_colour
+
+log = logging.getLogger("heldout")
+
+
+def export(out: Path, n: int, first_seed: int, size: int) -> None:
+    """Writes `n` examples of each task, seeds `first_seed`..; ids are mixed over the tasks by the order of writing."""
+    data = out / "data"
+    for folder in (data / "images", data / "gt_images"):
+        folder.mkdir(parents=True, exist_ok=True)
+    inputs: dict[str, list[dict[str, str]]] = {}
+    truth: dict[str, list[dict[str, Any]]] = {}
+    tasks: dict[str, int] = {}
+    kinds: dict[str, dict[str, Any]] = {}
+    answers: dict[str, list[list[str]]] = {}
+    for i in range(n):
+        for number, task in enumerate(TASKS):
+            rng = seeded("heldout", task, first_seed + i)
+            scene = scenes.draw_scene(rng, size) if task == "ImageGeneration" else None
+            example = make_example(task, first_seed + i, "heldout", size)
+            key = str(len(inputs))
+            entries = []
+            for entry in example.inputs:
+                if isinstance(entry, Image.Image):
+                    entry.save(data / "images" / f"{key}.png")
+                    entries.append({"type": "image", "content": f"images/{key}.png"})
+                else:
+                    entries.append({"type": "text", "content": entry})
+            inputs[key], tasks[key], kinds[key] = entries, number, {"kind": example.kind}
+            if scene is not None and example.image is not None:
+                example.image.save(data / "gt_images" / f"{key}.png")
+                truth[key] = [{"type": "image", "content": f"gt_images/{key}.png"}]
+                thing = scene.things[0]
+                kinds[key] |= {
+                    "background": scene.background, "colour": thing.colour,
+                    "shape": thing.name.text if thing.is_shape else None,
+                }  # fmt: skip
+            else:
+                truth[key] = [{"type": "text", "content": example.answers}]
+                answers.setdefault(task, []).append(example.answers)
+    _write(data / "input.json", inputs)
+    _write(data / "ground_truth.json", truth)
+    _write(data / "sample_ids.json", tasks)
+    _write(out / "kinds.json", kinds)
+    _opponents(out, inputs, truth, tasks, size)
+
+
+def _opponents(out: Path, inputs: dict[str, Any], truth: dict[str, Any], tasks: dict[str, int], size: int) -> None:
+    constants = {number: _best_constant(truth, tasks, number) for number, task in enumerate(TASKS) if _is_text(task)}
+    rng = random.Random(0)
+    training = {task: [make_example(task, seed, "train", size).answers[0] for seed in range(200)]
+                for task in TASKS if _is_text(task)}  # fmt: skip
+    pictures = [key for key, number in tasks.items() if not _is_text(TASKS[number])]
+    swapped = dict(zip(pictures, pictures[1:] + pictures[:1], strict=True))
+    for name in ("constant", "chance"):
+        folder = out / name
+        (folder / "images").mkdir(parents=True, exist_ok=True)
+        predictions = {}
+        for key, number in tasks.items():
+            if key in swapped:
+                picture = Image.open(out / "data" / "gt_images" / f"{swapped[key]}.png")
+                picture.save(folder / "images" / f"image_{key}.jpg", quality=90)
+                predictions[key] = [{"type": "image", "content": f"images/image_{key}.jpg"}]
+                continue
+            options = [e["content"] for e in inputs[key] if e["type"] == "text" and "a) " in e["content"]]
+            answer = constants[number]
+            if name == "chance":
+                answer = rng.choice(_split_options(options[-1]) if options else training[TASKS[number]])
+            predictions[key] = [{"type": "text", "content": answer}]
+        _write(folder / "predictions.json", predictions)
+
+
+def _best_constant(truth: dict[str, Any], tasks: dict[str, int], number: int) -> str:
+    """The answer accepted for most examples of a task."""
+    counts = Counter(
+        answer for key, entries in truth.items() if tasks[key] == number for answer in set(entries[0]["content"])
+    )
+    return counts.most_common(1)[0][0]
+
+
+def _split_options(text: str) -> list[str]:
+    """The texts of `a) one; b) two`."""
+    return [part.split(") ", 1)[1].strip() for part in text[text.index("a) ") :].split(";") if ") " in part]
+
+
+def _is_text(task: str) -> bool:
+    return task != "ImageGeneration"
+
+
+def check_pictures(folder: Path, output: Path) -> dict[str, tuple[float, int]]:
+    """Shares of generated pictures that show the asked background colour, thing colour, and shape, each with its n."""
+    kinds = json.loads((folder / "kinds.json").read_text(encoding="utf-8"))
+    hits: dict[str, list[bool]] = {"background": [], "colour": [], "shape": []}
+    for key, kind in kinds.items():
+        picture = output / "images" / f"image_{key}.jpg"
+        if "background" not in kind:
+            continue
+        if not picture.exists():
+            for fact in hits:
+                hits[fact].append(False)
+            continue
+        pixels = np.asarray(Image.open(picture).convert("RGB").resize((64, 64)))
+        names = np.array(list(COLOURS))[nearest_colour(pixels)]
+        if kind["background"] in COLOURS:
+            border = np.concatenate((names[:4].ravel(), names[-4:].ravel(), names[:, :4].ravel(), names[:, -4:].ravel()))
+            hits["background"].append(Counter(border).most_common(1)[0][0] == kind["background"])
+        if kind["kind"] == "shape":
+            hits["colour"].append((names == kind["colour"]).mean() > 0.1)
+            hits["shape"].append(_nearest_shape(names == kind["colour"]) == kind["shape"])
+    return {fact: (float(np.mean(values)) if values else float("nan"), len(values)) for fact, values in hits.items()}
+
+
+def _nearest_shape(mask: np.ndarray) -> str | None:
+    """The shape whose outline overlaps a mask [H, W] best, both cut to their boxes and made 32 × 32."""
+    if mask.sum() < 30:
+        return None
+    best = {}
+    for shape in scenes.SHAPES:
+        alpha = scenes.draw_shape(random.Random(0), shape, "красный").getchannel("A")
+        wanted = _boxed(np.asarray(alpha) > 128)
+        found = _boxed(mask)
+        best[shape] = (wanted & found).sum() / (wanted | found).sum()
+    return max(best, key=lambda shape: best[shape])
+
+
+def _boxed(mask: np.ndarray) -> np.ndarray:
+    """A mask cut to its bounding square, whose proportions it keeps, as 32 × 32."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    cut = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    side = max(cut.shape)
+    square = np.zeros((side, side), dtype=np.uint8)
+    top, left = (side - cut.shape[0]) // 2, (side - cut.shape[1]) // 2
+    square[top : top + cut.shape[0], left : left + cut.shape[1]] = cut * 255
+    return np.asarray(Image.fromarray(square).resize((32, 32), Image.Resampling.BOX)) > 127
+
+
+def _write(path: Path, document: Any) -> None:
+    path.write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.heldout", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    exporting = commands.add_parser("export", help="write the data and the opponents' predictions")
+    exporting.add_argument("--n", type=int, default=200, help="examples of each task")
+    exporting.add_argument("--first-seed", type=int, default=0)
+    exporting.add_argument("--size", type=int, default=IMAGE_SIZE)
+    exporting.add_argument("--out", type=Path, required=True)
+    checking = commands.add_parser("pictures", help="look for the asked colours and shapes in generated pictures")
+    checking.add_argument("folder", type=Path, help="what export wrote")
+    checking.add_argument("output", type=Path, help="an output folder with images/")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if arguments.command == "export":
+        export(arguments.out, arguments.n, arguments.first_seed, arguments.size)
+    else:
+        for fact, (share, n) in check_pictures(arguments.folder, arguments.output).items():
+            log.info("%-10s %.3f of %d", fact, share, n)
+
+
+if __name__ == "__main__":
+    main()

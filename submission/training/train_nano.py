@@ -1,0 +1,79 @@
+"""Trains `nano`, the default model, from nothing: BPE, VQGAN, a decoder on texts, then on all six tasks.
+
+    cd submission && python -m training.train_nano --out ../build/nano            # every stage, one process
+    torchrun --nproc-per-node 2 -m training.train_nano --out … --stage all-tasks    # a decoder stage on more cores
+
+Each stage goes on from its last checkpoint, so an interrupted run is started again with the same command. `ship` writes
+the weights that travel with the repository.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import shutil
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from rudolph import VQGAN, RudolphConfig, RudolphModel
+from rudolph.config import SIZES
+from training.bpe import train_bpe
+from training.decoder import DecoderTraining, train_decoder
+from training.vqgan import train_vqgan
+
+log = logging.getLogger("train_nano")
+
+STAGES = ("bpe", "vqgan", "texts", "all-tasks", "ship")
+SHIPPED = Path(__file__).resolve().parents[1] / "weights" / "nano"
+
+
+def run_stage(stage: str, out: Path, shipped: Path, training: DecoderTraining) -> None:
+    """Runs one stage; the folder `out` holds bpe.model, vqgan/ and decoder/."""
+    config = RudolphConfig(**SIZES["nano"])
+    bpe, vqgan, decoder = out / "bpe.model", out / "vqgan", out / "decoder"
+    if stage == "bpe":
+        if not bpe.exists():
+            train_bpe(bpe, config.bpe_vocab_size)
+    elif stage == "vqgan":
+        if not (vqgan / "model.safetensors").exists():
+            train_vqgan(vqgan)
+    elif stage == "texts":
+        train_decoder(decoder, config, bpe, None, training, training.text_first)
+    elif stage == "all-tasks":
+        train_decoder(decoder, config, bpe, vqgan, training, training.samples)
+    else:
+        ship(out, shipped)
+
+
+def ship(out: Path, shipped: Path) -> None:
+    """Writes the model's folder in half precision: RUDOLPH, `bpe.model` and `vqgan/`."""
+    RudolphModel.from_pretrained(out / "decoder").to(torch.bfloat16).save_pretrained(shipped)
+    VQGAN.from_pretrained(out / "vqgan").save_pretrained(shipped / "vqgan", dtype=torch.float16)
+    shutil.copy(out / "bpe.model", shipped / "bpe.model")
+    log.info("%s: %.1f MB", shipped, sum(f.stat().st_size for f in shipped.rglob("*") if f.is_file()) / 1e6)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.train_nano", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("../build/nano"), help="where checkpoints live")
+    parser.add_argument("--shipped", type=Path, default=SHIPPED, help="where `ship` writes")
+    parser.add_argument("--stage", choices=STAGES, action="append", help="only this stage (may be repeated)")
+    parser.add_argument("--samples", type=int, default=DecoderTraining.samples, help="samples of the decoder in all")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.getLogger("pymorphy3").setLevel(logging.WARNING)
+    if "WORLD_SIZE" in os.environ:
+        dist.init_process_group("gloo")
+        if dist.get_rank() > 0:
+            logging.getLogger().setLevel(logging.WARNING)
+    for stage in arguments.stage or STAGES:
+        run_stage(stage, arguments.out, arguments.shipped, DecoderTraining(samples=arguments.samples))
+
+
+if __name__ == "__main__":
+    main()
