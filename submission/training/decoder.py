@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from rudolph import RudolphConfig, RudolphModel, Tokenizer, VQGAN
+from rudolph.answer import join_texts
 from rudolph.images import preprocess
 from training.checkpoint import Checkpoint
 from training.worlds import Example, make_example, scene_example, scenes, seeded
@@ -41,6 +42,9 @@ TASK_TOKENS = {
 }
 UNKNOWN_TOKENS = ("LT_UNK", "RT_UNK")
 TASK_TOKEN_SHARE = 0.75
+ENCODED_AT_ONCE = 16  # pictures
+FIRST_ROUND_WITH_PICTURES = 10**6  # far from the rounds of texts alone, so that no text is seen twice
+TEXT_TASKS = ("TextQA", "MathQA")
 SCENE_TASKS = ("ImageGeneration", "ImageCaptioning", "VisualQA")
 
 
@@ -67,7 +71,7 @@ def left_and_right(config: RudolphConfig, tokenizer: Tokenizer, example: Example
     """Ids of the left text [l] and the right text [r]; no right text, all padding, where a picture is wanted."""
     named = rng.random() < TASK_TOKEN_SHARE
     left_token, right_token = TASK_TOKENS[example.task] if named else UNKNOWN_TOKENS
-    question = " ".join(entry for entry in example.inputs if isinstance(entry, str))
+    question = join_texts([entry for entry in example.inputs if isinstance(entry, str)])
     left = tokenizer.encode_text(question, config.l_text_seq_length, config.special_id(left_token))
     if not example.answers:
         return left, torch.zeros(config.r_text_seq_length, dtype=torch.long)
@@ -75,27 +79,30 @@ def left_and_right(config: RudolphConfig, tokenizer: Tokenizer, example: Example
 
 
 class Batches(IterableDataset[tuple[Tensor, Tensor]]):
-    """Endless batches (ids [B, l + m² + r] int64, loss weights [B, 3]) of one process among `world`.
+    """Endless batches (ids [B, l + m² + r] int64, loss weights [B, 3]) of one process among `world`, from `first_step` on.
 
     Rounds are numbered; a process takes every `world`-th round, so no two see the same examples.
     """
 
     def __init__(
         self, config: RudolphConfig, tokenizer: Path, vqgan: Path | None, training: DecoderTraining,
-        first_round: int, rank: int, world: int,
+        first_step: int, rank: int, world: int,
     ) -> None:  # fmt: skip
         self.config, self.tokenizer, self.vqgan, self.training = config, tokenizer, vqgan, training
-        self.first_round, self.rank, self.world = first_round, rank, world
+        self.first_step, self.rank, self.world = first_step, rank, world
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         torch.set_num_threads(1)
         tokenizer = Tokenizer.from_file(self.tokenizer)
         vqgan = VQGAN.from_pretrained(self.vqgan) if self.vqgan else None
-        number = self.first_round * self.world + self.rank
-        rows: list[tuple[Tensor, Tensor]] = []
+        tasks = [task for task in self.training.shares if vqgan is not None or task in TEXT_TASKS]
+        per_round = sum(self.training.shares[task] for task in tasks)
+        skipped_rounds, skipped_rows = divmod(self.first_step * self.training.batch_size, per_round)
+        number = skipped_rounds * self.world + self.rank + (FIRST_ROUND_WITH_PICTURES if vqgan is not None else 0)
+        rows = self._round(number, tokenizer, vqgan)[skipped_rows:]
         while True:
-            rows += self._round(number, tokenizer, vqgan)
             number += self.world
+            rows += self._round(number, tokenizer, vqgan)
             while len(rows) >= self.training.batch_size:
                 batch, rows = rows[: self.training.batch_size], rows[self.training.batch_size :]
                 yield torch.stack([ids for ids, _ in batch]), torch.stack([weights for _, weights in batch])
@@ -106,10 +113,8 @@ class Batches(IterableDataset[tuple[Tensor, Tensor]]):
         rng = seeded("train", "decoder", self.training.seed, number)
         examples: list[tuple[Example, int | None]] = []  # with the number of its picture
         pictures: list[Image.Image] = []
-        for task in ("TextQA", "MathQA", "TRitW"):
+        for task in (*TEXT_TASKS, *(("TRitW",) if vqgan is not None else ())):
             for i in range(shares[task]):
-                if task == "TRitW" and vqgan is None:
-                    continue
                 example = make_example(task, number * shares[task] + i, "train", size)
                 examples.append((example, len(pictures) if task == "TRitW" else None))
                 pictures += [entry for entry in example.inputs if isinstance(entry, Image.Image)]
@@ -120,15 +125,16 @@ class Batches(IterableDataset[tuple[Tensor, Tensor]]):
                     if i < shares[task]:
                         examples.append((scene_example(task, rng, scene, "train"), len(pictures)))
                 pictures.append(scene.image)
-        codes = torch.zeros(len(pictures) + 1, config.image_seq_length, dtype=torch.long)  # the last: code 0 for texts
+        no_picture = torch.zeros(config.image_seq_length, dtype=torch.long)  # code 0 everywhere, as published
+        codes: list[Tensor] = []
         if vqgan is not None:
-            for start in range(0, len(pictures), 16):
-                pixels = torch.stack([preprocess(picture, size) for picture in pictures[start : start + 16]])
-                codes[start : start + 16] = vqgan.encode(pixels)
+            for start in range(0, len(pictures), ENCODED_AT_ONCE):
+                batch = [preprocess(picture, size) for picture in pictures[start : start + ENCODED_AT_ONCE]]
+                codes += vqgan.encode(torch.stack(batch))
         rows = []
         for example, picture in examples:
             left, right = left_and_right(config, tokenizer, example, rng)
-            ids = torch.cat((left, codes[-1 if picture is None else picture], right))
+            ids = torch.cat((left, no_picture if picture is None else codes[picture], right))
             rows.append((ids, torch.tensor(LOSS_WEIGHTS[example.task])))
         rng.shuffle(rows)
         return rows
@@ -156,8 +162,7 @@ def train_decoder(
     checkpoint = Checkpoint(folder, {"model": model, "optimizer": optimizer, "seen": seen}, save=rank == 0)
     step = checkpoint.restore()
     loss_of = torch.compile(model.loss)
-    per_round = sum(training.shares[task] for task in training.shares if vqgan or task in ("TextQA", "MathQA"))
-    data = Batches(config, tokenizer, vqgan, training, math.ceil(seen.samples / world / per_round) + 1, rank, world)
+    data = Batches(config, tokenizer, vqgan, training, step, rank, world)
     for ids, weights in DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=8):
         for group in optimizer.param_groups:
             group["lr"] = training.learning_rate * schedule(seen.samples, training)

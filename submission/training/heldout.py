@@ -2,6 +2,7 @@
 
     python -m training.heldout export --n 200 --out FOLDER     # data, and predictions of two opponents
     python -m training.heldout pictures FOLDER OUTPUT          # do generated pictures show what was asked?
+    python -m training.heldout routes FOLDER OUTPUT            # was a text-only question answered in the right kind?
 
 `export` writes `data/` (the challenge's files, 0..5 as in `sample_ids.json`), `kinds.json` and two output folders for the
 evaluator: `constant/`, for each task the answer that scores best if given always, and `chance/`, a random one of the
@@ -134,6 +135,18 @@ def check_pictures(folder: Path, output: Path) -> dict[str, tuple[float, int]]:
     return {fact: (float(np.mean(values)) if values else float("nan"), len(values)) for fact, values in hits.items()}
 
 
+def check_routes(folder: Path, output: Path) -> dict[str, tuple[float, int]]:
+    """By task: the share of text-only questions whose first entry is of the right kind, and their number."""
+    predictions = json.loads((output / "predictions.json").read_text(encoding="utf-8"))
+    tasks = json.loads((folder / "data" / "sample_ids.json").read_text(encoding="utf-8"))
+    truth = json.loads((folder / "data" / "ground_truth.json").read_text(encoding="utf-8"))
+    hits: dict[str, list[bool]] = {task: [] for task in ("TextQA", "MathQA", "ImageGeneration")}
+    for key, number in tasks.items():
+        if TASKS[number] in hits:
+            hits[TASKS[number]].append(predictions[key][0]["type"] == truth[key][0]["type"])
+    return {task: (float(np.mean(values)), len(values)) for task, values in hits.items()}
+
+
 def _nearest_shape(mask: np.ndarray) -> str | None:
     """The shape whose outline overlaps a mask [H, W] best, both cut to their boxes and made 32 × 32."""
     if mask.sum() < 30:
@@ -172,16 +185,21 @@ def main() -> None:
     exporting.add_argument("--first-seed", type=int, default=0)
     exporting.add_argument("--size", type=int, default=IMAGE_SIZE)
     exporting.add_argument("--out", type=Path, required=True)
-    checking = commands.add_parser("pictures", help="look for the asked colours and shapes in generated pictures")
-    checking.add_argument("folder", type=Path, help="what export wrote")
-    checking.add_argument("output", type=Path, help="an output folder with images/")
+    for name, help_text in (
+        ("pictures", "look for the asked colours and shapes in generated pictures"),
+        ("routes", "count the text-only questions that were answered in the right kind"),
+    ):
+        checking = commands.add_parser(name, help=help_text)
+        checking.add_argument("folder", type=Path, help="what export wrote")
+        checking.add_argument("output", type=Path, help="the output folder of run.py")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if arguments.command == "export":
         export(arguments.out, arguments.n, arguments.first_seed, arguments.size)
     else:
-        for fact, (share, n) in check_pictures(arguments.folder, arguments.output).items():
-            log.info("%-10s %.3f of %d", fact, share, n)
+        check = check_pictures if arguments.command == "pictures" else check_routes
+        for fact, (share, n) in check(arguments.folder, arguments.output).items():
+            log.info("%-15s %.3f of %d", fact, share, n)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,13 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import resource
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import eco2ai
 import torch
 import torch.distributed as dist
 
@@ -64,6 +68,7 @@ def main() -> None:
     parser.add_argument("--shipped", type=Path, default=SHIPPED, help="where `ship` writes")
     parser.add_argument("--stage", choices=STAGES, action="append", help="only this stage (may be repeated)")
     parser.add_argument("--samples", type=int, default=DecoderTraining.samples, help="samples of the decoder in all")
+    parser.add_argument("--country", default="RU", help="two letters, for the CO2 of its electricity")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("pymorphy3").setLevel(logging.WARNING)
@@ -72,7 +77,33 @@ def main() -> None:
         if dist.get_rank() > 0:
             logging.getLogger().setLevel(logging.WARNING)
     for stage in arguments.stage or STAGES:
-        run_stage(stage, arguments.out, arguments.shipped, DecoderTraining(samples=arguments.samples))
+        with carbon_tracked(arguments.out, stage, arguments.country):
+            run_stage(stage, arguments.out, arguments.shipped, DecoderTraining(samples=arguments.samples))
+
+
+@contextmanager
+def carbon_tracked(out: Path, stage: str, country: str) -> Iterator[None]:
+    """Adds a row to `out`/emission-<process>.csv by eco2AI, and logs the CPU time beside it.
+
+    eco2AI reads a process's load at moments; CPU time is what the kernel counted.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    rank = dist.get_rank() if dist.is_initialized() else 0
+    tracker = eco2ai.Tracker(
+        project_name="FusionBrain Challenge 2.0", experiment_description=f"nano: {stage}",
+        file_name=str(out / f"emission-{rank}.csv"), alpha_2_code=country, ignore_warnings=True,
+    )  # fmt: skip
+    before = _cpu_seconds()
+    tracker.start()
+    try:
+        yield
+    finally:
+        tracker.stop()
+        log.info("%s: %.0f s of CPU time in process %d and its children", stage, _cpu_seconds() - before, rank)
+
+
+def _cpu_seconds() -> float:
+    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
 if __name__ == "__main__":

@@ -228,6 +228,7 @@ def test_lost_connections_are_resumed_within_one_call(hub, tmp_path, reset):
 def run(cache: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "rudolph.weights", "--model", MODEL, "--cache", str(cache)]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "submission"), "OMP_NUM_THREADS": "1"}
+    environment |= {"HF_HUB_DOWNLOAD_TIMEOUT": "120", "HF_HUB_ETAG_TIMEOUT": "120"}  # a busy machine may stand still
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
