@@ -16,7 +16,10 @@ log = logging.getLogger(__name__)
 
 EXAMPLES_PER_TASK = 6000
 # Characters that users may type although the worlds lack them; one occurrence each gives them an id.
-ALPHABET = "абвгдеёжзийклмнопрстуфхцчшщъыьэюя abcdefghijklmnopqrstuvwxyz 0123456789 .,:;!?()[]{}«»„“\"'—–-+−*/×÷=<>≤≥≠%№&@#$€₽°^_~|\\…"
+ALPHABET = (
+    "абвгдеёжзийклмнопрстуфхцчшщъыьэюя abcdefghijklmnopqrstuvwxyz 0123456789 "
+    ".,:;!?()[]{}«»„“\"'—–-+−*/×÷=<>≤≥≠%№&@#$€₽°^_~|\\…"
+)
 
 
 def train_bpe(path: Path, vocab_size: int) -> None:
@@ -28,8 +31,7 @@ def train_bpe(path: Path, vocab_size: int) -> None:
                 for text in (*example.inputs, *example.answers[:1]):
                     if isinstance(text, str):
                         corpus.write(spaced_digits(text.lower()) + "\n")
-        for repeat in range(50):
-            corpus.write(" ".join(ALPHABET) + "\n")
+        corpus.write((" ".join(ALPHABET) + "\n") * 50)
         corpus.flush()
         path.parent.mkdir(parents=True, exist_ok=True)
         half_written = path.with_suffix(".part")

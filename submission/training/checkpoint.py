@@ -41,7 +41,8 @@ class Checkpoint:
         if step % REPORT_EVERY == 0 or step == steps:
             pace = (time.monotonic() - self.started) / max(1, step - self.first)
             shown = "  ".join(f"{name} {float(value):.4f}" for name, value in figures.items())
-            log.info("step %d of %d  %s  %.2f s a step, %.0f min to go", step, steps, shown, pace, pace * (steps - step) / 60)
+            to_go = pace * (steps - step) / 60
+            log.info("step %d of %d  %s  %.2f s a step, %.0f min to go", step, steps, shown, pace, to_go)
         if self.save and (step % SAVE_EVERY == 0 or step == steps):
             state = {name: part.state_dict() for name, part in self.parts.items()}
             half_written = self.path.with_suffix(f".{os.getpid()}")

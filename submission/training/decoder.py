@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from rudolph import RudolphConfig, RudolphModel, Tokenizer, VQGAN
+from rudolph import VQGAN, RudolphConfig, RudolphModel, Tokenizer
 from rudolph.answer import join_texts
 from rudolph.images import preprocess
 from training.checkpoint import Checkpoint
@@ -67,7 +67,9 @@ class DecoderTraining:
     seed: int = 0
 
 
-def left_and_right(config: RudolphConfig, tokenizer: Tokenizer, example: Example, rng: random.Random) -> tuple[Tensor, Tensor]:
+def left_and_right(
+    config: RudolphConfig, tokenizer: Tokenizer, example: Example, rng: random.Random
+) -> tuple[Tensor, Tensor]:
     """Ids of the left text [l] and the right text [r]; no right text, all padding, where a picture is wanted."""
     named = rng.random() < TASK_TOKEN_SHARE
     left_token, right_token = TASK_TOKENS[example.task] if named else UNKNOWN_TOKENS
@@ -79,9 +81,9 @@ def left_and_right(config: RudolphConfig, tokenizer: Tokenizer, example: Example
 
 
 class Batches(IterableDataset[tuple[Tensor, Tensor]]):
-    """Endless batches (ids [B, l + m² + r] int64, loss weights [B, 3]) of one process among `world`, from `first_step` on.
+    """Endless batches (ids [B, l + m² + r] int64, loss weights [B, 3]) of one process among `world`.
 
-    Rounds are numbered; a process takes every `world`-th round, so no two see the same examples.
+    They begin at `first_step`. Rounds are numbered; a process takes every `world`-th round, so no two see the same examples.
     """
 
     def __init__(

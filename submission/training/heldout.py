@@ -4,8 +4,7 @@
     python -m training.heldout pictures FOLDER OUTPUT          # do generated pictures show what was asked?
     python -m training.heldout routes FOLDER OUTPUT            # was a text-only question answered in the right kind?
 
-`export` writes `data/` (the challenge's files, 0..5 as in `sample_ids.json`), `kinds.json` and two output folders for the
-evaluator: `constant/`, for each task the answer that scores best if given always, and `chance/`, a random one of the
+`export` writes `data/` (the challenge's files), `kinds.json` and two output folders for the evaluator: `constant/`, for each task the answer that scores best if given always, and `chance/`, a random one of the
 options where there are options, else a random training answer; for a picture, that of another request.
 """
 
@@ -127,8 +126,9 @@ def check_pictures(folder: Path, output: Path) -> dict[str, tuple[float, int]]:
         pixels = np.asarray(Image.open(picture).convert("RGB").resize((64, 64)))
         names = np.array(list(COLOURS))[nearest_colour(pixels)]
         if kind["background"] in COLOURS:
-            border = np.concatenate((names[:4].ravel(), names[-4:].ravel(), names[:, :4].ravel(), names[:, -4:].ravel()))
-            hits["background"].append(Counter(border).most_common(1)[0][0] == kind["background"])
+            border = (names[:4], names[-4:], names[:, :4], names[:, -4:])
+            seen = Counter(np.concatenate([part.ravel() for part in border]).tolist())
+            hits["background"].append(seen.most_common(1)[0][0] == kind["background"])
         if kind["kind"] == "shape":
             hits["colour"].append((names == kind["colour"]).mean() > 0.1)
             hits["shape"].append(_nearest_shape(names == kind["colour"]) == kind["shape"])

@@ -1,7 +1,7 @@
 """Trains the small VQGAN of `nano` on pictures of the worlds.
 
-Two phases. First a plain autoencoder; then its embeddings are clustered (k-means) into the codebook and training goes on
-with nearest-neighbour codes, a straight-through gradient and a codebook that follows the mean of what it codes (VQ-VAE,
+Two phases. First a plain autoencoder; then its embeddings are clustered (k-means) into the codebook and training goes
+on with nearest-neighbour codes, a straight-through gradient and a codebook that follows the mean of what it codes (VQ-VAE,
 van den Oord et al. 2017, section 3.2 and appendix A.1). GumbelVQ's projection to code logits is set at the end so that
 its arg max is the nearest neighbour: 2 h·e − |e|² is largest for the e nearest to h.
 """
@@ -69,7 +69,8 @@ def train_vqgan(folder: Path, training: VQGANTraining = VQGANTraining(), config:
     optimizer = torch.optim.AdamW(model.parameters(), lr=training.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, training.learning_rate, training.steps, pct_start=0.05)
     codebook = Codebook(model, training.codebook_decay)
-    checkpoint = Checkpoint(folder, {"model": model, "optimizer": optimizer, "schedule": schedule, "codebook": codebook})
+    state = {"model": model, "optimizer": optimizer, "schedule": schedule, "codebook": codebook}
+    checkpoint = Checkpoint(folder, state)
     first = checkpoint.restore()
     plain_steps = int(training.steps * training.plain_share)
 
@@ -106,7 +107,8 @@ def train_vqgan(folder: Path, training: VQGANTraining = VQGANTraining(), config:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        checkpoint.report(step + 1, training.steps, l1=l1, edges=edges, commitment=commitment, codes_used=codebook.used())
+        figures = {"l1": l1, "edges": edges, "commitment": commitment, "codes_used": codebook.used()}
+        checkpoint.report(step + 1, training.steps, **figures)
     codebook.export()
     model.eval().save_pretrained(folder)
     return model
@@ -170,6 +172,7 @@ class Codebook(torch.nn.Module):
             table[[0, rarest]] = table[[rarest, 0]]
         weight = self.embed.weight
         self.proj.weight.copy_(2 * weight[:, :, None, None])
+        assert self.proj.bias is not None
         self.proj.bias.copy_(-weight.square().sum(1))
 
     def _nearest(self, vectors: Tensor) -> Tensor:

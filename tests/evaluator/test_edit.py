@@ -50,9 +50,9 @@ def test_any_strings_score_between_0_and_1(prediction, references):
 
 
 def test_long_texts_end():
-    start = time.monotonic()
+    start = time.process_time()
     assert one_minus_ned("аб" * 50_000, ["ба" * 50_000]) == pytest.approx(1 - 2 / 100_000)
-    assert time.monotonic() - start < 20
+    assert time.process_time() - start < 20
 
 
 def test_no_accepted_answer_is_an_error():

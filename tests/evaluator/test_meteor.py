@@ -176,10 +176,10 @@ def test_any_strings_score_between_0_and_1(prediction, references):
     ids=["prefixes", "same-word", "words", "numbers", "porter-y", "surrogates", "quotes"],
 )  # fmt: skip
 def test_long_and_hostile_answers_end(answer, ruwordnet):
-    start = time.monotonic()
+    start = time.process_time()
     for metric in (caption_meteor, vqa_meteor):
         assert 0 <= metric(answer, ["кот на столе", answer], ruwordnet) <= 1
-    assert time.monotonic() - start < 30
+    assert time.process_time() - start < 30
 
 
 def test_no_accepted_answer_is_an_error():

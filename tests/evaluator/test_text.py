@@ -92,11 +92,11 @@ def test_the_kept_parses_change_no_lemma():
     ids=["prefixes", "prefixed-word", "particles", "surrogates", "words", "emoji"],
 )
 def test_long_and_hostile_answers_end(answer):
-    start = time.monotonic()
+    start = time.process_time()
     for metric in (text.f1, text.exact_match):
         assert metric(answer, ["кот"]) == 0.0
         assert metric(answer, [answer]) == 1.0
-    assert time.monotonic() - start < 30
+    assert time.process_time() - start < 30
 
 
 @settings(max_examples=200, deadline=None)

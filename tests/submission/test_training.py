@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from rudolph import VQGAN, RudolphConfig, RudolphModel, Tokenizer
 from rudolph.vqgan import VQGANConfig
 from training.bpe import spaced_digits, train_bpe

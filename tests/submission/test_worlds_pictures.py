@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from PIL import Image
+
 from training.worlds import TASKS, make_example, scenes, seeded, signs
 from training.worlds.grammar import Noun, agree, with_preposition_s
 from training.worlds.stamps import COLOURS, STAMPS, load_stamps, nearest_colour

@@ -1,0 +1,72 @@
+# Needs make and Python 3.11; everything else goes into .venv. `make` alone lists the targets.
+
+SHELL = /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# Set on the command line, as in `make evaluate DATA=my_data JSON=out.json ARGS='--country DE --keep run'`.
+SUBMISSION = submission
+DATA = sample_input
+JSON = scores.json
+MODEL = 2.7B-FBC2
+CACHE = weights
+ARGS =
+
+IS_3_11 = import sys; sys.exit(sys.version_info[:2] != (3, 11))
+PYTHON ?= $(shell for p in python3.11 python3 python; do "$$p" -c '$(IS_3_11)' 2>/dev/null && echo "$$p" && break; done)
+VENV = .venv/bin/python
+PIP = $(VENV) -m pip --disable-pip-version-check install
+INSTALLED = .venv/.installed
+INSTALLED_DEV = .venv/.installed-dev
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: evaluate
+evaluate: $(INSTALLED) ## run SUBMISSION=submission on DATA=sample_input, print its scores, write JSON=scores.json
+	$(VENV) -m evaluator run "$(SUBMISSION)" --data "$(DATA)" --json "$(JSON)" $(ARGS)
+
+# One thread a worker: two workers with two threads each wait for each other on two cores.
+.PHONY: test
+test: $(INSTALLED_DEV) ## run all tests; ARGS='-k vqgan' for some
+	OMP_NUM_THREADS=1 $(VENV) -m pytest -n 2 $(ARGS)
+
+.PHONY: check
+check: $(INSTALLED_DEV) ## ruff and mypy
+	$(VENV) -m ruff check
+	$(VENV) -m mypy
+
+.PHONY: train-nano
+train-nano: $(INSTALLED) ## train the weights of submission/weights/nano anew (takes hours; ARGS=--help)
+	cd submission && ../$(VENV) -m training.train_nano $(ARGS)
+
+.PHONY: sample-input
+sample-input: $(INSTALLED) ## rebuild sample_input/ from its sources
+	$(VENV) sample_input/build.py $(ARGS)
+
+.PHONY: weights
+weights: $(INSTALLED) ## fetch published weights, MODEL=2.7B-FBC2, into CACHE=weights; an interrupted run goes on
+	PYTHONPATH=submission $(VENV) -m rudolph.weights --model "$(MODEL)" --cache "$(CACHE)"
+
+.PHONY: clean
+clean: ## remove .venv, caches and scores.json; fetched weights stay
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis scores.json
+	find evaluator sample_input submission tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# youtokentome's build needs Cython < 3 and cannot say so: hence the first install, and --no-build-isolation.
+$(INSTALLED): requirements.txt
+	@test -n "$(PYTHON)" && "$(PYTHON)" -c '$(IS_3_11)' 2>/dev/null || { \
+	    echo "Python 3.11 is needed; found:"; \
+	    for p in $(or $(PYTHON),python3.11 python3 python); do \
+	        echo "  $$p: $$("$$p" --version 2>/dev/null || echo not found)"; done; \
+	    echo "Install it, or name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; } >&2
+	@$(VENV) -c 'import pip; $(IS_3_11)' 2>/dev/null || { \
+	    echo "creating .venv with $$("$(PYTHON)" --version) ($(PYTHON))"; "$(PYTHON)" -m venv --clear .venv; }
+	$(PIP) "cython<3" "setuptools<81" wheel
+	$(PIP) --no-build-isolation -r requirements.txt
+	@touch $@
+
+$(INSTALLED_DEV): requirements-dev.txt $(INSTALLED)
+	$(PIP) --no-build-isolation -r requirements-dev.txt
+	@touch $@
