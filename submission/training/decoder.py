@@ -83,7 +83,8 @@ def left_and_right(
 class Batches(IterableDataset[tuple[Tensor, Tensor]]):
     """Endless batches (ids [B, l + m² + r] int64, loss weights [B, 3]) of one process among `world`.
 
-    They begin at `first_step`. Rounds are numbered; a process takes every `world`-th round, so no two see the same examples.
+    They begin at `first_step`. Rounds are numbered; a process takes every `world`-th round, so no two see the same
+    examples.
     """
 
     def __init__(

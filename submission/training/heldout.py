@@ -4,8 +4,9 @@
     python -m training.heldout pictures FOLDER OUTPUT          # do generated pictures show what was asked?
     python -m training.heldout routes FOLDER OUTPUT            # was a text-only question answered in the right kind?
 
-`export` writes `data/` (the challenge's files), `kinds.json` and two output folders for the evaluator: `constant/`, for each task the answer that scores best if given always, and `chance/`, a random one of the
-options where there are options, else a random training answer; for a picture, that of another request.
+`export` writes `data/` (the challenge's files), `kinds.json` and two output folders for the evaluator: `constant/`,
+for each task the answer that scores best if given always, and `chance/`, a random one of the options where there are
+options, else a random training answer; for a picture, that of another request.
 """
 
 from __future__ import annotations

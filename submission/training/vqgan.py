@@ -1,9 +1,9 @@
 """Trains the small VQGAN of `nano` on pictures of the worlds.
 
 Two phases. First a plain autoencoder; then its embeddings are clustered (k-means) into the codebook and training goes
-on with nearest-neighbour codes, a straight-through gradient and a codebook that follows the mean of what it codes (VQ-VAE,
-van den Oord et al. 2017, section 3.2 and appendix A.1). GumbelVQ's projection to code logits is set at the end so that
-its arg max is the nearest neighbour: 2 h·e − |e|² is largest for the e nearest to h.
+on with nearest-neighbour codes, a straight-through gradient and a codebook that follows the mean of what it codes
+(VQ-VAE, van den Oord et al. 2017, section 3.2 and appendix A.1). GumbelVQ's projection to code logits is set at the
+end so that its arg max is the nearest neighbour: 2 h·e − |e|² is largest for the e nearest to h.
 """
 
 from __future__ import annotations
