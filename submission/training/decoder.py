@@ -52,7 +52,7 @@ SCENE_TASKS = ("ImageGeneration", "ImageCaptioning", "VisualQA")
 class DecoderTraining:
     """What decides the shipped weights besides the code."""
 
-    samples: int = 130_000
+    samples: int = 80_000
     batch_size: int = 16  # in each process
     # Examples of each task in a round of the data; a scene is drawn and encoded once for its three tasks.
     shares: dict[str, int] = field(
@@ -60,7 +60,7 @@ class DecoderTraining:
             "TextQA": 16, "MathQA": 24, "ImageGeneration": 16, "ImageCaptioning": 16, "VisualQA": 16, "TRitW": 20,
         }
     )  # fmt: skip
-    text_first: int = 30_000  # samples of text-only tasks before all six: they need no VQGAN
+    text_first: int = 28_800  # samples of text-only tasks before all six: they need no VQGAN
     learning_rate: float = 1.2e-3
     warmup: int = 3000  # samples
     weight_decay: float = 0.05

@@ -10,6 +10,7 @@ the weights that travel with the repository.
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import os
 import resource
@@ -17,8 +18,8 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-import eco2ai
 import torch
 import torch.distributed as dist
 
@@ -71,7 +72,8 @@ def main() -> None:
     parser.add_argument("--country", default="RU", help="two letters, for the CO2 of its electricity")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    logging.getLogger("pymorphy3").setLevel(logging.WARNING)
+    for library in ("pymorphy3", "apscheduler"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     if "WORLD_SIZE" in os.environ:
         dist.init_process_group("gloo")
         if dist.get_rank() > 0:
@@ -83,23 +85,35 @@ def main() -> None:
 
 @contextmanager
 def carbon_tracked(out: Path, stage: str, country: str) -> Iterator[None]:
-    """Adds a row to `out`/emission-<process>.csv by eco2AI, and logs the CPU time beside it.
+    """Adds a row to `out`/emission.csv by eco2AI, from the first process alone, and logs CPU time beside it.
 
-    eco2AI reads a process's load at moments; CPU time is what the kernel counted.
+    eco2AI reads the load of the whole machine at moments; CPU time is what the kernel counted for each process.
     """
     out.mkdir(parents=True, exist_ok=True)
     rank = dist.get_rank() if dist.is_initialized() else 0
-    tracker = eco2ai.Tracker(
-        project_name="FusionBrain Challenge 2.0", experiment_description=f"nano: {stage}",
-        file_name=str(out / f"emission-{rank}.csv"), alpha_2_code=country, ignore_warnings=True,
-    )  # fmt: skip
+    tracker = _tracker(out, stage, country) if rank == 0 else None
     before = _cpu_seconds()
-    tracker.start()
+    if tracker is not None:
+        tracker.start()
     try:
         yield
     finally:
-        tracker.stop()
-        log.info("%s: %.0f s of CPU time in process %d and its children", stage, _cpu_seconds() - before, rank)
+        if tracker is not None:
+            tracker.stop()
+        log.warning("%s: %.0f s of CPU time in process %d and its children", stage, _cpu_seconds() - before, rank)
+
+
+def _tracker(out: Path, stage: str, country: str) -> Any:
+    # The submodule by its name: the package exports a function that hides it.
+    emission_track: Any = importlib.import_module("eco2ai.emission_track")
+    # Both keep a file in site-packages, which may be read-only and is shared; every value it holds is given here.
+    emission_track.get_params = dict
+    emission_track.set_params = lambda **_: None
+    return emission_track.Tracker(
+        project_name="FusionBrain Challenge 2.0", experiment_description=f"nano: {stage}",
+        file_name=str(out / "emission.csv"), alpha_2_code=country, cpu_processes="all", measure_period=10, pue=1,
+        emission_level=None, region=None, encode_file=None, electricity_pricing=None, ignore_warnings=True,
+    )  # fmt: skip
 
 
 def _cpu_seconds() -> float:
