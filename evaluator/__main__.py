@@ -7,13 +7,18 @@ Exit codes: 0 scored; 1 the submission's fault; 2 the organizer's data or wrong 
 import argparse
 import logging
 import math
+import os
 import re
 import sys
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from evaluator.errors import EvaluatorError
+from evaluator.errors import DataError, EvaluatorError
 from evaluator.limits import TIME_LIMIT_SECONDS
+
+if TYPE_CHECKING:
+    from evaluator.score import Scores  # imported late: `--help` need not wait for torch
 
 logger = logging.getLogger("evaluator")
 
@@ -43,17 +48,19 @@ def main(arguments: list[str] | None = None) -> int:
 def _score(options: argparse.Namespace) -> int:
     from evaluator import contract, report, score
 
+    _check_json_path(options.json)
     data = contract.read_data(options.data)
     scores = score.score(options.output, data, options.ruwordnet)
+    print(report.table(scores))
     if options.json:
         report.write_json(options.json, scores.to_json())
-    print(report.table(scores))
-    return _verdict(scores.errors)
+    return _verdict(scores)
 
 
 def _run(options: argparse.Namespace) -> int:
     from evaluator import carbon, contract, launch, report, score
 
+    _check_json_path(options.json)
     data = contract.read_data(options.data)
     if options.ruwordnet:
         score.load_ruwordnet(options.ruwordnet)  # a wrong path should not be noticed after hours of running
@@ -64,15 +71,31 @@ def _run(options: argparse.Namespace) -> int:
     document = scores.to_json() | {
         "run": {"seconds": seconds, "carbon": meter.reading.to_json() if meter.reading else None}
     }
-    report.write_json(options.json, document)
     print(report.table(scores, meter.reading, seconds))
-    return _verdict(scores.errors)
+    report.write_json(options.json, document)
+    return _verdict(scores)
 
 
-def _verdict(errors: list[str]) -> int:
-    if errors:
-        raise EvaluatorError(errors)
+def _verdict(scores: "Scores") -> int:
+    """0, or the gravest of the tasks' errors: ours before the data's."""
+    code = max((task.exit_code for task in scores.tasks), default=0)
+    if code:
+        raise (DataError if code == DataError.exit_code else EvaluatorError)(scores.errors)
     return 0
+
+
+def _check_json_path(path: Path | None) -> None:
+    """A path that cannot be written should not be noticed after hours of running."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise DataError(f"--json {path} is a folder; it must be a file's path")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"--json {path}: its folder cannot be made: {error.strerror}") from None
+    if not os.access(path.parent, os.W_OK):
+        raise DataError(f"--json {path}: its folder cannot be written to")
 
 
 def _parser() -> argparse.ArgumentParser:

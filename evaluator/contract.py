@@ -130,7 +130,8 @@ def read_data(folder: Path | str) -> Data:
             if fault:
                 faults.append(f"ground_truth.json: {where}: image {show(wanted)}: {fault}")
         for path in example.images:
-            fault = _folder_fault(path, "images")
+            # Anywhere below input/, as published; but the truth is not part of the input.
+            fault = None if _folder_fault(path, "gt_images") else "must not lie in gt_images/"
             try:
                 if not fault:
                     load_image(root, path)
@@ -213,7 +214,7 @@ def read_json(root: Path, name: str, error: type[EvaluatorError], limit: int = l
         raise ValueError(f"{value} is not allowed in JSON")
 
     try:
-        content = read_regular(root, name, limit).decode("utf-8")
+        content = read_regular(root, name, limit).decode("utf-8-sig")
         document = json.loads(content, object_pairs_hook=unique, parse_constant=constant)
         if "\\ud" in content.lower():
             # A half surrogate is valid JSON, but no text that can be written or tokenised.

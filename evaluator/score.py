@@ -52,6 +52,7 @@ class TaskScore:
     parts: dict[str, float] = field(default_factory=dict)
     encoders: str | None = None
     error: str | None = None
+    exit_code: int = 0  # of `error`: whose fault it is, as in `evaluator.errors`
 
 
 @dataclass(frozen=True)
@@ -140,9 +141,13 @@ def score(
                 label = encoders.label
             scores.append(_score_task(task, examples, predictions, data, wordnet, encoders))
         except Exception as error:  # recorded as this task's error; the others still get their scores
-            logger.exception("%s could not be scored", task.name)
-            reason = str(error) if isinstance(error, EvaluatorError) else f"{type(error).__name__}: {error}"
-            scores.append(TaskScore(task, len(examples), None, encoders=label, error=" ".join(reason.split())))
+            exit_code, reason = EvaluatorError.exit_code, f"{type(error).__name__}: {error}"
+            if isinstance(error, EvaluatorError):
+                exit_code, reason = error.exit_code, str(error)
+            else:
+                logger.exception("%s could not be scored", task.name)
+            reason = " ".join(reason.split())
+            scores.append(TaskScore(task, len(examples), None, encoders=label, error=reason, exit_code=exit_code))
     return Scores(tuple(scores))
 
 
@@ -158,13 +163,9 @@ def load_ruwordnet(path: Path) -> meteor.RuWordNet:
 
 def caption_of(texts: list[str]) -> str:
     """The caption in a request for an image: the second text; of a single text all sentences but the first, which is
-    the instruction.
-
-    A single sentence has no instruction to leave out and is the caption itself.
+    the instruction (published; so the caption of a single sentence is empty).
     """
-    if len(texts) > 1:
-        return texts[1]
-    return ". ".join(texts[0].split(". ")[1:]) or texts[0]
+    return texts[1] if len(texts) > 1 else ". ".join(texts[0].split(". ")[1:])
 
 
 def _nano() -> Encoders:
@@ -207,7 +208,7 @@ def _score_task(
         )
 
     if len(examples) < 2:
-        raise EvaluatorError("FID needs at least two images")
+        raise DataError("FID needs at least two images, and the data has one example of this task")
     generated = [(predictions.root, predictions.images[id]) for id in ids]
     reference = [(data.root, example.truth_image or "") for example in examples]
     texts = [caption_of(example.texts) for example in examples]

@@ -21,6 +21,13 @@ SPECIAL_TOKENS = (
 Vocabulary = Literal["text", "bpe", "image", "codes", "first_code"]
 
 
+_SIZE_NAMES = (
+    "num_layers", "hidden_size", "num_attention_heads", "l_text_seq_length", "image_tokens_per_dim",
+    "r_text_seq_length", "kernel_size", "last_kernel_size", "text_special_tokens", "image_special_tokens",
+    "vocab_size", "image_vocab_size",
+)  # fmt: skip
+
+
 class RudolphConfig(PretrainedConfig):
     """Sizes of a RUDOLPH decoder over `left text (l) | image (m x m) | right text (r)`.
 
@@ -42,8 +49,8 @@ class RudolphConfig(PretrainedConfig):
     last_kernel_size: int = 9
     cogview_sandwich_layernorm: bool = True
     cogview_pb_relax: bool = True  # a trick against fp16 overflow; it changes rounding only and is not needed with SDPA
-    text_special_tokens: int = 384
-    image_special_tokens: int = 384
+    text_special_tokens: int = 0
+    image_special_tokens: int = 0
     vocab_size: int = 16384 + 64
     image_vocab_size: int = 8192
     embedding_dropout_prob: float = 0.1
@@ -57,6 +64,10 @@ class RudolphConfig(PretrainedConfig):
         self._check()
 
     def _check(self) -> None:
+        for name in _SIZE_NAMES:
+            if type(getattr(self, name)) is not int:
+                raise ValueError(f"RudolphConfig: {name} is {getattr(self, name)!r}; it must be a whole number")
+
         def need(name: str, holds: bool, allowed: str) -> None:
             if not holds:
                 raise ValueError(f"RudolphConfig: {name} is {getattr(self, name)!r}; it must be {allowed}")

@@ -65,7 +65,10 @@ class VQGANConfig:
 
         Unknown training settings (`kl_weight`, `lossconfig`, ...) are ignored. Raises ValueError with `source` in it.
         """
-        params = config.get("model", {}).get("params", config)
+        nested = config.get("model") if isinstance(config, dict) else None
+        params = nested.get("params") if isinstance(nested, dict) else config
+        if not isinstance(params, dict) or not isinstance(params.get("ddconfig", {}), dict):
+            raise ValueError(f"{source}: must be an object with model.params.ddconfig, or those params alone")
         missing = [name for name in ("embed_dim", "n_embed", "ddconfig") if name not in params]
         if missing:
             raise ValueError(f"{source}: missing {missing} under model.params")
@@ -316,7 +319,11 @@ class VQGAN(nn.Module):
         config_path = weights.parent / CONFIG_NAME
         config = SBER_GUMBEL_F8
         if config_path.is_file():
-            config = VQGANConfig.from_dict(json.loads(config_path.read_text(encoding="utf-8")), str(config_path))
+            try:
+                document = json.loads(config_path.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise ValueError(f"{config_path}: is not JSON: {error}") from error
+            config = VQGANConfig.from_dict(document, str(config_path))
         elif weights.suffix == ".safetensors":
             raise FileNotFoundError(f"{config_path}: missing beside {weights.name}")
         model = cls(config)
@@ -369,4 +376,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
             found = sorted(map(str, checkpoint))[:5] if isinstance(checkpoint, dict) else type(checkpoint).__name__
             raise ValueError(f"{path}: no key 'state_dict' (found: {found})")
         state = checkpoint["state_dict"]
+        odd = sorted(str(name) for name, value in state.items() if not isinstance(value, Tensor))
+        if odd:
+            raise ValueError(f"{path}: state_dict holds values that are no tensors: {odd[:5]}")
     return {name: value.float() for name, value in state.items() if not name.startswith(IGNORED_PREFIXES)}

@@ -131,3 +131,11 @@ def test_unscorable_task_is_exit_3_and_the_others_are_shown(data_folder, output_
     assert "TextQA" in printed.out and "error" in printed.out
     document = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
     assert document["tasks"]["0"]["score"] == pytest.approx(1) and document["tasks"]["2"]["score"] is None
+
+
+def test_json_path_is_checked_before_the_work(data_folder, output_folder, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path, tmp_path / "file" / "scores.json"):
+        code = main(["score", str(output_folder), "--data", str(data_folder), "--json", str(path)])
+        streams = capsys.readouterr()
+        assert code == 2 and streams.err.startswith("data error: --json") and not streams.out

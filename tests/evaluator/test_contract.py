@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import shutil
 import struct
 import zlib
 
@@ -112,7 +113,6 @@ def test_all_faults_are_collected_and_the_first_are_shown(data_folder, output_fo
         (b'{"0": [], "1": [], "0": []}', "the key '0' occurs twice"),
         (b'{"0": [{"type": "text", "type": "image", "content": "x"}]}', "the key 'type' occurs twice"),
         ('{"0": "ё"}'.encode("cp1251"), "not UTF-8 at byte 7"),
-        (b"\xef\xbb\xbf{}", "invalid JSON"),
         (b'{"0": [{"type": "text", "content": "\\ud83d"}]}', "half of a surrogate pair"),
         (b"[" * 200_000, "nested too deeply"),
         (b'{"0":' * 100_000 + b"1" + b"}" * 100_000, "nested too deeply"),
@@ -302,7 +302,7 @@ def test_decoded_image_is_pixels_alone(tmp_path):
         (
             "input.json",
             lambda d: d["300"].append({"type": "image", "content": "gt_images/200.png"}),
-            "id '300' (ImageCaptioning): image 'gt_images/200.png': must lie in images/",
+            "id '300' (ImageCaptioning): image 'gt_images/200.png': must not lie in gt_images/",
         ),
         ("input.json", lambda d: d["300"].pop() and None, "id '300' (ImageCaptioning): no image entry"),
         ("input.json", lambda d: d["201"].clear(), "id '201' (ImageGeneration): no text entry"),
@@ -323,3 +323,18 @@ def test_missing_data_files(data_folder, tmp_path):
     assert "id '200' (ImageGeneration): image 'gt_images/200.png': is not a readable image" in fault
     (data_folder / "ground_truth.json").unlink()
     assert data_fault(data_folder) == "ground_truth.json: the file does not exist"
+
+
+def test_byte_order_mark_is_read_over(data_folder):
+    path = data_folder / "input.json"
+    expected = read_data(data_folder).examples
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_data(data_folder).examples == expected
+
+
+def test_input_image_in_any_folder_but_the_truths(data_folder, edit_json):
+    (data_folder / "pictures").mkdir()
+    shutil.copy(data_folder / "images" / "300.png", data_folder / "pictures" / "кот.png")
+    edit_json(data_folder / "input.json", lambda d: d["300"].append({"type": "image", "content": "pictures/кот.png"}))
+    example = next(example for example in read_data(data_folder).examples if example.id == "300")
+    assert "pictures/кот.png" in example.images

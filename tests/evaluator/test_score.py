@@ -78,7 +78,7 @@ def test_image_generation_formula(make_data, make_output):
     [
         (["Нарисуй.", "Кот на крыше."], "Кот на крыше."),
         (["Нарисуй картинку. Кот на крыше. Ночь."], "Кот на крыше. Ночь."),
-        (["Кот на крыше"], "Кот на крыше"),
+        (["Кот на крыше"], ""),
         (["Кот.", "Пёс. Лиса.", "третий"], "Пёс. Лиса."),
     ],
 )
@@ -124,7 +124,8 @@ def test_one_image_has_no_fid(make_data, make_output):
     document = json.loads((output / "predictions.json").read_text(encoding="utf-8"))
     (output / "predictions.json").write_text(json.dumps({"200": document["200"]}))
     result = score(output, one, load_encoders=PixelEncoders).tasks[0]
-    assert result.score is None and result.error == "FID needs at least two images"
+    assert result.score is None and "at least two images" in (result.error or "")
+    assert result.exit_code == 2, "the data's fault, not the evaluator's"
 
 
 def test_shipped_encoders_score_and_carry_their_label(data_folder, output_folder):

@@ -276,6 +276,7 @@ def test_special_ids() -> None:
         ({"last_kernel_size": 0}, "last_kernel_size is 0; it must be odd"),
         ({"vocab_size": 96}, "vocab_size is 96; it must be BPE ids"),
         ({"image_tokens_per_dim": 1}, "image_tokens_per_dim is 1; it must be at least 2"),
+        ({"num_layers": "2"}, "num_layers is '2'; it must be a whole number"),
         ({"text_special_tokens": -1}, "text_special_tokens is -1; it must be 0 or more"),
         ({"image_vocab_size": 9000}, "image_vocab_size is 9000; it must be at most"),
         ({"output_dropout_prob": 1.0}, r"output_dropout_prob is 1.0; it must be in \[0, 1\)"),

@@ -135,3 +135,17 @@ def test_bad_input_is_named(model):
         VQGANConfig.from_dict({"model": {"params": {"embed_dim": 4, "n_embed": 4}}})
     with pytest.raises(ValueError, match="multiple of norm_groups, 32"):
         VQGANConfig(ch=48)
+
+
+@pytest.mark.parametrize("document", ["[]", '{"model": null}', '{"model": {"params": {"ddconfig": []}}}', "{"])
+def test_damaged_config_is_named(tmp_path, document):
+    VQGAN(VQGANConfig(ch=32, ch_mult=(1, 1), resolution=8, attn_resolutions=())).save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(document)
+    with pytest.raises(ValueError, match="config.json"):
+        VQGAN.from_pretrained(tmp_path)
+
+
+def test_checkpoint_with_other_values_than_tensors_is_named(tmp_path):
+    torch.save({"state_dict": {"step": 3}}, tmp_path / "vqgan.ckpt")
+    with pytest.raises(ValueError, match="vqgan.ckpt.*'step'"):
+        VQGAN.from_pretrained(tmp_path / "vqgan.ckpt")
