@@ -159,9 +159,6 @@ def answer(options: argparse.Namespace) -> None:
 
 
 def _silence_libraries() -> None:
-    # The leaderboard has no network, and a model folder needs none.
-    for name in ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_PROGRESS_BARS"):
-        os.environ.setdefault(name, "1")
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()
@@ -186,4 +183,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # The leaderboard has no network, and a model folder needs none. Not in main(): whoever calls that from Python keeps
+    # an environment of their own.
+    for name in ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_PROGRESS_BARS"):
+        os.environ.setdefault(name, "1")
     sys.exit(main())

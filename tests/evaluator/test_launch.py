@@ -406,7 +406,14 @@ def test_interrupt_leaves_no_process(data_folder, make_submission, tmp_path):
         "--json",
         tmp_path / "s.json",
     ]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path(launch.__file__).parents[1]) as process:
+    with subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(launch.__file__).parents[1],
+        # A shell starts its background jobs with SIGINT ignored, and they hand that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
         assert process.stderr is not None
         line = next(line for line in process.stderr if line.startswith("pid "))
         process.send_signal(signal.SIGINT)

@@ -128,7 +128,9 @@ def test_the_model_decides(place, tiny_model, bias, type):
     for name in ("bpe.model", "vqgan"):
         (place / "biased" / name).symlink_to(place / "submission" / "weights" / "nano" / name)
     options = [f"--input={place / 'input'}", f"--output={place / 'out'}", f"--model={place / 'biased'}"]
+    environment = dict(os.environ)
     assert run.main([*options, "--device=cpu", "--verbose"]) == 0
+    assert dict(os.environ) == environment, "the caller's environment is not main()'s to change"
     for id, entries in answers(place, "out").items():
         assert entries[0]["type"] == ("text" if id in WITH_IMAGE else type)
 
