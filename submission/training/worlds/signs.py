@@ -1,7 +1,7 @@
 """Words on sign-like backgrounds, for text recognition.
 
 Words come from the dictionary of pymorphy3 (OpenCorpora, CC BY-SA 3.0) and a list of what signs say; fonts are Debian's
-packages fonts-dejavu, fonts-liberation, fonts-noto-core, fonts-paratype and fonts-roboto: inputs of training only.
+packages fonts-dejavu, fonts-liberation, fonts-noto-core and fonts-paratype: inputs of training only.
 """
 
 from __future__ import annotations
