@@ -10,6 +10,8 @@ DATA = sample_input
 JSON = scores.json
 MODEL = 2.7B-FBC2
 CACHE = weights
+PROCESSES = 2
+ASSETS = evaluator/assets
 ARGS =
 
 IS_3_11 = import sys; sys.exit(sys.version_info[:2] != (3, 11))
@@ -21,10 +23,10 @@ INSTALLED_DEV = .venv/.installed-dev
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: evaluate
-evaluate: $(INSTALLED) ## run SUBMISSION=submission on DATA=sample_input, print its scores, write JSON=scores.json
+evaluate: $(INSTALLED) ## run SUBMISSION=submission on DATA=sample_input, print its scores, write JSON=scores.json and report.html
 	$(VENV) -m evaluator run "$(SUBMISSION)" --data "$(DATA)" --json "$(JSON)" $(ARGS)
 
 # One thread a worker: two workers with two threads each wait for each other on two cores.
@@ -39,7 +41,14 @@ check: $(INSTALLED_DEV) ## ruff and mypy
 
 .PHONY: train-nano
 train-nano: $(INSTALLED) ## train the weights of submission/weights/nano anew (takes hours; ARGS=--help)
-	cd submission && ../$(VENV) -m training.train_nano $(ARGS)
+	cd submission && ../$(VENV) -m training.train_nano --stage bpe --stage vqgan --stage texts $(ARGS)
+	cd submission && OMP_NUM_THREADS=1 ../.venv/bin/torchrun --nproc-per-node $(PROCESSES) \
+	    -m training.train_nano --stage all-tasks $(ARGS)
+	cd submission && ../$(VENV) -m training.train_nano --stage ship $(ARGS)
+
+.PHONY: bench-evaluator
+bench-evaluator: $(INSTALLED) ## seconds of the text metrics for 10 000 predictions, beside a word-by-word version
+	OMP_NUM_THREADS=1 $(VENV) -m evaluator.bench $(ARGS)
 
 .PHONY: sample-input
 sample-input: $(INSTALLED) ## rebuild sample_input/ from its sources
@@ -49,9 +58,17 @@ sample-input: $(INSTALLED) ## rebuild sample_input/ from its sources
 weights: $(INSTALLED) ## fetch published weights, MODEL=2.7B-FBC2, into CACHE=weights; an interrupted run goes on
 	PYTHONPATH=submission $(VENV) -m rudolph.weights --model "$(MODEL)" --cache "$(CACHE)"
 
+.PHONY: assets
+assets: $(INSTALLED) ## fetch and record the leaderboard's encoders and RuWordNet into ASSETS=evaluator/assets
+	$(VENV) -m evaluator.assets fetch --folder "$(ASSETS)"
+
+.PHONY: assets-check
+assets-check: $(INSTALLED) ## compare the files in ASSETS=evaluator/assets with the SHA-256 in their lock file
+	$(VENV) -m evaluator.assets check --folder "$(ASSETS)"
+
 .PHONY: clean
-clean: ## remove .venv, caches and scores.json; fetched weights stay
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis scores.json
+clean: ## remove .venv, caches, scores.json and report.html; fetched weights stay
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis scores.json report.html
 	find evaluator sample_input submission tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # youtokentome's build needs Cython < 3 and cannot say so: hence the first install, and --no-build-isolation.

@@ -1,25 +1,34 @@
 """Strict reading of the contract's files: a data folder (trusted, yet checked) and an output folder (untrusted).
 
 Nothing here follows a link, reads a device, or opens a path outside the folder it was given. Faults are collected, so
-that one reading names all of them; each is one line with the id it belongs to.
+that one reading names all of them; each is a `Finding` of one of `evaluator.rules`, with the id it belongs to.
+
+An output folder is read once. Metrics see the texts and images that the verdict was about, whatever happens to the
+folder afterwards: texts are kept, and images are decoded in a process of their own and written anew, as plain pixels,
+into a private folder that lives as long as the `Predictions`.
 """
 
 import hashlib
-import io
-import json
 import os
-import stat
-import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+import shutil
+import tempfile
+import weakref
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, NoReturn
+from typing import Any
 
-from PIL import Image
-
-from evaluator import limits
-from evaluator.errors import DataError, EvaluatorError, SubmissionError, show
+from evaluator import limits, rules
+from evaluator.errors import DataError, EvaluatorError, Finding, Findings, OutputError, RuleBroken, show
+from evaluator.files import read_regular
+from evaluator.images import Decoder, decode, load_image, pixel_digest
+from evaluator.strict_json import parse_file, read_json
 from evaluator.tasks import METRICS, Task, parse_tasks
+
+__all__ = ["Data", "Entry", "Example", "Predictions", "load_image", "read_data", "read_json", "read_predictions"]
+
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 TYPES = ("text", "image")
 
@@ -57,11 +66,14 @@ class Example:
 
 @dataclass(frozen=True)
 class Data:
-    """A checked data folder. `truth_digests` are `pixel_digest`s of the reference images."""
+    """A checked data folder. Of the reference images, `truth_digests` are the `pixel_digest`s and `truth_files` the
+    SHA-256 of the files.
+    """
 
     root: Path
     examples: tuple[Example, ...]
     truth_digests: frozenset[str]
+    truth_files: frozenset[str] = frozenset()
 
     def by_task(self) -> dict[Task, list[Example]]:
         """The examples of each task that occurs, by task number."""
@@ -73,11 +85,16 @@ class Data:
 
 @dataclass(frozen=True)
 class Predictions:
-    """A checked output folder: per id the first text (of a text task) or the first image's path (of an image task)."""
+    """What an output folder predicts: per id the first text (of a text task) or the first image's path (of an image
+    task).
+
+    `root` is a private folder that has, under the paths in the output folder, the images written anew: BMPs, whatever
+    the name. `read_predictions` has it removed together with this object.
+    """
 
     root: Path
-    texts: dict[str, str]
-    images: dict[str, str]
+    texts: dict[str, str] = field(default_factory=dict)
+    images: dict[str, str] = field(default_factory=dict)
 
 
 def read_data(folder: Path | str) -> Data:
@@ -90,18 +107,24 @@ def read_data(folder: Path | str) -> Data:
     if not root.is_dir():
         raise DataError(f"data folder {root} does not exist or is not a folder")
     root = root.resolve()
-    inputs = _read_entries(root, "input.json", DataError)
-    truth = _read_entries(root, "ground_truth.json", DataError, answers=True)
-    numbers = read_json(root, "sample_ids.json", DataError)
+    found = Findings()
+    inputs = _read_entries(root, "input.json", found, DataError)
+    truth = _read_entries(root, "ground_truth.json", found, DataError, answers=True)
+    numbers = parse_file(root, "sample_ids.json", found)
+    if found:
+        raise DataError(found)
     if not isinstance(numbers, dict):
-        raise DataError(f"sample_ids.json: must be an object of ids, not {type(numbers).__name__}")
-    tasks = parse_tasks(read_json(root, "tasks.json", DataError) if (root / "tasks.json").exists() else {})
+        raise DataError(f"sample_ids.json: must be an object of ids, not {_kind(numbers)}")
+    tasks = parse_tasks(read_json(root, "tasks.json", DataError) if os.path.lexists(root / "tasks.json") else {})
 
     if not inputs:
         raise DataError("input.json: has no examples")
-    faults = _id_faults("ground_truth.json", inputs, truth) + _id_faults("sample_ids.json", inputs, numbers)
+    _check_ids("ground_truth.json", inputs, truth, found)
+    _check_ids("sample_ids.json", inputs, numbers, found)
+    faults: list[str | Finding] = list(found.kept)
     examples: list[Example] = []
     digests: set[str] = set()
+    files: set[str] = set()
     for id, entries in inputs.items():
         number = numbers.get(id)
         if id not in truth or id not in numbers:
@@ -113,8 +136,8 @@ def read_data(folder: Path | str) -> Data:
             continue
         task = tasks[number]
         where = f"id {show(id)} ({task.name})"
-        example = Example(id, task, tuple(Entry(type, content) for type, content in entries))
-        wanted = next((content for type, content in truth[id] if type == task.output), None)
+        example = Example(id, task, tuple(Entry(type, content) for type, content in entries or ()))
+        wanted = next((content for type, content in truth[id] or () if type == task.output), None)
         if wanted is None:
             faults.append(f"ground_truth.json: {where}: no {task.output} entry")
         elif isinstance(wanted, list):
@@ -124,7 +147,9 @@ def read_data(folder: Path | str) -> Data:
             fault = _folder_fault(wanted, "gt_images")
             try:
                 if not fault:
-                    digests.add(pixel_digest(load_image(root, wanted)))
+                    content = read_regular(root, wanted, limits.MAX_IMAGE_BYTES)
+                    digests.add(pixel_digest(decode(content)))
+                    files.add(hashlib.sha256(content).hexdigest())
             except ValueError as error:
                 fault = str(error)
             if fault:
@@ -150,206 +175,187 @@ def read_data(folder: Path | str) -> Data:
             )
         examples.append(example)
     if faults:
-        raise DataError(faults)
-    return Data(root, tuple(examples), frozenset(digests))
+        raise DataError(faults, len(faults) + found.total - len(found.kept))
+    return Data(root, tuple(examples), frozenset(digests), frozenset(files))
 
 
 def read_predictions(folder: Path | str, data: Data) -> Predictions:
     """Read and check `predictions.json` and the images that scoring needs. Every id of the input must be there
     exactly once, with an entry of its task's output type; surplus entries are allowed and not looked at further.
 
-    Raises `SubmissionError` with all faults.
+    A text may hold any characters but ASCII control characters (tab, line feed and carriage return are allowed): no
+    answer needs them, and terminals, CSV and HTML give them meanings of their own. An image must not be a reference
+    image: not its file, not its bytes, not its pixels in whatever lossless file. A reference that was changed in any
+    way (saved anew as JPEG, resized, one pixel) is not told from a very good prediction.
+
+    Raises `OutputError`, a `SubmissionError`, with all faults; `EvaluatorError` where this machine cannot take the
+    images in.
     """
     root = Path(folder)
+    found = Findings()
     if root.is_symlink():
-        raise SubmissionError(f"output folder {root} is a symbolic link; it must be a folder")
-    if not root.is_dir():
-        raise SubmissionError(f"output folder {root} does not exist or is not a folder")
-    predicted = _read_entries(root, "predictions.json", SubmissionError)
-    faults = _id_faults("predictions.json", {example.id: None for example in data.examples}, predicted)
-    texts: dict[str, str] = {}
-    images: dict[str, str] = {}
+        found.add(rules.OUTPUT_FOLDER, f"output folder {root}", "is a symbolic link")
+    elif not root.is_dir():
+        found.add(rules.OUTPUT_FOLDER, f"output folder {root}", "does not exist or is not a folder")
+    if found:
+        raise OutputError(found)
+    predicted = _read_entries(root, "predictions.json", found, OutputError)
+    _check_ids("predictions.json", {example.id: None for example in data.examples}, predicted, found)
+    predictions = Predictions(Path(tempfile.mkdtemp(prefix="predictions-")))
+    weakref.finalize(predictions, shutil.rmtree, predictions.root, ignore_errors=True)
+    with _Images(root, predictions.root, data) as images:
+        for example, where, content in _outputs(predicted, data, found):
+            if example.task.output == "text":
+                predictions.texts[example.id] = content
+                _check_text(content, where, found)
+                continue
+            predictions.images[example.id] = content
+            broken = images.take(content, write=not found)
+            if broken:
+                found.add(broken.rule, f"{where}: image {show(content)}", broken.found)
+    if found:
+        raise OutputError(found)
+    return predictions
+
+
+def _outputs(
+    predicted: dict[str, list[tuple[str, Any]] | None], data: Data, found: Findings
+) -> Iterator[tuple[Example, str, str]]:
+    """What is to be scored: example, place, content. Ids that are missing or malformed were reported before."""
     for example in data.examples:
-        if example.id not in predicted:
+        entries = predicted.get(example.id)
+        if entries is None:
             continue
         output = example.task.output
-        content = next((content for type, content in predicted[example.id] if type == output), None)
         where = f"predictions.json: id {show(example.id)} ({example.task.name})"
+        content = next((content for type, content in entries if type == output), None)
         if content is None:
-            faults.append(f"{where}: no {output} entry, and the task's output is {output}")
-        elif output == "text":
-            texts[example.id] = content
-            if len(content) > limits.MAX_TEXT_CHARACTERS:
-                faults.append(
-                    f"{where}: text of {len(content)} characters; at most {limits.MAX_TEXT_CHARACTERS} are allowed"
-                )
+            found.add(rules.MISSING_OUTPUT, where, f"no {output} entry, and the task's output is {output}")
         else:
-            images[example.id] = content
+            yield example, where, content
+
+
+def _check_text(text: str, where: str, found: Findings) -> None:
+    if len(text) > limits.MAX_TEXT_CHARACTERS:
+        found.add(rules.TEXT_LENGTH, where, f"a text of {len(text)} characters")
+    if control := _CONTROL.search(text):
+        at = f"U+{ord(control[0]):04X} at character {control.start()}"
+        found.add(rules.CONTROL_CHARACTER, where, f"a text with a control character, {at}")
+
+
+class _Images:
+    """Takes images of an output folder into a private one. A file that several ids name is read once."""
+
+    def __init__(self, root: Path, target: Path, data: Data) -> None:
+        self._root, self._target, self._data = root, target, data
+        truth = {str(data.root / example.truth_image) for example in data.examples if example.truth_image}
+        self._truth_paths = truth
+        self._taken: dict[str, RuleBroken | None] = {}
+        self._bytes = 0
+        self._decoder = Decoder()
+
+    def __enter__(self) -> "_Images":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._decoder.close()
+
+    def take(self, path: str, write: bool) -> RuleBroken | None:
+        """Check an image and, with `write`, write its pixels anew; returns the rule that it breaks, if any."""
+        if path not in self._taken:
+            self._taken[path] = self._take(path, write)
+        return self._taken[path]
+
+    def _take(self, path: str, write: bool) -> RuleBroken | None:
+        try:
+            if self._bytes > limits.MAX_FOLDER_IMAGE_BYTES:
+                raise RuleBroken(rules.FOLDER_BYTES, f"images before this one have {self._bytes} bytes")
+            self._decoder.check_folder()
+            content = read_regular(self._root, path, limits.MAX_IMAGE_BYTES)
+            self._bytes += len(content)
+            if os.path.realpath(self._root / path) in self._truth_paths:
+                raise RuleBroken(rules.REFERENCE_IMAGE, "is a reference image")
+            if hashlib.sha256(content).hexdigest() in self._data.truth_files:
+                raise RuleBroken(rules.REFERENCE_IMAGE, "is a copy of a reference image's file")
+            image = self._decoder.decode(content)
+            if pixel_digest(image) in self._data.truth_digests:
+                raise RuleBroken(rules.REFERENCE_IMAGE, "is a copy of a reference image's pixels")
+        except RuleBroken as broken:
+            return broken
+        if write:
+            target = self._target / path
             try:
-                if pixel_digest(load_image(root, content)) in data.truth_digests:
-                    faults.append(f"{where}: image {show(content)}: is a copy of a reference image")
-            except ValueError as error:
-                faults.append(f"{where}: image {show(content)}: {error}")
-    if faults:
-        raise SubmissionError(faults)
-    return Predictions(root, texts, images)
-
-
-def read_json(root: Path, name: str, error: type[EvaluatorError], limit: int = limits.MAX_JSON_BYTES) -> Any:
-    """Parse `root/name` as strict JSON: UTF-8, no duplicate keys, no NaN or Infinity, no half surrogates, bounded in
-    size and depth.
-
-    Raises `error` with one line.
-    """
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        document = dict(pairs)
-        if len(document) < len(pairs):
-            seen: set[str] = set()
-            key = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-            raise ValueError(f"the key {show(key)} occurs twice in one object")
-        return document
-
-    def constant(value: str) -> NoReturn:
-        raise ValueError(f"{value} is not allowed in JSON")
-
-    try:
-        content = read_regular(root, name, limit).decode("utf-8-sig")
-        document = json.loads(content, object_pairs_hook=unique, parse_constant=constant)
-        if "\\ud" in content.lower():
-            # A half surrogate is valid JSON, but no text that can be written or tokenised.
-            json.dumps(document, ensure_ascii=False).encode("utf-8")
-    except RecursionError:
-        raise error(f"{name}: nested too deeply") from None
-    except json.JSONDecodeError as fault:
-        raise error(f"{name}: invalid JSON at line {fault.lineno}, column {fault.colno}: {fault.msg}") from None
-    except UnicodeDecodeError as fault:
-        raise error(f"{name}: not UTF-8 at byte {fault.start}: {fault.reason}") from None
-    except UnicodeEncodeError:
-        raise error(f"{name}: a text has half of a surrogate pair") from None
-    except ValueError as fault:
-        raise error(f"{name}: {fault}") from None
-    return document
-
-
-def read_regular(root: Path, relative: str, limit: int) -> bytes:
-    """The bytes of a regular file below `root`, reached without any link.
-
-    Raises `ValueError` with the reason: a path that is empty, absolute or has `..`, no regular file, larger than
-    `limit` bytes.
-    """
-    if not relative or "\0" in relative or "\\" in relative or not relative.isprintable():
-        raise ValueError("the path is empty or has a character that is not allowed")
-    parts = PurePosixPath(relative).parts
-    if PurePosixPath(relative).is_absolute():
-        raise ValueError("the path is absolute; it must be relative to the folder")
-    if ".." in parts:
-        raise ValueError("the path has '..'; it must stay inside the folder")
-    path = root
-    try:
-        for part in parts:
-            path = path / part
-            if stat.S_ISLNK(os.lstat(path).st_mode):
-                raise ValueError("the path goes through a symbolic link")
-        if not stat.S_ISREG(os.lstat(path).st_mode):
-            raise ValueError("is not a regular file")
-        # The flags close the gap between looking and opening: no link is followed, and a FIFO does not block.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise ValueError("is not a regular file")
-            content = file.read(limit + 1)
-    except FileNotFoundError:
-        raise ValueError("the file does not exist") from None
-    except OSError as error:
-        raise ValueError(f"the file cannot be read: {error.strerror}") from None
-    if len(content) > limit:
-        raise ValueError(f"the file is larger than the allowed {limit} bytes")
-    return content
-
-
-def load_image(root: Path, relative: str) -> Image.Image:
-    """An image below `root`, decoded whole into a new RGB image that carries nothing but pixels.
-
-    Raises `ValueError` with the reason: everything `read_regular` refuses, another format than
-    `limits.IMAGE_FORMATS`, more than `limits.MAX_IMAGE_PIXELS` pixels, a file cut short or broken.
-    """
-    content = read_regular(root, relative, limits.MAX_IMAGE_BYTES)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of large images on its own; the limit below decides
-            image = Image.open(io.BytesIO(content), formats=limits.IMAGE_FORMATS)
-            pixels = image.width * image.height
-            if pixels <= limits.MAX_IMAGE_PIXELS:
-                rgb = image.convert("RGB")
-                return Image.frombytes("RGB", rgb.size, rgb.tobytes())
-    except Image.DecompressionBombError:
-        raise ValueError(f"has more than the allowed {limits.MAX_IMAGE_PIXELS} pixels") from None
-    except Image.UnidentifiedImageError:
-        raise ValueError(f"is not a readable image of a known format ({', '.join(limits.IMAGE_FORMATS)})") from None
-    except Exception as error:  # a decoder fed with hostile bytes may raise anything; all of it means the same
-        raise ValueError(f"cannot be decoded: {show(str(error))}") from None
-    raise ValueError(f"has {image.width} x {image.height} pixels; at most {limits.MAX_IMAGE_PIXELS} are allowed")
-
-
-def pixel_digest(image: Image.Image) -> str:
-    """A hash of an RGB image's size and pixels, the same for every lossless file of it."""
-    return hashlib.sha256(f"{image.width}x{image.height}:".encode() + image.tobytes()).hexdigest()
+                target.parent.mkdir(parents=True, exist_ok=True)
+                image.save(target, "BMP")  # no work to write or read; the folder's pixels are limited
+            except OSError as error:
+                raise EvaluatorError(f"an image cannot be kept in {self._target}: {error.strerror}") from error
+        return None
 
 
 def _read_entries(
-    root: Path, name: str, error: type[EvaluatorError], answers: bool = False
-) -> dict[str, list[tuple[str, Any]]]:
-    """`{id: [(type, content), ...]}` of an entries file; with `answers`, a text's content is a list of texts."""
-    document = read_json(root, name, error)
+    root: Path, name: str, found: Findings, error: type[EvaluatorError], answers: bool = False
+) -> dict[str, list[tuple[str, Any]] | None]:
+    """`{id: [(type, content), ...]}` of an entries file, None for an id whose value is malformed; with `answers`, a
+    text's content is a list of texts.
+
+    Faults are added to `found`; it is raised as `error` where there is nothing to go on with.
+    """
+    before = found.total
+    document = parse_file(root, name, found)
+    if document is None and found.total > before:
+        raise error(found)
     if not isinstance(document, dict):
-        raise error(f"{name}: must be an object of ids, not {_kind(document)}")
+        found.add(rules.JSON_SHAPE, name, f"must be an object of ids, not {_kind(document)}")
+        raise error(found)
     if len(document) > limits.MAX_JSON_ENTRIES:
-        raise error(f"{name}: {len(document)} ids; at most {limits.MAX_JSON_ENTRIES} are allowed")
-    faults: list[str] = []
-    examples: dict[str, list[tuple[str, Any]]] = {}
+        found.add(rules.ENTRY_COUNT, name, f"{len(document)} ids")
+        raise error(found)
+    examples: dict[str, list[tuple[str, Any]] | None] = {}
+    count = 0
     for id, entries in document.items():
         where = f"{name}: id {show(id)}"
-        examples[id] = []
+        examples[id] = None
         if not isinstance(entries, list):
-            faults.append(f"{where}: must be a list of entries, not {_kind(entries)}")
+            found.add(rules.JSON_SHAPE, where, f"must be a list of entries, not {_kind(entries)}")
             continue
-        for position, entry in enumerate(entries):
-            fault = _entry_fault(entry, answers)
+        count += len(entries)
+        faults = [(position, _entry_fault(entry, answers)) for position, entry in enumerate(entries)]
+        for position, fault in faults:
             if fault:
-                faults.append(f"{where}: entry {position}: {fault}")
-            else:
-                examples[id].append((entry["type"], entry["content"]))
-    if sum(map(len, examples.values())) > limits.MAX_JSON_ENTRIES:
-        raise error(f"{name}: more than the allowed {limits.MAX_JSON_ENTRIES} entries")
-    if faults:
-        raise error(faults)
+                found.add_broken(f"{where}: entry {position}", fault)
+        if not any(fault for _, fault in faults):
+            examples[id] = [(entry["type"], entry["content"]) for entry in entries]
+    if count > limits.MAX_JSON_ENTRIES:
+        found.add(rules.ENTRY_COUNT, name, f"{count} entries")
+        raise error(found)
     return examples
 
 
-def _entry_fault(entry: Any, answers: bool) -> str | None:
+def _entry_fault(entry: Any, answers: bool) -> RuleBroken | None:
     if not isinstance(entry, dict):
-        return f"must be an object with type and content, not {_kind(entry)}"
+        return RuleBroken(rules.JSON_SHAPE, f"must be an object with type and content, not {_kind(entry)}")
     missing = [key for key in ("type", "content") if key not in entry]
     if missing:
-        return f"{' and '.join(missing)} missing"
+        return RuleBroken(rules.JSON_SHAPE, f"{' and '.join(missing)} missing")
     type, content = entry["type"], entry["content"]
     if not isinstance(type, str) or type not in TYPES:
-        return f"type must be 'text' or 'image', not {show(type)}"
+        found = show(type) if isinstance(type, str) else _kind(type)
+        return RuleBroken(rules.JSON_SHAPE, f"type must be 'text' or 'image', not {found}")
     if answers and type == "text":
         if not isinstance(content, list) or not content or not all(isinstance(answer, str) for answer in content):
-            return f"content must be a list of accepted answers (at least one text), not {show(content)}"
+            return RuleBroken(rules.ANSWERS_SHAPE, f"content must be a list of accepted answers, not {show(content)}")
     elif not isinstance(content, str):
-        return f"content must be a text, not {_kind(content)}"
+        return RuleBroken(rules.JSON_SHAPE, f"content must be a text, not {_kind(content)}")
     return None
 
 
-def _id_faults(name: str, expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
-    missing: Sequence[str] = [id for id in expected if id not in found]
-    unknown: Sequence[str] = [id for id in found if id not in expected]
-    return [f"{name}: id {show(id)} is missing" for id in missing] + [
-        f"{name}: id {show(id)} is unknown; it is not in input.json" for id in unknown
-    ]
+def _check_ids(name: str, expected: Collection[str], given: Collection[str], found: Findings) -> None:
+    for id in expected:
+        if id not in given:
+            found.add(rules.MISSING_ID, f"{name}: id {show(id)}", "missing")
+    for id in given:
+        if id not in expected:
+            found.add(rules.UNKNOWN_ID, f"{name}: id {show(id)}", "unknown, not in input.json")
 
 
 def _folder_fault(path: str, folder: str) -> str | None:

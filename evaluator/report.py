@@ -7,13 +7,16 @@ from typing import Any
 
 from evaluator.carbon import CarbonReading
 from evaluator.score import Scores, TaskScore
-from evaluator.tasks import BASELINE_INTEGRAL, METRICS
+from evaluator.tasks import BASELINE_INTEGRAL
+
+LABEL_MARKS = "*#^~"  # beside a score, one for each label in the order of the scores' labels
 
 
 def table(scores: Scores, carbon: CarbonReading | None = None, seconds: float | None = None) -> str:
     """The scores as aligned plain text, without colours."""
-    header = ("task", "metric", "score", "baseline", "threshold", "n")
-    rows = [header] + [_row(score) for score in scores.tasks]
+    header = ("task", "metric", "score", "interval", "baseline", "threshold", "n")
+    marks = dict(zip(scores.labels, LABEL_MARKS, strict=False))
+    rows = [header] + [_row(score, marks) for score in scores.tasks]
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
     lines = []
     for row in rows:
@@ -24,13 +27,14 @@ def table(scores: Scores, carbon: CarbonReading | None = None, seconds: float | 
         lines.append("  ".join(cells).rstrip())
     rule = "-" * max(map(len, lines))
     lines = [lines[0], rule, *lines[1:], rule]
-    if scores.encoders:
-        lines.append(f"* {scores.encoders}")
+    lines += [f"{mark} {label}" for label, mark in marks.items()]
     lines += [f"! {error}" for error in scores.errors]
-    star = " *" if scores.encoders else ""
+    star = f" {''.join(marks.values())}" if marks else ""
     if scores.integral is not None:
+        star += f" [{_interval(scores.interval, 4)}]"
         lines.append(f"Integral score: {scores.integral:.4f}{star} (baseline of the slides: {BASELINE_INTEGRAL})")
     elif scores.open_part is not None:
+        star += f" [{_interval(scores.open_part_interval, 4)}]"
         lines.append(f"Open part of the integral score: {scores.open_part:.4f}{star} (not all hidden tasks are here)")
     else:
         lines.append("Integral score: none, as not all tasks have a score")
@@ -41,26 +45,35 @@ def table(scores: Scores, carbon: CarbonReading | None = None, seconds: float | 
     return "\n".join(lines)
 
 
-def _row(score: TaskScore) -> tuple[str, ...]:
+def _row(score: TaskScore, marks: dict[str, str]) -> tuple[str, ...]:
     task = score.task
-    value = "error" if score.score is None else f"{score.score:.4f}{' *' if score.encoders else '  '}"
+    mark = "".join(marks.get(label, "") for label in score.labels).ljust(len(marks))
+    value = "error" if score.score is None else f"{score.score:.4f} {mark}"
     if task.threshold is None:
         threshold = "-"
     else:
         verdict = "    " if score.score is None else "met " if score.score >= task.threshold else "miss"
         threshold = f"{task.threshold:.2f} {verdict}"
     baseline = "-" if task.baseline is None else f"{task.baseline:.2f}"
-    return task.name, METRICS[task.metric].title, value, baseline, threshold, str(score.n)
+    return task.name, task.metric_title, value, _interval(score.interval), baseline, threshold, str(score.n)
+
+
+def _interval(interval: tuple[float, float] | None, digits: int = 2) -> str:
+    """A 95 % bootstrap interval in a few characters."""
+    return "-" if interval is None else f"{interval[0]:.{digits}f}..{interval[1]:.{digits}f}"
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:
     """Write `document` to `path` as UTF-8 JSON, whole or not at all."""
+    write_text(path, json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` as UTF-8, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(
-            json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False) + "\n", encoding="utf-8"
-        )
+        temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,40 +1,29 @@
-"""Scores an output folder against a data folder: per id, per task, and the challenge's integral.
+"""Scores an output folder against a data folder: per id, per task, and the challenge's integral, with intervals.
 
 A task that cannot be scored carries the reason instead of a score; it never counts as zero.
 """
 
+import functools
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
 
+from evaluator import assets as asset_files
+from evaluator import bootstrap
 from evaluator.contract import Data, Example, Predictions, load_image, read_predictions
 from evaluator.errors import DataError, EvaluatorError
-from evaluator.metrics import meteor
-from evaluator.metrics.fid import frechet_distance
-from evaluator.tasks import HIDDEN_NUMBERS, HIDDEN_WEIGHT, METRICS, OPEN_TASKS, OPEN_WEIGHT, Task, is_hidden
+from evaluator.metrics.base import Encoders, Resources, Result, Sample
+from evaluator.metrics.meteor import RuWordNet
+from evaluator.tasks import HIDDEN_NUMBERS, METRICS, OPEN_NUMBERS, Task, weight
 
 logger = logging.getLogger(__name__)
 
-FID_CEILING = 200.0  # published: a FID at or above it earns nothing
-ENCODER_BATCH = 64
-
-
-class Encoders(Protocol):
-    """Image and text encoders. Latents are [N, D] and normalised, features for FID are [N, F].
-
-    `label` is shown with every score that they take part in; None for the leaderboard's own.
-    """
-
-    @property
-    def label(self) -> str | None: ...
-    def text_latents(self, texts: list[str]) -> np.ndarray: ...
-    def image_latents(self, images: list[Image.Image]) -> np.ndarray: ...
-    def image_features(self, images: list[Image.Image]) -> np.ndarray: ...
+WITHOUT_RUWORDNET = "without RuWordNet, not comparable with the leaderboard"
 
 
 @dataclass(frozen=True)
@@ -42,7 +31,9 @@ class TaskScore:
     """A task's score (0..1, 1 is best), its parts, and the score of each id; or, with `score` None, the `error`.
 
     FID belongs to the whole set, so an id of ImageGeneration carries its ruCLIP alone. A cosine can be below zero and
-    is not clipped.
+    is not clipped. `labels` are all reasons why the score is not the leaderboard's, that of the `encoders` among them.
+    `replicates` [R] are the task's scores on `bootstrap.resamples` (None where a task has one id); `replicates_of` says
+    what they resample where the score is not the mean over the ids.
     """
 
     task: Task
@@ -53,6 +44,39 @@ class TaskScore:
     encoders: str | None = None
     error: str | None = None
     exit_code: int = 0  # of `error`: whose fault it is, as in `evaluator.errors`
+    labels: tuple[str, ...] = ()
+    replicates: NDArray[np.float64] | None = field(default=None, repr=False, compare=False)
+    replicates_of: str | None = None
+    predictions: dict[str, str] = field(default_factory=dict, repr=False)  # what was scored: text, or image path
+
+    @property
+    def interval(self) -> bootstrap.Interval | None:
+        """The score's 95 % bootstrap interval; None without a score or with a single id."""
+        return None if self.replicates is None else bootstrap.interval(self.replicates)
+
+    def to_json(self) -> dict[str, Any]:
+        document = {
+            "name": self.task.name,
+            "title": self.task.title,
+            "hidden": self.task.hidden,
+            "metric": self.task.metric,
+            "parameters": dict(self.task.parameters),
+            "score": self.score,
+            "interval": self.interval,
+            "n": self.n,
+            "baseline": self.task.baseline,
+            "threshold": self.task.threshold,
+            "encoders": self.encoders,
+            "labels": list(self.labels),
+            "error": self.error,
+            "parts": self.parts,
+            "ids": self.ids,
+        }
+        if self.replicates_of is not None:
+            document["interval_of"] = self.replicates_of
+            if self.replicates is not None:  # the ids' scores do not give them back
+                document["replicates"] = [round(float(value), 9) for value in self.replicates]
+        return document
 
 
 @dataclass(frozen=True)
@@ -61,23 +85,42 @@ class Scores:
 
     tasks: tuple[TaskScore, ...]
 
-    def _weighted(self, numbers: Sequence[int], weight: float) -> float | None:
-        scores = {score.task.number: score.score for score in self.tasks}
-        values = [scores.get(number) for number in numbers]
-        return None if None in values else weight * sum(value for value in values if value is not None)
+    def _by_number(self, numbers: Iterable[int]) -> list[TaskScore] | None:
+        """The tasks of all `numbers`; None unless each has a score."""
+        scored = {score.task.number: score for score in self.tasks if score.score is not None}
+        return [scored[number] for number in numbers] if set(numbers) <= scored.keys() else None
+
+    def _weighted(self, numbers: Sequence[int]) -> float | None:
+        tasks = self._by_number(numbers)
+        return None if tasks is None else sum(weight(task.task.number) * (task.score or 0.0) for task in tasks)
+
+    def _interval(self, numbers: Sequence[int]) -> bootstrap.Interval | None:
+        tasks = self._by_number(numbers)
+        if tasks is None or any(task.replicates is None for task in tasks):
+            return None
+        weighted = [weight(task.task.number) * task.replicates for task in tasks if task.replicates is not None]
+        return bootstrap.interval(np.sum(weighted, axis=0))
 
     @property
     def open_part(self) -> float | None:
         """1/15 of the sum over the open tasks; None unless all six have a score."""
-        return self._weighted([task.number for task in OPEN_TASKS], OPEN_WEIGHT)
+        return self._weighted(OPEN_NUMBERS)
 
     @property
     def integral(self) -> float | None:
         """1/15 of the sum over the open tasks plus 1/10 of that over the hidden ones; None unless all twelve have a
         score.
         """
-        hidden = self._weighted(HIDDEN_NUMBERS, HIDDEN_WEIGHT)
-        return None if self.open_part is None or hidden is None else self.open_part + hidden
+        return self._weighted([*OPEN_NUMBERS, *HIDDEN_NUMBERS])
+
+    @property
+    def open_part_interval(self) -> bootstrap.Interval | None:
+        return self._interval(OPEN_NUMBERS)
+
+    @property
+    def interval(self) -> bootstrap.Interval | None:
+        """The integral's 95 % bootstrap interval, from the tasks' resamples, which are independent of each other."""
+        return self._interval([*OPEN_NUMBERS, *HIDDEN_NUMBERS])
 
     @property
     def encoders(self) -> str | None:
@@ -85,34 +128,30 @@ class Scores:
         return next((score.encoders for score in self.tasks if score.encoders), None)
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """All labels of any task, each once."""
+        return tuple(dict.fromkeys(label for score in self.tasks for label in score.labels))
+
+    @property
     def errors(self) -> list[str]:
         return [f"{score.task.name}: cannot be scored: {score.error}" for score in self.tasks if score.error]
 
     def to_json(self) -> dict[str, Any]:
-        """The content of scores.json: `tasks` by number, `open_part`, `integral` where all twelve are there,
-        `encoders`.
+        """The content of scores.json: `tasks` by number, `open_part`, `integral` where all twelve are there, their
+        intervals and how those were drawn, `encoders`, `labels`.
         """
-        tasks = {
-            str(score.task.number): {
-                "name": score.task.name,
-                "title": score.task.title,
-                "hidden": is_hidden(score.task.number),
-                "metric": score.task.metric,
-                "score": score.score,
-                "n": score.n,
-                "baseline": score.task.baseline,
-                "threshold": score.task.threshold,
-                "encoders": score.encoders,
-                "error": score.error,
-                "parts": score.parts,
-                "ids": score.ids,
-            }
-            for score in self.tasks
-        }
-        totals = {"open_part": self.open_part}
+        totals: dict[str, Any] = {"open_part": self.open_part, "open_part_interval": self.open_part_interval}
         if self.integral is not None:
-            totals["integral"] = self.integral
-        return {**totals, "encoders": self.encoders, "tasks": tasks}
+            totals |= {"integral": self.integral, "interval": self.interval}
+        drawn = {"level": bootstrap.LEVEL, "resamples": bootstrap.RESAMPLES, "seed": bootstrap.SEED}
+        tasks = {str(score.task.number): score.to_json() for score in self.tasks}
+        return {
+            **totals,
+            "bootstrap": drawn,
+            "encoders": self.encoders,
+            "labels": list(self.labels),
+            "tasks": tasks,
+        }
 
 
 def score(
@@ -120,128 +159,101 @@ def score(
     data: Data,
     ruwordnet: Path | None = None,
     load_encoders: Callable[[], Encoders] | None = None,
+    assets: Path | None = None,
 ) -> Scores:
     """Score the output folder of a submission.
 
-    `ruwordnet` is the SQLite data base for METEOR's synonym stage (none: exact and stem only); `load_encoders` makes
-    the encoders when the first task needs them (default: the small ones shipped with the evaluator).
+    `assets` is the folder of `evaluator.assets` with the encoders and RuWordNet (none: the evaluator's own). In place
+    of what lies there, `ruwordnet` names the SQLite data base for METEOR's synonym stage, and `load_encoders` makes the
+    encoders when the first task needs them. Scores made without RuWordNet or with small encoders say so in their
+    `labels`.
 
-    Raises `SubmissionError` for a faulty output folder, `DataError` for an unreadable RuWordNet. Any other failure is
-    recorded in the `TaskScore` it belongs to.
+    Raises `SubmissionError` for a faulty output folder, `DataError` for an assets folder that is not there and an
+    unreadable RuWordNet. Any other failure is recorded in the `TaskScore` it belongs to.
     """
-    wordnet = load_ruwordnet(ruwordnet) if ruwordnet else None
+    wordnet = find_ruwordnet(ruwordnet, assets)
+    default = functools.partial(asset_files.load_encoders, assets or asset_files.FOLDER)
+    resources = Resources(load_encoders or default, wordnet)
     predictions = read_predictions(output, data)
-    encoders: Encoders | None = None
-    scores: list[TaskScore] = []
-    for task, examples in data.by_task().items():
-        label = None
-        try:
-            if METRICS[task.metric].encoders:
-                encoders = encoders or (load_encoders or _nano)()
-                label = encoders.label
-            scores.append(_score_task(task, examples, predictions, data, wordnet, encoders))
-        except Exception as error:  # recorded as this task's error; the others still get their scores
-            exit_code, reason = EvaluatorError.exit_code, f"{type(error).__name__}: {error}"
-            if isinstance(error, EvaluatorError):
-                exit_code, reason = error.exit_code, str(error)
-            else:
-                logger.exception("%s could not be scored", task.name)
-            reason = " ".join(reason.split())
-            scores.append(TaskScore(task, len(examples), None, encoders=label, error=reason, exit_code=exit_code))
-    return Scores(tuple(scores))
+    by_task = data.by_task().items()
+    return Scores(tuple(_score_task(task, examples, predictions, data, resources) for task, examples in by_task))
 
 
-def load_ruwordnet(path: Path) -> meteor.RuWordNet:
-    """Raises `DataError` when `path` is no RuWordNet data base."""
+def find_ruwordnet(path: Path | None = None, assets: Path | None = None) -> RuWordNet | None:
+    """RuWordNet from its file: `path`, or else the one in the folder `assets`, where there is one.
+
+    Raises `DataError` when the folder is not there, or the file is no RuWordNet data base.
+    """
+    if assets is not None and not assets.is_dir():
+        raise DataError(f"assets folder {assets} does not exist or is not a folder")
+    path = path or asset_files.ruwordnet_path(assets or asset_files.FOLDER)
+    if path is None:
+        return None
     if not path.is_file():
         raise DataError(f"RuWordNet data base {path} does not exist")
     try:
-        return meteor.RuWordNet.from_file(path)
+        return RuWordNet.from_file(path)
     except Exception as error:
         raise DataError(f"RuWordNet data base {path} cannot be read: {error}") from error
 
 
-def caption_of(texts: list[str]) -> str:
-    """The caption in a request for an image: the second text; of a single text all sentences but the first, which is
-    the instruction (published; so the caption of a single sentence is empty).
-    """
-    return texts[1] if len(texts) > 1 else ". ".join(texts[0].split(". ")[1:])
-
-
-def _nano() -> Encoders:
-    from evaluator.metrics.nano import NanoEncoders
-
-    return NanoEncoders.load()
-
-
 def _score_task(
-    task: Task,
-    examples: list[Example],
-    predictions: Predictions,
-    data: Data,
-    wordnet: meteor.RuWordNet | None,
-    encoders: Encoders | None,
+    task: Task, examples: list[Example], predictions: Predictions, data: Data, resources: Resources
 ) -> TaskScore:
     metric = METRICS[task.metric]
-    ids = [example.id for example in examples]
-    parts: dict[str, np.ndarray] = {}  # name: [N]
-    if metric.per_answer is not None:
-        parts["text"] = np.array(
-            [metric.per_answer(predictions.texts[example.id], list(example.answers), wordnet) for example in examples]
-        )
-    if encoders is None or not metric.encoders:
-        values = parts.pop("text")
-        return _result(task, ids, values, float(values.mean()), {}, None)
-
-    if metric.output == "text":
-        pictures = [(data.root, example.images[0]) for example in examples]
-        texts = [predictions.texts[id] for id in ids]
-        ruclip = _cosines(encoders.text_latents(texts), _encode(encoders.image_latents, pictures))
-        values = (parts["text"] + ruclip) / 2
-        return _result(
-            task,
-            ids,
-            values,
-            float(values.mean()),
-            {"meteor": parts["text"].mean(), "ruclip": ruclip.mean()},
-            encoders.label,
-        )
-
-    if len(examples) < 2:
-        raise DataError("FID needs at least two images, and the data has one example of this task")
-    generated = [(predictions.root, predictions.images[id]) for id in ids]
-    reference = [(data.root, example.truth_image or "") for example in examples]
-    texts = [caption_of(example.texts) for example in examples]
-    ruclip = _cosines(encoders.text_latents(texts), _encode(encoders.image_latents, generated))
-    features = (_encode(encoders.image_features, reference), _encode(encoders.image_features, generated))
-    fid = float(frechet_distance(*features))
-    total = (ruclip.mean() + (FID_CEILING - min(FID_CEILING, fid)) / FID_CEILING) / 2
-    return _result(task, ids, ruclip, float(total), {"ruclip": ruclip.mean(), "fid": fid}, encoders.label)
-
-
-def _result(
-    task: Task, ids: list[str], values: np.ndarray, total: float, parts: dict[str, float], label: str | None
-) -> TaskScore:
-    if not (np.isfinite(values).all() and np.isfinite(total) and np.isfinite(list(parts.values())).all()):
-        raise EvaluatorError("the metric gave a value that is not finite")
-    return TaskScore(
-        task,
-        len(ids),
-        total,
-        dict(zip(ids, map(float, values), strict=True)),
-        {name: float(value) for name, value in parts.items()},
-        label,
+    written = predictions.texts if task.output == "text" else predictions.images
+    score = TaskScore(task, len(examples), None, predictions={example.id: written[example.id] for example in examples})
+    if metric.ruwordnet and resources.ruwordnet is None:
+        score = replace(score, labels=(WITHOUT_RUWORDNET,))
+    try:
+        if metric.encoders and (label := resources.encoders.label):
+            score = replace(score, encoders=label, labels=(label, *score.labels))
+        samples = [_sample(example, predictions, data) for example in examples]
+        result = metric.evaluate(samples, resources, **task.parameters)
+        replicates = _replicates(result, [sample.id for sample in samples], task.number)
+    except Exception as error:  # recorded as this task's error; the others still get their scores
+        exit_code, reason = EvaluatorError.exit_code, f"{type(error).__name__}: {error}"
+        if isinstance(error, EvaluatorError):
+            exit_code, reason = error.exit_code, str(error)
+        else:
+            logger.exception("%s could not be scored", task.name)
+        return replace(score, error=" ".join(reason.split()), exit_code=exit_code)
+    return replace(
+        score,
+        score=float(result.total),
+        ids=dict(zip((sample.id for sample in samples), map(float, result.values), strict=True)),
+        parts={name: float(value) for name, value in result.parts.items()},
+        replicates=replicates,
+        replicates_of=result.replicates_of,
     )
 
 
-def _encode(encode: Callable[[list[Image.Image]], np.ndarray], paths: list[tuple[Path, str]]) -> np.ndarray:
-    """Rows of `encode` for the images at (folder, path), [N, D]; only `ENCODER_BATCH` images are held at once."""
-    batches = []
-    for start in range(0, len(paths), ENCODER_BATCH):
-        batches.append(np.asarray(encode([load_image(*path) for path in paths[start : start + ENCODER_BATCH]])))
-    return np.concatenate(batches)
+def _sample(example: Example, predictions: Predictions, data: Data) -> Sample:
+    """An example with what was predicted for it. Images are decoded when a metric asks for them."""
+    images = tuple(functools.partial(load_image, data.root, path) for path in example.images)
+    if example.truth_image is None:
+        return Sample(example.id, tuple(example.texts), images, predictions.texts[example.id], example.answers)
+    return Sample(
+        example.id,
+        tuple(example.texts),
+        images,
+        predicted_image=functools.partial(load_image, predictions.root, predictions.images[example.id]),
+        reference_image=functools.partial(load_image, data.root, example.truth_image),
+    )
 
 
-def _cosines(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Cosine of row i of `x` with row i of `y`, both normalised: [N, D], [N, D] -> [N]."""
-    return np.einsum("nd,nd->n", x.astype(np.float64), y.astype(np.float64))
+def _replicates(result: Result, ids: list[str], number: int) -> NDArray[np.float64] | None:
+    """The task's scores on its resamples, [R]; None for a single id. Raises `EvaluatorError` for a value that is not
+    finite, in the result as well.
+    """
+    replicates = None
+    if len(ids) > 1:
+        order = bootstrap.canonical(ids)
+        if result.replicates is None:
+            replicates = bootstrap.means(result.values[order], number)
+        else:
+            replicates = result.replicates(order[rows] for rows in bootstrap.resamples(len(ids), number))
+    for values in (result.values, result.total, list(result.parts.values()), replicates):
+        if values is not None and not np.isfinite(values).all():
+            raise EvaluatorError("the metric gave a value that is not finite")
+    return replicates

@@ -1,55 +1,35 @@
-"""The tasks of the challenge and the metrics they may be scored with.
+"""The tasks of the challenge, and the configuration of the hidden ones.
 
-The six open tasks are fixed by the rules. The six hidden ones are the organizer's configuration, `tasks.json` in the
-data folder:
+`tasks.json` in the data folder has an object for each task number that it says something about:
 
-    {"6": {"name": "Hidden1", "title": "Сколько предметов?", "output": "text", "metric": "exact_match"}, ...}
+    {"6": {"name": "Hidden1", "title": "Сколько предметов?", "output": "text", "metric": "vqa_meteor",
+           "parameters": {"gamma": 0.5, "stemmer": "russian"}, "threshold": 0.2, "baseline": 0.15},
+     "4": {"title": "Вопросы о фотографиях", "threshold": 0.3}}
 
-where `threshold` and `baseline` (numbers in 0..1) may be added. A new metric is a function and a line in `METRICS`.
+* 6 to 11, the hidden tasks, are the organizer's. `name`, `output` and `metric` (a name of the registry in
+  `evaluator/metrics`) are needed; `title`, `parameters` of the metric, `baseline` and `threshold` (0..1), `description`
+  and `hidden` are not. `hidden` is true unless stated; false marks a task that has been revealed to the teams, and
+  changes no number: the integral weighs a task by its number.
+* 0 to 5, the open tasks, are fixed by the rules: name, output, metric, parameters and that they are open may be
+  repeated but not changed, as scores would no longer compare with the leaderboard's. What is shown beside a score may
+  be set: `title`, `description`, `baseline`, `threshold`. To score their data in another way, give it a hidden number.
+
+Every fault is one line with the task, the key, the value found and what is allowed.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from evaluator.errors import DataError, show
-from evaluator.metrics import edit, meteor, text
-
-Output = Literal["text", "image"]
-TextMetric = Callable[[str, list[str], "meteor.RuWordNet | None"], float]
-
-
-@dataclass(frozen=True)
-class Metric:
-    """How one task is scored.
-
-    `output` is the type of the entry it reads; `per_answer` scores one text against its accepted answers (0..1);
-    `encoders` says that ruCLIP (and for images FID) encoders are needed; `input_image` that it compares with the
-    input's image.
-    """
-
-    title: str
-    output: Output
-    per_answer: TextMetric | None = None
-    encoders: bool = False
-    input_image: bool = False
-
-
-METRICS: dict[str, Metric] = {
-    "f1_lemmas": Metric("F1 over lemmas", "text", lambda prediction, answers, _: text.f1(prediction, answers)),
-    "exact_match": Metric("exact match", "text", lambda prediction, answers, _: text.exact_match(prediction, answers)),
-    "caption_meteor": Metric("METEOR (captions)", "text", meteor.caption_meteor),
-    "vqa_meteor": Metric("METEOR", "text", meteor.vqa_meteor),
-    "one_minus_ned": Metric("1 - NED", "text", lambda prediction, answers, _: edit.one_minus_ned(prediction, answers)),
-    "captioning": Metric("1/2 (METEOR + ruCLIP)", "text", meteor.caption_meteor, encoders=True, input_image=True),
-    "image_generation": Metric("1/2 (ruCLIP + (200 - FID)/200)", "image", encoders=True),
-}
+from evaluator.metrics.base import Output, ParameterValue
+from evaluator.metrics.registry import METRICS
 
 
 @dataclass(frozen=True)
 class Task:
-    """One task: its number in `sample_ids.json`, names, metric (a key of `METRICS`), and what the slides ask of it
-    (0..1).
+    """One task: its number in `sample_ids.json`, names, metric (a key of `METRICS`) with the parameters that are not at
+    their defaults, and what the slides ask of it (0..1).
     """
 
     number: int
@@ -58,10 +38,18 @@ class Task:
     metric: str
     baseline: float | None = None
     threshold: float | None = None
+    parameters: Mapping[str, ParameterValue] = field(default_factory=dict, hash=False)
+    hidden: bool = False
 
     @property
     def output(self) -> Output:
         return METRICS[self.metric].output
+
+    @property
+    def metric_title(self) -> str:
+        """The metric's title, with the parameters that were set."""
+        values = ", ".join(f"{name} {_shown(value)}" for name, value in self.parameters.items())
+        return METRICS[self.metric].title + (f" ({values})" if values else "")
 
 
 # Baseline and prize thresholds: the table in the challenge's slides.
@@ -73,13 +61,18 @@ OPEN_TASKS = (
     Task(4, "VisualQA", "Вопросы по изображению", "vqa_meteor", 0.34, 0.24),
     Task(5, "TRitW", "Текст на изображении", "one_minus_ned", 0.36, 0.13),
 )
+OPEN_NUMBERS = range(6)
 HIDDEN_NUMBERS = range(6, 12)
 BASELINE_INTEGRAL = 0.243
 OPEN_WEIGHT, HIDDEN_WEIGHT = 1 / 15, 1 / 10
 
+KEYS = ("name", "title", "output", "metric", "parameters", "baseline", "threshold", "hidden", "description")
+NEEDED_KEYS = ("name", "output", "metric")
 
-def is_hidden(number: int) -> bool:
-    return number in HIDDEN_NUMBERS
+
+def weight(number: int) -> float:
+    """A task's weight in the integral score."""
+    return OPEN_WEIGHT if number in OPEN_NUMBERS else HIDDEN_WEIGHT
 
 
 def parse_tasks(document: Any) -> dict[int, Task]:
@@ -92,22 +85,31 @@ def parse_tasks(document: Any) -> dict[int, Task]:
     tasks = {task.number: task for task in OPEN_TASKS}
     faults: list[str] = []
     for key, entry in document.items():
-        if key not in {str(number) for number in HIDDEN_NUMBERS}:
-            faults.append(f"tasks.json: task {show(key)} is not one of 6..11 (the open tasks 0..5 are built in)")
+        if key not in {str(number) for number in (*OPEN_NUMBERS, *HIDDEN_NUMBERS)}:
+            faults.append(f"tasks.json: task {show(key)} is not one of 0..11")
+            continue
+        number = int(key)
+        found = _entry_faults(entry)
+        if isinstance(entry, Mapping):
+            found += _fixed_faults(OPEN_TASKS[number], entry) if number in OPEN_NUMBERS else _missing_faults(entry)
+        if found:
+            faults += [f"tasks.json: task {key}: {fault}" for fault in found]
+        elif number in OPEN_NUMBERS:
+            shown = {name: entry[name] for name in ("title", "baseline", "threshold") if name in entry}
+            tasks[number] = replace(OPEN_TASKS[number], **shown)
         else:
-            found = _entry_faults(entry)
-            if found:
-                faults += [f"tasks.json: task {key}: {fault}" for fault in found]
-            else:
-                name = entry["name"]
-                tasks[int(key)] = Task(
-                    int(key),
-                    name,
-                    entry.get("title", name),
-                    entry["metric"],
-                    entry.get("baseline"),
-                    entry.get("threshold"),
-                )
+            defaults = METRICS[entry["metric"]].defaults()
+            parameters = {k: value for k, value in entry.get("parameters", {}).items() if value != defaults[k]}
+            tasks[number] = Task(
+                number,
+                entry["name"],
+                entry.get("title", entry["name"]),
+                entry["metric"],
+                entry.get("baseline"),
+                entry.get("threshold"),
+                parameters,
+                entry.get("hidden", True),
+            )
     names = [task.name for task in tasks.values()]
     faults += [f"tasks.json: two tasks are named {show(name)}" for name in sorted(set(names)) if names.count(name) > 1]
     if faults:
@@ -116,15 +118,10 @@ def parse_tasks(document: Any) -> dict[int, Task]:
 
 
 def _entry_faults(entry: Any) -> list[str]:
+    """What is wrong with the values of an entry, whatever its number."""
     if not isinstance(entry, Mapping):
         return [f"must be an object, not {type(entry).__name__}"]
-    allowed = {"name", "title", "output", "metric", "baseline", "threshold", "description"}
-    faults = [
-        f"unknown key {show(key)}; allowed are {', '.join(sorted(allowed))}" for key in entry if key not in allowed
-    ]
-    for key in ("name", "output", "metric"):
-        if key not in entry:
-            faults.append(f"{key} is missing")
+    faults = [f"unknown key {show(key)}; allowed are {', '.join(KEYS)}" for key in entry if key not in KEYS]
     for key in ("name", "title", "description"):
         if key in entry and (not isinstance(entry[key], str) or not entry[key].strip()):
             faults.append(f"{key} must be a text that is not empty, not {show(entry[key])}")
@@ -133,12 +130,49 @@ def _entry_faults(entry: Any) -> list[str]:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if value is not None and not (number and 0 <= value <= 1):
             faults.append(f"{key} must be a number in 0..1, not {show(value)}")
+    if not isinstance(entry.get("hidden", True), bool):
+        faults.append(f"hidden must be true or false, not {show(entry['hidden'])}")
     if "output" in entry and entry["output"] not in ("text", "image"):
         faults.append(f"output must be 'text' or 'image', not {show(entry['output'])}")
+    parameters = entry.get("parameters", {})
+    if not isinstance(parameters, Mapping):
+        faults.append(f"parameters must be an object, not {show(parameters)}")
+        parameters = {}
     if "metric" in entry:
         metric = METRICS.get(entry["metric"]) if isinstance(entry["metric"], str) else None
         if metric is None:
             faults.append(f"metric {show(entry['metric'])} is unknown; known are {', '.join(METRICS)}")
-        elif entry.get("output") in ("text", "image") and entry["output"] != metric.output:
-            faults.append(f"metric {entry['metric']} scores {metric.output} output, but output is {entry['output']!r}")
+        else:
+            faults += [f"parameters: {fault}" for fault in metric.parameter_faults(parameters)]
+            if entry.get("output") in ("text", "image") and entry["output"] != metric.output:
+                faults.append(f"metric {metric.name} scores {metric.output} output, but output is {entry['output']!r}")
     return faults
+
+
+def _missing_faults(entry: Mapping[str, Any]) -> list[str]:
+    return [f"{key} is missing" for key in NEEDED_KEYS if key not in entry]
+
+
+def _fixed_faults(task: Task, entry: Mapping[str, Any]) -> list[str]:
+    """What an entry for an open task says otherwise than the rules."""
+    fixed: dict[str, Any] = {"name": task.name, "output": task.output, "metric": task.metric, "hidden": False}
+    faults = [
+        f"{key} of an open task is {show(value)} and cannot be {show(entry[key])}"
+        for key, value in fixed.items()
+        if key in entry and entry[key] != value
+    ]
+    metric = METRICS[task.metric]
+    parameters = entry.get("parameters", {})
+    if isinstance(parameters, Mapping):
+        if "metric" not in entry:
+            faults += [f"parameters: {fault}" for fault in metric.parameter_faults(parameters)]
+        faults += [
+            f"parameters: {key} of an open task is {show(parameter.default)} and cannot be {show(parameters[key])}"
+            for key, parameter in metric.parameters.items()
+            if key in parameters and parameter.accepts(parameters[key]) and parameters[key] != parameter.default
+        ]
+    return faults
+
+
+def _shown(value: ParameterValue) -> str:
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, int | float) else value

@@ -1,5 +1,8 @@
 """Fréchet distance between two sets of image features (FID, Heusel et al. 2017, arXiv:1706.08500).
 
+`fid_inception` and `InceptionFeatures`, the published features, are `evaluator.metrics.inception`'s and can be had from
+here too.
+
 With C1, C2 the sample covariances (n - 1 in the denominator, as `numpy.cov`):
 
     d = |mean(x) - mean(y)|² + tr C1 + tr C2 - 2 tr (C1 C2)^½
@@ -11,8 +14,15 @@ values of ABᵀ, an [n, m] matrix. With more samples than features, A and B are 
 decomposition (AᵀA = RᵀR), so the singular values are of a matrix no larger than [min(n, F), min(m, F)].
 """
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from evaluator.metrics.inception import InceptionFeatures, fid_inception
+
+__all__ = ["InceptionFeatures", "fid_inception", "frechet_distance"]
 
 
 def frechet_distance(x: ArrayLike, y: ArrayLike) -> float:
@@ -42,3 +52,12 @@ def _mean_and_root(features: ArrayLike, name: str) -> tuple[NDArray[np.float64],
     if root.shape[0] > root.shape[1]:
         root = np.linalg.qr(root, mode="r")
     return mean, root
+
+
+def __getattr__(name: str) -> Any:
+    """The names of `evaluator.metrics.inception`, imported when first asked for: the distance needs no torch."""
+    if name not in ("InceptionFeatures", "fid_inception"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from evaluator.metrics import inception
+
+    return getattr(inception, name)

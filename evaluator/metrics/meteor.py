@@ -16,7 +16,7 @@ import math
 import re
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import razdel
@@ -24,12 +24,15 @@ from nltk.stem.porter import PorterStemmer
 from nltk.stem.snowball import SnowballStemmer
 from nltk.tokenize import NLTKWordTokenizer
 
+from evaluator.metrics.base import Choice, Number, Parameter, text_metric
 from evaluator.metrics.text import best, lemma, strip_punctuation
 
 ALPHA = 0.9
 BETA = 3.0
 CAPTION_GAMMA = 0.5
 VQA_GAMMA = 0.0  # no penalty for word order
+CAPTION_STEMMER = "russian"
+VQA_STEMMER = "porter"
 
 #: Removed from captions before they are split.
 CAPTION_PUNCTUATION = ",.!?:;%()[]{}"
@@ -51,6 +54,9 @@ _ENGLISH_NUMBERS = {**_UNITS, **_TENS, **_MULTIPLIERS}
 _LARGEST_NUMBER = 10**4000
 
 _NO_CAPTION_PUNCTUATION = str.maketrans("", "", CAPTION_PUNCTUATION)
+#: Cyrillic words and digits apart from each other: neither razdel nor NLTK splits them anywhere but at the spaces, and
+#: both take 50 to 100 times as long as `str.split`. (NLTK's rules for words concern Latin letters alone.)
+_PLAIN = re.compile(r" *(?:(?:[а-яА-ЯёЁ]+|[0-9]+)(?: +|$))*")
 _SPACED_QUOTES = (re.compile(r'"\s([^"]+)\s"'), re.compile(r"'\s([^']+)\s'"))
 
 
@@ -96,33 +102,54 @@ class RuWordNet:
         return self._related.get(word.upper().strip(), frozenset())
 
 
-def caption_meteor(prediction: str, references: Sequence[str], ruwordnet: RuWordNet | None = None) -> float:
+def caption_meteor(
+    prediction: str,
+    references: Sequence[str],
+    ruwordnet: RuWordNet | None = None,
+    *,
+    alpha: float = ALPHA,
+    beta: float = BETA,
+    gamma: float = CAPTION_GAMMA,
+    stemmer: str = CAPTION_STEMMER,
+) -> float:
     """METEOR of a caption against the best of the accepted ones, in 0..1; without `ruwordnet` that stage is left out.
 
-    Time and memory are linear in the texts. Raises ValueError if there is no accepted caption.
+    `stemmer` is a key of `STEMMERS`. Time and memory are linear in the texts. Raises ValueError if there is no
+    accepted caption.
     """
     hypothesis = tuple(_split(english_numbers_to_digits(_caption_words(prediction))))
+    stem = STEMMERS[stemmer]
 
     def score(_: str, reference: str) -> float:
-        return meteor(hypothesis, _caption_tokens(reference), russian_stem, CAPTION_GAMMA, ruwordnet)
+        return meteor(hypothesis, _caption_tokens(reference), stem, gamma, ruwordnet, alpha, beta)
 
     return best(score, prediction, references)
 
 
-def vqa_meteor(prediction: str, references: Sequence[str], ruwordnet: RuWordNet | None = None) -> float:
+def vqa_meteor(
+    prediction: str,
+    references: Sequence[str],
+    ruwordnet: RuWordNet | None = None,
+    *,
+    alpha: float = ALPHA,
+    beta: float = BETA,
+    gamma: float = VQA_GAMMA,
+    stemmer: str = VQA_STEMMER,
+) -> float:
     """METEOR of an answer to a visual question against the best of the accepted ones, in 0..1.
 
     The whole answer is lemmatised as if it were one word. Against an answer that is one number the score is the ratio
-    of the smaller to the larger of it and the first number in the prediction, 0 if there is none.
-    Raises ValueError if there is no accepted answer.
+    of the smaller to the larger of it and the first number in the prediction, 0 if there is none. `stemmer` is a key of
+    `STEMMERS`. Raises ValueError if there is no accepted answer.
     """
     hypothesis = _split(english_numbers_to_digits(_vqa_lemma(prediction)))
+    stem = STEMMERS[stemmer]
 
     def score(_: str, reference: str) -> float:
         true = _vqa_tokens(reference)
         if len(true) == 1 and true[0].isnumeric():
             return _number_ratio(hypothesis, true[0])
-        return meteor(hypothesis, true, porter_stem, VQA_GAMMA, ruwordnet)
+        return meteor(hypothesis, true, stem, gamma, ruwordnet, alpha, beta)
 
     return best(score, prediction, references)
 
@@ -159,24 +186,46 @@ def align(
     """
     matches: list[tuple[int, int]] = []
     left, right = dict(enumerate(hypothesis)), dict(enumerate(reference))
-
-    def match(candidates: Callable[[str], Iterable[str]]) -> None:
-        free: defaultdict[str, list[int]] = defaultdict(list)
-        for j, token in right.items():
-            free[token].append(j)
-        for i in reversed(list(left)):
-            stacks = [free[token] for token in candidates(left[i]) if free.get(token)]
-            if stacks:
-                j = max(stacks, key=lambda stack: stack[-1]).pop()
-                matches.append((i, j))
-                del left[i], right[j]
-
-    match(lambda token: (token,))
-    left, right = {i: stem(token) for i, token in left.items()}, {j: stem(token) for j, token in right.items()}
-    match(lambda token: (token,))
-    if ruwordnet is not None:
-        match(ruwordnet.synonyms)
+    _match_equal(left, right, matches)
+    if left and right:
+        left, right = {i: stem(token) for i, token in left.items()}, {j: stem(token) for j, token in right.items()}
+        _match_equal(left, right, matches)
+        if ruwordnet is not None:
+            _match_related(left, right, matches, ruwordnet)
     return sorted(matches)
+
+
+def _match_equal(left: dict[int, str], right: dict[int, str], matches: list[tuple[int, int]]) -> None:
+    """Move pairs of equal tokens from `left` and `right` to `matches`."""
+    free = _positions(right)
+    for i, token in reversed(list(left.items())):
+        if stack := free.get(token):
+            j = stack.pop()
+            matches.append((i, j))
+            del left[i], right[j]
+
+
+def _match_related(
+    left: dict[int, str], right: dict[int, str], matches: list[tuple[int, int]], ruwordnet: RuWordNet
+) -> None:
+    """Move pairs of a token in `left` and one of its RuWordNet words in `right` to `matches`."""
+    free = _positions(right)
+    for i, token in reversed(list(left.items())):
+        related = ruwordnet.synonyms(token)
+        if related.isdisjoint(free):
+            continue
+        if stacks := [stack for word in related if (stack := free.get(word))]:
+            j = max(stacks, key=lambda stack: stack[-1]).pop()
+            matches.append((i, j))
+            del left[i], right[j]
+
+
+def _positions(tokens: dict[int, str]) -> dict[str, list[int]]:
+    """The positions of each token, in ascending order."""
+    positions: dict[str, list[int]] = {}
+    for position, token in tokens.items():
+        positions.setdefault(token, []).append(position)
+    return positions
 
 
 @functools.lru_cache(maxsize=1 << 16)
@@ -233,6 +282,8 @@ def english_numbers_to_digits(text: str) -> str:
 def _caption_words(text: str) -> str:
     """The caption's razdel tokens, lower case, joined by spaces."""
     text = text.strip().translate(_NO_CAPTION_PUNCTUATION)
+    if _PLAIN.fullmatch(text):
+        return " ".join(text.split()).lower()
     for quotes in _SPACED_QUOTES:
         text = quotes.sub(lambda found: found[0][0] + found[1] + found[0][-1], text)
     text = text.replace("' s", "'s").replace(" 's", "'s")
@@ -254,7 +305,7 @@ def _vqa_tokens(text: str) -> tuple[str, ...]:
 
 
 def _split(text: str) -> list[str]:
-    return _tokenizer().tokenize(text)
+    return text.split() if _PLAIN.fullmatch(text) else _tokenizer().tokenize(text)
 
 
 def _number_ratio(hypothesis: Sequence[str], reference: str) -> float:
@@ -288,3 +339,24 @@ def _russian_stemmer() -> SnowballStemmer:
 @functools.cache
 def _porter_stemmer() -> PorterStemmer:
     return PorterStemmer()
+
+
+#: Names of stemmers in tasks.json; with `none` the second stage finds nothing that the first did not.
+STEMMERS: dict[str, Callable[[str], str]] = {"russian": russian_stem, "porter": porter_stem, "none": str}
+
+
+def _parameters(gamma: float, stemmer: str) -> dict[str, Parameter]:
+    return {
+        "alpha": Number(ALPHA, 0, 1),
+        "beta": Number(BETA, 0, 100),
+        "gamma": Number(gamma, 0, 1),
+        "stemmer": Choice(stemmer, tuple(STEMMERS)),
+    }
+
+
+CAPTION_PARAMETERS = _parameters(CAPTION_GAMMA, CAPTION_STEMMER)
+VQA_PARAMETERS = _parameters(VQA_GAMMA, VQA_STEMMER)
+METRICS = (
+    text_metric("caption_meteor", "METEOR (captions)", caption_meteor, CAPTION_PARAMETERS, ruwordnet=True),
+    text_metric("vqa_meteor", "METEOR", vqa_meteor, VQA_PARAMETERS, ruwordnet=True),
+)

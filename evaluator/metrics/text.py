@@ -13,8 +13,11 @@ import re
 import string
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import pymorphy3
+
+from evaluator.metrics.base import Flag, text_metric
 
 #: Normal forms that stand for a digit.
 NUMBER_WORDS = {
@@ -35,29 +38,31 @@ NUMBER_WORDS = {
 #: A best score up to this one lets the option letter decide.
 OPTION_LETTER_LIMIT = 0.5
 
+Answer = TypeVar("Answer")
+
 _OPTION_LETTER = re.compile("[abcde]")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _NO_PUNCTUATION_BUT_MINUS = str.maketrans("", "", string.punctuation.replace("-", ""))
 
 
-def f1(prediction: str, references: Sequence[str]) -> float:
+def f1(prediction: str, references: Sequence[str], *, option_letters: bool = True) -> float:
     """F1 between the multisets of lemmas of the prediction and of the best of the accepted answers, in 0..1.
 
-    Where either side has no lemma the score is 1 if both have none, else 0.
+    Where either side has no lemma the score is 1 if both have none, else 0. `option_letters`: the rule above.
     Raises ValueError if there is no accepted answer.
     """
-    return _with_option_letter(_f1, prediction, references)
+    return _score(_f1, prediction, references, _NO_PUNCTUATION, option_letters)
 
 
-def exact_match(prediction: str, references: Sequence[str]) -> float:
-    """1.0 if the normalised prediction equals a normalised accepted answer, else 0.0.
+def exact_match(prediction: str, references: Sequence[str], *, option_letters: bool = True) -> float:
+    """1.0 if the normalised prediction equals a normalised accepted answer, else 0.0. `option_letters`: the rule above.
 
     Raises ValueError if there is no accepted answer.
     """
-    return _with_option_letter(_exact_match, prediction, references)
+    return _score(_exact_match, prediction, references, _NO_PUNCTUATION_BUT_MINUS, option_letters)
 
 
-def best(score: Callable[[str, str], float], prediction: str, references: Sequence[str]) -> float:
+def best(score: Callable[[Answer, Answer], float], prediction: Answer, references: Sequence[Answer]) -> float:
     """The highest `score(prediction, reference)` over the accepted answers; ValueError if there is none."""
     if not references:
         raise ValueError("references: got an empty list, need at least one accepted answer")
@@ -98,10 +103,17 @@ def _analyzer() -> pymorphy3.MorphAnalyzer:
     return analyzer
 
 
-def _with_option_letter(score: Callable[[str, str], float], prediction: str, references: Sequence[str]) -> float:
-    value = best(score, prediction, references)
-    if value <= OPTION_LETTER_LIMIT and (letter := _OPTION_LETTER.search(prediction)):
-        value = best(score, letter.group(), references)
+def _score(
+    score: Callable[[list[str], list[str]], float],
+    prediction: str,
+    references: Sequence[str],
+    deletions: dict[int, int | None],
+    option_letters: bool,
+) -> float:
+    accepted = [_lemmas(reference, deletions) for reference in references]
+    value = best(score, _lemmas(prediction, deletions), accepted)
+    if option_letters and value <= OPTION_LETTER_LIMIT and (letter := _OPTION_LETTER.search(prediction)):
+        value = best(score, _lemmas(letter.group(), deletions), accepted)
     return value
 
 
@@ -109,16 +121,32 @@ def _lemmas(text: str, deletions: dict[int, int | None]) -> list[str]:
     return [lemma(word) for word in text.lower().translate(deletions).split()]
 
 
-def _f1(prediction: str, reference: str) -> float:
-    predicted, true = _lemmas(prediction, _NO_PUNCTUATION), _lemmas(reference, _NO_PUNCTUATION)
+def _f1(predicted: list[str], true: list[str]) -> float:
     if not predicted or not true:
         return float(predicted == true)
-    common = (Counter(predicted) & Counter(true)).total()
-    if not common:
+    if set(predicted).isdisjoint(true):
         return 0.0
+    common = (Counter(predicted) & Counter(true)).total()
     precision, recall = common / len(predicted), common / len(true)
     return 2 * precision * recall / (precision + recall)
 
 
-def _exact_match(prediction: str, reference: str) -> float:
-    return float(_lemmas(prediction, _NO_PUNCTUATION_BUT_MINUS) == _lemmas(reference, _NO_PUNCTUATION_BUT_MINUS))
+def _exact_match(predicted: list[str], true: list[str]) -> float:
+    return float(predicted == true)
+
+
+_PARAMETERS = {"option_letters": Flag(True)}
+METRICS = (
+    text_metric(
+        "f1_lemmas",
+        "F1 over lemmas",
+        lambda prediction, answers, _=None, **parameters: f1(prediction, answers, **parameters),
+        _PARAMETERS,
+    ),
+    text_metric(
+        "exact_match",
+        "exact match",
+        lambda prediction, answers, _=None, **parameters: exact_match(prediction, answers, **parameters),
+        _PARAMETERS,
+    ),
+)

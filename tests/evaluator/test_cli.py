@@ -77,14 +77,32 @@ def test_submission_error_is_one_line_and_exit_1(data_folder, output_folder, edi
     edit_json(output_folder / "predictions.json", lambda d: d.pop("0") and None)
     done = call("score", output_folder, "--data", data_folder, "--json", tmp_path / "scores.json")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "submission error: predictions.json: id '0' is missing\n"
-    assert not (tmp_path / "scores.json").exists()
+    assert done.stderr.startswith("submission error: predictions.json: id '0': missing; allowed: every id")
+    assert done.stderr.count("\n") == 1
+    document = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
+    assert (document["verdict"], document["fault"], document["findings_total"]) == ("BAD_OUTPUT", "team", 1)
+    (finding,) = document["findings"]
+    assert finding["rule"] == "missing-id" and finding["where"] == "predictions.json: id '0'"
+    assert finding["found"] == "missing" and finding["allowed"] and finding["fix"]
+
+
+def test_no_older_result_is_left_beside_a_failure(data_folder, output_folder, edit_json, tmp_path):
+    results = [tmp_path / name for name in ("scores.json", "table.csv", "report.html")]
+    for path in results:
+        path.write_text("of an earlier run")
+    edit_json(output_folder / "predictions.json", lambda d: d.pop("0") and None)
+    done = call("score", output_folder, "--data", data_folder, "--json", results[0], "--table", results[1])
+    assert done.returncode == 1
+    assert json.loads(results[0].read_text(encoding="utf-8"))["verdict"] == "BAD_OUTPUT"
+    assert not results[1].exists() and not results[2].exists()
 
 
 def test_failing_run_is_exit_1_and_keeps_the_log(data_folder, make_submission, tmp_path):
     submission = make_submission("raise RuntimeError('CUDA умерла')")
     done = call("run", submission, "--data", data_folder, "--json", tmp_path / "s.json", "--keep", tmp_path / "kept")
-    assert done.returncode == 1 and not (tmp_path / "s.json").exists()
+    assert done.returncode == 1
+    document = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
+    assert document["fault"] == "team" and "exit code 1" in document["findings"][0]["found"]
     last = done.stderr.splitlines()[-1]
     assert last.startswith("submission error: the entrypoint ended with exit code 1")
     assert last.endswith("its last line: RuntimeError: CUDA умерла")
@@ -93,14 +111,15 @@ def test_failing_run_is_exit_1_and_keeps_the_log(data_folder, make_submission, t
 
 def test_timeout_is_exit_1(data_folder, make_submission, tmp_path):
     submission = make_submission("import time; time.sleep(600)")
-    done = call("run", submission, "--data", data_folder, "--timeout", "1.5", cwd=ROOT)
+    done = call("run", submission, "--data", data_folder, "--timeout", "1.5", "--json", tmp_path / "s.json")
     assert done.returncode == 1 and "time limit of 1.5 s" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_data_error_and_wrong_usage_are_exit_2(data_folder, output_folder, make_submission, tmp_path):
     (data_folder / "ground_truth.json").write_text('{"0": NaN}')
     done = call("score", output_folder, "--data", data_folder)
-    assert (done.returncode, done.stderr) == (2, "data error: ground_truth.json: NaN is not allowed in JSON\n")
+    assert done.returncode == 2
+    assert done.stderr.startswith("data error: ground_truth.json: the number NaN; allowed: finite numbers")
     assert call("score", output_folder).returncode == 2
     assert call("nonsense").returncode == 2
     for option in (("--timeout", "-1"), ("--timeout", "nan"), ("--country", "Russia")):
@@ -119,12 +138,10 @@ def test_own_fault_is_exit_3_with_a_traceback(data_folder, output_folder, monkey
 
 
 def test_unscorable_task_is_exit_3_and_the_others_are_shown(data_folder, output_folder, monkeypatch, capsys, tmp_path):
-    from evaluator import score
-
-    def missing() -> None:
+    def missing(_) -> None:
         raise FileNotFoundError("encoders.safetensors is not here")
 
-    monkeypatch.setattr(score, "_nano", missing)
+    monkeypatch.setattr("evaluator.assets.load_encoders", missing)
     assert main(["score", str(output_folder), "--data", str(data_folder), "--json", str(tmp_path / "s.json")]) == 3
     printed = capsys.readouterr()
     assert "evaluator error: ImageGeneration: cannot be scored: FileNotFoundError: encoders" in printed.err

@@ -1,14 +1,25 @@
-"""The Fréchet distance against the published value and against the textbook form with a matrix square root."""
+"""FID against published values: the distance, also against its textbook form, and the network's features."""
 
+import subprocess
+import sys
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 from scipy import linalg
+from torch import Tensor
 
-from evaluator.metrics.fid import frechet_distance
+from evaluator.metrics import inception
+from evaluator.metrics.fid import InceptionFeatures, fid_inception, frechet_distance
 
-REFERENCE = Path(__file__).parents[1] / "data" / "fid" / "reference.npz"
+ROOT = Path(__file__).parents[2]
+DATA = ROOT / "tests" / "data" / "fid"
+REFERENCE = DATA / "reference.npz"
+CPU = torch.device("cpu")
 
 
 def textbook(x: np.ndarray, y: np.ndarray) -> float:
@@ -86,3 +97,110 @@ def test_float32_is_computed_in_float64() -> None:
 def test_bad_input_is_named(x: np.ndarray, y: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         frechet_distance(x, y)
+
+
+@pytest.fixture(scope="module")
+def weights() -> dict[str, Tensor]:
+    """Weights by the rule that the reference was computed with; they depend on each key's name."""
+    with torch.device("meta"):
+        shapes = {key: tuple(value.shape) for key, value in fid_inception().state_dict().items()}
+    state = {}
+    for key, shape in shapes.items():
+        if key.endswith("num_batches_tracked"):
+            state[key] = torch.zeros(shape, dtype=torch.long)
+            continue
+        n = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape)
+        if key.endswith("running_var"):
+            n = 1 + 0.1 * np.abs(n)
+        elif key.endswith("bn.weight"):
+            n = 1 + 0.1 * n
+        elif len(shape) == 1:
+            n = 0.1 * n
+        else:
+            n = n * np.sqrt(2 / np.prod(shape[1:]))
+        state[key] = torch.from_numpy(n).float()
+    return state
+
+
+@pytest.fixture(scope="module")
+def extractor(weights: dict[str, Tensor]) -> InceptionFeatures:
+    return InceptionFeatures(weights, CPU)
+
+
+def images(name: str) -> Iterator[Image.Image]:
+    for path in sorted((DATA / name).glob("*.png")):
+        with Image.open(path) as image:
+            yield image.copy()
+
+
+@pytest.fixture(scope="module")
+def features(extractor: InceptionFeatures) -> dict[str, np.ndarray]:
+    """Of both sets: one in a single batch from a list, one in batches of 4 and 2 from a generator."""
+    real = extractor(list(images("real")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inception, "BATCH", 4)
+        return {"real": real, "generated": extractor(images("generated"))}
+
+
+@pytest.mark.parametrize("name", ["real", "generated"])
+def test_published_features(features: dict[str, np.ndarray], name: str) -> None:
+    assert features[name].dtype == np.float32
+    np.testing.assert_allclose(features[name], np.load(REFERENCE)[name], rtol=0, atol=1e-4)
+
+
+def test_published_fid_from_images(features: dict[str, np.ndarray]) -> None:
+    distance = frechet_distance(features["real"], features["generated"])
+    assert distance == pytest.approx(float(np.load(REFERENCE)["fid"]), rel=0.01)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_half_precision_on_a_gpu_is_close(weights: dict[str, Tensor]) -> None:
+    features = InceptionFeatures(weights)(list(images("real")))
+    np.testing.assert_allclose(features, np.load(REFERENCE)["real"], rtol=0, atol=2e-2)
+
+
+def test_state_dict_has_the_published_keys_only(weights: dict[str, Tensor]) -> None:
+    assert len(weights) == 94 * 6 + 2  # convolutions, each with its batch norm's five, and the classifier
+    assert weights["fc.weight"].shape == (1008, 2048)
+    assert weights["Mixed_5b.branch5x5_2.conv.weight"].shape == (64, 48, 5, 5)
+    assert weights["Mixed_6b.branch7x7dbl_4.conv.weight"].shape == (128, 128, 7, 1)
+    assert weights["Mixed_7c.branch3x3dbl_3b.bn.running_mean"].shape == (384,)
+    assert not any(key.startswith("AuxLogits") for key in weights)
+
+
+def test_weights_from_a_file_of_the_old_format(weights: dict[str, Tensor], tmp_path: Path) -> None:
+    path = tmp_path / "inception.pth"
+    torch.save(weights, path, _use_new_zipfile_serialization=False)  # as the published file
+    loaded = InceptionFeatures(path, CPU)._network.state_dict()
+    assert loaded.keys() == weights.keys()
+    assert all(torch.equal(loaded[key], value) for key, value in weights.items())
+
+
+def test_no_images_give_no_rows(extractor: InceptionFeatures) -> None:
+    assert extractor([]).shape == (0, 2048)
+
+
+def test_pixels_of_any_mode_reach_from_minus_one_to_one() -> None:
+    pixels = inception.to_pixels([Image.new("L", (7, 900), 255), Image.new("CMYK", (300, 5), (0, 0, 0, 255))], CPU)
+    assert pixels.shape == (2, 3, 299, 299)
+    for row, value in zip(pixels, (1, -1), strict=True):
+        torch.testing.assert_close(row, torch.full((3, 299, 299), float(value)), rtol=0, atol=1e-6)
+
+
+def test_missing_weights_and_those_of_another_network_are_named(tmp_path: Path, weights: dict[str, Tensor]) -> None:
+    with pytest.raises(FileNotFoundError, match="none.pth: no such file"):
+        InceptionFeatures(tmp_path / "none.pth", CPU)
+    without = {key: value for key, value in weights.items() if key != "fc.bias"}
+    with pytest.raises(ValueError, match=r"(?s)the state dict: not the weights of this network.*fc.bias"):
+        InceptionFeatures(without, CPU)
+    with pytest.raises(ValueError, match=r"(?s)not the weights of this network.*fc.bias"):
+        InceptionFeatures(weights | {"fc.bias": torch.zeros(1000)}, CPU)
+
+
+def test_the_distance_alone_needs_no_torch() -> None:
+    code = (
+        "import sys; from evaluator.metrics import fid; assert 'torch' not in sys.modules;"
+        "assert fid.fid_inception and 'torch' in sys.modules; fid.nothing"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.stderr.rstrip().endswith("AttributeError: module 'evaluator.metrics.fid' has no attribute 'nothing'")

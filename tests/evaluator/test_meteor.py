@@ -6,8 +6,10 @@ import time
 from pathlib import Path
 
 import pytest
+import razdel
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nltk.tokenize import NLTKWordTokenizer
 
 from evaluator.metrics import meteor
 from evaluator.metrics.meteor import RuWordNet, caption_meteor, vqa_meteor
@@ -158,6 +160,28 @@ def test_alignment_equals_the_pairwise_definition(hypothesis, reference):
         assert meteor.align(hypothesis, reference, stem, ruwordnet) == naive_align(
             hypothesis, reference, stem, ruwordnet
         )
+
+
+PIECES = st.lists(
+    st.sampled_from(["кот", "Ёж", "КОТ", "5", "08", " ", "  ", "\t", "-", "--", "'", "a", "gonna", "°", "½", "²", "й"]),
+    max_size=8,
+).map("".join)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.one_of(PIECES, st.text(st.sampled_from("кёЖ 05-аb'"), max_size=12)))
+def test_splitting_at_spaces_changes_no_token(caption):
+    tokens = [token.text for token in razdel.tokenize(caption.strip())]
+    if meteor._PLAIN.fullmatch(caption):
+        assert caption.split() == tokens == NLTKWordTokenizer().tokenize(caption)
+    assert meteor._split(caption) == NLTKWordTokenizer().tokenize(caption)
+
+
+def test_plain_texts_are_told_from_others():
+    for caption in ("", " ", "кот", " Два кота  на 15 ковриках "):
+        assert meteor._PLAIN.fullmatch(caption), caption
+    for caption in ("кот5", "cat", "кот-пёс", "кот\tпёс", "кот\n", "кот, пёс", "«кот»", "і", "٣"):
+        assert not meteor._PLAIN.fullmatch(caption), caption
 
 
 @settings(max_examples=200, deadline=None)

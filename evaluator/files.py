@@ -1,0 +1,81 @@
+"""Reading single files of an untrusted folder: regular ones, below the folder, without a link on the way."""
+
+import os
+import stat
+from pathlib import Path, PurePosixPath
+
+from evaluator import limits, rules
+from evaluator.errors import RuleBroken
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a character device",
+    stat.S_IFBLK: "a block device",
+}
+
+
+def read_regular(root: Path, relative: str, limit: int) -> bytes:
+    """The bytes of a regular file of at most `limit` bytes below `root`.
+
+    Each part of the path is opened in the folder opened before, never through a link, so what is swapped meanwhile
+    cannot lead out of `root`. `root` itself is trusted.
+
+    Raises `RuleBroken`.
+    """
+    parts = _parts(relative)
+    folder = -1
+    try:
+        folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        for part in parts[:-1]:
+            _check_kind(part, folder, stat.S_IFDIR)
+            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        _check_kind(parts[-1], folder, stat.S_IFREG)
+        # Should it have become a FIFO since, opening it must not block.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        with open(os.open(parts[-1], flags, dir_fd=folder), "rb") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise RuleBroken(rules.FILE_KIND, "the file is not a regular file")
+            if found.st_size > limit:
+                raise RuleBroken(rules.file_size(limit), f"the file has {found.st_size} bytes")
+            content = file.read(limit + 1 if found.st_size == limit else found.st_size + 1)
+    except FileNotFoundError:
+        raise RuleBroken(rules.FILE_MISSING, "the file does not exist") from None
+    except OSError as error:
+        raise RuleBroken(rules.FILE_UNREADABLE, f"the file cannot be read: {error.strerror}") from None
+    finally:
+        if folder >= 0:
+            os.close(folder)
+    return content
+
+
+def _parts(relative: str) -> tuple[str, ...]:
+    """The parts of a path that may be looked at."""
+    if len(relative) > limits.MAX_PATH_CHARACTERS:
+        raise RuleBroken(rules.FILE_PATH, f"the path has {len(relative)} characters")
+    path = PurePosixPath(relative)
+    if not path.parts:
+        raise RuleBroken(rules.FILE_PATH, "the path is empty")
+    if "\\" in relative or not relative.isprintable():
+        raise RuleBroken(rules.FILE_PATH, "the path has a character that is not allowed")
+    if path.is_absolute():
+        raise RuleBroken(rules.FILE_PATH, "the path is absolute")
+    if ".." in path.parts:
+        raise RuleBroken(rules.FILE_PATH, "the path has '..'")
+    return path.parts
+
+
+def _check_kind(name: str, folder: int, wanted: int) -> None:
+    """Raise `RuleBroken` unless `name` in the open `folder` is a regular file (S_IFREG) or a folder (S_IFDIR)."""
+    kind = stat.S_IFMT(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+    if kind == wanted:
+        return
+    if kind == stat.S_IFLNK:
+        raise RuleBroken(rules.FILE_LINK, "the path goes through a symbolic link")
+    if wanted == stat.S_IFDIR:
+        raise RuleBroken(rules.FILE_MISSING, "the path goes through a file that is no folder")
+    raise RuleBroken(rules.FILE_KIND, f"the file is {_KINDS.get(kind, 'of an unknown kind')}, not a regular file")
