@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import logging
 import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple, cast
 
 import torch
 import torch.distributed as dist
 from PIL import Image
 from torch import Tensor
+from torch.func import functional_call
+from torch.nn import Linear
 from torch.utils.data import DataLoader, IterableDataset
 
 from rudolph import VQGAN, RudolphConfig, RudolphModel, Tokenizer
 from rudolph.answer import join_texts
+from rudolph.config import PAD
 from rudolph.images import preprocess
-from training.checkpoint import Checkpoint
+from rudolph.masks import attention_masks
+from rudolph.modeling import Losses
+from training.checkpoint import Checkpoint, fast_autocast
 from training.worlds import Example, make_example, scene_example, scenes, seeded
 
 log = logging.getLogger(__name__)
@@ -42,29 +50,58 @@ TASK_TOKENS = {
 }
 UNKNOWN_TOKENS = ("LT_UNK", "RT_UNK")
 TASK_TOKEN_SHARE = 0.75
-ENCODED_AT_ONCE = 16  # pictures
+# Tasks whose rows share a layout, so that a group is cut as short as its longest texts allow.
+GROUPS = (("TextQA",), ("MathQA",), ("ImageGeneration",), ("ImageCaptioning", "VisualQA", "TRitW"))
 FIRST_ROUND_WITH_PICTURES = 10**6  # far from the rounds of texts alone, so that no text is seen twice
 TEXT_TASKS = ("TextQA", "MathQA")
 SCENE_TASKS = ("ImageGeneration", "ImageCaptioning", "VisualQA")
+PADDING_STEP = 8  # a cut left text keeps 1 to 8 ids of padding
+CODE_SCALE, CODE_LOGIT_SCALE = 0.1, 0.03  # standard deviations of the code tables set from the codebook
 
 
 @dataclass(frozen=True)
 class DecoderTraining:
     """What decides the shipped weights besides the code."""
 
-    samples: int = 80_000
-    batch_size: int = 16  # in each process
-    # Examples of each task in a round of the data; a scene is drawn and encoded once for its three tasks.
+    samples: int = 176_000
+    # Examples of each task in a step of one process; a scene is drawn and encoded once for its three tasks.
     shares: dict[str, int] = field(
         default_factory=lambda: {
-            "TextQA": 16, "MathQA": 24, "ImageGeneration": 16, "ImageCaptioning": 16, "VisualQA": 16, "TRitW": 20,
+            "TextQA": 2, "MathQA": 16, "ImageGeneration": 4, "ImageCaptioning": 3, "VisualQA": 4, "TRitW": 8,
         }
     )  # fmt: skip
-    text_first: int = 28_800  # samples of text-only tasks before all six: they need no VQGAN
-    learning_rate: float = 1.2e-3
+    text_shares: dict[str, int] = field(default_factory=lambda: {"TextQA": 4, "MathQA": 20})  # before all six
+    text_first: int = 60_000  # samples of text-only tasks before all six: they need no VQGAN
+    late_from: int = 160_000  # samples after which `late_shares` hold: what was then weakest, the route among it
+    late_shares: dict[str, int] = field(
+        default_factory=lambda: {
+            "TextQA": 6, "MathQA": 4, "ImageGeneration": 8, "ImageCaptioning": 3, "VisualQA": 3, "TRitW": 12,
+        }
+    )  # fmt: skip
+    whole_share: float = 0.1  # of the steps with pictures keep all padding and zeros; the others are cut
+    whole_from: int = 144_000  # samples after which every step does
+    decay_until: int = 196_000  # samples at which the learning rate would reach its end
+    learning_rate: float = 1.5e-3
     warmup: int = 3000  # samples
     weight_decay: float = 0.05
     seed: int = 0
+
+
+class Layout(NamedTuple):
+    """Lengths of the three parts: `left` ids, `side` × `side` codes, `right` ids (0: none)."""
+
+    left: int
+    side: int
+    right: int
+
+
+class Group(NamedTuple):
+    """Rows of one layout: ids [B, left + side² + right] int64, loss weights [B, 3]."""
+
+    name: str
+    layout: Layout
+    ids: Tensor
+    weights: Tensor
 
 
 def left_and_right(
@@ -80,40 +117,47 @@ def left_and_right(
     return left, tokenizer.encode_text(example.answers[0], config.r_text_seq_length, config.special_id(right_token))
 
 
-class Batches(IterableDataset[tuple[Tensor, Tensor]]):
-    """Endless batches (ids [B, l + m² + r] int64, loss weights [B, 3]) of one process among `world`.
+class Steps(IterableDataset[list[Group]]):
+    """Endless steps of one process among `world`, each a list of groups.
 
-    They begin at `first_step`. Rounds are numbered; a process takes every `world`-th round, so no two see the same
-    examples.
+    They begin at `first_step`, after `seen` samples. Rounds of the data are numbered; a process takes every `world`-th,
+    so no two see the same examples.
     """
 
     def __init__(
         self, config: RudolphConfig, tokenizer: Path, vqgan: Path | None, training: DecoderTraining,
-        first_step: int, rank: int, world: int,
+        first_step: int, seen: int, rank: int, world: int,
     ) -> None:  # fmt: skip
         self.config, self.tokenizer, self.vqgan, self.training = config, tokenizer, vqgan, training
-        self.first_step, self.rank, self.world = first_step, rank, world
+        self.first_step, self.seen, self.rank, self.world = first_step, seen, rank, world
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[list[Group]]:
         torch.set_num_threads(1)
         tokenizer = Tokenizer.from_file(self.tokenizer)
         vqgan = VQGAN.from_pretrained(self.vqgan) if self.vqgan else None
-        tasks = [task for task in self.training.shares if vqgan is not None or task in TEXT_TASKS]
-        per_round = sum(self.training.shares[task] for task in tasks)
-        skipped_rounds, skipped_rows = divmod(self.first_step * self.training.batch_size, per_round)
-        number = skipped_rounds * self.world + self.rank + (FIRST_ROUND_WITH_PICTURES if vqgan is not None else 0)
-        rows = self._round(number, tokenizer, vqgan)[skipped_rows:]
-        while True:
-            number += self.world
-            rows += self._round(number, tokenizer, vqgan)
-            while len(rows) >= self.training.batch_size:
-                batch, rows = rows[: self.training.batch_size], rows[self.training.batch_size :]
-                yield torch.stack([ids for ids, _ in batch]), torch.stack([weights for _, weights in batch])
+        training = self.training
+        seen = self.seen
+        for step in itertools.count(self.first_step):
+            number = step * self.world + self.rank + (0 if vqgan is None else FIRST_ROUND_WITH_PICTURES)
+            rng = seeded("train", "decoder", training.seed, number)
+            shares = training.late_shares if seen >= training.late_from else training.shares
+            shares = training.text_shares if vqgan is None else shares
+            rows = self._round(rng, number, shares, tokenizer, vqgan)
+            share = 1.0 if seen >= training.whole_from else training.whole_share
+            whole = vqgan is not None and rng.random() < share
+            yield [
+                self._group("+".join(tasks), [row for task in tasks for row in rows.get(task, [])], whole)
+                for tasks in GROUPS
+                if any(task in rows for task in tasks)
+            ]
+            seen += sum(map(len, rows.values())) * self.world
 
-    def _round(self, number: int, tokenizer: Tokenizer, vqgan: VQGAN | None) -> list[tuple[Tensor, Tensor]]:
-        config, shares = self.config, self.training.shares
+    def _round(
+        self, rng: random.Random, number: int, shares: dict[str, int], tokenizer: Tokenizer, vqgan: VQGAN | None
+    ) -> dict[str, list[tuple[Tensor, Tensor, Tensor, Tensor]]]:
+        """By task: (left [l], codes [m²], right [r], loss weights [3]) of each example."""
+        config = self.config
         size = 8 * config.image_tokens_per_dim
-        rng = seeded("train", "decoder", self.training.seed, number)
         examples: list[tuple[Example, int | None]] = []  # with the number of its picture
         pictures: list[Image.Image] = []
         for task in (*TEXT_TASKS, *(("TRitW",) if vqgan is not None else ())):
@@ -121,6 +165,7 @@ class Batches(IterableDataset[tuple[Tensor, Tensor]]):
                 example = make_example(task, number * shares[task] + i, "train", size)
                 examples.append((example, len(pictures) if task == "TRitW" else None))
                 pictures += [entry for entry in example.inputs if isinstance(entry, Image.Image)]
+        codes = torch.empty(0, config.image_seq_length, dtype=torch.long)
         if vqgan is not None:
             for i in range(max(shares[task] for task in SCENE_TASKS)):
                 scene = scenes.draw_scene(rng, size)
@@ -128,19 +173,87 @@ class Batches(IterableDataset[tuple[Tensor, Tensor]]):
                     if i < shares[task]:
                         examples.append((scene_example(task, rng, scene, "train"), len(pictures)))
                 pictures.append(scene.image)
+            codes = vqgan.encode(torch.stack([preprocess(picture, size) for picture in pictures]))
         no_picture = torch.zeros(config.image_seq_length, dtype=torch.long)  # code 0 everywhere, as published
-        codes: list[Tensor] = []
-        if vqgan is not None:
-            for start in range(0, len(pictures), ENCODED_AT_ONCE):
-                batch = [preprocess(picture, size) for picture in pictures[start : start + ENCODED_AT_ONCE]]
-                codes += vqgan.encode(torch.stack(batch))
-        rows = []
+        rows: dict[str, list[tuple[Tensor, Tensor, Tensor, Tensor]]] = {}
         for example, picture in examples:
             left, right = left_and_right(config, tokenizer, example, rng)
-            ids = torch.cat((left, no_picture if picture is None else codes[picture], right))
-            rows.append((ids, torch.tensor(LOSS_WEIGHTS[example.task])))
-        rng.shuffle(rows)
+            row = (left, no_picture if picture is None else codes[picture], right)
+            rows.setdefault(example.task, []).append((*row, torch.tensor(LOSS_WEIGHTS[example.task])))
         return rows
+
+    def _group(self, name: str, rows: list[tuple[Tensor, Tensor, Tensor, Tensor]], whole: bool) -> Group:
+        config = self.config
+        left, codes, right, weights = (torch.stack(part) for part in zip(*rows, strict=True))
+        layout = Layout(
+            config.l_text_seq_length, config.image_tokens_per_dim,
+            int((right != PAD).sum(1).max()),  # padding at the end changes nothing
+        )  # fmt: skip
+        if not whole:
+            longest = int((left != PAD).sum(1).max())
+            layout = layout._replace(
+                left=min(layout.left, (longest // PADDING_STEP + 1) * PADDING_STEP),
+                side=layout.side if codes.any() else 2,  # of zeros alone the smallest square will do
+            )
+        ids = torch.cat((left[:, : layout.left], codes[:, : layout.side**2], right[:, : layout.right]), dim=1)
+        return Group(name, layout, ids, weights)
+
+
+class ShortLoss:
+    """The loss of a model on groups of any layout within its own.
+
+    A RUDOLPH with shorter parts is the same network with fewer rows in its tables: padding ids and positions are
+    numbered from the beginning of each part. So a cut group costs what its own length does, and what it teaches holds
+    for the whole layout but for the padding and the zeros in between.
+    """
+
+    def __init__(self, model: RudolphModel) -> None:
+        self.model = model
+        self.short: dict[Layout, tuple[RudolphModel, Tensor]] = {}
+
+    def __call__(self, group: Group) -> Losses:
+        short, masks = self._short(group.layout)
+        tensors = self._tables(short.config) | {"transformer.masks": masks}
+        return functional_call(
+            _Loss(short), {f"model.{name}": t for name, t in tensors.items()}, (group.ids, group.weights)
+        )
+
+    def _short(self, layout: Layout) -> tuple[RudolphModel, Tensor]:
+        if layout not in self.short:
+            config = copy.deepcopy(self.model.config)
+            config.vocab_size += layout.left - config.l_text_seq_length
+            config.l_text_seq_length, config.image_tokens_per_dim = layout.left, layout.side
+            config.r_text_seq_length = layout.right or config.r_text_seq_length
+            with torch.device("meta"):
+                model = RudolphModel(config)
+            self.short[layout] = model, attention_masks(config)
+        return self.short[layout]
+
+    def _tables(self, short: RudolphConfig) -> dict[str, Tensor]:
+        text, rows = short.text_vocab_size, self.model.config.text_vocab_size
+        kept = {
+            "text_embeddings.weight": text,
+            "l_text_pos_embeddings.weight": short.l_text_seq_length + 1,
+            "r_text_pos_embeddings.weight": short.r_text_seq_length + 1,
+            "image_row_embeddings.weight": short.image_tokens_per_dim,
+            "image_col_embeddings.weight": short.image_tokens_per_dim,
+        }
+        tables = {name: p[: kept[name]] if name in kept else p for name, p in self.model.named_parameters()}
+        for name in ("to_logits.1.weight", "to_logits.1.bias"):
+            tables[name] = torch.cat((tables[name][:text], tables[name][rows:]))
+        return tables
+
+
+class _Loss(torch.nn.Module):
+    """`model.loss` as a `forward`, which `functional_call` wants."""
+
+    def __init__(self, model: RudolphModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: Tensor, weights: Tensor) -> Losses:
+        lt, img, rt = weights.T
+        return self.model.loss(ids, lt, img, rt)
 
 
 def train_decoder(
@@ -159,30 +272,36 @@ def train_decoder(
     others = [p for p in model.parameters() if p.dim() < 2]
     optimizer = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": training.weight_decay}, {"params": others, "weight_decay": 0.0}],
-        lr=training.learning_rate, betas=(0.9, 0.98),
+        lr=training.learning_rate, betas=(0.9, 0.98), fused=True,
     )  # fmt: skip
-    seen = Counter()
+    seen = Seen()
     checkpoint = Checkpoint(folder, {"model": model, "optimizer": optimizer, "seen": seen}, save=rank == 0)
     step = checkpoint.restore()
-    loss_of = torch.compile(model.loss)
-    data = Batches(config, tokenizer, vqgan, training, step, rank, world)
-    for ids, weights in DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=8):
-        for group in optimizer.param_groups:
-            group["lr"] = training.learning_rate * schedule(seen.samples, training)
-        with torch.autocast("cpu", torch.bfloat16):
-            losses = loss_of(ids, *weights.T)
+    if vqgan is not None and not seen.pictures:
+        start_from_codebook(model, VQGAN.from_pretrained(vqgan))
+        seen.pictures = True
+    loss_of = ShortLoss(model)
+    half_precision = fast_autocast()
+    figures = RunningMeans()
+    data = Steps(config, tokenizer, vqgan, training, step, seen.samples, rank, world)
+    for groups in DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=4):
+        for parameters in optimizer.param_groups:
+            parameters["lr"] = training.learning_rate * schedule(seen.samples, training)
+        rows = sum(len(group.ids) for group in groups)
         optimizer.zero_grad()
-        losses.total.backward()
+        for group in groups:
+            with half_precision:
+                losses = loss_of(group)
+            (losses.total * (len(group.ids) / rows)).backward()
+            figures.add(group.name, losses.rt if group.layout.right else losses.img)
         if distributed:
             average_gradients(model, world)
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        figures.add("norm", torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0))
         optimizer.step()
-        seen.samples += len(ids) * world
+        seen.samples += rows * world
         step += 1
-        left = math.ceil((until - seen.samples) / (len(ids) * world))
-        checkpoint.report(
-            step, step + max(0, left), lt=losses.lt, img=losses.img, rt=losses.rt, norm=norm, samples=seen.samples
-        )
+        left = math.ceil((until - seen.samples) / (rows * world))
+        checkpoint.report(step, step + max(0, left), **figures.values, samples=seen.samples)
         if left <= 0:
             break
     model.eval()
@@ -191,12 +310,24 @@ def train_decoder(
     return model
 
 
+@torch.no_grad()
+def start_from_codebook(model: RudolphModel, vqgan: VQGAN) -> None:
+    """Sets the tables of the image codes to a random rotation of the codebook: codes that look alike begin alike."""
+    codebook = vqgan.quantize.embed.weight
+    codebook = (codebook - codebook.mean(0)) / codebook.std()
+    width, codes = model.config.hidden_size, len(codebook)
+    rotation = torch.linalg.qr(torch.randn(width, codebook.shape[1])).Q.T * (width / codebook.shape[1]) ** 0.5
+    first, _ = model.config.vocabulary_rows("codes")
+    model.image_embeddings.weight[:codes] = CODE_SCALE * codebook @ rotation
+    cast(Linear, model.to_logits[1]).weight[first : first + codes] = CODE_LOGIT_SCALE * codebook @ rotation
+
+
 def schedule(samples: int, training: DecoderTraining) -> float:
-    """Share of the peak learning rate: linear warm-up, then half a cosine to 2 % of it."""
+    """Share of the peak learning rate: linear warm-up, the peak while texts alone are seen, half a cosine to 2 %."""
     if samples < training.warmup:
         return (samples + 1) / training.warmup
-    done = min(1.0, (samples - training.warmup) / (training.samples - training.warmup))
-    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
+    done = (samples - training.text_first) / (training.decay_until - training.text_first)
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, done))))
 
 
 def average_gradients(model: torch.nn.Module, world: int) -> None:
@@ -209,13 +340,24 @@ def average_gradients(model: torch.nn.Module, world: int) -> None:
         gradient.copy_(part.view_as(gradient))
 
 
-class Counter:
-    """How many samples were seen, kept with the checkpoint."""
+class Seen:
+    """What was seen so far, kept with the checkpoint."""
 
     samples = 0
+    pictures = False
 
     def state_dict(self) -> dict[str, int]:
-        return {"samples": self.samples}
+        return {"samples": self.samples, "pictures": self.pictures}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self.samples = state["samples"]
+        self.samples, self.pictures = state["samples"], bool(state["pictures"])
+
+
+class RunningMeans:
+    """Means of figures by name over about the last hundred values."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, float] = {}
+
+    def add(self, name: str, value: Tensor) -> None:
+        self.values[name] = self.values.get(name, float(value)) * 0.99 + 0.01 * float(value)

@@ -1,10 +1,11 @@
 """Trains `nano`, the default model, from nothing: BPE, VQGAN, a decoder on texts, then on all six tasks.
 
-    cd submission && python -m training.train_nano --out ../build/nano            # every stage, one process
-    torchrun --nproc-per-node 2 -m training.train_nano --out … --stage all-tasks    # a decoder stage on more cores
+    make train-nano                                                              # every stage
+    cd submission && python -m training.train_nano --out … --stage texts         # one stage
+    torchrun --nproc-per-node 2 -m training.train_nano --out … --stage all-tasks # a decoder stage on more cores
 
 Each stage goes on from its last checkpoint, so an interrupted run is started again with the same command. `ship` writes
-the weights that travel with the repository.
+the weights that travel with the repository. How many processes share a stage decides which examples each step sees.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from rudolph import VQGAN, RudolphConfig, RudolphModel
 from rudolph.config import SIZES
 from training.bpe import train_bpe
 from training.decoder import DecoderTraining, train_decoder
-from training.vqgan import train_vqgan
+from training.vqgan import SECOND_RUN, train_vqgan
 
 log = logging.getLogger("train_nano")
 
@@ -44,7 +45,10 @@ def run_stage(stage: str, out: Path, shipped: Path, training: DecoderTraining) -
             train_bpe(bpe, config.bpe_vocab_size)
     elif stage == "vqgan":
         if not (vqgan / "model.safetensors").exists():
-            train_vqgan(vqgan)
+            first = out / "vqgan-first"
+            if not (first / "model.safetensors").exists():
+                train_vqgan(first)
+            train_vqgan(vqgan, SECOND_RUN, first=first)
     elif stage == "texts":
         train_decoder(decoder, config, bpe, None, training, training.text_first)
     elif stage == "all-tasks":

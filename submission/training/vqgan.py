@@ -2,7 +2,8 @@
 
 Two phases. First a plain autoencoder; then its embeddings are clustered (k-means) into the codebook and training goes
 on with nearest-neighbour codes, a straight-through gradient and a codebook that follows the mean of what it codes
-(VQ-VAE, van den Oord et al. 2017, section 3.2 and appendix A.1). GumbelVQ's projection to code logits is set at the
+(VQ-VAE, van den Oord et al. 2017, section 3.2 and appendix A.1). A second run goes on from its result with more signs
+and heavier edges, so that lettering can be read from the codes. GumbelVQ's projection to code logits is set at the
 end so that its arg max is the nearest neighbour: 2 h·e − |e|² is largest for the e nearest to h.
 """
 
@@ -19,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from rudolph.vqgan import VQGAN, VQGANConfig
-from training.checkpoint import Checkpoint
+from training.checkpoint import Checkpoint, fast_autocast
 from training.worlds import scenes, seeded, signs
 
 log = logging.getLogger(__name__)
@@ -42,48 +43,66 @@ class VQGANTraining:
     edge_weight: float = 0.5  # of the L1 between horizontal and vertical differences: it keeps letters sharp
     commitment: float = 0.25
     codebook_decay: float = 0.98
+    first_picture: int = 0  # number of the first training picture
     seed: int = 0
+
+
+FIRST_RUN = VQGANTraining()
+SECOND_RUN = VQGANTraining(
+    steps=1500, plain_share=0.0, learning_rate=6e-4, sign_share=0.5, edge_weight=1.0,
+    first_picture=FIRST_RUN.steps * FIRST_RUN.batch_size, seed=1,
+)  # fmt: skip
 
 
 class Pictures(Dataset[Tensor]):
     """Endless training pictures by number, uint8 [3, size, size]."""
 
-    def __init__(self, length: int, size: int, sign_share: float) -> None:
-        self.length, self.size, self.sign_share = length, size, sign_share
+    def __init__(self, length: int, size: int, training: VQGANTraining) -> None:
+        self.length, self.size, self.training = length, size, training
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> Tensor:
-        rng = seeded("train", "vqgan", index)
-        is_sign = rng.random() < self.sign_share
+        rng = seeded("train", "vqgan", self.training.first_picture + index)
+        is_sign = rng.random() < self.training.sign_share
         image = signs.draw_sign(rng, self.size)[0] if is_sign else scenes.draw_scene(rng, self.size).image
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
-def train_vqgan(folder: Path, training: VQGANTraining = VQGANTraining(), config: VQGANConfig = NANO_VQGAN) -> VQGAN:
-    """Trains, or goes on from `folder`/checkpoint.pt, and saves the VQGAN in `folder`."""
+def train_vqgan(
+    folder: Path, training: VQGANTraining = FIRST_RUN, config: VQGANConfig = NANO_VQGAN, first: Path | None = None
+) -> VQGAN:
+    """Trains, or goes on from `folder`/checkpoint.pt, and saves the VQGAN in `folder`.
+
+    It begins with the weights in the folder `first`, codebook included, or else from nothing.
+    """
     torch.manual_seed(training.seed)
-    model = VQGAN(config)
-    start_as_identity(model)
+    if first is None:
+        model = VQGAN(config)
+        start_as_identity(model)
+    else:
+        model = VQGAN.from_pretrained(first).train()
+        config = model.config
     optimizer = torch.optim.AdamW(model.parameters(), lr=training.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, training.learning_rate, training.steps, pct_start=0.05)
-    codebook = Codebook(model, training.codebook_decay)
+    codebook = Codebook(model, training.codebook_decay, ready=first is not None)
     state = {"model": model, "optimizer": optimizer, "schedule": schedule, "codebook": codebook}
     checkpoint = Checkpoint(folder, state)
-    first = checkpoint.restore()
+    done = checkpoint.restore()
     plain_steps = int(training.steps * training.plain_share)
 
-    data = Pictures(training.steps * training.batch_size, config.resolution, training.sign_share)
+    data = Pictures(training.steps * training.batch_size, config.resolution, training)
     batches = DataLoader(
-        torch.utils.data.Subset(data, range(first * training.batch_size, len(data))),
+        torch.utils.data.Subset(data, range(done * training.batch_size, len(data))),
         training.batch_size, num_workers=1, prefetch_factor=8,
     )  # fmt: skip
     recent: list[Tensor] = []
-    for step, batch in enumerate(batches, start=first):
+    half_precision = fast_autocast()
+    for step, batch in enumerate(batches, start=done):
         pixels = batch.float() / 255
         # Not compiled: torch 2.13 on a CPU compiles this encoder and decoder to code with wrong gradients.
-        with torch.autocast("cpu", torch.bfloat16):
+        with half_precision:
             encoded = model.quant_conv(model.encoder(2 * pixels - 1))
         encoded = encoded.float()  # [B, D, h, w]
         commitment = torch.zeros(())
@@ -96,7 +115,7 @@ def train_vqgan(folder: Path, training: VQGANTraining = VQGANTraining(), config:
             quantised = codebook.quantise(encoded)
             commitment = F.mse_loss(encoded, quantised)
             embeddings = encoded + (quantised - encoded).detach()
-        with torch.autocast("cpu", torch.bfloat16):
+        with half_precision:
             decoded = model.decode_embeddings(embeddings)
         decoded, wanted = decoded.float(), 2 * pixels - 1
         l1 = F.l1_loss(decoded, wanted)
@@ -128,12 +147,12 @@ class Codebook(torch.nn.Module):
     sums: Tensor
     clustered: Tensor
 
-    def __init__(self, model: VQGAN, decay: float) -> None:
+    def __init__(self, model: VQGAN, decay: float, ready: bool) -> None:
         super().__init__()
         self.embed, self.proj, self.decay = model.quantize.embed, model.quantize.proj, decay
         self.register_buffer("counts", torch.ones(self.embed.num_embeddings))
         self.register_buffer("sums", self.embed.weight.detach().clone())
-        self.register_buffer("clustered", torch.tensor(False))
+        self.register_buffer("clustered", torch.tensor(ready))
         for parameter in (*self.embed.parameters(), *self.proj.parameters()):
             parameter.requires_grad_(False)
 

@@ -94,6 +94,11 @@ def test_generation_keeps_its_instruction_and_scoring_finds_the_caption(split):
     assert 300 < joined < 700
 
 
+def test_reflexive_verbs_are_polite_before_their_ending():
+    heldout = " ".join(wording.wordings("MathQA", "heldout")).lower()
+    assert "разберись" in heldout and "разберитесь" in heldout and "разберисьте" not in heldout
+
+
 def test_instruction_alone():
     rng = random.Random(4)
     assert all(len(instruct(rng, task, split="train")) == 1 for task in ("ImageCaptioning", "TRitW") for _ in range(99))

@@ -12,16 +12,17 @@ from training.worlds.example import Example
 from training.worlds.wording import instruct, option_key, options
 
 KINDS = {  # shares
-    "linear_1d": 0.34,
+    "linear_1d": 0.4,
     "linear_1d_words": 0.26,
-    "linear_2d": 0.1,
-    "linear_2d_words": 0.06,
+    "linear_2d": 0.06,
+    "linear_2d_words": 0.04,
     "comparison_pair": 0.1,
     "comparison_relation": 0.06,
     "comparison_extreme": 0.08,
 }
-EASY = 0.5  # share of unknowns in -9..9 with small coefficients
-MIDDLE = 0.4  # share in -20..20; the rest reaches ±60
+EASY = 0.65  # share of unknowns in -4..10
+MIDDLE = 0.25  # share in -20..20; the rest reaches ±60
+SMALL = 0.75  # share of coefficients up to 5 and of constants up to 10
 UNKNOWNS = "xxxyyyzabcdkmnpqtuvw"
 DISTRACTORS = 3
 
@@ -42,16 +43,18 @@ def make(rng: random.Random, split: str) -> Example:
 
 def _solution(rng: random.Random) -> int:
     draw = rng.random()
-    limit = 9 if draw < EASY else 20 if draw < EASY + MIDDLE else 60
+    if draw < EASY:
+        return rng.randint(-4, 10)
+    limit = 20 if draw < EASY + MIDDLE else 60
     return rng.randint(-limit, limit)
 
 
 def _coefficient(rng: random.Random, least: int = 2) -> int:
-    return rng.randint(least, 5 if rng.random() < 0.5 else 12)
+    return rng.randint(least, 5 if rng.random() < SMALL else 12)
 
 
 def _constant(rng: random.Random) -> int:
-    return rng.randint(1, 10 if rng.random() < 0.5 else 40)
+    return rng.randint(1, 10 if rng.random() < SMALL else 40)
 
 
 def _near(rng: random.Random, answer: int) -> list[str]:
@@ -252,7 +255,7 @@ def _number(rng: random.Random, style: str, around: Fraction | None = None) -> t
         if near and around is not None:
             tenths = round(around * 10) + rng.choice((-2, -1, 1, 2, 5))
         return f"{tenths / 10:.1f}".replace(".", ",").replace("-0,0", "0,0"), Fraction(tenths, 10)
-    limit = rng.choice((10, 30, 100, 1000))
+    limit = rng.choice((10, 10, 30, 100, 1000))
     value = Fraction(rng.randint(-limit, limit))
     if near and around is not None:
         value = round(around) + Fraction(rng.choice((-10, -2, -1, 1, 2, 10)))
@@ -261,7 +264,7 @@ def _number(rng: random.Random, style: str, around: Fraction | None = None) -> t
 
 def _numbers(rng: random.Random, count: int) -> list[tuple[str, Fraction]]:
     """Different numbers that stay different texts once exact-match scoring has removed `,` and `/`."""
-    style = rng.choices(("integer", "decimal", "fraction", "mixed"), (5, 2, 1.5, 1))[0]
+    style = rng.choices(("integer", "decimal", "fraction", "mixed"), (7, 1.5, 1, 0.5))[0]
     found: list[tuple[str, Fraction]] = []
     while len(found) < count:
         own = rng.choice(("integer", "decimal", "fraction")) if style == "mixed" else style

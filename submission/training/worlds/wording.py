@@ -52,7 +52,7 @@ def _choices(text: str) -> tuple[str, ...]:
 
 
 def _address(text: str, polite: bool) -> str:
-    return re.sub(r"\*(\w+)", r"\1те" if polite else r"\1", text)
+    return re.sub(r"\*(\w+?)(сь)?\b", r"\1те\2" if polite else r"\1\2", text)  # «разберитесь»
 
 
 _PICTURE_ON = "на картинке|на изображении|на фото|на фотографии|на рисунке|на снимке"
