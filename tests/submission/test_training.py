@@ -106,7 +106,7 @@ def test_all_tasks_are_balanced_and_pictures_are_encoded(bpe: Path, config: Rudo
         codes = group.ids[:, group.layout.left : group.layout.left + group.layout.side**2]
         assert bool(codes.any()) == ("Image" in group.name)
 
-        late = DecoderTraining(late_shares=dict.fromkeys(TASKS, 3), late_from=50, whole_from=50)
+    late = DecoderTraining(late_shares=dict.fromkeys(TASKS, 3), late_from=50, whole_from=50)
     for group in next(iter(Steps(config, bpe, tmp_path, late, 0, 50, 0, 1))):
         assert group.layout[:2] == (64, 4), "the last steps are not cut"
         assert len(group.ids) == 3 * len(group.name.split("+"))
