@@ -12,6 +12,14 @@ MODEL = 2.7B-FBC2
 CACHE = weights
 PROCESSES = 2
 ASSETS = evaluator/assets
+ZIP = submission.zip
+TAG = fusionbrain/fbc2:latest
+DEVICE = gpu
+BASE_IMAGE = $(if $(filter cpu,$(DEVICE)),debian:bookworm-slim)
+CONTEXT = docker
+WHEELS = docker/wheels
+# PyPI has torch's CUDA build alone. A machine that sets pip's own PIP_FIND_LINKS has the CPU build there.
+TORCH_CPU = $(or $(PIP_FIND_LINKS),https://download.pytorch.org/whl/cpu/torch/)
 ARGS =
 
 IS_3_11 = import sys; sys.exit(sys.version_info[:2] != (3, 11))
@@ -41,9 +49,9 @@ check: $(INSTALLED_DEV) ## ruff and mypy
 
 .PHONY: train-nano
 train-nano: $(INSTALLED) ## train the weights of submission/weights/nano anew (takes hours; ARGS=--help)
-	cd submission && ../$(VENV) -m training.train_nano --stage bpe --stage vqgan --stage texts $(ARGS)
+	cd submission && ../$(VENV) -m training.train_nano --stage bpe --stage vqgan $(ARGS)
 	cd submission && OMP_NUM_THREADS=1 ../.venv/bin/torchrun --nproc-per-node $(PROCESSES) \
-	    -m training.train_nano --stage all-tasks $(ARGS)
+	    -m training.train_nano --stage decoder $(ARGS)
 	cd submission && ../$(VENV) -m training.train_nano --stage ship $(ARGS)
 
 .PHONY: bench-evaluator
@@ -65,6 +73,33 @@ assets: $(INSTALLED) ## fetch and record the leaderboard's encoders and RuWordNe
 .PHONY: assets-check
 assets-check: $(INSTALLED) ## compare the files in ASSETS=evaluator/assets with the SHA-256 in their lock file
 	$(VENV) -m evaluator.assets check --folder "$(ASSETS)"
+
+.PHONY: build
+build: ## build the image TAG=fusionbrain/fbc2:latest; DEVICE=cpu, BASE_IMAGE=..., OFFLINE=1 from docker/wheels
+	docker build --tag "$(TAG)" --build-arg DEVICE="$(DEVICE)" \
+	    $(if $(BASE_IMAGE),--build-arg BASE_IMAGE="$(BASE_IMAGE)") \
+	    $(if $(OFFLINE),--network none --build-arg PIP_NO_INDEX=1 --build-arg PIP_FIND_LINKS=/wheels, \
+	        $(if $(filter cpu,$(DEVICE)),--build-arg PIP_FIND_LINKS="$(TORCH_CPU)")) \
+	    --build-arg VERSION="$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" \
+	    --build-arg COMMIT="$$(git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null || echo unknown)" \
+	    $(ARGS) "$(CONTEXT)"
+
+.PHONY: wheels
+wheels: $(INSTALLED) ## fetch the packages of the image, DEVICE=gpu, into WHEELS=docker/wheels for `make build OFFLINE=1`
+	$(VENV) -m pip --disable-pip-version-check download --no-deps --no-build-isolation --require-hashes \
+	    $(if $(filter cpu,$(DEVICE)),--find-links "$(TORCH_CPU)") --dest "$(WHEELS)" \
+	    -r docker/requirements.build.lock -r "docker/requirements.$(DEVICE).lock"
+
+UV_COMPILE = $(VENV) -m uv pip compile --quiet --generate-hashes --no-annotate --no-header --no-build-isolation \
+    --python-version 3.11 --python-platform x86_64-manylinux_2_28
+
+.PHONY: lock
+lock: $(INSTALLED) ## renew docker/requirements.*.lock from requirements.txt: versions and hashes of what the image gets
+	$(PIP) uv==0.9.30
+	$(UV_COMPILE) docker/requirements.build.in --output-file docker/requirements.build.lock
+	$(UV_COMPILE) requirements.txt --output-file docker/requirements.gpu.lock
+	$(UV_COMPILE) requirements.txt --constraint docker/requirements.cpu.in --find-links "$(TORCH_CPU)" \
+	    --output-file docker/requirements.cpu.lock
 
 .PHONY: clean
 clean: ## remove .venv, caches, scores.json and report.html; fetched weights stay

@@ -27,6 +27,7 @@ from rudolph.images import preprocess
 from rudolph.masks import attention_masks
 from rudolph.modeling import Losses
 from training.checkpoint import Checkpoint, fast_autocast
+from training.muon import Muon
 from training.worlds import Example, make_example, scene_example, scenes, seeded
 
 log = logging.getLogger(__name__)
@@ -52,36 +53,35 @@ UNKNOWN_TOKENS = ("LT_UNK", "RT_UNK")
 TASK_TOKEN_SHARE = 0.75
 # Tasks whose rows share a layout, so that a group is cut as short as its longest texts allow.
 GROUPS = (("TextQA",), ("MathQA",), ("ImageGeneration",), ("ImageCaptioning", "VisualQA", "TRitW"))
-FIRST_ROUND_WITH_PICTURES = 10**6  # far from the rounds of texts alone, so that no text is seen twice
-TEXT_TASKS = ("TextQA", "MathQA")
+TASKS_OF_THEIR_OWN = ("TextQA", "MathQA", "TRitW")
 SCENE_TASKS = ("ImageGeneration", "ImageCaptioning", "VisualQA")
 PADDING_STEP = 8  # a cut left text keeps 1 to 8 ids of padding
-CODE_SCALE, CODE_LOGIT_SCALE = 0.1, 0.03  # standard deviations of the code tables set from the codebook
+# Standard deviations of the embeddings at the beginning, and of the code's rows in the head.
+EMBEDDING_SCALE, CODE_LOGIT_SCALE = 0.5, 0.03
+BRANCH_SCALE = 0.2  # gains of the sandwich's inner norms at the beginning
 
 
 @dataclass(frozen=True)
 class DecoderTraining:
     """What decides the shipped weights besides the code."""
 
-    samples: int = 176_000
+    samples: int = 320_000
     # Examples of each task in a step of one process; a scene is drawn and encoded once for its three tasks.
     shares: dict[str, int] = field(
         default_factory=lambda: {
-            "TextQA": 2, "MathQA": 16, "ImageGeneration": 4, "ImageCaptioning": 3, "VisualQA": 4, "TRitW": 8,
+            "TextQA": 4, "MathQA": 12, "ImageGeneration": 10, "ImageCaptioning": 3, "VisualQA": 4, "TRitW": 6,
         }
     )  # fmt: skip
-    text_shares: dict[str, int] = field(default_factory=lambda: {"TextQA": 4, "MathQA": 20})  # before all six
-    text_first: int = 60_000  # samples of text-only tasks before all six: they need no VQGAN
-    late_from: int = 160_000  # samples after which `late_shares` hold: what was then weakest, the route among it
+    late_from: int = 210_000  # samples after which `late_shares` hold
     late_shares: dict[str, int] = field(
         default_factory=lambda: {
-            "TextQA": 6, "MathQA": 4, "ImageGeneration": 8, "ImageCaptioning": 3, "VisualQA": 3, "TRitW": 12,
+            "TextQA": 6, "MathQA": 8, "ImageGeneration": 9, "ImageCaptioning": 3, "VisualQA": 4, "TRitW": 9,
         }
     )  # fmt: skip
-    whole_share: float = 0.1  # of the steps with pictures keep all padding and zeros; the others are cut
-    whole_from: int = 144_000  # samples after which every step does
-    decay_until: int = 196_000  # samples at which the learning rate would reach its end
-    learning_rate: float = 1.5e-3
+    easy_until: int = 140_000  # samples up to which most scenes are single shapes (`scenes.EASY_KINDS`)
+    whole_share: float = 0.05  # of the steps keep all padding and zeros; the others are cut
+    whole_from: int = 300_000  # samples after which every step does
+    learning_rate: float = 4e-3
     warmup: int = 3000  # samples
     weight_decay: float = 0.05
     seed: int = 0
@@ -125,7 +125,7 @@ class Steps(IterableDataset[list[Group]]):
     """
 
     def __init__(
-        self, config: RudolphConfig, tokenizer: Path, vqgan: Path | None, training: DecoderTraining,
+        self, config: RudolphConfig, tokenizer: Path, vqgan: Path, training: DecoderTraining,
         first_step: int, seen: int, rank: int, world: int,
     ) -> None:  # fmt: skip
         self.config, self.tokenizer, self.vqgan, self.training = config, tokenizer, vqgan, training
@@ -133,18 +133,16 @@ class Steps(IterableDataset[list[Group]]):
 
     def __iter__(self) -> Iterator[list[Group]]:
         torch.set_num_threads(1)
-        tokenizer = Tokenizer.from_file(self.tokenizer)
-        vqgan = VQGAN.from_pretrained(self.vqgan) if self.vqgan else None
+        tokenizer, vqgan = Tokenizer.from_file(self.tokenizer), VQGAN.from_pretrained(self.vqgan)
         training = self.training
         seen = self.seen
         for step in itertools.count(self.first_step):
-            number = step * self.world + self.rank + (0 if vqgan is None else FIRST_ROUND_WITH_PICTURES)
+            number = step * self.world + self.rank
             rng = seeded("train", "decoder", training.seed, number)
             shares = training.late_shares if seen >= training.late_from else training.shares
-            shares = training.text_shares if vqgan is None else shares
-            rows = self._round(rng, number, shares, tokenizer, vqgan)
-            share = 1.0 if seen >= training.whole_from else training.whole_share
-            whole = vqgan is not None and rng.random() < share
+            kinds = scenes.KINDS if seen >= training.easy_until else scenes.EASY_KINDS
+            rows = self._round(rng, number, shares, kinds, tokenizer, vqgan)
+            whole = rng.random() < (1.0 if seen >= training.whole_from else training.whole_share)
             yield [
                 self._group("+".join(tasks), [row for task in tasks for row in rows.get(task, [])], whole)
                 for tasks in GROUPS
@@ -153,27 +151,26 @@ class Steps(IterableDataset[list[Group]]):
             seen += sum(map(len, rows.values())) * self.world
 
     def _round(
-        self, rng: random.Random, number: int, shares: dict[str, int], tokenizer: Tokenizer, vqgan: VQGAN | None
-    ) -> dict[str, list[tuple[Tensor, Tensor, Tensor, Tensor]]]:
+        self, rng: random.Random, number: int, shares: dict[str, int], kinds: scenes.Kinds,
+        tokenizer: Tokenizer, vqgan: VQGAN,
+    ) -> dict[str, list[tuple[Tensor, Tensor, Tensor, Tensor]]]:  # fmt: skip
         """By task: (left [l], codes [m²], right [r], loss weights [3]) of each example."""
         config = self.config
         size = 8 * config.image_tokens_per_dim
         examples: list[tuple[Example, int | None]] = []  # with the number of its picture
         pictures: list[Image.Image] = []
-        for task in (*TEXT_TASKS, *(("TRitW",) if vqgan is not None else ())):
+        for task in TASKS_OF_THEIR_OWN:
             for i in range(shares[task]):
                 example = make_example(task, number * shares[task] + i, "train", size)
                 examples.append((example, len(pictures) if task == "TRitW" else None))
                 pictures += [entry for entry in example.inputs if isinstance(entry, Image.Image)]
-        codes = torch.empty(0, config.image_seq_length, dtype=torch.long)
-        if vqgan is not None:
-            for i in range(max(shares[task] for task in SCENE_TASKS)):
-                scene = scenes.draw_scene(rng, size)
-                for task in SCENE_TASKS:
-                    if i < shares[task]:
-                        examples.append((scene_example(task, rng, scene, "train"), len(pictures)))
-                pictures.append(scene.image)
-            codes = vqgan.encode(torch.stack([preprocess(picture, size) for picture in pictures]))
+        for i in range(max(shares[task] for task in SCENE_TASKS)):
+            scene = scenes.draw_scene(rng, size, kinds)
+            for task in SCENE_TASKS:
+                if i < shares[task]:
+                    examples.append((scene_example(task, rng, scene, "train"), len(pictures)))
+            pictures.append(scene.image)
+        codes = vqgan.encode(torch.stack([preprocess(picture, size) for picture in pictures]))
         no_picture = torch.zeros(config.image_seq_length, dtype=torch.long)  # code 0 everywhere, as published
         rows: dict[str, list[tuple[Tensor, Tensor, Tensor, Tensor]]] = {}
         for example, picture in examples:
@@ -257,38 +254,39 @@ class _Loss(torch.nn.Module):
 
 
 def train_decoder(
-    folder: Path, config: RudolphConfig, tokenizer: Path, vqgan: Path | None, training: DecoderTraining, until: int
+    folder: Path, config: RudolphConfig, tokenizer: Path, vqgan: Path, training: DecoderTraining
 ) -> RudolphModel:
-    """Trains up to `until` samples, going on from `folder`/checkpoint.pt, and saves the model in `folder`.
+    """Trains on all six tasks, going on from `folder`/checkpoint.pt, and saves the model in `folder`.
 
-    Without a VQGAN only the text tasks are seen. Under `torchrun` the processes share the work; each uses the threads
-    that OMP_NUM_THREADS gives it.
+    Under `torchrun` the processes share the work; each uses the threads that OMP_NUM_THREADS gives it.
     """
     distributed = dist.is_initialized()
     rank, world = (dist.get_rank(), dist.get_world_size()) if distributed else (0, 1)
     torch.manual_seed(training.seed)
     model = RudolphModel(config).train()
-    decayed = [p for p in model.parameters() if p.dim() >= 2]
-    others = [p for p in model.parameters() if p.dim() < 2]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": training.weight_decay}, {"params": others, "weight_decay": 0.0}],
-        lr=training.learning_rate, betas=(0.9, 0.98), fused=True,
-    )  # fmt: skip
+    begin(model, VQGAN.from_pretrained(vqgan))
+    matrices = [p for p in model.transformer.parameters() if p.dim() == 2]
+    inside = set(map(id, matrices))
+    optimizers: dict[str, torch.optim.Optimizer] = {
+        "muon": Muon(matrices, lr=training.learning_rate, weight_decay=training.weight_decay),
+        "adamw": torch.optim.AdamW(
+            [p for p in model.parameters() if id(p) not in inside],
+            lr=training.learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True,
+        ),
+    }  # fmt: skip
     seen = Seen()
-    checkpoint = Checkpoint(folder, {"model": model, "optimizer": optimizer, "seen": seen}, save=rank == 0)
+    checkpoint = Checkpoint(folder, {"model": model, "seen": seen, **optimizers}, save=rank == 0)
     step = checkpoint.restore()
-    if vqgan is not None and not seen.pictures:
-        start_from_codebook(model, VQGAN.from_pretrained(vqgan))
-        seen.pictures = True
     loss_of = ShortLoss(model)
     half_precision = fast_autocast()
     figures = RunningMeans()
     data = Steps(config, tokenizer, vqgan, training, step, seen.samples, rank, world)
     for groups in DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=4):
-        for parameters in optimizer.param_groups:
-            parameters["lr"] = training.learning_rate * schedule(seen.samples, training)
+        for optimizer in optimizers.values():
+            for parameters in optimizer.param_groups:
+                parameters["lr"] = training.learning_rate * schedule(seen.samples, training)
+            optimizer.zero_grad()
         rows = sum(len(group.ids) for group in groups)
-        optimizer.zero_grad()
         for group in groups:
             with half_precision:
                 losses = loss_of(group)
@@ -297,10 +295,11 @@ def train_decoder(
         if distributed:
             average_gradients(model, world)
         figures.add("norm", torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0))
-        optimizer.step()
+        for optimizer in optimizers.values():
+            optimizer.step()
         seen.samples += rows * world
         step += 1
-        left = math.ceil((until - seen.samples) / (rows * world))
+        left = math.ceil((training.samples - seen.samples) / (rows * world))
         checkpoint.report(step, step + max(0, left), **figures.values, samples=seen.samples)
         if left <= 0:
             break
@@ -311,23 +310,33 @@ def train_decoder(
 
 
 @torch.no_grad()
-def start_from_codebook(model: RudolphModel, vqgan: VQGAN) -> None:
-    """Sets the tables of the image codes to a random rotation of the codebook: codes that look alike begin alike."""
+def begin(model: RudolphModel, vqgan: VQGAN) -> None:
+    """Sets what the published initialisation leaves too small for a short training.
+
+    The sandwich's inner norms add outputs of unit size onto embeddings of 0.02, in which the tokens are lost: so
+    embeddings begin larger and the gains of these norms smaller. The tables of the image codes begin as a random
+    rotation of the codebook: codes that look alike begin alike.
+    """
+    for name, parameter in model.named_parameters():
+        if "embeddings" in name:
+            parameter.normal_(0.0, EMBEDDING_SCALE)
+        elif "_addition_layernorm.weight" in name:
+            parameter.fill_(BRANCH_SCALE)
     codebook = vqgan.quantize.embed.weight
     codebook = (codebook - codebook.mean(0)) / codebook.std()
     width, codes = model.config.hidden_size, len(codebook)
     rotation = torch.linalg.qr(torch.randn(width, codebook.shape[1])).Q.T * (width / codebook.shape[1]) ** 0.5
     first, _ = model.config.vocabulary_rows("codes")
-    model.image_embeddings.weight[:codes] = CODE_SCALE * codebook @ rotation
+    model.image_embeddings.weight[:codes] = EMBEDDING_SCALE * codebook @ rotation
     cast(Linear, model.to_logits[1]).weight[first : first + codes] = CODE_LOGIT_SCALE * codebook @ rotation
 
 
 def schedule(samples: int, training: DecoderTraining) -> float:
-    """Share of the peak learning rate: linear warm-up, the peak while texts alone are seen, half a cosine to 2 %."""
+    """Share of the peak learning rate: linear warm-up, then half a cosine down to 1 %."""
     if samples < training.warmup:
         return (samples + 1) / training.warmup
-    done = (samples - training.text_first) / (training.decay_until - training.text_first)
-    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, done))))
+    done = (samples - training.warmup) / (training.samples - training.warmup)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
 def average_gradients(model: torch.nn.Module, world: int) -> None:
@@ -341,16 +350,15 @@ def average_gradients(model: torch.nn.Module, world: int) -> None:
 
 
 class Seen:
-    """What was seen so far, kept with the checkpoint."""
+    """How many samples were seen so far, kept with the checkpoint."""
 
     samples = 0
-    pictures = False
 
     def state_dict(self) -> dict[str, int]:
-        return {"samples": self.samples, "pictures": self.pictures}
+        return {"samples": self.samples}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self.samples, self.pictures = state["samples"], bool(state["pictures"])
+        self.samples = state["samples"]
 
 
 class RunningMeans:

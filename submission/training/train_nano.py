@@ -1,8 +1,8 @@
-"""Trains `nano`, the default model, from nothing: BPE, VQGAN, a decoder on texts, then on all six tasks.
+"""Trains `nano`, the default model, from nothing: BPE, VQGAN, then the decoder on all six tasks.
 
     make train-nano                                                              # every stage
-    cd submission && python -m training.train_nano --out … --stage texts         # one stage
-    torchrun --nproc-per-node 2 -m training.train_nano --out … --stage all-tasks # a decoder stage on more cores
+    cd submission && python -m training.train_nano --out … --stage vqgan         # one stage
+    torchrun --nproc-per-node 2 -m training.train_nano --out … --stage decoder   # the decoder on more cores
 
 Each stage goes on from its last checkpoint, so an interrupted run is started again with the same command. `ship` writes
 the weights that travel with the repository. How many processes share a stage decides which examples each step sees.
@@ -32,7 +32,7 @@ from training.vqgan import SECOND_RUN, train_vqgan
 
 log = logging.getLogger("train_nano")
 
-STAGES = ("bpe", "vqgan", "texts", "all-tasks", "ship")
+STAGES = ("bpe", "vqgan", "decoder", "ship")
 SHIPPED = Path(__file__).resolve().parents[1] / "weights" / "nano"
 
 
@@ -49,10 +49,8 @@ def run_stage(stage: str, out: Path, shipped: Path, training: DecoderTraining) -
             if not (first / "model.safetensors").exists():
                 train_vqgan(first)
             train_vqgan(vqgan, SECOND_RUN, first=first)
-    elif stage == "texts":
-        train_decoder(decoder, config, bpe, None, training, training.text_first)
-    elif stage == "all-tasks":
-        train_decoder(decoder, config, bpe, vqgan, training, training.samples)
+    elif stage == "decoder":
+        train_decoder(decoder, config, bpe, vqgan, training)
     else:
         ship(out, shipped)
 

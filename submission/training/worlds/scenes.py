@@ -25,8 +25,12 @@ BACKDROPS = {  # how a caption names it → (upper colour, lower colour, height 
     "на закате": ((245, 150, 90), (90, 50, 80), 0.6, 12),
     "ночью": ((14, 18, 48), (30, 34, 60), 0.7, 10),
 }
-KINDS = (("shape", 0.16), ("two shapes", 0.12), ("counted shapes", 0.1), ("object", 0.32), ("two objects", 0.18),
-         ("counted objects", 0.12))  # fmt: skip
+Kinds = tuple[tuple[str, float], ...]  # kinds of scenes with their shares
+KINDS: Kinds = (("shape", 0.16), ("two shapes", 0.12), ("counted shapes", 0.1), ("object", 0.32), ("two objects", 0.18),
+               ("counted objects", 0.12))  # fmt: skip
+# The easy part of a curriculum: from single shapes a model learns that a request decides the picture.
+EASY_KINDS: Kinds = (("shape", 0.5), ("two shapes", 0.1), ("counted shapes", 0.05), ("object", 0.25),
+                     ("two objects", 0.05), ("counted objects", 0.05))  # fmt: skip
 PLAIN_SHARE = 0.7  # of the backgrounds: a plain or graded colour, the rest are backdrops
 MAX_COUNT = 5
 
@@ -61,10 +65,10 @@ class Scene:
         return f"на {agree(self.background, 'masc', 'loct')} фоне" if self.background in COLOURS else self.background
 
 
-def draw_scene(rng: random.Random, size: int) -> Scene:
-    """A random scene as a picture of `size` × `size` pixels."""
-    kinds, weights = zip(*KINDS, strict=True)
-    kind = rng.choices(kinds, weights)[0]
+def draw_scene(rng: random.Random, size: int, kinds: Kinds = KINDS) -> Scene:
+    """A random scene of one of `kinds` as a picture of `size` × `size` pixels."""
+    names, shares = zip(*kinds, strict=True)
+    kind = rng.choices(names, shares)[0]
     canvas, background = _draw_background(rng, size)
     count = rng.randint(2, MAX_COUNT) if kind.startswith("counted") else 1
     things: list[Thing] = []
