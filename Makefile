@@ -12,6 +12,7 @@ MODEL = 2.7B-FBC2
 CACHE = weights
 PROCESSES = 2
 ASSETS = evaluator/assets
+RUNNER = auto
 ZIP = submission.zip
 TAG = fusionbrain/fbc2:latest
 DEVICE = gpu
@@ -31,11 +32,28 @@ INSTALLED_DEV = .venv/.installed-dev
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: evaluate
-evaluate: $(INSTALLED) ## run SUBMISSION=submission on DATA=sample_input, print its scores, write JSON=scores.json and report.html
-	$(VENV) -m evaluator run "$(SUBMISSION)" --data "$(DATA)" --json "$(JSON)" $(ARGS)
+evaluate: $(INSTALLED) ## run SUBMISSION=submission on DATA=sample_input, print scores, write JSON=scores.json; RUNNER=auto
+	$(VENV) -m evaluator run "$(SUBMISSION)" --data "$(DATA)" --runner "$(RUNNER)" --json "$(JSON)" $(ARGS)
+
+.PHONY: pack-submission
+pack-submission: $(INSTALLED) ## pack SUBMISSION=submission into ZIP=submission.zip, without training code; ARGS=--force
+	$(VENV) -m evaluator pack "$(SUBMISSION)" "$(ZIP)" $(ARGS)
+
+.PHONY: check-submission
+check-submission: $(INSTALLED) ## look at ZIP=submission.zip before it is sent: sizes, names, metadata.json
+	$(VENV) -m evaluator check "$(ZIP)" $(ARGS)
+
+.PHONY: test-submission
+test-submission: $(INSTALLED) ## check ZIP=submission.zip, run it on DATA=sample_input in the real limits, score it
+	$(VENV) -m evaluator check "$(ZIP)"
+	$(VENV) -m evaluator run "$(ZIP)" --data "$(DATA)" --runner "$(RUNNER)" --json "$(JSON)" $(ARGS)
+
+.PHONY: doctor
+doctor: $(INSTALLED) ## look whether this machine can run submissions: engine, image TAG, GPU, driver, memory, disk
+	$(VENV) -m evaluator doctor --image "$(TAG)"
 
 # One thread a worker: two workers with two threads each wait for each other on two cores.
 .PHONY: test
@@ -84,8 +102,20 @@ build: ## build the image TAG=fusionbrain/fbc2:latest; DEVICE=cpu, BASE_IMAGE=..
 	    --build-arg COMMIT="$$(git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null || echo unknown)" \
 	    $(ARGS) "$(CONTEXT)"
 
+# A shell as a run has it, but for the caps on memory, CPUs and processes.
+.PHONY: interact-container
+interact-container: ## a shell in the image TAG, with SUBMISSION and DATA where a run has them
+	@mkdir -p "$(SUBMISSION)/output"
+	docker run --rm -i $$(test -t 0 && echo -t) $$(nvidia-smi -L >/dev/null 2>&1 && echo --gpus all) \
+	    --network none --read-only --cap-drop ALL --security-opt no-new-privileges --init --user 10001:10001 \
+	    --tmpfs /tmp:exec,mode=1777 --tmpfs /work/submission/output:uid=10001,gid=10001 --workdir /work/submission \
+	    --volume "$(abspath $(SUBMISSION)):/work/submission:ro" \
+	    --volume "$(abspath $(DATA))/input.json:/work/input/input.json:ro" \
+	    --volume "$(abspath $(DATA))/images:/work/input/images:ro" \
+	    $(ARGS) "$(TAG)" bash
+
 .PHONY: wheels
-wheels: $(INSTALLED) ## fetch the packages of the image, DEVICE=gpu, into WHEELS=docker/wheels for `make build OFFLINE=1`
+wheels: $(INSTALLED) ## fetch the image's packages, DEVICE=gpu, into WHEELS=docker/wheels for `make build OFFLINE=1`
 	$(VENV) -m pip --disable-pip-version-check download --no-deps --no-build-isolation --require-hashes \
 	    $(if $(filter cpu,$(DEVICE)),--find-links "$(TORCH_CPU)") --dest "$(WHEELS)" \
 	    -r docker/requirements.build.lock -r "docker/requirements.$(DEVICE).lock"
@@ -95,16 +125,17 @@ UV_COMPILE = $(VENV) -m uv pip compile --quiet --generate-hashes --no-annotate -
 
 .PHONY: lock
 lock: $(INSTALLED) ## renew docker/requirements.*.lock from requirements.txt: versions and hashes of what the image gets
-	$(PIP) uv==0.9.30
-	$(UV_COMPILE) docker/requirements.build.in --output-file docker/requirements.build.lock
-	$(UV_COMPILE) requirements.txt --output-file docker/requirements.gpu.lock
+	$(PIP) uv==0.13.9
+	$(UV_COMPILE) docker/requirements.build.in --constraint requirements.txt --output-file docker/requirements.build.lock
+	$(UV_COMPILE) requirements.txt $(UV_ARGS) --output-file docker/requirements.gpu.lock
 	$(UV_COMPILE) requirements.txt --constraint docker/requirements.cpu.in --find-links "$(TORCH_CPU)" \
 	    --output-file docker/requirements.cpu.lock
 
 .PHONY: clean
-clean: ## remove .venv, caches, scores.json and report.html; fetched weights stay
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis scores.json report.html
-	find evaluator sample_input submission tests -name __pycache__ -type d -prune -exec rm -rf {} +
+clean: ## remove .venv, caches, the image's wheels, scores.json, report.html and submission.zip; fetched weights stay
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis scores.json report.html submission.zip
+	rm -rf docker/wheels/*
+	find docker evaluator sample_input submission tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # youtokentome's build needs Cython < 3 and cannot say so: hence the first install, and --no-build-isolation.
 $(INSTALLED): requirements.txt

@@ -1,0 +1,60 @@
+"""Docker for the tests marked `docker`: `engine`, `base_image` and `runtime_image`, shared by all workers.
+
+Where no engine can be had these tests are skipped and say why; with EXPECT_DOCKER=1, as .ci/run sets it, they fail.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import docker
+import pytest
+
+from tests import engine as docker_engine
+from tests.engine import EngineUnavailable
+
+
+def _unavailable(reason: EngineUnavailable) -> None:
+    if os.environ.get("EXPECT_DOCKER") == "1":
+        pytest.fail(f"EXPECT_DOCKER=1, but {reason}", pytrace=False)
+    pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[docker.DockerClient]:
+    """A client of an engine that runs; DOCKER_HOST names it to everything that the tests start."""
+    with ExitStack() as stack:
+        try:
+            host = stack.enter_context(docker_engine.engine())
+        except EngineUnavailable as reason:
+            _unavailable(reason)
+        stack.enter_context(pytest.MonkeyPatch.context()).setenv("DOCKER_HOST", host)
+        client = docker.from_env(timeout=600)
+        stack.callback(client.close)
+        yield client
+
+
+@pytest.fixture(scope="session")
+def base_image(engine: docker.DockerClient) -> str:
+    """The name of a small image with Python 3.11 as /usr/bin/python3."""
+    try:
+        return docker_engine.base_image(engine)
+    except EngineUnavailable as reason:
+        _unavailable(reason)
+        raise
+
+
+@pytest.fixture(scope="session")
+def runtime_image(engine: docker.DockerClient) -> str:
+    """The name of the image that docker/Dockerfile makes for machines without a GPU."""
+    try:
+        return docker_engine.runtime_image(engine, os.environ["DOCKER_HOST"])
+    except EngineUnavailable as reason:
+        _unavailable(reason)
+        raise
+
+
+@pytest.fixture(autouse=True)
+def _docker_marker(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("docker"):
+        request.getfixturevalue("engine")
