@@ -1,15 +1,79 @@
-"""Unpacks a submission's ZIP without trusting a byte of it."""
+"""Checks a submission's ZIP, and unpacks it without trusting a byte of it.
 
+    check(archive: Path, max_packed: int = ..., max_unpacked: int = ...) -> Report
+    unpack(archive: Path, destination: Path, max_packed: int = ..., max_unpacked: int = ...) -> None
+
+Both raise `ArchiveError` (BAD_ZIP) or `MetadataError` (BAD_METADATA) with all findings at once, and `DataError` where
+the path is no file that can be read. `check` writes nothing; it looks at metadata.json and the entrypoint too, which
+`unpack` does not.
+"""
+
+import contextlib
+import os
+import posixpath
 import shutil
 import stat
-import zipfile
-import zlib
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
-from evaluator import limits
-from evaluator.errors import SubmissionError, show
+from evaluator import archive_rules as rules
+from evaluator import limits, metadata
+from evaluator.errors import (
+    MAX_FINDINGS,
+    ArchiveError,
+    DataError,
+    EvaluatorError,
+    Findings,
+    MetadataError,
+    RuleBroken,
+    show,
+)
+from evaluator.folder import check_names, create_file, make_folders, whole_or_empty
+from evaluator.metadata import Metadata
+from evaluator.rules import file_size
+from evaluator.zip_format import Entry, read_content, read_entries
 
-_CHUNK = 1 << 20
+VERIFIED_BYTES = 200 * 10**6  # packed and unpacked: as much as `check` unpacks, in memory, within about two seconds
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a good archive is. Sizes in bytes; `verified` of the `files` were read to their end and have their CRC-32;
+    `unpack` reads them all.
+    """
+
+    packed: int
+    unpacked: int
+    files: int
+    verified: int
+    metadata: Metadata
+
+
+def check(
+    archive: Path, max_packed: int = limits.MAX_ARCHIVE_BYTES, max_unpacked: int = limits.MAX_UNPACKED_BYTES
+) -> Report:
+    """Check an archive, its metadata.json and that the entrypoint's script is there, without unpacking to disk.
+
+    Names, sizes and headers of all entries are checked; contents of the smallest files, as far as `VERIFIED_BYTES`
+    go. An archive inside is a file like any other and is not opened.
+    """
+    findings = Findings()
+    with _open(archive) as file:
+        entries, _, complete = _survey(file, archive.name, max_packed, max_unpacked, findings)
+        files = [entry for entry in entries if not entry.is_folder]
+        verified = 0 if findings else _verify(file, files, findings)
+        try:
+            facts = _read_metadata(file, files)
+        except MetadataError as error:
+            if not findings:
+                raise
+            if complete:  # else the file that is missed may be one that could not be read
+                both = [*error.findings, *findings.kept][:MAX_FINDINGS]
+                raise ArchiveError(both, findings.total + error.total) from None
+        if findings:
+            raise ArchiveError(findings)
+        return Report(os.fstat(file).st_size, sum(entry.size for entry in files), len(files), verified, facts)
 
 
 def unpack(
@@ -18,104 +82,119 @@ def unpack(
     max_packed: int = limits.MAX_ARCHIVE_BYTES,
     max_unpacked: int = limits.MAX_UNPACKED_BYTES,
 ) -> None:
-    """Unpack `archive` into the empty folder `destination`.
+    """Unpack `archive` into the empty folder `destination`, as files of mode 0644 or 0755.
 
-    Refused, each as a line of one `SubmissionError`: more than `max_packed` or `max_unpacked` bytes (declared or
-    real), too many entries, absolute paths, `..`, backslashes, links and devices, encrypted entries, names that occur
-    twice or are both file and folder. Nothing is written before every name has been checked.
+    Nothing is written before every entry was checked, and nothing is left there when it fails. Raises `EvaluatorError`
+    where the disk has no room.
     """
-    size = archive.stat().st_size
-    if size > max_packed:
-        raise SubmissionError(f"{archive.name}: {size} bytes packed; at most {max_packed} are allowed")
-    try:
-        with zipfile.ZipFile(archive) as file:
-            entries = file.infolist()
-            faults = _faults(entries, max_unpacked)
-            if faults:
-                raise SubmissionError([f"{archive.name}: {fault}" for fault in faults])
-            left = max_unpacked
+    findings = Findings()
+    with _open(archive) as file:
+        entries, paths, _ = _survey(file, archive.name, max_packed, max_unpacked, findings)
+        if findings:
+            raise ArchiveError(findings)
+        needed, free = sum(entry.size for entry in entries), shutil.disk_usage(destination).free
+        if needed > free:
+            raise EvaluatorError(f"unpacking {archive.name} needs {needed} bytes in {destination}; {free} are free")
+        with whole_or_empty(destination):
+            make_folders(destination, (path for path, is_folder in paths.items() if is_folder))
             for entry in entries:
-                left -= _extract(file, entry, destination, left, archive.name)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise SubmissionError(f"{archive.name}: not a ZIP that can be unpacked: {error}") from None
+                if not entry.is_folder:
+                    _extract(file, entry, destination)
+
+
+@contextlib.contextmanager
+def _open(archive: Path) -> Iterator[int]:
+    """The archive's descriptor: what was checked is what is unpacked, whatever the path leads to by then."""
+    try:
+        file = os.open(archive, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)  # a FIFO must not block
     except OSError as error:
-        if error.errno is None:  # bz2 reports broken data this way
-            raise SubmissionError(f"{archive.name}: not a ZIP that can be unpacked: {error}") from None
-        raise
+        raise DataError(f"{archive} cannot be read: {error.strerror}") from None
+    try:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise DataError(f"{archive} is not a file; give a submission's ZIP")
+        yield file
+    finally:
+        os.close(file)
 
 
-def _faults(entries: list[zipfile.ZipInfo], max_unpacked: int) -> list[str]:
-    if len(entries) > limits.MAX_ARCHIVE_ENTRIES:
-        return [f"{len(entries)} entries; at most {limits.MAX_ARCHIVE_ENTRIES} are allowed"]
-    declared = sum(entry.file_size for entry in entries)
-    faults = [f"{declared} bytes unpacked; at most {max_unpacked} are allowed"] if declared > max_unpacked else []
-    kinds: dict[PurePosixPath, bool] = {}  # path: is a folder
-    for entry in entries:
-        # orig_filename is what the archive says; zipfile cuts `filename` at a NUL.
-        name, path = entry.orig_filename, PurePosixPath(entry.orig_filename)
-        mode = entry.external_attr >> 16
-        if not path.parts or not name.isprintable() or "\\" in name:
-            faults.append(f"entry {show(name)}: the name is empty or has a character that is not allowed")
-        elif path.is_absolute() or (len(path.parts[0]) > 1 and path.parts[0][1] == ":"):
-            faults.append(f"entry {show(name)}: the path is absolute")
-        elif ".." in path.parts:
-            faults.append(f"entry {show(name)}: the path has '..'")
-        elif any(len(part.encode()) > 255 for part in path.parts) or len(name.encode()) > 2048:
-            faults.append(f"entry {show(name)}: the name is too long")
-        elif stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
-            faults.append(f"entry {show(name)}: only files and folders are allowed, no links or devices")
-        elif entry.flag_bits & 0x1:
-            faults.append(f"entry {show(name)}: is encrypted")
-        elif path in kinds:
-            faults.append(f"entry {show(name)}: occurs twice")
-        else:
-            kinds[path] = entry.is_dir()
-    faults += [
-        f"entry {show(str(path))}: lies below {show(str(parent))}, which is a file"
-        for path in kinds
-        for parent in path.parents
-        if kinds.get(parent) is False
-    ]
-    return faults
-
-
-def _extract(file: zipfile.ZipFile, entry: zipfile.ZipInfo, destination: Path, left: int, archive: str) -> int:
-    """Write one entry of at most `left` bytes; returns its size."""
-    target = destination / PurePosixPath(entry.orig_filename)
-    if entry.is_dir():
-        target.mkdir(parents=True, exist_ok=True)
-        return 0
-    target.parent.mkdir(parents=True, exist_ok=True)
-    written = 0
-    with file.open(entry) as source, open(target, "xb") as sink:
-        while chunk := source.read(min(_CHUNK, left - written + 1)):
-            written += len(chunk)
-            if written > left:
-                raise SubmissionError(f"{archive}: unpacks to more bytes than it declares and is allowed")
-            sink.write(chunk)
-    target.chmod(0o755 if (entry.external_attr >> 16) & 0o111 else 0o644)
-    return written
-
-
-def copy_folder(source: Path, destination: Path) -> None:
-    """Copy a submission's folder as if it had been zipped: the output of an earlier run, caches and version control
-    stay behind.
-
-    Raises `SubmissionError` naming every link, device or FIFO, which a ZIP could not carry either.
+def _survey(
+    file: int, name: str, max_packed: int, max_unpacked: int, findings: Findings
+) -> tuple[list[Entry], dict[str, bool], bool]:
+    """The entries, the paths that they make (whether each is a folder) and whether these are all entries, checked
+    without reading any content.
     """
-    faults: list[str] = []
+    packed = os.fstat(file).st_size
+    if packed > max_packed:
+        findings.add(rules.packed_size(max_packed), name, f"{packed} bytes packed")
+    try:
+        entries, complete = read_entries(file, limits.MAX_ARCHIVE_ENTRIES, findings)
+    except RuleBroken as broken:
+        findings.add_broken(name, broken)
+        raise ArchiveError(findings) from None
+    unpacked = sum(entry.size for entry in entries)
+    if unpacked > max_unpacked:
+        findings.add(rules.unpacked_size(max_unpacked), name, f"{unpacked} bytes unpacked")
+    if unpacked > max(rules.RATIO_FREE_BYTES, rules.MAX_RATIO * packed):
+        findings.add(rules.ARCHIVE_RATIO, name, f"{unpacked} bytes unpacked of {packed} packed, 1:{unpacked // packed}")
+    for entry in entries:
+        _check_kind(entry, findings)
+    return entries, check_names([entry.name for entry in entries], findings), complete
 
-    def ignore(folder: str, names: list[str]) -> set[str]:
-        skipped = {name for name in names if name in ("__pycache__", ".git")}
-        if Path(folder) == source:
-            skipped |= {"output"} & set(names)
-        for name in set(names) - skipped:
-            path = Path(folder, name)
-            if not stat.S_ISREG(path.lstat().st_mode) and not stat.S_ISDIR(path.lstat().st_mode):
-                faults.append(f"{path.relative_to(source)}: only files and folders are allowed, no links or devices")
-                skipped.add(name)
-        return skipped
 
-    shutil.copytree(source, destination, ignore=ignore, symlinks=True, dirs_exist_ok=True)
-    if faults:
-        raise SubmissionError(sorted(faults))
+def _verify(file: int, files: list[Entry], findings: Findings) -> int:
+    """Read the smallest files to their end, as far as `VERIFIED_BYTES` go; returns how many."""
+    budget, verified = VERIFIED_BYTES, 0
+    for entry in sorted(files, key=lambda entry: entry.packed + entry.size):
+        budget -= entry.packed + entry.size
+        if budget < 0:
+            break
+        verified += 1
+        try:
+            for _ in read_content(file, entry):
+                pass
+        except RuleBroken as broken:
+            findings.add_broken(_where(entry), broken)
+    return verified
+
+
+def _check_kind(entry: Entry, findings: Findings) -> None:
+    kind = stat.S_IFMT(entry.mode)
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        what = "a symbolic link" if kind == stat.S_IFLNK else "a device, FIFO or socket"
+        findings.add(rules.ENTRY_KIND, _where(entry), what)
+    elif kind and (kind == stat.S_IFDIR) != entry.is_folder:
+        findings.add(rules.ENTRY_CONFLICT, _where(entry), "its name and its mode differ on whether it is a folder")
+    elif entry.is_folder and entry.size:
+        findings.add(rules.ENTRY_CONFLICT, _where(entry), f"a folder with {entry.size} bytes of content")
+
+
+def _read_metadata(file: int, files: list[Entry]) -> Metadata:
+    by_path = {posixpath.normpath(entry.name): entry for entry in files}
+    entry = by_path.get(metadata.NAME)
+    if entry is None:
+        raise metadata.missing(by_path)
+    try:
+        if entry.size > rules.MAX_METADATA_BYTES:
+            raise RuleBroken(file_size(rules.MAX_METADATA_BYTES), f"the file has {entry.size} bytes")
+        content = b"".join(read_content(file, entry))
+    except RuleBroken as broken:
+        raise MetadataError(broken.rule.finding(metadata.NAME, broken.found)) from None
+    facts = metadata.parse(content)
+    findings = Findings()
+    metadata.check_script(facts, {path: bool(entry.mode & 0o111) for path, entry in by_path.items()}, findings)
+    if findings:
+        raise MetadataError(findings)
+    return facts
+
+
+def _extract(file: int, entry: Entry, destination: Path) -> None:
+    with create_file(destination / entry.name, bool(entry.mode & 0o111)) as sink:
+        try:
+            for chunk in read_content(file, entry):
+                sink.write(chunk)
+        except RuleBroken as broken:
+            raise ArchiveError(broken.rule.finding(_where(entry), broken.found)) from None
+
+
+def _where(entry: Entry) -> str:
+    return f"entry {show(entry.name)}"

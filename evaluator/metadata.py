@@ -1,0 +1,135 @@
+"""metadata.json of a submission: the image it runs in and the entrypoint, from untrusted bytes."""
+
+import os
+import posixpath
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluator import archive_rules as rules
+from evaluator.errors import Findings, MetadataError, RuleBroken, show
+from evaluator.files import read_regular
+from evaluator.strict_json import parse as parse_json
+
+NAME = "metadata.json"
+
+# The grammar of https://github.com/distribution/reference, without its lengths.
+_DOMAIN = r"[a-zA-Z0-9]+(?:[.-][a-zA-Z0-9]+)*(?::[0-9]+)?/"
+_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_IMAGE = re.compile(rf"(?:{_DOMAIN})?{_PART}(?:/{_PART})*(?::\w[\w.-]{{0,127}})?(?:@sha256:[0-9a-f]{{64}})?", re.ASCII)
+_PYTHON = re.compile(r"python(?:3(?:\.\d+)?)?", re.ASCII)
+_SHELLS = frozenset({"sh", "bash", "dash"})
+_PYTHON_OPTIONS_WITH_VALUE = ("-W", "-X", "--check-hash-based-pycs")
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """`arguments` is the entrypoint, split as a shell would; it runs without one."""
+
+    image: str
+    entrypoint: str
+    arguments: tuple[str, ...]
+
+
+def parse(content: bytes) -> Metadata:
+    """The metadata in these bytes. Raises `MetadataError` with all findings."""
+    findings = Findings()
+    try:
+        document = parse_json(content, NAME, findings)
+    except RuleBroken as broken:
+        findings.add_broken(NAME, broken)
+        raise MetadataError(findings) from None
+    arguments: list[str] = []
+    if not isinstance(document, dict):
+        findings.add(rules.METADATA_SHAPE, NAME, f"must be an object like the one allowed, not {show(document)}")
+        raise MetadataError(findings)
+    for key in ("image", "entrypoint"):
+        value = document.get(key)
+        if not isinstance(value, str) or not value.strip():
+            findings.add(rules.METADATA_SHAPE, NAME, f"{key} must be a text that is not empty, not {show(value)}")
+        elif key == "image" and (len(value) > rules.MAX_IMAGE_CHARACTERS or not _IMAGE.fullmatch(value)):
+            findings.add(rules.METADATA_IMAGE, NAME, f"image {show(value)} is no image's name")
+        elif key == "entrypoint":
+            try:
+                arguments = shlex.split(value)
+            except ValueError as error:
+                findings.add(rules.ENTRYPOINT_SYNTAX, NAME, f"entrypoint {show(value)}: {error}")
+            if "\0" in value:
+                findings.add(rules.ENTRYPOINT_SYNTAX, NAME, f"entrypoint {show(value)} has a NUL")
+    if findings:
+        raise MetadataError(findings)
+    return Metadata(document["image"], document["entrypoint"], tuple(arguments))
+
+
+def read(submission: Path) -> Metadata:
+    """The metadata of an unpacked submission. Raises `MetadataError` with all findings."""
+    if not os.path.lexists(submission / NAME):
+        names = [path.relative_to(submission).as_posix() for path in submission.glob("*")]
+        raise missing(names + [path.relative_to(submission).as_posix() for path in submission.glob("*/*")])
+    try:
+        content = read_regular(submission, NAME, rules.MAX_METADATA_BYTES)
+    except RuleBroken as broken:
+        raise MetadataError(broken.rule.finding(NAME, broken.found)) from None
+    return parse(content)
+
+
+def missing(paths: Iterable[str]) -> MetadataError:
+    """The error for a submission of these paths, none of which is metadata.json; it names the file that was meant."""
+    meant = [path for path in paths if posixpath.basename(path).lower() == NAME]
+    found = "metadata.json is missing at the root of the submission"
+    if meant:
+        best = min(meant, key=lambda path: (path.count("/"), path))
+        hint = "pack the folder's content, not the folder" if "/" in best else "case matters"
+        found += f"; found {show(best)}: {hint}"
+    return MetadataError(rules.METADATA_MISSING.finding("", found))
+
+
+def check_script(metadata: Metadata, files: Mapping[str, bool], findings: Findings) -> None:
+    """Add a finding where the entrypoint names a script that is not there; `files` maps each path to whether it is
+    executable.
+
+    Looked at are scripts and modules of python and sh, and programs named by a relative path. What is absolute or on
+    PATH is the image's affair.
+    """
+    program, *arguments = metadata.arguments
+    if _PYTHON.fullmatch(program):
+        found = _python_script_fault(arguments, files)
+    elif program in _SHELLS:
+        script = arguments[0] if arguments and not arguments[0].startswith("-") else None
+        found = _missing(script, files) if script is not None else ""
+    elif not program:
+        found = "the program's name is empty"
+    elif "/" not in program:
+        is_here = program in files
+        found = f"{show(program)} is looked for on PATH, not in the archive; write ./{program}" if is_here else ""
+    else:
+        found = _missing(program, files)
+        if not found and not program.startswith("/") and not files.get(posixpath.normpath(program), True):
+            found = f"{show(program)} is not executable in the archive"
+    if found:
+        findings.add(rules.ENTRYPOINT_SCRIPT, NAME, f"entrypoint {show(metadata.entrypoint)}: {found}")
+
+
+def _python_script_fault(arguments: list[str], files: Mapping[str, bool]) -> str:
+    rest = iter(arguments)
+    for argument in rest:
+        if argument in _PYTHON_OPTIONS_WITH_VALUE:
+            next(rest, None)
+        elif argument.startswith(("--", *_PYTHON_OPTIONS_WITH_VALUE)):
+            continue
+        elif argument.startswith("-"):
+            if "c" in argument or "m" in argument or argument == "-":
+                return ""  # -c has its code here, and a module of -m may be one of the image's
+        else:
+            # Python runs a folder with __main__.py, too.
+            return "" if posixpath.normpath(f"{argument}/__main__.py") in files else _missing(argument, files)
+    return "names no script: python3 would wait for one on its input"
+
+
+def _missing(script: str, files: Mapping[str, bool]) -> str:
+    path = posixpath.normpath(script)
+    if path.startswith(("/", "../")) or path in files:
+        return ""
+    return f"{show(script)} is not in the archive"
