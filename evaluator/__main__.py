@@ -1,7 +1,9 @@
-"""The command line: `python -m evaluator score OUTPUT --data DATA`, `python -m evaluator run SUBMISSION --data DATA`
-and `python -m evaluator compare A.json B.json`.
+"""The command line: `python -m evaluator COMMAND`; each command is one thin function here.
 
-Exit codes: 0 scored; 1 the submission's fault; 2 the organizer's data or wrong usage; 3 the evaluator's own.
+`run SUBMISSION --data DATA` runs and scores, `score OUTPUT --data DATA` scores alone, `check ZIP` looks at an archive,
+`pack FOLDER ZIP` makes one, `compare A.json B.json` compares scores, `verify RECORD` a run's record with what it names.
+
+Exit codes: 0 all is well; 1 the submission's fault; 2 the organizer's data or wrong usage; 3 the evaluator's own.
 """
 
 import argparse
@@ -11,14 +13,16 @@ import os
 import re
 import sys
 import warnings
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evaluator import files, limits, verdict
 from evaluator.errors import DataError, EvaluatorError
-from evaluator.limits import TABLE_FORMATS, TIME_LIMIT_SECONDS
+from evaluator.limits import TABLE_FORMATS, Limits
 
 if TYPE_CHECKING:
-    from evaluator.contract import Data
+    from evaluator.contract import Data, Predictions
     from evaluator.score import Scores  # imported late: `--help` need not wait for torch
 
 logger = logging.getLogger("evaluator")
@@ -33,17 +37,22 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return options.command(options)
     except EvaluatorError as error:
+        if getattr(options, "private", False):
+            error = error.without_contents()
         kind = {1: "submission error", 2: "data error"}.get(error.exit_code, "evaluator error")
         for line in str(error).splitlines():
             print(f"{kind}: {line}", file=sys.stderr)
+        if error.row.fix:
+            print(f"verdict: {error.verdict}; {error.row.fix}", file=sys.stderr)
         _write_failure(options, error)
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
     except Exception as error:
+        private = getattr(options, "private", False)
         logger.critical("this is a fault of the evaluator", exc_info=True)
-        reason = f"{type(error).__name__}: {error}"
+        reason = type(error).__name__ if private else f"{type(error).__name__}: {error}"
         print(f"evaluator error: {reason}", file=sys.stderr)
         _write_failure(options, EvaluatorError(reason))
         return EvaluatorError.exit_code
@@ -57,37 +66,140 @@ def _score(options: argparse.Namespace) -> int:
     _check_path("--report", _report_path(options))
     _remove_stale(options)
     data = contract.read_data(options.data)
-    scores = score.score(options.output, data, options.ruwordnet, assets=options.assets)
+    predictions = contract.read_predictions(options.output, data)
+    scores = score.score(predictions, data, options.ruwordnet, assets=options.assets)
     document = scores.to_json()
     print(report.table(scores))
     if options.json:
-        report.write_json(options.json, document)
+        files.write_json(options.json, document)
     _write_table(options, scores, data)
-    _write_report(options, document, data, options.output)
+    _write_report(options, document, data, predictions)
     return _verdict(scores)
 
 
 def _run(options: argparse.Namespace) -> int:
-    from evaluator import carbon, contract, launch, report, score
+    from evaluator import carbon, contract, launch, metadata, record, report, score
 
-    _check_path("--json", options.json)
-    _check_path("--table", options.table)
+    if options.private:
+        options.report_private = True
+        logging.disable()  # messages and tracebacks quote what they fail on
+    for option in ("--json", "--table", "--record"):
+        _check_path(option, getattr(options, option[2:]))
     _check_path("--report", _report_path(options))
+    options.key = options.key_file and record.read_key(options.key_file)
     _remove_stale(options)
+    options.started = datetime.now(UTC)
+    options.effective = _limits(options)
     data = contract.read_data(options.data)
     score.find_ruwordnet(options.ruwordnet, options.assets)  # a wrong path should not be noticed after hours of running
-    with launch.workspace(options.submission, data, options.keep) as space:
+    with launch.workspace(options.submission, data, options.keep, options.effective) as space:
+        facts = metadata.read(space.submission)
+        runner, notes = launch.choose_runner(options.runner, facts.image, options.effective)
+        print("\n".join(notes), file=sys.stderr)
+        options.run = {"runner": runner.name, "image": facts.image}
         with carbon.CarbonMeter(options.country, space.emission) as meter:
-            seconds = launch.execute(space, data, options.timeout)
-        scores = score.score(space.output, data, options.ruwordnet, assets=options.assets)
-        document = scores.to_json() | {
-            "run": {"seconds": seconds, "carbon": meter.reading.to_json() if meter.reading else None}
+            outcome = launch.execute(space, runner, options.effective, private=options.private)
+            meter.cpu_seconds = outcome.cpu_seconds
+        options.run |= {
+            "image_digest": outcome.image,
+            "seconds": outcome.seconds,
+            "exit_code": outcome.exit_code,
+            "peak_memory": outcome.peak_memory,
+            "carbon": meter.reading.to_json() if meter.reading else None,
         }
-        print(report.table(scores, meter.reading, seconds))
-        report.write_json(options.json, document)
-        _write_table(options, scores, data)
-        _write_report(options, document, data, space.output, options.submission)  # while the output is there
+        launch.judge(outcome, options.effective, space.log, options.private)
+        predictions = contract.read_predictions(space.collected, data)
+        scores = score.score(predictions, data, options.ruwordnet, assets=options.assets)
+    full = scores.to_json() | {"run": options.run}
+    document = _without_contents(full, scores) if options.private else full
+    if not (options.private and scores.failure):  # the table has the reasons
+        print(report.table(scores, meter.reading, outcome.seconds))
+    files.write_json(options.json, document)
+    _write_table(options, scores, data)
+    _write_record(options, document)
+    _write_report(options, full, data, predictions, options.submission)
     return _verdict(scores)
+
+
+def _limits(options: argparse.Namespace) -> Limits:
+    """The limits of this run; what differs from the leaderboard's is printed."""
+    chosen = limits.read_limits(options.limits) if options.limits else limits.RUN
+    timeout = [] if options.timeout is None else [f"time={options.timeout:.3f}"]
+    chosen = chosen.override([*options.limit, *timeout])
+    for difference in chosen.differences(limits.RUN):
+        print(f"limit: {difference}", file=sys.stderr)
+    return chosen
+
+
+def _without_contents(document: dict[str, Any], scores: "Scores") -> dict[str, Any]:
+    """scores.json for a team: of the hidden data's single examples nothing."""
+    failure = scores.failure.without_contents().to_json() if scores.failure else {}
+    shown = ("name", "score", "interval", "n", "baseline", "threshold", "labels", "encoders")
+    tasks = {number: {name: task[name] for name in shown} for number, task in document["tasks"].items()}
+    return document | failure | {"tasks": tasks}
+
+
+def _write_record(options: argparse.Namespace, document: dict[str, Any]) -> None:
+    if options.record:
+        from evaluator import record
+
+        record.write(
+            options.record,
+            [options.submission, options.data],
+            [options.json],
+            document,
+            options.effective,
+            options.started,
+            options.key,
+        )
+
+
+def _check(options: argparse.Namespace) -> int:
+    from evaluator import archive
+
+    _check_path("--json", options.json)
+    _remove_stale(options)
+    found = archive.check(options.archive)
+    print(
+        f"{options.archive.name}: {found.packed} of {limits.RUN.archive} bytes packed, {found.unpacked} of"
+        f" {limits.RUN.unpacked} unpacked, {found.files} files; image {found.metadata.image},"
+        f" entrypoint {found.metadata.entrypoint}"
+    )
+    if options.json:
+        sizes = {"packed": found.packed, "unpacked": found.unpacked, "files": found.files}
+        document = verdict.OK.to_json() | {"findings": [], "findings_total": 0, "archive": sizes}
+        files.write_json(options.json, document)
+    return 0
+
+
+def _pack(options: argparse.Namespace) -> int:
+    from evaluator import pack
+
+    packed = pack.pack(options.folder, options.archive, options.force)
+    for path in packed.left_out:
+        print(f"left out: {path}")
+    print(
+        f"{options.archive}: {packed.report.packed} of {limits.RUN.archive} bytes packed, {packed.report.unpacked} of"
+        f" {limits.RUN.unpacked} unpacked, {packed.report.files} files"
+    )
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from evaluator import record
+
+    found = record.verify(options.record, options.key_file and record.read_key(options.key_file))
+    for finding in found:
+        print(finding)
+    if not found:
+        print(f"{options.record}: as it was {'signed' if options.key_file else 'written'}, with all files it names")
+    return 1 if found else 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from evaluator import doctor
+
+    return doctor.report(doctor.examine(*filter(None, [options.image])), print)
 
 
 def _write_table(options: argparse.Namespace, scores: "Scores", data: "Data") -> None:
@@ -99,13 +211,17 @@ def _write_table(options: argparse.Namespace, scores: "Scores", data: "Data") ->
 
 def _report_path(options: argparse.Namespace) -> Path | None:
     """Where report.html goes: the path asked for, or beside scores.json; None where there is no such place."""
-    if options.no_report:
+    if getattr(options, "no_report", True):
         return None
     return options.report or (options.json and options.json.with_name("report.html"))
 
 
 def _write_report(
-    options: argparse.Namespace, document: dict[str, Any], data: "Data", output: Path, submission: Path | None = None
+    options: argparse.Namespace,
+    document: dict[str, Any],
+    data: "Data",
+    predictions: "Predictions",
+    submission: Path | None = None,
 ) -> None:
     from evaluator import report_html
 
@@ -115,7 +231,7 @@ def _write_report(
             path,
             document,
             data,
-            output,
+            predictions,
             submission,
             options.ruwordnet,
             options.assets,
@@ -125,27 +241,27 @@ def _write_report(
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from evaluator import compare, report
+    from evaluator import compare
 
     _check_path("--json", options.json)
     comparison = compare.compare(options.a, options.b)
     print("\n".join(comparison.lines()))
     if options.json:
-        report.write_json(options.json, comparison.to_json())
+        files.write_json(options.json, comparison.to_json())
     return 0
 
 
 def _verdict(scores: "Scores") -> int:
-    """0, or the gravest of the tasks' errors: ours before the data's."""
-    code = max((task.exit_code for task in scores.tasks), default=0)
-    if code:
-        raise (DataError if code == DataError.exit_code else EvaluatorError)(scores.errors)
+    """0, or the failure of the tasks that could not be scored."""
+    if scores.failure:
+        raise scores.failure
     return 0
 
 
 def _remove_stale(options: argparse.Namespace) -> None:
     """Remove what an earlier run left where this one writes: whatever happens, it must not pass for this one's."""
-    for path in filter(None, (options.json, options.table, _report_path(options))):
+    paths = [getattr(options, name, None) for name in ("json", "table", "record")]
+    for path in filter(None, [*paths, _report_path(options)]):
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
@@ -156,10 +272,12 @@ def _remove_stale(options: argparse.Namespace) -> None:
 def _write_failure(options: argparse.Namespace, error: EvaluatorError) -> None:
     """Say in scores.json why there are no scores. One that has the scores already, with a task's error, stays."""
     if getattr(options, "writes_json", False) and not options.json.exists():
-        from evaluator import report
 
+        document = error.to_json() | ({"run": options.run} if getattr(options, "run", None) else {})
         try:
-            report.write_json(options.json, error.to_json())
+            files.write_json(options.json, document)
+            if getattr(options, "effective", None):
+                _write_record(options, document)
         except OSError as fault:
             print(f"evaluator error: {options.json} cannot be written: {fault.strerror}", file=sys.stderr)
 
@@ -217,8 +335,24 @@ def _parser() -> argparse.ArgumentParser:
         "--json", type=Path, default=Path("scores.json"), help="write all scores to this file (default: %(default)s)"
     )
     command.add_argument(
-        "--timeout", type=_seconds, default=float(TIME_LIMIT_SECONDS), metavar="SECONDS", help="default: %(default)s"
+        "--runner",
+        choices=("auto", "docker", "local"),
+        default="auto",
+        help="docker, or local for code that you trust; auto takes docker where an engine has the image",
     )
+    command.add_argument("--limits", type=Path, metavar="FILE", help="limits in place of evaluator/sandbox/limits.toml")
+    command.add_argument(
+        "--limit", action="append", default=[], metavar="NAME=VALUE", help="replace one limit, as in memory=2GB"
+    )
+    command.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="the same as --limit time=SECONDS")
+    command.add_argument(
+        "--private",
+        action="store_true",
+        help="for hidden data: show neither what the submission prints nor anything of single examples, here, in the"
+        " JSON and in the page; --keep and --table still have it all",
+    )
+    command.add_argument("--record", type=Path, metavar="FILE", help="write a record of the run, for `verify`")
+    command.add_argument("--key-file", type=Path, metavar="FILE", help="sign the record with the key in this file")
     command.add_argument(
         "--keep", type=Path, metavar="FOLDER", help="keep the workspace and the log in this new or empty folder"
     )
@@ -227,11 +361,31 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(command=_run)
 
+    command = commands.add_parser("check", help="look at a submission's ZIP without unpacking it")
+    command.add_argument("archive", type=Path, metavar="ZIP")
+    command.add_argument("--json", type=Path, help="write verdict and findings to this file")
+    command.set_defaults(command=_check)
+
+    command = commands.add_parser("pack", help="pack a submission's folder: the same bytes every time")
+    command.add_argument("folder", type=Path, metavar="FOLDER")
+    command.add_argument("archive", type=Path, metavar="ZIP")
+    command.add_argument("--force", action="store_true", help="replace an existing ZIP")
+    command.set_defaults(command=_pack)
+
+    command = commands.add_parser("verify", help="is a run's record, and are the files it names, as they were?")
+    command.add_argument("record", type=Path, metavar="RECORD")
+    command.add_argument("--key-file", type=Path, metavar="FILE", help="the key that it was signed with")
+    command.set_defaults(command=_verify)
+
     command = commands.add_parser("compare", help="is B better than A? differences id by id, with intervals")
     command.add_argument("a", type=Path, metavar="A", help="scores.json of one submission")
     command.add_argument("b", type=Path, metavar="B", help="scores.json of another, on the same data")
     command.add_argument("--json", type=Path, help="write the comparison to this file")
     command.set_defaults(command=_compare)
+
+    command = commands.add_parser("doctor", help="can this machine run submissions? each failure with its fix")
+    command.add_argument("--image", help="the image that submissions run in (default: the repository's own)")
+    command.set_defaults(command=_doctor)
     return parser
 
 

@@ -11,13 +11,14 @@ import importlib.util
 import logging
 import os
 import resource
-import tempfile
 import threading
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from evaluator import leftovers
 
 logger = logging.getLogger(__name__)
 
@@ -89,28 +90,33 @@ def _grams(kg: float | None) -> str:
 class CarbonMeter:
     """Context manager around the run of child processes; `reading` is set when it ends. No failure of eco2AI leaves it.
 
-    The child processes must have been waited for inside the block: the kernel charges CPU time only then. `country`
-    is the ISO 3166 alpha-2 code, never guessed from the network. eco2AI's CSV is written to `csv_path`.
+    The child processes must have been waited for inside the block: the kernel charges CPU time only then. Where the run
+    is no child of this process, set `cpu_seconds` inside the block. `country` is the ISO 3166 alpha-2 code, never
+    guessed from the network. eco2AI's CSV is written to `csv_path`.
     """
 
     def __init__(self, country: str, csv_path: Path | None = None) -> None:
         self.country = country
         self.reading: CarbonReading | None = None
-        self._temporary = tempfile.TemporaryDirectory(prefix="carbon-")
-        self._csv = csv_path or Path(self._temporary.name) / "emission.csv"
+        self.cpu_seconds: float | None = None
+        leftovers.sweep("carbon")
+        self._temporary = leftovers.PrivateFolder("carbon")
+        self._csv = csv_path or self._temporary.path / "emission.csv"
         self._tracker: Any = None
         self._error: str | None = None
 
     def __enter__(self) -> "CarbonMeter":
         self._error, self._tracker = _guarded(lambda: _start_tracker(self.country, self._csv))
         # Read last: what the tracker spends while it starts is not the run's.
-        self._gpu_start, self._cpu_start = _gpu_joules(), _children_cpu_seconds()
+        self._gpu_start, self._cpu_start = _gpu_joules(), children_cpu_seconds()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        cpu_seconds = max(0.0, _children_cpu_seconds() - self._cpu_start)
+        cpu_seconds = self.cpu_seconds
+        if cpu_seconds is None:
+            cpu_seconds = max(0.0, children_cpu_seconds() - self._cpu_start)
         gpu_end = _gpu_joules()
         gpu_joules = None if self._gpu_start is None or gpu_end is None else max(0.0, gpu_end - self._gpu_start)
         tdp, kg_per_mwh, kwh, kg = FALLBACK_TDP_WATTS, None, None, None
@@ -142,7 +148,7 @@ class CarbonMeter:
         self.reading = CarbonReading(
             self.country, kg_per_mwh, kwh, kg, self._error, counters_kwh, cpu_seconds, watts_per_core, gpu_joules, notes
         )
-        self._temporary.cleanup()
+        self._temporary.remove()
 
 
 def _start_tracker(country: str, csv_path: Path) -> Any:
@@ -207,7 +213,8 @@ def _guarded(call: Any) -> tuple[str | None, Any]:
     return outcome.get("error"), outcome.get("result")
 
 
-def _children_cpu_seconds() -> float:
+def children_cpu_seconds() -> float:
+    """CPU time of all processes that this one has waited for, and of those that they have."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 

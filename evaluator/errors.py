@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from evaluator import verdict as verdicts
+
 SHOWN_FAULTS = 20
 SHOWN_CHARACTERS = 60
 MAX_FINDINGS = 1000  # kept of one folder; the rest is counted, so that 10^6 faults cost neither memory nor a huge file
@@ -85,9 +87,9 @@ class EvaluatorError(Exception):
     """
 
     exit_code = 3
-    fault = "infra"
-    verdict = "INFRA"
+    row = verdicts.INFRA  # of the table of verdicts
     rule = "evaluator-failure"
+    quotes_data = True  # its findings may quote what was read or written after the submission saw the data
 
     def __init__(
         self, reasons: "str | Finding | Findings | Iterable[str | Finding]", total: int | None = None
@@ -104,6 +106,16 @@ class EvaluatorError(Exception):
         super().__init__(*self.reasons)
 
     @property
+    def verdict(self) -> str:
+        """The verdict's name."""
+        return self.row.name
+
+    @property
+    def fault(self) -> str | None:
+        """Whose fault it is: team, organizer or infra."""
+        return self.row.fault
+
+    @property
     def reasons(self) -> list[str]:
         """The findings, one line each."""
         return [str(finding) for finding in self.findings]
@@ -115,41 +127,124 @@ class EvaluatorError(Exception):
         return "\n".join(lines + ([f"... and {hidden} more"] if hidden else []))
 
     def to_json(self) -> dict[str, Any]:
-        """What stands in scores.json in place of scores: `verdict`, `fault` (team, organizer, infra), `findings` (the
-        first `MAX_FINDINGS`) and their number `findings_total`.
+        """What stands in scores.json in place of scores: `verdict`, `fault` (team, organizer, infra), `counts` (is it
+        one of the team's attempts), `fix` (one line), `findings` (the first `MAX_FINDINGS`) and their number
+        `findings_total`.
         """
         findings = [finding.to_json() for finding in self.findings[:MAX_FINDINGS]]
-        return {
-            "verdict": self.verdict,
-            "fault": self.fault,
-            "findings": findings,
-            "findings_total": self.total,
-        }
+        return self.row.to_json() | {"fault": self.fault, "findings": findings, "findings_total": self.total}
+
+    def without_contents(self) -> "EvaluatorError":
+        """The same failure for a team that must not see the data: each rule once, and how often it was broken. Places
+        and what was found there are left out, as a submission can write what it read into both.
+        """
+        if not self.quotes_data:
+            return self
+        by_rule: dict[str, list[Finding]] = {}
+        for finding in self.findings:
+            by_rule.setdefault(finding.rule, []).append(finding)
+        return type(self)(
+            [
+                Finding(rule, "", f"{len(findings)} of this kind", findings[0].allowed, findings[0].fix)
+                for rule, findings in by_rule.items()
+            ]
+        )
 
 
 class SubmissionError(EvaluatorError):
-    """The submission broke the contract, failed, or ran out of time."""
+    """The submission broke the contract, failed, or broke a limit."""
 
     exit_code = 1
-    fault = "team"
-    verdict = "BAD_SUBMISSION"
+    row = verdicts.EXIT
     rule = "submission-failure"
+
+
+class ArchiveError(SubmissionError):
+    """The ZIP cannot be unpacked safely, or breaks a limit."""
+
+    row = verdicts.BAD_ZIP
+    rule = "archive-failure"
+    quotes_data = False
+
+
+class MetadataError(SubmissionError):
+    """metadata.json is missing or wrong."""
+
+    row = verdicts.BAD_METADATA
+    rule = "metadata-failure"
+    quotes_data = False
+
+
+class ImageError(SubmissionError):
+    """The image that metadata.json names is not there, or no container can be made of it."""
+
+    row = verdicts.BAD_IMAGE
+    rule = "image-failure"
+    quotes_data = False
+
+
+class MemoryLimitError(SubmissionError):
+    """The kernel, or the local runner, ended a process for want of memory."""
+
+    row = verdicts.OOM
+    rule = "memory-limit"
+    quotes_data = False
+
+
+class TimeLimitError(SubmissionError):
+    """The entrypoint ran longer than it may."""
+
+    row = verdicts.TIMEOUT
+    rule = "time-limit"
+    quotes_data = False
+
+
+class ExitError(SubmissionError):
+    """The entrypoint ended with another code than 0."""
+
+    row = verdicts.EXIT
+    rule = "exit-code"
+    quotes_data = False
+
+
+class DiskLimitError(SubmissionError):
+    """The submission filled the space that it may write to."""
+
+    row = verdicts.DISK
+    rule = "disk-limit"
+    quotes_data = False
 
 
 class OutputError(SubmissionError):
     """The submission ran, and what it wrote breaks the contract."""
 
-    verdict = "BAD_OUTPUT"
+    row = verdicts.BAD_OUTPUT
     rule = "output-failure"
+
+
+class MetricError(EvaluatorError):
+    """A task cannot be scored, by a fault of ours."""
+
+    row = verdicts.METRIC_ERROR
+    rule = "metric-failure"
 
 
 class DataError(EvaluatorError):
     """The organizer's data, or the way the evaluator was called, is wrong. (argparse ends with 2 as well.)"""
 
     exit_code = 2
-    fault = "organizer"
-    verdict = "BAD_DATA"
     rule = "data-failure"
+
+    @property
+    def fault(self) -> str | None:
+        return "organizer"
+
+
+class MetricDataError(DataError):
+    """A task cannot be scored, as its data or its configuration is wrong."""
+
+    row = verdicts.METRIC_ERROR
+    rule = "metric-failure"
 
 
 def show(value: object) -> str:

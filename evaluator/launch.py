@@ -1,64 +1,56 @@
-"""Runs a submission as the leaderboard does: a fresh workspace, one entrypoint, a time limit.
+"""Runs a submission as the leaderboard does: a fresh workspace, one entrypoint, the limits, one verdict.
 
-The workspace is `<work>/input` (input.json and the images it names, nothing else) and `<work>/submission` (a copy).
-The truth is copied nowhere, and neither the working folder nor the environment leads to it. A process of the same
-user can still search the whole file system: this runner is for submissions one trusts not to, and keeps honest ones
-honest.
+The workspace has `input` (input.json and the images it names, nothing else) and `submission` (a copy), side by side.
+The truth is copied nowhere.
 """
 
-import codecs
+import builtins
 import contextlib
-import ctypes
-import os
-import shlex
+import io
+import re
 import shutil
 import signal
-import subprocess
 import sys
-import tempfile
-import threading
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TextIO
+from typing import Literal, TextIO
 
-from evaluator import limits
-from evaluator.archive import copy_folder, unpack
-from evaluator.contract import Data, read_json
-from evaluator.errors import DataError, SubmissionError, show
+from evaluator import archive, leftovers, metadata, verdict
+from evaluator.contract import Data
+from evaluator.errors import (
+    DataError,
+    DiskLimitError,
+    ExitError,
+    Finding,
+    MemoryLimitError,
+    MetadataError,
+    SubmissionError,
+    TimeLimitError,
+    show,
+)
+from evaluator.folder import copy_folder
+from evaluator.limits import RUN, Limits
+from evaluator.sandbox import local
+from evaluator.sandbox.base import Outcome, Runner, Workspace
 
-# What a submission gets of the environment: how to find programs, libraries and devices, and the language. All else
-# stays here.
-ENVIRONMENT_NAMES = frozenset({"PATH", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV"})
-ENVIRONMENT_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "OMP_", "MKL_", "OPENBLAS_")
-PYTHON_NAMES = frozenset({"python", "python3"})
-_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+RunnerName = Literal["auto", "docker", "local"]
 
-
-@dataclass(frozen=True)
-class Workspace:
-    """Folders of one run. `log` and `emission` lie outside of what the submission works in."""
-
-    work: Path
-    log: Path
-    emission: Path
-
-    @property
-    def submission(self) -> Path:
-        return self.work / "submission"
-
-    @property
-    def output(self) -> Path:
-        return self.submission / "output"
+# A log names its exception in the last line that begins like one; only names that every Python has, and torch's, are
+# repeated where the log itself must not be shown.
+_EXCEPTION = re.compile(r"(?:torch\.(?:cuda\.)?)?([A-Z]\w{2,40})(?::|$)", re.ASCII)
+_EXCEPTIONS = {name for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, Exception)}
+_EXCEPTIONS |= {"OutOfMemoryError", "AcceleratorError", "UnidentifiedImageError"}
+_TAIL_BYTES = 4096
 
 
 @contextlib.contextmanager
-def workspace(submission: Path | str, data: Data, keep: Path | str | None = None) -> Iterator[Workspace]:
+def workspace(
+    submission: Path | str, data: Data, keep: Path | str | None = None, limits: Limits = RUN
+) -> Iterator[Workspace]:
     """Lay out a fresh workspace for a submission's folder or ZIP; it is removed at the end, or moved to `keep` (new
-    or empty).
+    or empty). What earlier runs left that were killed is removed first.
 
-    Raises `SubmissionError` for a faulty archive or folder, `DataError` where the paths given cannot be used.
+    Raises `ArchiveError` for a faulty archive or folder, `DataError` where the paths given cannot be used.
     """
     source, kept = Path(submission), Path(keep) if keep is not None else None
     if not source.exists():
@@ -68,113 +60,107 @@ def workspace(submission: Path | str, data: Data, keep: Path | str | None = None
     if kept is not None and kept.exists() and (not kept.is_dir() or any(kept.iterdir())):
         raise DataError(f"folder to keep the workspace in, {kept}, exists and is not an empty folder")
     # Two folders with names of their own: from the workspace no relative path leads to the log.
-    base, aside = Path(tempfile.mkdtemp(prefix="run-")), Path(tempfile.mkdtemp(prefix="log-"))
-    space = Workspace(base / "work", aside / "log.txt", aside / "emission.csv")
-    try:
-        space.submission.mkdir(parents=True)
-        _copy_input(data, space.work / "input")
-        if source.is_dir():
-            copy_folder(source.resolve(), space.submission)
-        else:
-            unpack(source, space.submission)
-            # Answers must come from this run, so output that was packed along does not count.
-            shutil.rmtree(space.output, ignore_errors=True)
-        yield space
-    finally:
-        if kept is not None:
-            kept.mkdir(parents=True, exist_ok=True)
-            for path in (space.work, space.log, space.emission):
-                if path.exists():
-                    shutil.move(path, kept / path.name)
-        shutil.rmtree(base, ignore_errors=True)
-        shutil.rmtree(aside, ignore_errors=True)
+    with leftovers.private_folder("run") as base, leftovers.private_folder("aside") as aside:
+        local.sweep()
+        space = Workspace(base, aside, data.root)
+        try:
+            space.submission.mkdir(parents=True)
+            _copy_input(data, space.input)
+            if source.is_dir():
+                copy_folder(source.resolve(), space.submission, limits.unpacked)
+            else:
+                archive.check(source, limits.archive, limits.unpacked)  # all faults at once, before a byte is written
+                archive.unpack(source, space.submission, limits.archive, limits.unpacked)
+                # Answers must come from this run, so output that was packed along does not count.
+                shutil.rmtree(space.output, ignore_errors=True)
+            yield space
+        finally:
+            if kept is not None:
+                kept.mkdir(parents=True, exist_ok=True)
+                if space.collected.exists():
+                    shutil.rmtree(space.output, ignore_errors=True)
+                    shutil.move(space.collected, space.output)
+                for path in (space.work, space.log, space.emission):
+                    if path.exists():
+                        shutil.move(path, kept / path.name)
 
 
-def read_entrypoint(submission: Path) -> list[str]:
-    """The arguments of `metadata.json`'s entrypoint, split as a shell would, run without one.
+def choose_runner(name: RunnerName, image: str, limits: Limits = RUN) -> tuple[Runner, list[str]]:
+    """The runner of that name, and why and what else a person should know, a line each; `auto` is docker where an
+    engine answers and has `image`, else local.
 
-    Raises `SubmissionError` when the file is missing or wrong.
+    Raises `ImageError` or `EvaluatorError` where the one asked for cannot run the image.
     """
-    if not os.path.lexists(submission / "metadata.json"):
-        nested = sorted(path.relative_to(submission) for path in submission.glob("*/metadata.json"))
-        hint = f"; found {show(str(nested[0]))}: pack the folder's content, not the folder" if nested else ""
-        raise SubmissionError(f"metadata.json is missing at the root of the submission{hint}")
-    metadata = read_json(submission, "metadata.json", SubmissionError)
-    if not isinstance(metadata, dict):
-        raise SubmissionError('metadata.json: must be an object like {"image": "...", "entrypoint": "python3 run.py"}')
-    faults = [
-        f"metadata.json: {key} must be a text that is not empty, not {show(metadata.get(key))}"
-        for key in ("image", "entrypoint")
-        if not isinstance(metadata.get(key), str) or not metadata[key].strip()
-    ]
-    if faults:
-        raise SubmissionError(faults)
-    try:
-        return shlex.split(metadata["entrypoint"])
-    except ValueError as error:
-        raise SubmissionError(f"metadata.json: entrypoint {show(metadata['entrypoint'])}: {error}") from None
+    from evaluator.sandbox import docker  # needs the engine's client
+
+    if name == "local":
+        return local.LocalRunner(), ["runner: local, as asked for", *local.LocalRunner().preflight(image, limits)]
+    if name == "docker":
+        runner = docker.DockerRunner()
+        return runner, ["runner: docker, as asked for", *runner.preflight(image, limits)]
+    reason = docker.unavailable(image)
+    if reason:
+        return local.LocalRunner(), [f"runner: local, as {reason}", *local.LocalRunner().preflight(image, limits)]
+    runner = docker.DockerRunner()
+    return runner, [f"runner: docker, as an engine answers and has the image {image}", *runner.preflight(image, limits)]
 
 
 def execute(
-    space: Workspace, data: Data, timeout: float = limits.TIME_LIMIT_SECONDS, terminal: TextIO | None = None
-) -> float:
-    """Run the entrypoint to its end and return the seconds it took. Its output goes to `terminal` (default stderr)
-    and to the log.
+    space: Workspace,
+    runner: Runner | None = None,
+    limits: Limits = RUN,
+    terminal: TextIO | None = None,
+    private: bool = False,
+) -> Outcome:
+    """Run the entrypoint to its end, good or bad; `judge` says which. What it prints goes to `terminal` (default
+    stderr) and to the log; with `private` to the log alone.
 
-    `python3` is the interpreter that runs this. When it returns or raises, no process that the run started is left.
-    Raises `SubmissionError` when the program cannot be started, exceeds `timeout` seconds, or ends with another code
-    than 0.
+    Raises what `Runner.run` raises, `MetadataError` among it.
     """
-    arguments = read_entrypoint(space.submission)
-    if arguments[0] in PYTHON_NAMES:
-        arguments[0] = sys.executable
-    home = space.work.parent / "home"
-    home.mkdir()
-    _become_subreaper()
-    before = {pid for pid, _, _ in _descendants()}
-    start = time.monotonic()
-    try:
-        process = subprocess.Popen(
-            arguments,
-            cwd=space.submission,
-            env=_environment(data, home),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise SubmissionError(f"entrypoint {show(shlex.join(arguments))} cannot be started: {reason}") from None
-    assert process.stdout is not None
-    copier = threading.Thread(
-        target=_copy_output, args=(process.stdout, space.log, terminal or sys.stderr), daemon=True
-    )
-    copier.start()
-    expired = False
-    try:
-        process.wait(timeout)
-    except subprocess.TimeoutExpired:
-        expired = True
-        _signal_group(process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(limits.TERMINATE_GRACE_SECONDS)
-    finally:
-        seconds = time.monotonic() - start
-        _kill_all(process, before)
-        copier.join(limits.TERMINATE_GRACE_SECONDS)
-    if expired:
-        raise SubmissionError(f"the entrypoint ran longer than the time limit of {timeout:g} s and was stopped")
-    if process.returncode:
-        raise SubmissionError(
-            f"the entrypoint {_ending(process.returncode)} after {seconds:.1f} s{_last_line(space.log)}"
-        )
-    return seconds
+    facts = metadata.read(space.submission)
+    if not facts.arguments[0]:
+        raise MetadataError(f"entrypoint {show(facts.entrypoint)} cannot be started: it names no program")
+    runner = runner or local.LocalRunner()
+    shown = io.StringIO() if private else terminal or sys.stderr
+    return runner.run(space, list(facts.arguments), facts.image, limits, shown)
+
+
+def judge(outcome: Outcome, limits: Limits, log: Path, private: bool = False) -> None:
+    """Raise a `SubmissionError` for every ending but a good one.
+
+    With `private` nothing that the submission printed stands in it: a program can print what it reads, in whatever
+    disguise. It can choose its exit code, the kind of its exception and its time, and no more.
+    """
+    if outcome.ending is not verdict.OK:
+        raise _failure(outcome, limits, log, private)
+
+
+def _failure(outcome: Outcome, limits: Limits, log: Path, private: bool) -> SubmissionError:
+    ending = outcome.ending
+
+    def finding(rule: str, found: str, allowed: str) -> Finding:
+        return Finding(rule, "entrypoint", found, allowed, ending.fix)
+
+    if ending is verdict.OOM:
+        peak = f"; at most {outcome.peak_memory} bytes were seen in use" if outcome.peak_memory else ""
+        found = f"a process was killed for want of memory after {outcome.seconds:.1f} s{peak}"
+        return MemoryLimitError(finding("memory-limit", found, f"{limits.memory} bytes, without swap"))
+    if ending is verdict.TIMEOUT:
+        found = f"ran longer than the time limit of {limits.time:g} s and was stopped"
+        return TimeLimitError(finding("time-limit", found, f"{limits.time:g} s"))
+    if ending is verdict.DISK:
+        size = limits.output if outcome.full == "output/" else limits.tmp
+        found = f"{outcome.full} is full after {outcome.seconds:.1f} s"
+        return DiskLimitError(finding("disk-limit", found, f"{size} bytes in {outcome.full}"))
+    if outcome.crowded:
+        return ExitError(finding("process-limit", "too many processes and threads", f"{limits.pids} at a time"))
+    said = _exception(log) if private else _last_line(log)
+    found = f"{_ending(outcome.exit_code)} after {outcome.seconds:.1f} s{said}"
+    return ExitError(finding("exit-code", found, "exit code 0"))
 
 
 def _copy_input(data: Data, destination: Path) -> None:
-    destination.mkdir(parents=True)
-    (destination / "images").mkdir()
+    (destination / "images").mkdir(parents=True)
     shutil.copyfile(data.root / "input.json", destination / "input.json")
     for path in sorted({path for example in data.examples for path in example.images}):
         target = destination / path
@@ -182,108 +168,30 @@ def _copy_input(data: Data, destination: Path) -> None:
         shutil.copyfile(data.root / path, target)
 
 
-def _environment(data: Data, home: Path) -> dict[str, str]:
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if (name in ENVIRONMENT_NAMES or name.startswith(ENVIRONMENT_PREFIXES)) and str(data.root) not in value
-    }
-    return environment | {
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)]),
-        "HOME": str(home),
-        "TMPDIR": str(home),
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONIOENCODING": "utf-8",
-        "HF_HUB_OFFLINE": "1",  # the leaderboard has no network
-    }
-
-
-def _copy_output(stream: IO[bytes], log: Path, terminal: TextIO) -> None:
-    """Copy what the submission prints as it comes; the log takes the first `MAX_LOG_BYTES`, the rest goes to the
-    terminal alone.
-    """
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    written = 0
-    with open(log, "w", encoding="utf-8", newline="") as file:
-        while chunk := stream.read1(65536):  # type: ignore[attr-defined]
-            # Control characters could rewrite what the evaluator has printed.
-            text = "".join(
-                c if c.isprintable() or c in "\n\r\t" else "\N{REPLACEMENT CHARACTER}" for c in decoder.decode(chunk)
-            )
-            if written < limits.MAX_LOG_BYTES:
-                file.write(text)
-                file.flush()
-                written += len(chunk)
-            with contextlib.suppress(OSError, ValueError):  # a closed terminal must not stop the run
-                terminal.write(text)
-                terminal.flush()
-
-
-def _become_subreaper() -> None:
-    """Have orphans of the run become children of this process (Linux), so that none gets away and their CPU time is
-    counted.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def _descendants() -> list[tuple[int, int, int]]:
-    """(pid, parent, session) of all processes below this one, from /proc; zombies included. Empty where there is no
-    /proc.
-    """
-    processes: dict[int, tuple[int, int]] = {}
-    for stat_file in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, IndexError, ValueError):  # it may end while it is read
-            fields = stat_file.read_text(errors="replace").rpartition(")")[2].split()
-            processes[int(stat_file.parent.name)] = int(fields[1]), int(fields[3])
-    found: list[tuple[int, int, int]] = []
-    below = {os.getpid()}
-    while below:
-        level = [(pid, parent, session) for pid, (parent, session) in processes.items() if parent in below]
-        found += level
-        below = {pid for pid, _, _ in level}
-    return found
-
-
-def _kill_all(process: subprocess.Popen[bytes], before: set[int]) -> None:
-    """Kill what is left of the run: its group, then every descendant that left the group, however it did.
-
-    The run started in a session of its own and nothing can join ours, so a new descendant in another session is the
-    run's.
-    """
-    session = os.getsid(0)
-
-    def strays() -> list[tuple[int, int]]:
-        return [(pid, parent) for pid, parent, other in _descendants() if other != session and pid not in before]
-
-    _signal_group(process.pid, signal.SIGKILL)
-    process.wait()
-    deadline = time.monotonic() + limits.TERMINATE_GRACE_SECONDS
-    while (left := strays()) and time.monotonic() < deadline:
-        for pid, parent in left:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-            if parent == os.getpid():
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(pid, os.WNOHANG)
-        time.sleep(0.02)
-
-
-def _signal_group(group: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, number)
-
-
 def _ending(code: int) -> str:
     if code > 0:
         return f"ended with exit code {code}"
     name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-    return f"was killed by {name}" + (" (often: out of memory)" if -code == signal.SIGKILL else "")
+    return f"was killed by {name}"
+
+
+def _tail(log: Path) -> list[str]:
+    """The last lines of a log, empty ones left out."""
+    with open(log, "rb") as file:
+        file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
+        lines = file.read().decode("utf-8", "replace").split("\n")
+    return [line.strip() for line in lines if line.strip()]
 
 
 def _last_line(log: Path) -> str:
-    with open(log, "rb") as file:
-        file.seek(max(0, log.stat().st_size - 4096))
-        lines = file.read().decode("utf-8", "replace").split("\n")
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    return f"; its last line: {last[:200]}" if last else ""
+    lines = _tail(log)
+    return f"; its last line: {lines[-1][:200]}" if lines else ""
+
+
+def _exception(log: Path) -> str:
+    """The exception that ended the program, as far as its log says so, and as a name of `_EXCEPTIONS` alone."""
+    for line in reversed(_tail(log)):
+        match = _EXCEPTION.match(line)
+        if match and match[1] in _EXCEPTIONS:
+            return f" with {match[1]}"
+    return ""

@@ -1,9 +1,103 @@
-"""Every limit of the challenge (published) and of the evaluator (ours), in one place."""
+"""Every limit of the challenge and of the evaluator, in one place: those of a run are read from `sandbox/limits.toml`,
+which participants and organizers share, and what the evaluator is willing to read stands here.
+"""
 
-# Published limits of the leaderboard.
-TIME_LIMIT_SECONDS = 5 * 60 * 60
-MAX_ARCHIVE_BYTES = 15 * 10**9
-MAX_UNPACKED_BYTES = 15 * 10**9
+import re
+import tomllib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from evaluator.errors import DataError, show
+
+FILE = Path(__file__).parent / "sandbox" / "limits.toml"
+_UNITS = {
+    "bytes": {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30},
+    "seconds": {"": 1, "s": 1, "min": 60, "h": 3600},
+    "count": {"": 1},
+}
+_KINDS = {
+    "cpus": "count",
+    "gpus": "count",
+    "pids": "count",
+    "output_files": "count",
+    "output_depth": "count",
+    "time": "seconds",
+    "grace": "seconds",
+}  # all others are sizes in bytes
+_MAY_BE_ZERO = ("gpus",)
+_MAX_GRACE_SECONDS = 20  # the whole tree is gone within 30 s of the time limit
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The limits of a run: sizes in bytes, times in seconds. limits.toml says what each is for."""
+
+    memory: int
+    cpus: float
+    gpus: int
+    time: float
+    archive: int
+    unpacked: int
+    image: int
+    pids: int
+    shm: int
+    tmp: int
+    output: int
+    output_files: int
+    output_depth: int
+    log: int
+    grace: float
+
+    def override(self, settings: Iterable[str]) -> "Limits":
+        """These limits with some replaced, each by a `name=value` such as `memory=2GB`. Raises `DataError`."""
+        changes = {}
+        for setting in settings:
+            name, equals, value = setting.partition("=")
+            if not equals:
+                raise DataError(f"--limit {show(setting)}: must be name=value, such as memory=2GB")
+            changes[name] = _value(name, value, "--limit")
+        return replace(self, **changes)
+
+    def differences(self, other: "Limits") -> list[str]:
+        """What differs from `other`, a line each."""
+        mine, others = asdict(self), asdict(other)
+        return [f"{name} = {mine[name]} instead of {others[name]}" for name in mine if mine[name] != others[name]]
+
+
+def read_limits(path: Path = FILE) -> Limits:
+    """The limits in a TOML file; all of them must be there. Raises `DataError`."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"limits {path} cannot be read: {error}") from None
+    names = {field.name for field in fields(Limits)}
+    if missing := sorted(names - document.keys()):
+        raise DataError(f"limits {path}: {', '.join(missing)} missing")
+    return Limits(**{name: _value(name, value, f"limits {path}:") for name, value in document.items()})
+
+
+def _value(name: str, value: Any, where: str) -> Any:
+    if name not in {field.name for field in fields(Limits)}:
+        known = ", ".join(field.name for field in fields(Limits))
+        raise DataError(f"{where} {show(name)} is no limit; there are {known}")
+    kind = _KINDS.get(name, "bytes")
+    match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,9})?) ?([A-Za-z]*)", str(value), re.ASCII)
+    if isinstance(value, bool) or not match or match[2] not in _UNITS[kind]:
+        units = ", ".join(filter(None, _UNITS[kind])) or "no unit"
+        raise DataError(f"{where} {name}: must be a number of {kind} ({units}), not {show(value)}")
+    number = float(match[1]) * _UNITS[kind][match[2]]
+    if not number and name not in _MAY_BE_ZERO:
+        raise DataError(f"{where} {name}: must be more than 0")
+    if name == "grace" and number > _MAX_GRACE_SECONDS:
+        raise DataError(f"{where} grace: must be at most {_MAX_GRACE_SECONDS} s, not {show(value)}")
+    return number if name in ("cpus", "time", "grace") else int(number)
+
+
+RUN = read_limits()
+MAX_ARCHIVE_BYTES = RUN.archive
+MAX_UNPACKED_BYTES = RUN.unpacked
 
 # Ours: what the evaluator is willing to read from an untrusted folder.
 MAX_ARCHIVE_ENTRIES = 100_000
@@ -26,10 +120,6 @@ MAX_FOLDER_PIXELS = 5 * 10**9  # all scored images together, 15 GB decoded; 10 0
 DECODE_SECONDS = 20.0  # one image, by the clock; a JPEG of 4096 x 4096 with 99 scans takes two
 FOLDER_DECODE_SECONDS = 30 * 60.0  # all images together
 DECODER_MEMORY_BYTES = 2 * 2**30  # address space of the process
-
-# Ours: how a run is ended and how much of its output is kept.
-TERMINATE_GRACE_SECONDS = 5.0
-MAX_LOG_BYTES = 64 * 10**6
 
 # Ours: what per-id results are written as, by the file's name.
 TABLE_FORMATS = (".csv", ".parquet")

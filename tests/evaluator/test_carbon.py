@@ -53,7 +53,7 @@ def test_disagreement_is_a_warning(monkeypatch):
 
 
 def test_agreement_is_none(monkeypatch):
-    monkeypatch.setattr(carbon, "_children_cpu_seconds", iter([10.0, 110.0]).__next__)
+    monkeypatch.setattr(carbon, "children_cpu_seconds", iter([10.0, 110.0]).__next__)
     monkeypatch.setattr(carbon, "_gpu_joules", iter([500.0, 1500.0]).__next__)
     meter = CarbonMeter("RU")
 
@@ -99,3 +99,10 @@ def test_an_error_of_the_run_passes_through():
     with pytest.raises(ZeroDivisionError), meter:
         raise ZeroDivisionError
     assert meter.reading is not None
+
+
+def test_the_cpu_time_of_a_run_elsewhere_is_given():
+    with CarbonMeter("RU") as meter:
+        spend(0.3)
+        meter.cpu_seconds = 12.5  # of a container, whose processes are not our children
+    assert meter.reading is not None and meter.reading.cpu_seconds == 12.5

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import evaluator
+from evaluator import record, verdict
 from evaluator.__main__ import main
 
 ROOT = Path(evaluator.__file__).parents[1]
@@ -68,6 +69,8 @@ def test_run_does_everything(data_folder, make_submission, answering_code, tmp_p
     )
     document = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
     assert document["tasks"]["4"]["score"] == 1.0 and document["run"]["seconds"] > 0
+    assert (document["verdict"], document["fault"], document["counts"], document["findings"]) == ("OK", None, True, [])
+    assert document["run"]["runner"] == "local" and "runner: local, as " in done.stderr
     assert document["run"]["carbon"]["counters"]["cpu_seconds"] > 0
     assert document["run"]["carbon"]["eco2ai"]["error"] is None
     assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["emission.csv", "log.txt", "work"]
@@ -78,7 +81,7 @@ def test_submission_error_is_one_line_and_exit_1(data_folder, output_folder, edi
     done = call("score", output_folder, "--data", data_folder, "--json", tmp_path / "scores.json")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("submission error: predictions.json: id '0': missing; allowed: every id")
-    assert done.stderr.count("\n") == 1
+    assert done.stderr.splitlines()[1:] == [f"verdict: BAD_OUTPUT; {verdict.BAD_OUTPUT.fix}"]
     document = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
     assert (document["verdict"], document["fault"], document["findings_total"]) == ("BAD_OUTPUT", "team", 1)
     (finding,) = document["findings"]
@@ -102,10 +105,12 @@ def test_failing_run_is_exit_1_and_keeps_the_log(data_folder, make_submission, t
     done = call("run", submission, "--data", data_folder, "--json", tmp_path / "s.json", "--keep", tmp_path / "kept")
     assert done.returncode == 1
     document = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
-    assert document["fault"] == "team" and "exit code 1" in document["findings"][0]["found"]
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith("submission error: the entrypoint ended with exit code 1")
-    assert last.endswith("its last line: RuntimeError: CUDA умерла")
+    assert (document["verdict"], document["fault"], document["counts"]) == ("EXIT", "team", False)
+    assert document["run"]["exit_code"] == 1 and "exit code 1" in document["findings"][0]["found"]
+    *_, error, last = done.stderr.splitlines()
+    assert error.startswith("submission error: entrypoint: ended with exit code 1")
+    assert "its last line: RuntimeError: CUDA умерла; allowed: exit code 0" in error
+    assert last == f"verdict: EXIT; {verdict.EXIT.fix}"
     assert "RuntimeError: CUDA умерла" in (tmp_path / "kept" / "log.txt").read_text(encoding="utf-8")
 
 
@@ -156,3 +161,104 @@ def test_json_path_is_checked_before_the_work(data_folder, output_folder, tmp_pa
         code = main(["score", str(output_folder), "--data", str(data_folder), "--json", str(path)])
         streams = capsys.readouterr()
         assert code == 2 and streams.err.startswith("data error: --json") and not streams.out
+
+
+# --- hidden data ---
+
+CANARY = "канарейка-4711"
+
+
+@pytest.mark.parametrize(
+    ("ending", "expected"),
+    [
+        ("raise ValueError(text)", "EXIT"),
+        ("raise type(text.split()[0], (Exception,), {})(text)", "EXIT"),
+        ("json.dump({text: []}, open('output/predictions.json', 'w'), ensure_ascii=False)", "BAD_OUTPUT"),
+        ("os.symlink(text, 'output/' + text)", "BAD_OUTPUT"),
+        ("json.dump(dict.fromkeys(inputs, [answer]), open('output/predictions.json', 'w'))", "OK"),
+    ],
+)
+def test_hidden_data_does_not_leave(make_data, make_submission, edit_json, tmp_path, ending, expected):
+    folder = make_data(0, 5)
+    edit_json(folder / "input.json", lambda d: d["0"][0].update(content=f"{CANARY} вопрос?"))
+    code = f"""
+        import json, os, sys
+        inputs = json.load(open("../input/input.json", encoding="utf-8"))
+        text = inputs["0"][0]["content"]
+        answer = {{"type": "text", "content": text}}
+        print(text, text.encode().hex(), flush=True)
+        print(text, file=sys.stderr, flush=True)
+        {ending}
+    """
+    kept = tmp_path / "kept"
+    done = call(
+        *("run", make_submission(code), "--data", folder, "--json", tmp_path / "s.json", "--private"),
+        *("--runner", "local", "--keep", kept),
+    )
+    files = [path for path in (tmp_path / "s.json", tmp_path / "report.html") if path.exists()]
+    shown = [path.read_text(encoding="utf-8") for path in files]
+    for text in (done.stdout, done.stderr, *shown):
+        assert CANARY not in text and CANARY.encode().hex() not in text and "4711" not in text
+    document = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
+    assert document["verdict"] == expected, done.stderr
+    assert CANARY in (kept / "log.txt").read_text(encoding="utf-8"), "the organizer has the log"
+
+
+# --- the other commands ---
+
+
+def zipped(folder: Path, path: Path) -> Path:
+    with zipfile.ZipFile(path, "w") as file:
+        for source in folder.iterdir():
+            file.write(source, source.name)
+    return path
+
+
+def test_check(make_submission, tmp_path):
+    archive = zipped(make_submission("print('x')"), tmp_path / "s.zip")
+    done = call("check", archive, "--json", tmp_path / "s.json")
+    document = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
+    assert (done.returncode, document["verdict"], document["findings"]) == (0, "OK", []), done.stderr
+    assert "of 15000000000 bytes packed" in done.stdout
+    archive.write_bytes(archive.read_bytes()[:100])
+    done = call("check", archive, "--json", tmp_path / "s.json")
+    document = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
+    assert (done.returncode, document["verdict"], document["fault"]) == (1, "BAD_ZIP", "team")
+    assert document["counts"] is False
+    assert document["findings"] and set(document["findings"][0]) == {"rule", "where", "found", "allowed", "fix"}
+    done = call("check", tmp_path / "none.zip", "--json", tmp_path / "s.json")
+    document = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
+    assert (done.returncode, document["verdict"], document["fault"]) == (2, "INFRA", "organizer")
+
+
+def test_overrides_are_printed_and_recorded(make_data, make_submission, answering_code, tmp_path):
+    done = call(
+        *("run", make_submission(answering_code), "--data", make_data(0), "--json", tmp_path / "s.json"),
+        *("--limit", "memory=4GB", "--timeout", "100", "--record", tmp_path / "record.json"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "limit: memory = 4000000000 instead of 100000000000" in done.stderr
+    assert "limit: time = 100.0 instead of 18000.0" in done.stderr
+    document = json.loads((tmp_path / "record.json").read_text(encoding="utf-8"))
+    assert document["verdict"] == "OK" and document["limits"]["memory"] == 4 * 10**9
+    assert {"s.json", "submission/run.py"} <= document["files"].keys() and document["scores"]["tasks"].keys() == {"0"}
+    assert record.verify(tmp_path / "record.json") == []
+
+
+def test_a_failed_run_has_a_record_too(make_data, make_submission, tmp_path):
+    (tmp_path / "key").write_bytes(b"k" * 32)
+    done = call(
+        *("run", make_submission("raise SystemExit(3)"), "--data", make_data(0), "--json", tmp_path / "s.json"),
+        *("--record", tmp_path / "record.json", "--key-file", tmp_path / "key"),
+    )
+    document = json.loads((tmp_path / "record.json").read_text(encoding="utf-8"))
+    assert done.returncode == 1 and document["verdict"] == "EXIT" and document["run"]["exit_code"] == 3
+    assert call("verify", tmp_path / "record.json", "--key-file", tmp_path / "key").returncode == 0
+
+
+def test_a_wrong_limit_is_the_callers_fault(make_data, make_submission, tmp_path):
+    submission, folder = make_submission("print('x')"), make_data(0)
+    done = call("run", submission, "--data", folder, "--json", tmp_path / "s.json", "--limit", "ram=1GB")
+    document = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
+    assert (done.returncode, document["verdict"], document["fault"]) == (2, "INFRA", "organizer")
+    assert "'ram' is no limit" in document["findings"][0]["found"]

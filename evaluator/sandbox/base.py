@@ -1,0 +1,288 @@
+"""What the runners have in common: the folders of a run, how it ended, its log, and what may leave it as output."""
+
+import codecs
+import contextlib
+import os
+import shutil
+import stat
+import tarfile
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol, TextIO
+
+from evaluator import rules, verdict
+from evaluator.errors import EvaluatorError, Findings, OutputError, Rule, show
+from evaluator.limits import Limits
+from evaluator.verdict import Verdict
+
+LOG_CUT = "\n[the log's limit is reached; the rest of what the submission prints is dropped]\n"
+FILE, FOLDER, HARD_LINK = "a file", "a folder", "a hard link"
+_KINDS = {
+    stat.S_IFREG: FILE,
+    stat.S_IFDIR: FOLDER,
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a character device",
+    stat.S_IFBLK: "a block device",
+}
+_TAR_KINDS = {
+    tarfile.REGTYPE: FILE,
+    tarfile.AREGTYPE: FILE,
+    tarfile.GNUTYPE_SPARSE: FILE,
+    tarfile.DIRTYPE: FOLDER,
+    tarfile.LNKTYPE: HARD_LINK,
+    tarfile.SYMTYPE: "a symbolic link",
+    tarfile.FIFOTYPE: "a FIFO",
+    tarfile.CHRTYPE: "a character device",
+    tarfile.BLKTYPE: "a block device",
+}
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Folders of one run, below `base`. The submission sees `work` alone: `input` and its own folder, in which it may
+    write to `output`. Out of its reach are `log`, `emission` and `collected`, where its output lies after the run, as
+    regular files; and `data`, the folder with the truth, which only a container or a mount namespace hides for sure.
+    """
+
+    base: Path
+    aside: Path
+    data: Path
+
+    @property
+    def work(self) -> Path:
+        return self.base / "work"
+
+    @property
+    def input(self) -> Path:
+        return self.work / "input"
+
+    @property
+    def submission(self) -> Path:
+        return self.work / "submission"
+
+    @property
+    def output(self) -> Path:
+        return self.submission / "output"
+
+    @property
+    def collected(self) -> Path:
+        return self.aside / "output"
+
+    @property
+    def log(self) -> Path:
+        return self.aside / "log.txt"
+
+    @property
+    def emission(self) -> Path:
+        return self.aside / "emission.csv"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    `exit_code` is as of subprocess, negative for a signal. `expired`: the time limit was reached. `oom`: a process was
+    killed for want of memory. `full` names a place that was filled, `crowded` says that there were too many processes.
+    `peak_memory` in bytes, of all processes together, and `cpu_seconds` are None where they could not be read. `image`
+    is the digest of the image that it ran in.
+    """
+
+    exit_code: int
+    seconds: float
+    expired: bool = False
+    oom: bool = False
+    full: str = ""
+    crowded: bool = False
+    peak_memory: int | None = None
+    cpu_seconds: float | None = None
+    image: str | None = None
+
+    @property
+    def ending(self) -> Verdict:
+        """OK, OOM, TIMEOUT, DISK or EXIT. A program that ends well has coped with whatever happened; of what goes wrong
+        together, the cause goes before the consequence: a main process can wait for a killed one until the time is up.
+        """
+        if self.exit_code == 0 and not self.expired:
+            return verdict.OK
+        if self.oom:
+            return verdict.OOM
+        if self.expired:
+            return verdict.TIMEOUT
+        return verdict.DISK if self.full else verdict.EXIT
+
+
+class Runner(Protocol):
+    """Where a submission runs. `name` is what --runner calls it."""
+
+    name: str
+
+    def preflight(self, image: str, limits: Limits) -> list[str]:
+        """Look whether a run can start; returns what a person should know, a line each.
+
+        Raises `ImageError` for the submission's image, `EvaluatorError` where this machine cannot run it.
+        """
+        ...
+
+    def run(self, space: Workspace, arguments: list[str], image: str, limits: Limits, terminal: TextIO) -> Outcome:
+        """Run to the end. When it returns or raises, nothing that the run started is left. After a run that ended well
+        `space.collected` has what it wrote.
+
+        Raises `MetadataError` where the program cannot be started, `ImageError`, `OutputError` for output of a kind or
+        size that is not taken, `EvaluatorError`.
+        """
+        ...
+
+
+class LogCopier(threading.Thread):
+    """Copies what the submission prints to its log and to the terminal, as it comes, `limit` bytes of it."""
+
+    def __init__(self, chunks: Iterable[bytes], log: Path, terminal: TextIO, limit: int) -> None:
+        super().__init__(daemon=True)
+        self._chunks, self._log, self._terminal, self._left = chunks, log, terminal, limit
+
+    def run(self) -> None:
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        with open(self._log, "w", encoding="utf-8", newline="") as file:
+            for chunk in self._chunks:
+                if self._left <= 0:  # read on, so that the submission does not wait for us
+                    continue
+                text = decoder.decode(chunk[: self._left])
+                self._left -= len(chunk)
+                # Control characters could rewrite what the evaluator has printed.
+                text = "".join(c if c.isprintable() or c in "\n\r\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+                if self._left <= 0:
+                    text += LOG_CUT
+                file.write(text)
+                file.flush()
+                with contextlib.suppress(OSError, ValueError):  # a closed terminal must not stop the run
+                    self._terminal.write(text)
+                    self._terminal.flush()
+
+
+def read_chunks(stream: IO[bytes]) -> Iterable[bytes]:
+    """What a pipe gives, as soon as it is there."""
+    while chunk := stream.read1(65536):  # type: ignore[attr-defined]
+        yield chunk
+
+
+_KIND_RULE = Rule("output-kind", "regular files and folders", "copy the file in place of the link; write nothing else")
+
+
+class _Caps:
+    """Counts what leaves as output against the limits, and notes what is not taken."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._entries = self._bytes = 0
+        self.findings = Findings()
+        self._bytes_rule = Rule(
+            "output-bytes", f"at most {limits.output} bytes in output/", "write less, and no sparse files"
+        )
+        self._files_rule = Rule("output-files", f"at most {limits.output_files} files and folders", "write fewer files")
+        self._depth_rule = Rule(
+            "output-depth", f"at most {limits.output_depth} folders within folders", "write into output/images/"
+        )
+
+    def take(self, path: str, kind: str, size: int) -> bool:
+        """Whether a file or folder is taken. Raises `OutputError` where it is no use to go on."""
+        where = f"output: {show(path)}"
+        self._entries += 1
+        if self._entries > self._limits.output_files:
+            self._end(self._files_rule, "output", f"more than {self._limits.output_files} files and folders")
+        if path.count("/") >= self._limits.output_depth:
+            self._end(self._depth_rule, where, f"lies {path.count('/')} folders deep")
+        if not path.isprintable():
+            self.findings.add(rules.FILE_PATH, where, "the path has a character that is not allowed")
+            return False
+        if kind not in (FILE, FOLDER):
+            self.findings.add(_KIND_RULE, where, f"is {kind}")
+            return False
+        self._bytes += size if kind == FILE else 0
+        if self._bytes > self._limits.output:
+            self._end(self._bytes_rule, where, f"with it there are {self._bytes} bytes")
+        return True
+
+    def _end(self, rule: Rule, where: str, found: str) -> None:
+        self.findings.add(rule, where, found)
+        raise OutputError(self.findings)
+
+
+def collect_folder(source: Path, target: Path, limits: Limits) -> None:
+    """Copy the regular files below `source`, which nobody writes to any more, to the new folder `target`.
+
+    No link is followed, no FIFO or device opened. Raises `OutputError` naming all that is not taken.
+    """
+    target.mkdir()
+    if not os.path.lexists(source):
+        return
+    caps = _Caps(limits)
+    if source.is_symlink() or not source.is_dir():
+        caps.findings.add(rules.OUTPUT_FOLDER, "output", "is not a folder")
+        raise OutputError(caps.findings)
+    try:
+        for folder, folders, files, descriptor in os.fwalk(source, onerror=_raise):
+            for name in folders + files:
+                path = os.path.relpath(os.path.join(folder, name), source)
+                found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+                kind = _KINDS.get(stat.S_IFMT(found.st_mode), "of an unknown kind")
+                if kind == FILE and found.st_nlink > 1:
+                    kind = HARD_LINK
+                if not caps.take(path, kind, found.st_size):
+                    continue
+                if kind == FOLDER:
+                    (target / path).mkdir()
+                    continue
+                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+                with open(os.open(name, flags, dir_fd=descriptor), "rb") as file, open(target / path, "xb") as sink:
+                    shutil.copyfileobj(file, sink)
+    except PermissionError as error:
+        caps.findings.add(rules.FILE_UNREADABLE, "output", f"{show(str(error.filename))}: {error.strerror}")
+    if caps.findings:
+        raise OutputError(caps.findings)
+
+
+def collect_tar(chunks: Iterable[bytes], target: Path, limits: Limits) -> None:
+    """As `collect_folder`, from the tar stream of a folder that an engine gives, itself its first entry."""
+    target.mkdir()
+    caps = _Caps(limits)
+    try:
+        with tarfile.open(fileobj=_Stream(chunks), mode="r|", bufsize=1 << 20) as archive:  # type: ignore[call-overload]
+            for entry in archive:
+                path = os.path.normpath(entry.name).partition("/")[2]
+                if not path:
+                    continue
+                kind = _TAR_KINDS.get(entry.type, "of an unknown kind")
+                if not caps.take(path, kind, entry.size):
+                    continue
+                if kind == FOLDER:
+                    (target / path).mkdir()
+                    continue
+                file = archive.extractfile(entry)
+                assert file is not None
+                with open(target / path, "xb") as sink:
+                    shutil.copyfileobj(file, sink)
+    except (tarfile.TarError, OSError) as error:
+        raise EvaluatorError(f"the output cannot be copied out of the container: {error}") from error
+    if caps.findings:
+        raise OutputError(caps.findings)
+
+
+class _Stream:
+    """A file object that reads chunks one after another."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks, self._rest = iter(chunks), b""
+
+    def read(self, size: int) -> bytes:
+        while len(self._rest) < size and (chunk := next(self._chunks, None)) is not None:
+            self._rest += chunk
+        data, self._rest = self._rest[:size], self._rest[size:]
+        return data
+
+
+def _raise(error: OSError) -> None:
+    raise error

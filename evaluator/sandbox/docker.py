@@ -1,0 +1,499 @@
+"""Runs a submission in a container that has nothing: no network, no capabilities, no writable root, a user of its own.
+
+    /work/input                 read-only
+    /work/submission            read-only, the working folder
+    /work/submission/output     a tmpfs volume of a fixed size: the cap holds whatever storage driver the engine has
+    /tmp                        a tmpfs, also the home folder
+
+The output's tmpfs lives as long as a container has it mounted, so a second one, the keeper, has it until the output is
+copied out of it. Every container and volume carries the name of the run's folder; the next run removes those whose
+folder is gone.
+"""
+
+import base64
+import contextlib
+import importlib
+import json
+import logging
+import os
+import shlex
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+import requests
+import urllib3
+
+from evaluator import verdict
+from evaluator.errors import EvaluatorError, ImageError, MetadataError, show
+from evaluator.limits import Limits
+from evaluator.sandbox.base import LogCopier, Outcome, Workspace, collect_tar
+
+docker: Any = importlib.import_module("docker")  # untyped, and mypy would take the folder docker/ for it
+types: Any = importlib.import_module("docker.types")
+logger = logging.getLogger(__name__)
+
+USER = "10001:10001"
+KEEPER_USER = "10002:10002"
+INPUT, SUBMISSION, OUTPUT = "/work/input", "/work/submission", "/work/submission/output"
+RUN_LABEL, HOST_LABEL = "fbc2.evaluator.run", "fbc2.evaluator.host"
+ATTEMPTS = 3  # where the engine fails, not the submission
+RETRY_SECONDS = 2.0
+POLL_SECONDS = 0.25
+ENGINE_SECONDS = 120  # for one answer of the engine
+LOG_SECONDS = 10.0
+KEEPER_COMMAND = ["sleep", "infinity"]
+KEEPER_MEMORY = 32 * 2**20
+TMP_FILES = 10**6
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # as the engine has it
+
+_ENGINE_FAILURES = (docker.errors.DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError)
+
+
+class _EngineError(Exception):
+    """The engine failed, not the submission."""
+
+
+class DockerRunner:
+    """A `Runner` in containers of the engine that DOCKER_HOST names (default: the one of this machine)."""
+
+    name = "docker"
+
+    def __init__(self) -> None:
+        self._client = _connect()
+
+    def preflight(self, image: str, limits: Limits) -> list[str]:
+        attributes = _image(self._client, image, limits)
+        information = _retried(self._client.info)
+        notes = [f"image: {image} = {attributes['Id']}"]
+        if limits.cpus > information["NCPU"]:
+            notes.append(f"cpus: {information['NCPU']}, all there are, instead of {limits.cpus:g}")
+        if limits.memory > information["MemTotal"]:
+            notes.append(f"memory: this machine has {information['MemTotal']} bytes, fewer than the limit")
+        if limits.gpus:
+            gpus = _gpus(limits.gpus)
+            notes.append(f"gpus: {', '.join(gpus)}" if gpus else "gpus: none, as this machine has none")
+        return notes
+
+    def run(self, space: Workspace, arguments: list[str], image: str, limits: Limits, terminal: TextIO) -> Outcome:
+        sweep(self._client)
+        identity = _image(self._client, image, limits)
+        space.output.mkdir(exist_ok=True)  # the volume's mount point, as the folder around it is read-only
+        for attempt in range(1, ATTEMPTS + 1):
+            shutil.rmtree(space.collected, ignore_errors=True)
+            try:
+                return _Run(self._client, space, arguments, identity, limits, terminal).outcome()
+            except _EngineError as error:
+                if attempt == ATTEMPTS:
+                    raise EvaluatorError(f"the Docker engine failed {ATTEMPTS} times: {error}") from error
+                logger.warning("the Docker engine failed, trying again: %s", error)
+                time.sleep(RETRY_SECONDS)
+        raise AssertionError
+
+
+def unavailable(image: str) -> str:
+    """Why docker cannot run `image` here, in half a sentence; empty where it can."""
+    try:
+        client = _connect()
+    except EvaluatorError:
+        return "no Docker engine answers"
+    try:
+        client.images.get(image)
+    except docker.errors.ImageNotFound:
+        return f"the Docker engine does not have the image {show(image)}"
+    except _ENGINE_FAILURES:
+        return "the Docker engine does not answer"
+    return ""
+
+
+def sweep(client: Any) -> None:
+    """Remove containers and volumes of runs that are over: those whose folder is gone from this machine."""
+    mine = {"label": [RUN_LABEL, f"{HOST_LABEL}={_host()}"]}
+
+    def over(labels: dict[str, str] | None) -> bool:
+        return not os.path.lexists((labels or {}).get(RUN_LABEL, "/"))
+
+    for container in _retried(lambda: client.containers.list(all=True, filters=mine, ignore_removed=True)):
+        if over(container.labels):
+            logger.warning("removing container %s of a run that was killed", container.name)
+            _remove_container(container)
+    for volume in _retried(lambda: client.volumes.list(filters=mine)):
+        if over(volume.attrs.get("Labels")):
+            logger.warning("removing volume %s of a run that was killed", volume.name)
+            _remove_volume(volume)
+
+
+class _Run:
+    """One try at a run."""
+
+    def __init__(
+        self,
+        client: Any,
+        space: Workspace,
+        arguments: list[str],
+        image: dict[str, Any],
+        limits: Limits,
+        terminal: TextIO,
+    ) -> None:
+        self._client, self._space, self._arguments = client, space, arguments
+        self._image, self._limits, self._terminal = image, limits, terminal
+        self._labels = {RUN_LABEL: str(space.base), HOST_LABEL: _host()}
+
+    def outcome(self) -> Outcome:
+        with contextlib.ExitStack() as stack:
+            volume, declared = self._output_volume(stack), self._declared_volumes(stack)
+            keeper = self._container(stack, self._keeper_settings(volume, declared))
+            try:
+                _call(keeper.start)
+            except docker.errors.APIError as error:
+                raise ImageError(f"the image must have `sleep`, to keep its output: {_reason(error)}") from None
+            container = self._container(stack, self._settings(volume, declared))
+            self._check_program(container)
+            try:
+                _call(container.start)
+            except docker.errors.APIError as error:
+                raise ImageError(f"no container can be started of the image: {_reason(error)}") from None
+            outcome = self._wait(container)
+            if outcome.ending is verdict.OK:
+                _call(keeper.reload)
+                if keeper.status != "running":
+                    raise ImageError(f"the image's `{' '.join(KEEPER_COMMAND)}` ended, and the output went with it")
+                with _archive(keeper, OUTPUT) as chunks:
+                    collect_tar(chunks, self._space.collected, self._limits)
+        return outcome
+
+    def _settings(self, volume: str, declared: list[Any]) -> dict[str, Any]:
+        limits = self._limits
+        cpus = min(limits.cpus, _call(self._client.info)["NCPU"])
+        gpus = _gpus(limits.gpus)
+        return self._common() | {
+            "entrypoint": self._arguments,  # in place of the image's ENTRYPOINT and CMD
+            "user": USER,
+            "working_dir": SUBMISSION,
+            "environment": {
+                "HOME": "/tmp",
+                "TMPDIR": "/tmp",
+                "PYTHONUNBUFFERED": "1",
+                "PYTHONIOENCODING": "utf-8",
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "HF_HUB_OFFLINE": "1",
+                # An image could ask the NVIDIA runtime for all of them.
+                "NVIDIA_VISIBLE_DEVICES": ",".join(gpus) or "void",
+            },
+            "mounts": [
+                types.Mount(INPUT, str(self._space.input), "bind", read_only=True),
+                types.Mount(SUBMISSION, str(self._space.submission), "bind", read_only=True),
+                types.Mount(OUTPUT, volume, "volume", no_copy=True),
+                *declared,
+            ],
+            "tmpfs": {"/tmp": f"rw,exec,nosuid,nodev,size={limits.tmp},nr_inodes={TMP_FILES},mode=1777"},
+            "shm_size": limits.shm,
+            "mem_limit": limits.memory,
+            "memswap_limit": limits.memory,
+            "nano_cpus": int(cpus * 1e9),
+            "pids_limit": limits.pids,
+            "log_config": types.LogConfig(type="json-file", config={"max-size": str(limits.log), "max-file": "2"}),
+            "device_requests": [types.DeviceRequest(device_ids=gpus, capabilities=[["gpu"]])] if gpus else None,
+        }
+
+    def _keeper_settings(self, volume: str, declared: list[Any]) -> dict[str, Any]:
+        """The keeper runs a program of an image that nobody vouches for, and gets next to nothing to run it with."""
+        return self._common() | {
+            "entrypoint": KEEPER_COMMAND,
+            "user": KEEPER_USER,
+            "mounts": [types.Mount(OUTPUT, volume, "volume", read_only=True, no_copy=True), *declared],
+            "shm_size": 2**20,
+            "mem_limit": KEEPER_MEMORY,
+            "memswap_limit": KEEPER_MEMORY,
+            "nano_cpus": 10**7 * 5,
+            "pids_limit": 8,
+            "log_config": types.LogConfig(type="none"),
+        }
+
+    def _common(self) -> dict[str, Any]:
+        return {
+            "image": self._image["Id"],
+            "command": [],
+            "labels": self._labels,
+            "network_mode": "none",
+            "cap_drop": ["ALL"],
+            "security_opt": ["no-new-privileges:true"],
+            "read_only": True,
+            "init": True,
+            "ipc_mode": "private",
+            "privileged": False,
+            "oom_kill_disable": False,
+            "healthcheck": {"test": ["NONE"]},
+            "ulimits": [types.Ulimit(name="core", soft=0, hard=0)],
+            "restart_policy": {"Name": "no"},
+        }
+
+    def _declared_volumes(self, stack: contextlib.ExitStack) -> list[Any]:
+        """The image's VOLUMEs, which would be writable and without a cap: read-only, with the image's content."""
+        declared = {os.path.normpath(path) for path in self._image["Config"].get("Volumes") or ()}
+        return [
+            types.Mount(path, self._volume(stack, {}), "volume", read_only=True)
+            for path in sorted(declared - {"/tmp", "/dev/shm", INPUT, SUBMISSION, OUTPUT})
+        ]
+
+    def _output_volume(self, stack: contextlib.ExitStack) -> str:
+        uid, gid = USER.split(":")
+        size = f"size={self._limits.output},nr_inodes={self._limits.output_files + 1}"
+        options = f"{size},uid={uid},gid={gid},mode=0755,nosuid,nodev"
+        return self._volume(stack, {"type": "tmpfs", "device": "tmpfs", "o": options})
+
+    def _volume(self, stack: contextlib.ExitStack, options: dict[str, str]) -> str:
+        """The name of a new volume."""
+        volume = _call(self._client.volumes.create, driver="local", driver_opts=options, labels=self._labels)
+        stack.callback(_remove_volume, volume)
+        return str(volume.name)
+
+    def _check_program(self, container: Any) -> None:
+        """Raise `MetadataError` where the entrypoint's program is not there: the init process, which is, would start
+        and end with 127, as any program can.
+        """
+        program = self._arguments[0]
+        variables = dict(text.partition("=")[::2] for text in self._image["Config"].get("Env") or ())
+        folders = [SUBMISSION] if "/" in program else variables.get("PATH", DEFAULT_PATH).split(":")
+        for path in (os.path.normpath(os.path.join(SUBMISSION, folder, program)) for folder in folders):
+            if path.startswith(f"{SUBMISSION}/"):  # not mounted yet
+                file = self._space.submission / path.removeprefix(f"{SUBMISSION}/")
+                mode = file.stat().st_mode if file.is_file() else 0
+            else:
+                mode = _mode(container, path)
+            if mode & 0o111:
+                return
+        shown = show(shlex.join(self._arguments))
+        raise MetadataError(f"entrypoint {shown} cannot be started: the image has no such program that may be run")
+
+    def _container(self, stack: contextlib.ExitStack, settings: dict[str, Any]) -> Any:
+        try:
+            container = _call(self._client.containers.create, **settings)
+        except docker.errors.APIError as error:
+            raise ImageError(f"no container can be made of the image: {_reason(error)}") from None
+        stack.callback(_remove_container, container)
+        return container
+
+    def _wait(self, container: Any) -> Outcome:
+        """Follow the container to its end, and end it when its time is up."""
+        limits = self._limits
+        begun = int(time.time())
+        start = time.monotonic()
+        chunks = _call(container.logs, stream=True, follow=True)
+        copier = LogCopier(_until_broken(chunks), self._space.log, self._terminal, limits.log)
+        copier.start()
+        meter = _Meter(container)
+        expired = not self._ended(container, start + limits.time, meter)
+        if expired:
+            _signal(container, "SIGTERM")
+            if not self._ended(container, time.monotonic() + limits.grace, meter):
+                _signal(container, "SIGKILL")
+                if not self._ended(container, time.monotonic() + 2 * limits.grace, meter):
+                    raise _EngineError("a container does not end after SIGKILL")
+        seconds = time.monotonic() - start
+        state = container.attrs["State"]
+        if state["Error"] or state["Status"] == "dead":
+            raise _EngineError(state["Error"] or "the container is dead")
+        copier.join(LOG_SECONDS)
+        code = state["ExitCode"]
+        events = _call(
+            self._client.events,
+            since=begun - 1,
+            until=int(time.time()) + 1,
+            filters={"container": container.id, "event": "oom"},
+            decode=True,
+        )
+        return Outcome(
+            exit_code=128 - code if code > 128 else code,  # the init process says 128 + signal
+            seconds=seconds,
+            expired=expired,
+            oom=bool(state["OOMKilled"]) or any(True for _ in events),
+            full=meter.full,
+            peak_memory=meter.peak_memory,
+            cpu_seconds=meter.cpu_seconds,
+            image=self._image["Id"],
+        )
+
+    def _ended(self, container: Any, deadline: float, meter: "_Meter") -> bool:
+        """Whether the container ended before `deadline` (monotonic)."""
+        while True:
+            _call(container.reload)
+            if container.status in ("exited", "dead"):
+                return True
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            meter.read()
+            time.sleep(min(left, POLL_SECONDS))
+
+
+class _Meter:
+    """Reads a running container's memory, CPU time and free space; what cannot be read stays None or empty.
+
+    Free space can be read by root of the engine's machine alone. For others a full place ends as EXIT, not as DISK.
+    """
+
+    def __init__(self, container: Any) -> None:
+        self._container = container
+        self.full = ""
+        self.peak_memory: int | None = None
+        self.cpu_seconds: float | None = None
+
+    def read(self) -> None:
+        with contextlib.suppress(*_ENGINE_FAILURES, KeyError):
+            stats = self._container.client.api.stats(self._container.id, stream=False, one_shot=True)
+            memory = stats["memory_stats"]
+            if used := memory.get("max_usage") or memory.get("usage"):
+                self.peak_memory = max(self.peak_memory or 0, used)
+            self.cpu_seconds = max(self.cpu_seconds or 0.0, stats["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9)
+        process = Path("/proc", str(self._container.attrs["State"]["Pid"]))
+        with contextlib.suppress(OSError):
+            if self._container.id not in (process / "cgroup").read_text():
+                return  # the engine counts processes otherwise than we do
+            for name, path in {"output/": OUTPUT, "/tmp": "/tmp"}.items():
+                found = os.statvfs(f"{process}/root{path}")
+                if not found.f_bavail or not found.f_favail:
+                    self.full = name
+
+
+def _connect() -> Any:
+    """Raises `EvaluatorError` where no engine answers."""
+    try:
+        client = docker.from_env(timeout=ENGINE_SECONDS)
+        client.ping()
+    except _ENGINE_FAILURES as error:
+        raise EvaluatorError(
+            f"no Docker engine answers: {error}; start one, or use --runner local for code that you trust"
+        ) from error
+    return client
+
+
+def _image(client: Any, name: str, limits: Limits) -> dict[str, Any]:
+    """The attributes of a local image; never pulled. Raises `ImageError`."""
+    try:
+        attributes = _retried(lambda: client.images.get(name)).attrs
+    except docker.errors.ImageNotFound:
+        raise ImageError(f"the image {show(name)} is not on this engine, and nothing is pulled for a run") from None
+    except docker.errors.APIError as error:
+        raise ImageError(f"the image {show(name)} cannot be used: {_reason(error)}") from None
+    if attributes["Id"].removeprefix("sha256:").startswith(name):  # whose image that is, nobody said
+        raise ImageError(f"{show(name)} is an image's number; it must be its name")
+    if attributes["Size"] > limits.image:
+        raise ImageError(f"the image {show(name)} has {attributes['Size']} bytes; allowed: at most {limits.image}")
+    return attributes
+
+
+def _gpus(count: int) -> list[str]:
+    """The UUIDs of `count` GPUs of this machine, the least used first; fewer where there are fewer."""
+    if not count:
+        return []
+    try:
+        pynvml: Any = importlib.import_module("pynvml")
+        pynvml.nvmlInit()
+    except Exception as error:  # no library, no driver, no GPU
+        logger.debug("no NVML: %s", error)
+        return []
+    try:
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        handles.sort(key=lambda handle: pynvml.nvmlDeviceGetMemoryInfo(handle).used)
+        return [pynvml.nvmlDeviceGetUUID(handle) for handle in handles[:count]]
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _host() -> str:
+    """This machine, or this container of it: what the names of our folders belong to."""
+    return f"{socket.gethostname()} {os.readlink('/proc/self/ns/mnt') if os.path.exists('/proc/self/ns/mnt') else ''}"
+
+
+def _call(function: Callable[..., Any], *arguments: Any, **settings: Any) -> Any:
+    """Call the engine. Raises `_EngineError` where it fails, `APIError` where it refuses."""
+    try:
+        return function(*arguments, **settings)
+    except docker.errors.APIError as error:
+        if error.is_client_error():
+            raise
+        raise _EngineError(_reason(error)) from error
+    except _ENGINE_FAILURES as error:
+        raise _EngineError(str(error)) from error
+
+
+def _retried(function: Callable[[], Any]) -> Any:
+    """Call the engine for what can be asked again. Raises `EvaluatorError` where it keeps failing."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return _call(function)
+        except _EngineError as error:
+            if attempt == ATTEMPTS:
+                raise EvaluatorError(f"the Docker engine failed {ATTEMPTS} times: {error}") from error
+            time.sleep(RETRY_SECONDS)
+    raise AssertionError
+
+
+def _reason(error: Any) -> str:
+    return " ".join(str(error.explanation or error).split())
+
+
+def _mode(container: Any, path: str) -> int:
+    """The permissions of a container's file, 0 where there is none; a link, which is not followed, has them all."""
+    response = _call(container.client.api.head, _archive_address(container), params={"path": path})
+    if response.status_code == requests.codes.not_found:
+        return 0
+    if response.status_code != requests.codes.ok:
+        raise _EngineError(f"the engine does not look for {path}: {response.status_code}")
+    mode = int(json.loads(base64.b64decode(response.headers["X-Docker-Container-Path-Stat"]))["mode"])
+    return 0 if mode & 1 << 31 else mode & 0o777  # a folder, as Go's FileMode has it
+
+
+def _archive_address(container: Any) -> str:
+    api = container.client.api
+    return f"{api.base_url}/v{api.api_version}/containers/{container.id}/archive"
+
+
+@contextlib.contextmanager
+def _archive(container: Any, path: str) -> Iterator[Iterator[bytes]]:
+    """The tar stream of a container's folder. The client's own `get_archive` cannot be closed before its end, and the
+    engine would go on packing, a sparse file's terabyte for instance, and keep the container until then.
+    """
+    settings = {"params": {"path": path}, "stream": True, "timeout": ENGINE_SECONDS}
+    response = _call(container.client.api.get, _archive_address(container), **settings)
+    try:
+        if response.status_code != requests.codes.ok:
+            raise _EngineError(f"the output cannot be copied: {response.text[:200]}")
+        yield response.iter_content(1 << 20)
+    finally:
+        response.close()
+
+
+def _signal(container: Any, name: str) -> None:
+    """Signal the container; one that has ended meanwhile is no error."""
+    with contextlib.suppress(docker.errors.APIError):
+        _call(container.kill, signal=name)
+
+
+def _until_broken(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """A log as far as it comes: the run's end is found elsewhere."""
+    with contextlib.suppress(*_ENGINE_FAILURES):
+        yield from chunks
+
+
+def _remove_container(container: Any) -> None:
+    """Kill and remove, with its anonymous volumes. What fails is left to the next run."""
+    try:
+        _retried(lambda: container.remove(force=True, v=True))
+    except docker.errors.NotFound:
+        pass
+    except (docker.errors.APIError, EvaluatorError) as error:
+        logger.warning("container %s is left behind: %s", container.name, error)
+
+
+def _remove_volume(volume: Any) -> None:
+    try:
+        _retried(lambda: volume.remove(force=True))
+    except docker.errors.NotFound:
+        pass
+    except (docker.errors.APIError, EvaluatorError) as error:
+        logger.warning("volume %s is left behind: %s", volume.name, error)

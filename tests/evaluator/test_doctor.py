@@ -1,0 +1,119 @@
+"""What `doctor` says of this machine, of a wrong one, and of a real engine with and without the image."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import docker
+import pytest
+
+from evaluator import doctor
+from evaluator.doctor import FAIL, NOTE, OK, Line
+from evaluator.limits import RUN
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def lines_of(subject: str, *arguments: object) -> list[Line]:
+    return [line for line in doctor.examine(*arguments) if line.subject == subject]
+
+
+@pytest.fixture
+def no_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
+
+
+def test_without_an_engine_the_fix_is_named_and_the_exit_code_is_2(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "evaluator", "doctor"],
+        cwd=ROOT,
+        env=os.environ | {"DOCKER_HOST": f"unix://{tmp_path}/nobody.sock"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 2, done.stderr
+    first, fix = done.stdout.splitlines()[:2]
+    assert first.startswith("FAIL  engine") and f"{tmp_path}/nobody.sock" in first
+    assert fix.strip().startswith("fix: ") and "DOCKER_HOST" in fix
+    assert "One thing stops a run" in done.stdout.splitlines()[-1]
+    assert not done.stderr
+
+
+@pytest.mark.usefixtures("no_engine")
+def test_each_subject_has_a_line_and_each_failure_a_fix() -> None:
+    lines = list(doctor.examine(doctor.IMAGE, RUN.override(["unpacked=900000000GB"])))
+    assert [line.subject for line in lines] == ["engine", "image", "gpu", "memory", "cpus", "disk"]
+    failed = [line for line in lines if line.state == FAIL]
+    assert [line.subject for line in failed] == ["engine", "disk"]
+    assert all(line.fix for line in failed)
+    assert "TMPDIR" in failed[1].fix
+
+
+@pytest.mark.usefixtures("no_engine")
+def test_less_memory_or_fewer_cpus_than_the_limits_are_notes() -> None:
+    tight, ample = RUN.override(["memory=1MB", "cpus=1"]), RUN.override(["memory=900000GB", "cpus=100000"])
+    for subject in ("memory", "cpus"):
+        assert [line.state for line in lines_of(subject, doctor.IMAGE, tight)] == [OK]
+        [line] = lines_of(subject, doctor.IMAGE, ample)
+        assert line.state == NOTE
+    assert "100000" in line.found
+
+
+@pytest.mark.parametrize(
+    ("driver", "cuda", "expected"),
+    [
+        ("535.183.01", "13.0", True),
+        ("580.65.06", "13.0", False),
+        ("535.183.01", "12.6", False),
+        ("470.82.01", "12.6", True),
+        ("535.183.01", "99.0", False),
+    ],
+)
+def test_which_driver_is_too_old_for_which_cuda(driver: str, cuda: str, expected: bool) -> None:
+    assert doctor._too_old(driver, cuda) is expected
+
+
+@pytest.mark.docker
+def test_an_image_that_is_missing_says_how_to_build_it(engine: docker.DockerClient) -> None:
+    lines = {line.subject: line for line in doctor.examine("fusionbrain/no-such:latest")}
+    assert lines["engine"].state == OK and engine.version()["Version"] in lines["engine"].found
+    assert lines["image"].state == FAIL and "make build" in lines["image"].fix
+    assert "inside" not in lines
+
+
+@pytest.mark.docker
+def test_a_name_that_no_image_can_have_is_a_failure_and_no_crash(engine: docker.DockerClient) -> None:
+    [line] = lines_of("image", "Образ «ё» 🐈")
+    assert line.state == FAIL and line.fix
+
+
+@pytest.mark.docker
+def test_an_image_without_torch_fails_inside(base_image: str) -> None:
+    [line] = lines_of("inside", base_image)
+    assert line.state == FAIL and "torch" in line.found and "make build" in line.fix
+
+
+@pytest.mark.docker
+def test_an_image_above_the_limit_fails(base_image: str) -> None:
+    [line] = lines_of("image", base_image, RUN.override(["image=1MB"]))
+    assert line.state == FAIL and "at most 0.0 GB" in line.found
+
+
+@pytest.mark.docker
+def test_a_container_of_the_image_is_asked_what_it_sees(runtime_image: str) -> None:
+    lines = {line.subject: line for line in doctor.examine(runtime_image)}
+    assert lines["image"].state == OK, lines["image"]
+    assert lines["inside"].state == OK, lines["inside"]
+    assert "Python 3.11" in lines["inside"].found and "uid 10001" in lines["inside"].found
+
+
+@pytest.mark.docker
+def test_doctor_leaves_no_container(engine: docker.DockerClient, base_image: str) -> None:
+    def left() -> list[str]:
+        return [item.id for item in engine.containers.list(all=True) if item.attrs["Config"]["Entrypoint"] == probe]
+
+    probe = ["python3", "-c", doctor._PROBE]
+    list(doctor.examine(base_image))
+    assert left() == []

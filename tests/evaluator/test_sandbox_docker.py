@@ -1,0 +1,458 @@
+"""The docker runner with a real engine: what a container gets, every ending, and that nothing is left."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+
+from evaluator import launch, verdict
+from evaluator.contract import Data, read_data, read_predictions
+from evaluator.errors import EvaluatorError, ImageError, MetadataError, OutputError
+from evaluator.limits import RUN, Limits
+from evaluator.sandbox import docker as sandbox
+from evaluator.sandbox.base import Outcome, Workspace
+
+pytestmark = pytest.mark.docker
+
+MB = 10**6
+SMALL = replace(RUN, memory=128 * MB, cpus=1.0, gpus=0, time=120.0, grace=2.0, pids=64, log=MB)
+SMALL = replace(SMALL, shm=8 * MB, tmp=8 * MB, output=8 * MB)
+
+
+def ours(client: docker.DockerClient) -> list[str]:
+    """Containers and volumes of the evaluator that the engine has."""
+    mine = {"label": sandbox.RUN_LABEL}
+    containers = client.containers.list(all=True, filters=mine, ignore_removed=True)
+    return [container.name for container in containers] + [volume.name for volume in client.volumes.list(filters=mine)]
+
+
+@pytest.fixture
+def data(data_folder: Path) -> Data:
+    return read_data(data_folder)
+
+
+@pytest.fixture
+def run(
+    engine: docker.DockerClient, base_image: str, data: Data, make_submission: Callable[..., Path], tmp_path: Path
+) -> Iterator[Callable[..., Outcome]]:
+    """Runs code in a container; `.terminal` has what it printed, `.space` its workspace as long as the test goes on."""
+
+    class Run:
+        terminal: io.StringIO
+        space: Workspace
+        number = 0
+
+        def __call__(
+            self,
+            code: str,
+            image: str = base_image,
+            entrypoint: str = "python3 run.py",
+            max_image: int = SMALL.image,
+            **limits: float,
+        ) -> Outcome:
+            Run.number += 1
+            submission = make_submission(code, entrypoint, f"submission-{Run.number}")
+            (submission / "metadata.json").write_text(json.dumps({"image": image, "entrypoint": entrypoint}))
+            self.terminal = io.StringIO()
+            self.limits: Limits = replace(SMALL, image=max_image, **limits)  # type: ignore[arg-type]
+            workspace = launch.workspace(submission, data)
+            self.space = workspace.__enter__()
+            spaces.append(workspace)
+            return launch.execute(self.space, sandbox.DockerRunner(), self.limits, self.terminal)
+
+    spaces: list[Any] = []
+    yield Run()
+    for workspace in spaces:
+        workspace.__exit__(None, None, None)
+    assert not ours(engine), "a run left something behind"
+
+
+def build(client: docker.DockerClient, base: str, name: str, *lines: str) -> str:
+    """An image of the base with a few settings; no step runs a program, so it is there at once."""
+    recipe = "\n".join([f"FROM {base}", *lines])
+    client.images.build(fileobj=io.BytesIO(recipe.encode()), tag=f"fbc2-test/{name}", rm=True)
+    return f"fbc2-test/{name}"
+
+
+# --- a good run ---
+
+
+def test_a_submission_answers(run, data):
+    code = """
+        import json, os
+        examples = json.load(open("../input/input.json", encoding="utf-8"))
+        answers = {id: [{"type": "text", "content": "ёж «🐈»"}] for id in examples}
+        os.makedirs("output/images/ё")
+        open("output/images/ё/🐈.txt", "w").write("мяу")
+        json.dump(answers, open("output/predictions.json", "w", encoding="utf-8"), ensure_ascii=False)
+        print("готово: ёж", len(answers))
+    """
+    outcome = run(code)
+    assert outcome.ending is verdict.OK and outcome.exit_code == 0 and outcome.seconds > 0, run.terminal.getvalue()
+    assert run.terminal.getvalue() == run.space.log.read_text(encoding="utf-8") == "готово: ёж 36\n"
+    answers = json.loads((run.space.collected / "predictions.json").read_text(encoding="utf-8"))
+    assert len(answers) == 36 and answers["0"][0]["content"] == "ёж «🐈»"
+    assert (run.space.collected / "images/ё/🐈.txt").read_text(encoding="utf-8") == "мяу"
+    assert outcome.image.startswith("sha256:") and not (run.space.output / "predictions.json").exists()
+    with pytest.raises(OutputError, match="missing-output"):
+        read_predictions(run.space.collected, data)
+
+
+def test_what_the_engine_was_told(run, engine, base_image):
+    """`docker inspect` of the running container, beside the limits."""
+    seen: list[dict[str, Any]] = []
+    original = sandbox._Run._wait
+
+    def look(self: Any, container: Any) -> Outcome:
+        container.reload()
+        seen.append(container.attrs)
+        return original(self, container)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sandbox._Run, "_wait", look)
+        run("print('x')")
+    (attributes,) = seen
+    host, config = attributes["HostConfig"], attributes["Config"]
+    assert host["NetworkMode"] == "none" and host["CapDrop"] == ["ALL"] and not host["CapAdd"]
+    assert host["SecurityOpt"] == ["no-new-privileges:true"] and host["ReadonlyRootfs"] and host["Init"]
+    assert not host["Privileged"] and host["PidMode"] == host["UTSMode"] == host["UsernsMode"] == ""
+    assert host["IpcMode"] == "private" and not host["Devices"] and not host["DeviceRequests"] and not host["Binds"]
+    assert host["Memory"] == host["MemorySwap"] == SMALL.memory and host["NanoCpus"] == SMALL.cpus * 1e9
+    assert host["PidsLimit"] == SMALL.pids and host["ShmSize"] == SMALL.shm
+    assert host["Tmpfs"]["/tmp"].startswith(f"rw,exec,nosuid,nodev,size={SMALL.tmp},")
+    assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-size": str(SMALL.log), "max-file": "2"}}
+    assert config["User"] == "10001:10001" and config["Healthcheck"]["Test"] == ["NONE"]
+    assert config["Image"] == attributes["Image"] == engine.images.get(base_image).id
+    mounts = {mount["Destination"]: (mount["Type"], mount["RW"]) for mount in attributes["Mounts"]}
+    assert mounts == {
+        "/work/input": ("bind", False),
+        "/work/submission": ("bind", False),
+        "/work/submission/output": ("volume", True),
+    }
+    assert not any("docker.sock" in json.dumps(mount) for mount in attributes["Mounts"])
+
+
+def test_limits_of_the_file_are_those_of_the_container(engine, base_image, tmp_path):
+    """The published limits as they are, without a run: this machine has less memory and fewer CPUs."""
+    space = Workspace(tmp_path, tmp_path, tmp_path)
+    run = sandbox._Run(engine, space, ["true"], engine.images.get(base_image).attrs, RUN, io.StringIO())
+    settings = run._settings("volume", [])
+    assert settings["mem_limit"] == settings["memswap_limit"] == 100 * 10**9
+    assert settings["nano_cpus"] == min(3, engine.info()["NCPU"]) * 10**9
+    assert settings["shm_size"] == RUN.shm and settings["pids_limit"] == RUN.pids
+
+
+def test_inside_there_is_nothing(run):
+    code = """
+        import errno, json, os, socket
+        def fails(call):
+            try:
+                call()
+            except OSError as error:
+                return errno.errorcode.get(error.errno, str(error))
+            return "worked"
+        def connect(family, kind, address):
+            with socket.socket(family, kind) as s:
+                s.settimeout(3)
+                s.connect(address)
+                s.send(b"x")
+        print(json.dumps({
+            "interfaces": [name for _, name in socket.if_nameindex()],
+            "tcp": fails(lambda: connect(socket.AF_INET, socket.SOCK_STREAM, ("1.1.1.1", 80))),
+            "udp": fails(lambda: connect(socket.AF_INET, socket.SOCK_DGRAM, ("8.8.8.8", 53))),
+            "metadata": fails(lambda: connect(socket.AF_INET, socket.SOCK_STREAM, ("169.254.169.254", 80))),
+            "dns": fails(lambda: socket.getaddrinfo("example.com", 80)) != "worked",
+            "raw": fails(lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)),
+            "code": fails(lambda: open("new.py", "w")),
+            "input": fails(lambda: open("../input/input.json", "a")),
+            "image": fails(lambda: os.unlink("../input/images/300.png")),
+            "root": fails(lambda: open("/etc/x", "w")),
+            "home": fails(lambda: open(os.path.expanduser("~/x"), "w")),
+            "output": fails(lambda: open("output/x", "w")),
+            "shm": fails(lambda: open("/dev/shm/x", "w")),
+            "uid": [os.getuid(), os.getgid(), os.getgroups()],
+            "setuid": fails(lambda: os.setuid(0)),
+            "capabilities": [line.split()[1] for line in open("/proc/self/status") if line.startswith("Cap")],
+            "new_privileges": [line.split()[1] for line in open("/proc/self/status") if line.startswith("NoNew")],
+            "files": sorted(os.path.join(folder, name) for folder, _, names in os.walk("..") for name in names
+                            if not name.endswith(".png")),
+            "socket": [path for path in ("/var/run/docker.sock", "/run/docker.sock") if os.path.exists(path)],
+            "pids": len([name for name in os.listdir("/proc") if name.isdigit()]),
+            "environment": sorted(os.environ),
+        }))
+    """
+    assert run(code).ending is verdict.OK, run.terminal.getvalue()
+    seen = json.loads(run.terminal.getvalue())
+    assert seen["interfaces"] == ["lo"]
+    assert seen["tcp"] == seen["udp"] == seen["metadata"] == "ENETUNREACH" and seen["dns"]
+    assert {seen["code"], seen["input"], seen["image"], seen["root"]} <= {"EROFS", "EACCES"}
+    assert seen["home"] == seen["output"] == seen["shm"] == "worked" and seen["raw"] == seen["setuid"] == "EPERM"
+    assert seen["uid"] == [10001, 10001, [10001]] and set(seen["capabilities"]) == {"0" * 16}
+    assert seen["new_privileges"] == ["1"] and seen["socket"] == [] and seen["pids"] == 2  # init and the program
+    assert seen["files"] == [
+        "../input/input.json",
+        "../submission/metadata.json",
+        "../submission/output/x",
+        "../submission/run.py",
+    ]
+    assert not {"DATA", "DOCKER_HOST", "API_TOKEN"} & set(seen["environment"])
+
+
+# --- endings ---
+
+
+def test_out_of_memory(run):
+    outcome = run("x = bytearray(10**9)\nfor i in range(0, 10**9, 4096): x[i] = 1\n")
+    assert outcome.ending is verdict.OOM and outcome.oom
+
+
+def test_out_of_memory_in_a_child(run):
+    """The main process gets an ordinary error, and ends with 1."""
+    code = """
+        import subprocess, sys
+        raise SystemExit(subprocess.call([sys.executable, "-c", "x = b'1' * 10**9"]) != 0)
+    """
+    outcome = run(code)
+    assert outcome.exit_code == 1 and outcome.ending is verdict.OOM
+
+
+def test_killed_by_itself_is_not_out_of_memory(run):
+    outcome = run("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    assert outcome.exit_code == -signal.SIGKILL and outcome.ending is verdict.EXIT and not outcome.oom
+
+
+@pytest.mark.parametrize("code", [1, 3, 137, 143])
+def test_exit_code(run, code):
+    outcome = run(f"print('нет весов'); raise SystemExit({code})")
+    assert outcome.ending is verdict.EXIT
+    with pytest.raises(EvaluatorError, match="нет весов") as caught:
+        launch.judge(outcome, run.limits, run.space.log)
+    assert caught.value.verdict == "EXIT" and caught.value.to_json()["counts"] is False
+
+
+def test_time_limit_ends_everything(run):
+    code = """
+        import os, signal, subprocess, sys, time
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for new_session in (False, True):
+            child = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+            subprocess.Popen([sys.executable, "-c", child], start_new_session=new_session)
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork():
+                os._exit(0)
+        time.sleep(600)
+    """
+    start = time.monotonic()
+    outcome = run(code, time=3.0, grace=1.0)
+    assert outcome.ending is verdict.TIMEOUT and outcome.expired and time.monotonic() - start < 3 + 30
+
+
+def test_sigterm_reaches_the_program(run):
+    code = """
+        import signal, sys, time
+        signal.signal(signal.SIGTERM, lambda *_: (print("прощай"), sys.exit(0)))
+        time.sleep(600)
+    """
+    outcome = run(code, time=3.0, grace=10.0)
+    assert outcome.ending is verdict.TIMEOUT and "прощай" in run.terminal.getvalue()
+
+
+@pytest.mark.parametrize("place", ["output", "/tmp"])
+def test_disk(run, place):
+    code = f"import time\nfile = open('{place}/big', 'wb')\ntry:\n    while True: file.write(bytes(10**6))\nfinally:\n"
+    outcome = run(code + "    time.sleep(2)")
+    assert outcome.ending is verdict.DISK and outcome.full == {"output": "output/", "/tmp": "/tmp"}[place]
+
+
+def test_fork_bomb_stays_inside(run):
+    outcome = run("import os\nwhile True: os.fork()", time=5.0)
+    assert outcome.ending in (verdict.EXIT, verdict.TIMEOUT, verdict.OOM)
+    assert run("print('the next one')").ending is verdict.OK
+
+
+def test_log_flood(run):
+    outcome = run("for _ in range(300): print('ж' * 50_000)", log=200_000)
+    assert outcome.ending is verdict.OK and run.space.log.stat().st_size < 210_000
+    assert "the rest of what the submission prints is dropped" in run.terminal.getvalue()
+
+
+# --- output ---
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("os.symlink('/etc/passwd', 'output/predictions.json')", "'predictions.json': is a symbolic link"),
+        ("os.symlink('/', 'output/images')", "'images': is a symbolic link"),
+        ("os.mkfifo('output/pipe')", "'pipe': is a FIFO"),
+        ("open('output/a', 'w'); os.link('output/a', 'output/b')", "'b': is a hard link"),
+        ("open('output/sparse', 'w').truncate(10**12)", "'sparse': with it there are 1000000000000 bytes"),
+        ("os.makedirs('output/' + 'd/' * 20)", "folders deep"),
+        ("open('output/a\\nb', 'w')", "a character that is not allowed"),
+        ("open(b'output/\\xff', 'w')", "a character that is not allowed"),
+    ],
+)
+def test_output_that_is_not_taken(run, code, found):
+    with pytest.raises(OutputError) as caught:
+        run(f"import os\n{code}")
+    assert found in str(caught.value) and caught.value.verdict == "BAD_OUTPUT"
+
+
+def test_too_many_files(run):
+    code = "for i in range(10**6): open(f'output/{i}', 'w').close()"
+    outcome = run(code, output_files=500)  # the file system has no more room for names
+    assert outcome.ending in (verdict.DISK, verdict.EXIT) and "No space left" in run.terminal.getvalue()
+
+
+def test_sockets_do_not_leave(run):
+    run("import socket; socket.socket(socket.AF_UNIX).bind('output/s'); open('output/predictions.json', 'w')")
+    assert [path.name for path in run.space.collected.iterdir()] == ["predictions.json"]
+
+
+def test_unreadable_output_is_read(run):
+    run("import os; open('output/a', 'w').write('x'); os.chmod('output/a', 0); os.chmod('output', 0)")
+    assert (run.space.collected / "a").read_text() == "x"
+
+
+# --- images ---
+
+
+def test_an_image_that_is_not_there(run):
+    with pytest.raises(ImageError, match="is not on this engine, and nothing is pulled") as caught:
+        run("print('x')", image="fbc2-test/none")
+    assert caught.value.to_json()["counts"] is False and caught.value.exit_code == 1
+
+
+def test_an_image_by_its_number(run, engine, base_image):
+    with pytest.raises(ImageError, match="is an image's number"):
+        run("print('x')", image=engine.images.get(base_image).short_id.removeprefix("sha256:"))
+
+
+def test_an_image_that_is_too_large(run):
+    with pytest.raises(ImageError, match="allowed: at most 1000"):
+        run("print('x')", max_image=1000)
+
+
+def test_an_images_own_settings_do_not_count(run, engine, base_image):
+    image = build(
+        engine,
+        base_image,
+        "settings",
+        "USER root",
+        "ENV NVIDIA_VISIBLE_DEVICES=all",
+        'ENTRYPOINT ["/bin/sh", "-c", "echo entrypoint", "--"]',
+        'CMD ["echo", "cmd"]',
+        "WORKDIR /root",
+        'VOLUME ["/data", "/etc/alternatives", "/tmp", "/work/submission"]',
+        "HEALTHCHECK --interval=1s CMD touch /tmp/healthy",
+        "STOPSIGNAL SIGKILL",
+    )
+    code = """
+        import os, time
+        time.sleep(2)
+        for path in ("/data/x", "/etc/alternatives/x"):
+            try:
+                open(path, "w")
+                print("wrote", path)
+            except OSError as error:
+                print(error.strerror)
+        print(os.getuid(), os.getcwd(), os.environ["NVIDIA_VISIBLE_DEVICES"], os.listdir("/tmp"))
+        print(len(os.listdir("/etc/alternatives")) > 0)
+    """
+    assert run(code, image=image).ending is verdict.OK, run.terminal.getvalue()
+    assert run.terminal.getvalue().splitlines() == [
+        "Read-only file system",
+        "Read-only file system",
+        "10001 /work/submission void []",
+        "True",
+    ]
+
+
+@pytest.mark.parametrize("entrypoint", ["no-such-program", "./run.py", "/etc", "/etc/passwd", "''"])
+def test_a_program_that_cannot_be_started(run, entrypoint):
+    with pytest.raises(MetadataError, match="cannot be started: .* no (such )?program") as caught:
+        run("print('x')", entrypoint=entrypoint)
+    assert caught.value.verdict == "BAD_METADATA"
+
+
+def test_no_shell(run):
+    run("import sys; print(sys.argv[1:])", entrypoint="python3 run.py $HOME ';' 'echo x' `id`")
+    assert run.terminal.getvalue() == "['$HOME', ';', 'echo x', '`id`']\n"
+
+
+# --- trouble that is not the team's ---
+
+
+def test_no_engine(monkeypatch, tmp_path):
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    with pytest.raises(EvaluatorError, match="no Docker engine answers") as caught:
+        sandbox.DockerRunner()
+    assert caught.value.verdict == "INFRA" and caught.value.exit_code == 3
+    assert sandbox.unavailable("x") == "no Docker engine answers"
+
+
+def test_auto_says_why(engine, base_image):
+    runner, notes = launch.choose_runner("auto", base_image, SMALL)
+    assert runner.name == "docker" and notes[0].startswith("runner: docker, as an engine answers and has the image")
+    runner, notes = launch.choose_runner("auto", "fbc2-test/none", SMALL)
+    assert runner.name == "local" and "does not have the image 'fbc2-test/none'" in notes[0] and "NO JAIL" in notes[1]
+    with pytest.raises(ImageError):
+        launch.choose_runner("docker", "fbc2-test/none", SMALL)
+
+
+def test_an_engine_that_fails_is_tried_again_and_then_infra(run, monkeypatch):
+    monkeypatch.setattr(sandbox, "RETRY_SECONDS", 0.0)
+    original, calls = sandbox._Run._wait, []
+
+    def wait(self: Any, container: Any) -> Outcome:
+        calls.append(container.name)
+        if len(calls) <= failures:
+            raise sandbox._EngineError("containerd has gone")
+        return original(self, container)
+
+    monkeypatch.setattr(sandbox._Run, "_wait", wait)
+    failures = 1
+    assert run("print('x')").ending is verdict.OK and len(calls) == 2
+    failures = 100
+    with pytest.raises(EvaluatorError, match="failed 3 times: containerd has gone") as caught:
+        run("print('x')")
+    assert (caught.value.verdict, caught.value.fault) == ("INFRA", "infra") and not caught.value.to_json()["counts"]
+
+
+def test_what_a_killed_evaluator_left_is_removed_by_the_next(run, engine, base_image, data_folder, tmp_path):
+    submission = tmp_path / "hanging"
+    submission.mkdir()
+    (submission / "run.py").write_text("import time; print('pid', flush=True); time.sleep(600)")
+    (submission / "metadata.json").write_text(json.dumps({"image": base_image, "entrypoint": "python3 run.py"}))
+    code = """
+        import sys
+        from dataclasses import replace
+        from evaluator import launch
+        from evaluator.contract import read_data
+        from evaluator.limits import RUN
+        from evaluator.sandbox.docker import DockerRunner
+        with launch.workspace(sys.argv[1], read_data(sys.argv[2])) as space:
+            launch.execute(space, DockerRunner(), replace(RUN, memory=10**8, cpus=1.0, gpus=0, output=10**6))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), str(submission), str(data_folder)]
+    root = Path(launch.__file__).parents[1]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=root, env=os.environ) as process:
+        assert process.stderr is not None
+        assert any(line == "pid\n" for line in process.stderr)
+        assert len(ours(engine)) == 3  # two containers and a volume
+        process.kill()
+    assert len(ours(engine)) == 3
+    assert run("print('the next one')").ending is verdict.OK
+    assert not ours(engine)
