@@ -6,6 +6,7 @@ interval without zero, and `FEWEST_IDS` ids.
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluator import bootstrap
-from evaluator.contract import read_json
-from evaluator.errors import DataError, show
+from evaluator import bootstrap, limits
+from evaluator.errors import DataError, Findings, RuleBroken, show
+from evaluator.files import read_regular
+from evaluator.strict_json import parse
 from evaluator.tasks import HIDDEN_NUMBERS, OPEN_NUMBERS, weight
 
 Verdict = Literal["better", "worse", "cannot be told apart"]
@@ -75,9 +77,11 @@ class Comparison:
     tasks: Mapping[int, Difference]
     overall: Difference
     labels: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
+            "warnings": list(self.warnings),
             "bootstrap": {"level": bootstrap.LEVEL, "resamples": bootstrap.RESAMPLES, "seed": bootstrap.SEED},
             "labels": list(self.labels),
             "overall": self.overall.to_json(),
@@ -85,7 +89,7 @@ class Comparison:
         }
 
     def lines(self) -> list[str]:
-        """An aligned table, the labels, and the verdict as the last line."""
+        """An aligned table, the labels, warnings, and the verdict as the last line."""
         rows = [("task", "A", "B", "B - A", "interval", "n", "B is"), *map(_row, self.tasks.values())]
         *_, last = columns = range(len(rows[0]))
         widths = [max(len(row[column]) for row in rows) for column in columns]
@@ -96,6 +100,7 @@ class Comparison:
         rule = "-" * max(map(len, lines))
         lines = [lines[0], rule, *lines[1:], rule, *(f"* {label}" for label in self.labels)]
         lines += [f"! {difference.name}: {difference.note}" for difference in self.tasks.values() if difference.note]
+        lines += [f"! {warning}" for warning in self.warnings]
         lines.append(_NOTE.format(level=bootstrap.LEVEL))
         overall = self.overall
         verdict = (
@@ -124,10 +129,11 @@ class _Task:
 
 def compare(a: Path, b: Path) -> Comparison:
     """Compare two scores.json files. Raises `DataError` with every reason why they cannot be compared: a file that is
-    no scores.json, a task without a score, other tasks, ids, metrics, parameters or labels (encoders, RuWordNet).
+    no scores.json, a task without a score, other data, tasks, ids, metrics, parameters or labels (encoders, RuWordNet).
     """
-    first, second = _read(a), _read(b)
-    faults = [
+    (first, data_a), (second, data_b) = _read(a), _read(b)
+    faults, warnings = _data_mismatch(a, data_a, b, data_b)
+    faults += [
         f"task {number} ({(first.get(number) or second[number]).name}) is only in {a if number in first else b}"
         for number in sorted(first.keys() ^ second.keys())
     ]
@@ -148,7 +154,22 @@ def compare(a: Path, b: Path) -> Comparison:
         differences,
         _overall(differences, replicates),
         tuple(dict.fromkeys(x for t in first.values() for x in t.labels)),
+        tuple(warnings),
     )
+
+
+def _data_mismatch(a: Path, data_a: str | None, b: Path, data_b: str | None) -> tuple[list[str], list[str]]:
+    """Faults and warnings about the data that the two files were scored on."""
+    if data_a is not None and data_b is not None:
+        if data_a == data_b:
+            return [], []
+        return [
+            f"they were scored on different data, by their data_digest ({data_a[:12]}... and {data_b[:12]}...): other"
+            " inputs, accepted answers, tasks or ids; score both again on one data folder"
+        ], []
+    old = " and ".join(str(path) for path, digest in ((a, data_a), (b, data_b)) if digest is None)
+    warning = f"{old}: no data_digest, as older evaluators wrote none: nothing tells whether the accepted answers agree"
+    return [], [warning]
 
 
 def _overall(differences: dict[int, Difference], replicates: dict[int, NDArray[np.float64]]) -> Difference:
@@ -199,9 +220,17 @@ def _mismatches(a: _Task, b: _Task, path_a: Path, path_b: Path) -> list[str]:
     return faults
 
 
-def _read(path: Path) -> dict[int, _Task]:
-    """The tasks of a scores.json by number. Raises `DataError`."""
-    document = read_json(path.parent, path.name, DataError)
+def _read(path: Path) -> tuple[dict[int, _Task], str | None]:
+    """The tasks of a scores.json by number, and its `data_digest` where it has one. Raises `DataError`."""
+    findings = Findings()
+    document = None
+    try:
+        content = read_regular(path.parent, path.name, limits.MAX_JSON_BYTES)
+        document = parse(content, str(path), findings)  # the whole path: both files may be called scores.json
+    except RuleBroken as broken:
+        findings.add_broken(str(path), broken)
+    if findings:
+        raise DataError(findings)
     if not isinstance(document, dict) or not isinstance(document.get("tasks"), dict) or not document["tasks"]:
         raise DataError(f"{path}: is no scores.json: it has no object of tasks")
     tasks: dict[int, _Task] = {}
@@ -214,9 +243,12 @@ def _read(path: Path) -> dict[int, _Task]:
             tasks[int(key)] = _task(entry, document.get("bootstrap"))
         except ValueError as error:
             faults.append(f"task {key}: {error}")
+    digest = document.get("data_digest")
+    if digest is not None and not (isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest)):
+        faults.append(f"data_digest must be a SHA-256, not {show(digest)}")
     if faults:
         raise DataError([f"{path}: {fault}" for fault in faults])
-    return tasks
+    return tasks, digest
 
 
 def _task(entry: Any, drawn: Any) -> _Task:

@@ -3,32 +3,45 @@
 Nothing here follows a link, reads a device, or opens a path outside the folder it was given. Faults are collected, so
 that one reading names all of them; each is a `Finding` of one of `evaluator.rules`, with the id it belongs to.
 
-An output folder is read once. Metrics see the texts and images that the verdict was about, whatever happens to the
-folder afterwards: texts are kept, and images are decoded in a process of their own and written anew, as plain pixels,
-into a private folder that lives as long as the `Predictions`.
+An output folder is read once. Metrics and reports see the texts and images that the verdict was about, whatever
+happens to the folder afterwards: texts are kept, and images are decoded in a process of their own and written anew, as
+plain pixels, into a private folder that lives as long as the `Predictions`.
 """
 
 import hashlib
+import json
 import os
 import re
-import shutil
-import tempfile
 import weakref
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from evaluator import limits, rules
-from evaluator.errors import DataError, EvaluatorError, Finding, Findings, OutputError, RuleBroken, show
+from PIL import Image
+
+from evaluator import leftovers, limits, rules
+from evaluator.errors import DataError, EvaluatorError, Findings, OutputError, Rule, RuleBroken, show
 from evaluator.files import read_regular
 from evaluator.images import Decoder, decode, load_image, pixel_digest
 from evaluator.strict_json import parse_file, read_json
 from evaluator.tasks import METRICS, Task, parse_tasks
 
-__all__ = ["Data", "Entry", "Example", "Predictions", "load_image", "read_data", "read_json", "read_predictions"]
+__all__ = [
+    "Data",
+    "Entry",
+    "Example",
+    "Predictions",
+    "data_digest",
+    "load_image",
+    "read_data",
+    "read_json",
+    "read_predictions",
+]
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+_PREFIX = "predictions"  # of the private folders
 
 TYPES = ("text", "image")
 
@@ -66,14 +79,14 @@ class Example:
 
 @dataclass(frozen=True)
 class Data:
-    """A checked data folder. Of the reference images, `truth_digests` are the `pixel_digest`s and `truth_files` the
-    SHA-256 of the files.
+    """A checked data folder: `truth_digests` are the `pixel_digest`s of the reference images, `files` the SHA-256 of
+    the JSON files and of every image that the data names, by path in the folder.
     """
 
     root: Path
     examples: tuple[Example, ...]
     truth_digests: frozenset[str]
-    truth_files: frozenset[str] = frozenset()
+    files: Mapping[str, str] = field(default_factory=dict)
 
     def by_task(self) -> dict[Task, list[Example]]:
         """The examples of each task that occurs, by task number."""
@@ -85,16 +98,44 @@ class Data:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What an output folder predicts: per id the first text (of a text task) or the first image's path (of an image
-    task).
+    """What an output folder predicted when it was read: per id the first text (of a text task) or the first image's
+    path in the output folder (of an image task).
 
-    `root` is a private folder that has, under the paths in the output folder, the images written anew: BMPs, whatever
-    the name. `read_predictions` has it removed together with this object.
+    `types` are those of all entries of an id, in their order; `surplus` the first text of an id of an image task, which
+    is shown and not scored; `files` the SHA-256 of predictions.json and of every scored image, by path. `root` is the
+    private folder with the images written anew; `read_predictions` has it removed together with this object.
     """
 
     root: Path
     texts: dict[str, str] = field(default_factory=dict)
     images: dict[str, str] = field(default_factory=dict)
+    types: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    surplus: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    copies: dict[str, str] = field(default_factory=dict)  # name below `root` of each path in the output folder
+
+    def image(self, id: str) -> Image.Image:
+        """The image that was predicted for an id of an image task, from its private copy."""
+        return decode((self.root / self.copies[self.images[id]]).read_bytes())
+
+
+def data_digest(data: Data) -> str:
+    """SHA-256 of what scores depend on in a data folder, as 64 hexadecimal digits: each example's id, task number,
+    metric with all its parameters, inputs, and accepted answers; of images the files' bytes. It is the same however the
+    JSON is formatted or ordered and whatever the images are named. Titles, baselines and thresholds are not part of it.
+    """
+    examples = []
+    for example in sorted(data.examples, key=lambda example: example.id):
+        task, truth = example.task, example.truth_image
+        inputs = [
+            [entry.type, data.files[entry.content] if entry.type == "image" else entry.content]
+            for entry in example.inputs
+        ]
+        parameters = METRICS[task.metric].defaults() | dict(task.parameters)
+        accepted = list(example.answers) if truth is None else data.files[truth]
+        examples.append([example.id, task.number, task.metric, parameters, inputs, accepted])
+    canonical = json.dumps(examples, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def read_data(folder: Path | str) -> Data:
@@ -108,23 +149,27 @@ def read_data(folder: Path | str) -> Data:
         raise DataError(f"data folder {root} does not exist or is not a folder")
     root = root.resolve()
     found = Findings()
-    inputs = _read_entries(root, "input.json", found, DataError)
-    truth = _read_entries(root, "ground_truth.json", found, DataError, answers=True)
-    numbers = parse_file(root, "sample_ids.json", found)
+    files: dict[str, str] = {}
+    inputs = _read_entries(root, "input.json", found, DataError, files)
+    truth = _read_entries(root, "ground_truth.json", found, DataError, files, answers=True)
+    numbers = parse_file(root, "sample_ids.json", found, digests=files)
+    if not found and not isinstance(numbers, dict):
+        found.add(rules.SAMPLE_TASK, "sample_ids.json", f"must be an object of ids, not {_kind(numbers)}")
+    if not found and not inputs:
+        found.add(rules.NO_EXAMPLES, "input.json", "has no examples")
     if found:
         raise DataError(found)
-    if not isinstance(numbers, dict):
-        raise DataError(f"sample_ids.json: must be an object of ids, not {_kind(numbers)}")
-    tasks = parse_tasks(read_json(root, "tasks.json", DataError) if os.path.lexists(root / "tasks.json") else {})
+    configuration: Any = {}
+    if os.path.lexists(root / "tasks.json"):
+        configuration = parse_file(root, "tasks.json", found, digests=files)
+        if found:
+            raise DataError(found)
+    tasks = parse_tasks(configuration)
 
-    if not inputs:
-        raise DataError("input.json: has no examples")
     _check_ids("ground_truth.json", inputs, truth, found)
     _check_ids("sample_ids.json", inputs, numbers, found)
-    faults: list[str | Finding] = list(found.kept)
     examples: list[Example] = []
     digests: set[str] = set()
-    files: set[str] = set()
     for id, entries in inputs.items():
         number = numbers.get(id)
         if id not in truth or id not in numbers:
@@ -132,51 +177,52 @@ def read_data(folder: Path | str) -> Data:
         if isinstance(number, bool) or not isinstance(number, int) or number not in tasks:
             known = ", ".join(str(known) for known in sorted(tasks))
             hint = " (6..11 must be defined in tasks.json)" if number in range(6, 12) else ""
-            faults.append(f"sample_ids.json: id {show(id)}: task {show(number)} is not one of {known}{hint}")
+            where = f"sample_ids.json: id {show(id)}"
+            found.add(rules.SAMPLE_TASK, where, f"task {show(number)} is not one of {known}{hint}")
             continue
         task = tasks[number]
         where = f"id {show(id)} ({task.name})"
         example = Example(id, task, tuple(Entry(type, content) for type, content in entries or ()))
         wanted = next((content for type, content in truth[id] or () if type == task.output), None)
         if wanted is None:
-            faults.append(f"ground_truth.json: {where}: no {task.output} entry")
+            found.add(rules.TRUTH_OUTPUT, f"ground_truth.json: {where}", f"no {task.output} entry")
         elif isinstance(wanted, list):
-            example = Example(id, task, example.inputs, answers=tuple(wanted))
+            example = replace(example, answers=tuple(wanted))
         else:
-            example = Example(id, task, example.inputs, truth_image=wanted)
-            fault = _folder_fault(wanted, "gt_images")
-            try:
-                if not fault:
-                    content = read_regular(root, wanted, limits.MAX_IMAGE_BYTES)
-                    digests.add(pixel_digest(decode(content)))
-                    files.add(hashlib.sha256(content).hexdigest())
-            except ValueError as error:
-                fault = str(error)
-            if fault:
-                faults.append(f"ground_truth.json: {where}: image {show(wanted)}: {fault}")
+            example = replace(example, truth_image=wanted)
+            digest = _read_image(root, wanted, f"ground_truth.json: {where}", rules.TRUTH_PLACE, found, files)
+            if digest is not None:
+                digests.add(digest)
         for path in example.images:
-            # Anywhere below input/, as published; but the truth is not part of the input.
-            fault = None if _folder_fault(path, "gt_images") else "must not lie in gt_images/"
-            try:
-                if not fault:
-                    load_image(root, path)
-            except ValueError as error:
-                fault = str(error)
-            if fault:
-                faults.append(f"input.json: {where}: image {show(path)}: {fault}")
+            _read_image(root, path, f"input.json: {where}", rules.INPUT_PLACE, found, files)
         metric = METRICS[task.metric]
         if metric.input_image and not example.images:
-            faults.append(
-                f"input.json: {where}: no image entry, but metric {task.metric} compares with the input's image"
-            )
+            compares = f"no image entry, but metric {task.metric} compares with the input's image"
+            found.add(rules.INPUT_ENTRY, f"input.json: {where}", compares)
         if metric.output == "image" and not example.texts:
-            faults.append(
-                f"input.json: {where}: no text entry, but metric {task.metric} compares with the input's text"
-            )
+            compares = f"no text entry, but metric {task.metric} compares with the input's text"
+            found.add(rules.INPUT_ENTRY, f"input.json: {where}", compares)
         examples.append(example)
-    if faults:
-        raise DataError(faults, len(faults) + found.total - len(found.kept))
-    return Data(root, tuple(examples), frozenset(digests), frozenset(files))
+    if found:
+        raise DataError(found)
+    return Data(root, tuple(examples), frozenset(digests), files)
+
+
+def _read_image(root: Path, path: str, where: str, place: Rule, found: Findings, files: dict[str, str]) -> str | None:
+    """Check an image of the data and add its file's SHA-256 to `files`; returns its `pixel_digest`, None for a faulty
+    one. `place` is the rule of where it may lie: reference images in gt_images/, inputs anywhere else, as published.
+    """
+    is_truth = place is rules.TRUTH_PLACE
+    try:
+        if (PurePosixPath(path).parts[:1] == ("gt_images",)) != is_truth:
+            raise RuleBroken(place, f"must {'' if is_truth else 'not '}lie in gt_images/")
+        content = read_regular(root, path, limits.MAX_IMAGE_BYTES)
+        digest = pixel_digest(decode(content))
+    except RuleBroken as broken:
+        found.add(broken.rule, f"{where}: image {show(path)}", broken.found)
+        return None
+    files[path] = hashlib.sha256(content).hexdigest()
+    return digest
 
 
 def read_predictions(folder: Path | str, data: Data) -> Predictions:
@@ -199,17 +245,24 @@ def read_predictions(folder: Path | str, data: Data) -> Predictions:
         found.add(rules.OUTPUT_FOLDER, f"output folder {root}", "does not exist or is not a folder")
     if found:
         raise OutputError(found)
-    predicted = _read_entries(root, "predictions.json", found, OutputError)
+    files: dict[str, str] = {}
+    predicted = _read_entries(root, "predictions.json", found, OutputError, files)
     _check_ids("predictions.json", {example.id: None for example in data.examples}, predicted, found)
-    predictions = Predictions(Path(tempfile.mkdtemp(prefix="predictions-")))
-    weakref.finalize(predictions, shutil.rmtree, predictions.root, ignore_errors=True)
-    with _Images(root, predictions.root, data) as images:
-        for example, where, content in _outputs(predicted, data, found):
+    leftovers.sweep(_PREFIX)
+    private = leftovers.PrivateFolder(_PREFIX)
+    predictions = Predictions(private.path, files=files)
+    weakref.finalize(predictions, private.remove)
+    with _Images(root, predictions, data) as images:
+        for example, where, entries, content in _outputs(predicted, data, found):
+            predictions.types[example.id] = tuple(type for type, _ in entries)
             if example.task.output == "text":
                 predictions.texts[example.id] = content
                 _check_text(content, where, found)
                 continue
             predictions.images[example.id] = content
+            surplus = next((content for type, content in entries if type == "text"), None)
+            if surplus is not None:
+                predictions.surplus[example.id] = surplus
             broken = images.take(content, write=not found)
             if broken:
                 found.add(broken.rule, f"{where}: image {show(content)}", broken.found)
@@ -220,8 +273,10 @@ def read_predictions(folder: Path | str, data: Data) -> Predictions:
 
 def _outputs(
     predicted: dict[str, list[tuple[str, Any]] | None], data: Data, found: Findings
-) -> Iterator[tuple[Example, str, str]]:
-    """What is to be scored: example, place, content. Ids that are missing or malformed were reported before."""
+) -> Iterator[tuple[Example, str, list[tuple[str, Any]], str]]:
+    """What is to be scored: example, place, all its entries, the scored content. Ids that are missing or malformed were
+    reported before.
+    """
     for example in data.examples:
         entries = predicted.get(example.id)
         if entries is None:
@@ -232,7 +287,7 @@ def _outputs(
         if content is None:
             found.add(rules.MISSING_OUTPUT, where, f"no {output} entry, and the task's output is {output}")
         else:
-            yield example, where, content
+            yield example, where, entries, content
 
 
 def _check_text(text: str, where: str, found: Findings) -> None:
@@ -244,12 +299,15 @@ def _check_text(text: str, where: str, found: Findings) -> None:
 
 
 class _Images:
-    """Takes images of an output folder into a private one. A file that several ids name is read once."""
+    """Takes images of an output folder into the private one of `predictions`. A file that several ids name is read
+    once.
+    """
 
-    def __init__(self, root: Path, target: Path, data: Data) -> None:
-        self._root, self._target, self._data = root, target, data
-        truth = {str(data.root / example.truth_image) for example in data.examples if example.truth_image}
-        self._truth_paths = truth
+    def __init__(self, root: Path, predictions: Predictions, data: Data) -> None:
+        self._root, self._predictions, self._data = root, predictions, data
+        truths = {example.truth_image for example in data.examples if example.truth_image}
+        self._truth_paths = {str(data.root / path) for path in truths}
+        self._truth_files = {data.files[path] for path in truths}
         self._taken: dict[str, RuleBroken | None] = {}
         self._bytes = 0
         self._decoder = Decoder()
@@ -275,7 +333,8 @@ class _Images:
             self._bytes += len(content)
             if os.path.realpath(self._root / path) in self._truth_paths:
                 raise RuleBroken(rules.REFERENCE_IMAGE, "is a reference image")
-            if hashlib.sha256(content).hexdigest() in self._data.truth_files:
+            digest = hashlib.sha256(content).hexdigest()
+            if digest in self._truth_files:
                 raise RuleBroken(rules.REFERENCE_IMAGE, "is a copy of a reference image's file")
             image = self._decoder.decode(content)
             if pixel_digest(image) in self._data.truth_digests:
@@ -283,25 +342,32 @@ class _Images:
         except RuleBroken as broken:
             return broken
         if write:
-            target = self._target / path
+            kept = self._predictions
+            # A name of ours: the path may be one that cannot be made here, if the folder changed while it was read.
+            kept.copies[path] = f"{len(kept.copies)}.bmp"
+            kept.files[path] = digest
             try:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                image.save(target, "BMP")  # no work to write or read; the folder's pixels are limited
+                image.save(kept.root / kept.copies[path])  # BMP: no work to write or read; all pixels are limited
             except OSError as error:
-                raise EvaluatorError(f"an image cannot be kept in {self._target}: {error.strerror}") from error
+                raise EvaluatorError(f"an image cannot be kept in {kept.root}: {error.strerror}") from error
         return None
 
 
 def _read_entries(
-    root: Path, name: str, found: Findings, error: type[EvaluatorError], answers: bool = False
+    root: Path,
+    name: str,
+    found: Findings,
+    error: type[EvaluatorError],
+    digests: dict[str, str],
+    answers: bool = False,
 ) -> dict[str, list[tuple[str, Any]] | None]:
     """`{id: [(type, content), ...]}` of an entries file, None for an id whose value is malformed; with `answers`, a
-    text's content is a list of texts.
+    text's content is a list of texts. The file's SHA-256 is added to `digests`.
 
     Faults are added to `found`; it is raised as `error` where there is nothing to go on with.
     """
     before = found.total
-    document = parse_file(root, name, found)
+    document = parse_file(root, name, found, digests=digests)
     if document is None and found.total > before:
         raise error(found)
     if not isinstance(document, dict):
@@ -356,10 +422,6 @@ def _check_ids(name: str, expected: Collection[str], given: Collection[str], fou
     for id in given:
         if id not in expected:
             found.add(rules.UNKNOWN_ID, f"{name}: id {show(id)}", "unknown, not in input.json")
-
-
-def _folder_fault(path: str, folder: str) -> str | None:
-    return None if PurePosixPath(path).parts[:1] == (folder,) else f"must lie in {folder}/"
 
 
 def _kind(value: Any) -> str:

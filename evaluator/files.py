@@ -1,8 +1,12 @@
-"""Reading single files of an untrusted folder: regular ones, below the folder, without a link on the way."""
+"""Reading single files of an untrusted folder: regular ones, below the folder, without a link on the way; and writing
+our own, whole or not at all.
+"""
 
+import json
 import os
 import stat
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from evaluator import limits, rules
 from evaluator.errors import RuleBroken
@@ -51,6 +55,22 @@ def read_regular(root: Path, relative: str, limit: int) -> bytes:
         if folder >= 0:
             os.close(folder)
     return content
+
+
+def write_json(path: Path, document: dict[str, Any]) -> None:
+    """Write `document` to `path` as UTF-8 JSON, whole or not at all."""
+    write_text(path, json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` as UTF-8, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _parts(relative: str) -> tuple[str, ...]:

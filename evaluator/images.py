@@ -52,7 +52,8 @@ def decode(content: bytes) -> Image.Image:
             if short * long > limits.MAX_IMAGE_PIXELS or long > limits.MAX_IMAGE_RATIO * short:
                 raise RuleBroken(rules.IMAGE_PIXELS, f"the image has {image.width} x {image.height} pixels")
             # Within a JPEG's data these two bytes are always a scan's start; in its metadata they may stand by chance.
-            if image.format == "JPEG" and (scans := content.count(b"\xff\xda")) > limits.MAX_JPEG_SCANS:
+            # Not by image.format: Pillow calls a JPEG with a list of further pictures an MPO.
+            if content.startswith(b"\xff\xd8") and (scans := content.count(b"\xff\xda")) > limits.MAX_JPEG_SCANS:
                 raise RuleBroken(rules.IMAGE_SCANS, f"the JPEG has {scans} scans")
             rgb = image.convert("RGB")
             return Image.frombytes("RGB", rgb.size, rgb.tobytes())

@@ -1,9 +1,4 @@
-"""What a person sees: the table of scores for a terminal or a CI log, and scores.json."""
-
-import json
-import os
-from pathlib import Path
-from typing import Any
+"""What a person sees: the table of scores for a terminal or a CI log."""
 
 from evaluator.carbon import CarbonReading
 from evaluator.score import Scores, TaskScore
@@ -61,19 +56,3 @@ def _row(score: TaskScore, marks: dict[str, str]) -> tuple[str, ...]:
 def _interval(interval: tuple[float, float] | None, digits: int = 2) -> str:
     """A 95 % bootstrap interval in a few characters."""
     return "-" if interval is None else f"{interval[0]:.{digits}f}..{interval[1]:.{digits}f}"
-
-
-def write_json(path: Path, document: dict[str, Any]) -> None:
-    """Write `document` to `path` as UTF-8 JSON, whole or not at all."""
-    write_text(path, json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` as UTF-8, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,5 +1,8 @@
 """report.html: one self-contained page about a scored submission, for a person to browse.
 
+What is shown of a submission is what was scored: the texts and images that were read into `Predictions`, wherever the
+output folder is by now, and whatever it holds.
+
 Everything that comes from data or predictions is untrusted. It travels as JSON in an inert `<script
 type="application/json">` with `<`, `>` and `&` escaped, and the page's script shows it through text nodes alone. The
 page's Content-Security-Policy allows nothing but `data:` images and the two inline blocks of the template, by hash, so
@@ -16,7 +19,7 @@ import platform
 import re
 import statistics
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,9 +29,8 @@ from PIL import Image
 
 from evaluator.assets import FOLDER as ASSETS
 from evaluator.assets import PARTIAL_FOLDER
-from evaluator.contract import Data, Entry, Example, load_image, read_json
-from evaluator.errors import SubmissionError
-from evaluator.report import write_text
+from evaluator.contract import Data, Example, Predictions, load_image
+from evaluator.files import write_text
 from evaluator.tasks import BASELINE_INTEGRAL, OPEN_TASKS, Task, weight
 
 TEMPLATE = Path(__file__).with_name("report.template.html")
@@ -68,20 +70,20 @@ def write(
     path: Path,
     document: Mapping[str, Any],
     data: Data,
-    output: Path | str,
+    predictions: Predictions,
     submission: Path | str | None = None,
     ruwordnet: Path | str | None = None,
     assets: Path | str | None = None,
     private: bool = False,
 ) -> None:
-    """Write the report of a scored output folder to `path`, whole or not at all. The arguments are those of `build`."""
-    write_text(path, render(build(document, data, output, submission, ruwordnet, assets, private)))
+    """Write the report of scored predictions to `path`, whole or not at all. The arguments are those of `build`."""
+    write_text(path, render(build(document, data, predictions, submission, ruwordnet, assets, private)))
 
 
 def build(
     document: Mapping[str, Any],
     data: Data,
-    output: Path | str,
+    predictions: Predictions,
     submission: Path | str | None = None,
     ruwordnet: Path | str | None = None,
     assets: Path | str | None = None,
@@ -89,25 +91,20 @@ def build(
 ) -> dict[str, Any]:
     """The content of the page: everything that it shows, as one JSON object.
 
-    `document` is the content of scores.json, of which `interval`s and `run` may be absent; `output` is the folder that
-    was scored; `submission` the ZIP or folder that wrote it, if known; `ruwordnet` and `assets` are what it was scored
-    with, where these are not the evaluator's own.
+    `document` is the content of scores.json, of which `interval`s, `counts`, `run` and `data_digest` may be
+    absent;
+    `predictions` are those that were scored; `submission` is the ZIP or folder that made them, if known; `ruwordnet`
+    and `assets` are what they were scored with, where these are not the evaluator's own.
 
     With `private` only aggregates remain, as a team may see them: no input, prediction, truth, id or score of a single
     example; of hidden tasks neither title, metric nor parts; no digest from which a truth could be guessed.
-
-    Raises `SubmissionError` when `output` can no longer be read.
     """
-    root = Path(output)
-    predicted = {
-        id: [Entry(entry["type"], entry["content"]) for entry in entries]
-        for id, entries in read_json(root, "predictions.json", SubmissionError).items()
-    }
     groups = {str(task.number): (task, examples) for task, examples in data.by_task().items()}
-    tasks = [_task(*groups[number], entry, predicted, private) for number, entry in document["tasks"].items()]
+    tasks = [_task(*groups[number], entry, predictions, private) for number, entry in document["tasks"].items()]
     page = {
         "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "private": private,
+        "counts": document.get("counts", True),
         "integral": document.get("integral"),
         "interval": document.get("interval"),
         "open_part": document["open_part"],
@@ -119,13 +116,13 @@ def build(
         "run": document.get("run"),
         "count": len(data.examples),
         "versions": versions(),
-        "digests": digests(data, root, predicted, submission, ruwordnet, assets, private),
+        "digests": digests(document, data, predictions, submission, ruwordnet, assets, private),
     }
-    browsed = _Browsed()
+    browsed = _Browsed(data, predictions)
     if not private:
         scores = {number: entry["ids"] for number, entry in document["tasks"].items()}
         for example in _worst_first([(examples, scores[number]) for number, (_, examples) in groups.items()]):
-            browsed.add(example, scores[str(example.task.number)].get(example.id), predicted[example.id], data, root)
+            browsed.add(example, scores[str(example.task.number)].get(example.id))
     return page | {
         "examples": browsed.examples,
         "images": browsed.images,
@@ -180,9 +177,9 @@ def versions() -> list[dict[str, str]]:
 
 
 def digests(
+    document: Mapping[str, Any],
     data: Data,
-    output: Path,
-    predicted: Mapping[str, Sequence[Entry]],
+    predictions: Predictions,
     submission: Path | str | None = None,
     ruwordnet: Path | str | None = None,
     assets: Path | str | None = None,
@@ -190,52 +187,48 @@ def digests(
 ) -> list[dict[str, Any]]:
     """SHA-256 digests, `{name, sha256, files}`, of all that went into the scores.
 
-    Of several files it is that of the list which `sha256sum` prints for them, in the paths' byte order. With `private`
-    the truth's are not there: whoever knows all but a few answers of a file could find these out by trying.
+    Of several files it is that of the list which `sha256sum` prints for them, in the paths' byte order. What was read
+    for the verdict has the digest of the bytes that were read. With `private` the truth's are not there: whoever knows
+    all but a few answers of a file could find these out by trying.
     """
     found: list[dict[str, Any]] = []
 
-    def add(name: str, root: Path, paths: Iterable[str]) -> None:
-        unique = sorted(set(paths), key=os.fsencode)
-        if unique:
-            found.append({"name": visible(name), "sha256": listing_digest(root, unique), "files": len(unique)})
+    def add(name: str, files: Mapping[str, str]) -> None:
+        if files:
+            found.append({"name": visible(name), "sha256": listing_digest(files), "files": len(files)})
 
-    def add_file(name: str, path: Path) -> None:
-        if path.is_file():
-            found.append({"name": visible(name), "sha256": _sha256(path), "files": 1})
+    def add_file(name: str, sha256: str | None) -> None:
+        if sha256 is not None:
+            found.append({"name": visible(name), "sha256": sha256, "files": 1})
 
     if submission is not None:
         source = Path(submission)
         if source.is_dir():
-            add(f"submission {source.name}/", source, _submission_files(source))
-        else:
-            add_file(f"submission {source.name}", source)
-    add_file("predictions.json", output / "predictions.json")
-    scored = {
-        example.id: next((entry.content for entry in predicted[example.id] if entry.type == "image"), None)
-        for example in data.examples
-        if example.task.output == "image"
-    }
-    add("predicted images", output, (path for path in scored.values() if path is not None))
-    add_file("input.json", data.root / "input.json")
-    add("input images", data.root, (path for example in data.examples for path in example.images))
+            add(f"submission {source.name}/", {path: _sha256(source / path) for path in _submission_files(source)})
+        elif source.is_file():
+            add_file(f"submission {source.name}", _sha256(source))
+    add_file("predictions.json", predictions.files.get("predictions.json"))
+    add("predicted images", {path: predictions.files[path] for path in predictions.images.values()})
+    add_file("input.json", data.files.get("input.json"))
+    add("input images", {path: data.files[path] for example in data.examples for path in example.images})
     if not private:
         for name in ("ground_truth.json", "sample_ids.json", "tasks.json"):
-            add_file(name, data.root / name)
-        truths = (example.truth_image for example in data.examples)
-        add("reference images", data.root, (path for path in truths if path is not None))
+            add_file(name, data.files.get(name))
+        truths = {example.truth_image for example in data.examples}
+        add("reference images", {path: data.files[path] for path in truths if path is not None})
+        add_file("data in canonical form (data_digest of scores.json)", document.get("data_digest"))
     if ruwordnet is not None:
-        add_file(f"RuWordNet {Path(ruwordnet).name}", Path(ruwordnet))
+        add_file(f"RuWordNet {Path(ruwordnet).name}", _sha256(Path(ruwordnet)))
     folder = ASSETS if assets is None else Path(assets)
-    add(f"assets {folder.name}/", folder, _files(folder))
+    add(f"assets in {folder.name}/", {path: _sha256(folder / path) for path in _files(folder)})
     return found
 
 
-def listing_digest(root: Path, paths: Iterable[str]) -> str:
-    """SHA-256 of the lines `<sha256>  <path>` of the files at `paths` below `root`, in the order given."""
+def listing_digest(files: Mapping[str, str]) -> str:
+    """SHA-256 of the lines `<sha256>  <path>` of `files`, the SHA-256 of each by its path, in the paths' byte order."""
     listing = hashlib.sha256()
-    for path in paths:
-        listing.update(f"{_sha256(root / path)}  ".encode() + os.fsencode(path) + b"\n")
+    for path in sorted(files, key=os.fsencode):
+        listing.update(f"{files[path]}  ".encode() + os.fsencode(path) + b"\n")
     return listing.hexdigest()
 
 
@@ -243,11 +236,11 @@ def _task(
     task: Task,
     examples: Sequence[Example],
     entry: Mapping[str, Any],
-    predicted: Mapping[str, Sequence[Entry]],
+    predictions: Predictions,
     private: bool,
 ) -> dict[str, Any]:
     """A task's aggregates: scores, histogram over the ids, routes taken, lengths of the answers."""
-    routes = [_route(predicted[example.id]) for example in examples]
+    routes = [_route(predictions.types[example.id]) for example in examples]
     secret = private and task.hidden
     error = entry["error"] and ("the reason is in the organizer's report" if private else visible(entry["error"]))
     return {
@@ -268,7 +261,7 @@ def _task(
         "histogram": histogram(entry["ids"].values()),
         "output": task.output,
         "routes": {route: routes.count(route) for route in sorted(set(routes))},
-        "lengths": _lengths(examples, predicted),
+        "lengths": _lengths([predictions.texts[example.id] for example in examples if task.output == "text"]),
     }
 
 
@@ -282,21 +275,16 @@ def histogram(scores: Iterable[float]) -> list[int]:
     return counts
 
 
-def _lengths(examples: Sequence[Example], predicted: Mapping[str, Sequence[Entry]]) -> dict[str, float] | None:
-    """Characters of the texts that were scored; None for a task with image output."""
-    lengths = [
-        len(next(entry.content for entry in predicted[example.id] if entry.type == "text"))
-        for example in examples
-        if example.task.output == "text"
-    ]
-    if not lengths:
+def _lengths(texts: Sequence[str]) -> dict[str, float] | None:
+    """Characters of the texts that were scored; None where there are none."""
+    if not texts:
         return None
+    lengths = [len(text) for text in texts]
     return {"min": min(lengths), "median": statistics.median(lengths), "max": max(lengths), "empty": lengths.count(0)}
 
 
-def _route(entries: Sequence[Entry]) -> str:
-    """The types of a prediction's entries: "text", "image", or "text + image"."""
-    types = {entry.type for entry in entries}
+def _route(types: Sequence[str]) -> str:
+    """What a prediction has entries of: "text", "image", or "text + image"."""
     return " + ".join(type for type in ("text", "image") if type in types)
 
 
@@ -315,63 +303,67 @@ def _worst_first(tasks: Iterable[tuple[Sequence[Example], Mapping[str, float]]])
 class _Browsed:
     """The examples of the page, and their thumbnails `[width, height, base64]`, each image once."""
 
+    data: Data
+    predictions: Predictions
     examples: list[dict[str, Any]] = field(default_factory=list)
     images: list[list[Any]] = field(default_factory=list)
     left_out_examples: int = 0
     left_out_images: int = 0
     _texts_left: int = field(default_factory=lambda: MAX_TEXT_CHARACTERS)
     _images_left: int = field(default_factory=lambda: MAX_IMAGE_CHARACTERS)
-    _known: dict[tuple[Path, str], dict[str, Any]] = field(default_factory=dict)
+    _known: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
 
-    def add(self, example: Example, score: float | None, entries: Sequence[Entry], data: Data, output: Path) -> None:
+    def add(self, example: Example, score: float | None) -> None:
         """Take in one example, as far as the budgets go."""
-        kind = example.task.output
-        scored = next(entry for entry in entries if entry.type == kind)
-        surplus = next((entry for entry in entries if entry.type == "text"), None) if kind == "image" else None
+        id, predictions = example.id, self.predictions
+        surplus = predictions.surplus.get(id)
         inputs, answers = example.inputs[:MAX_SHOWN_ENTRIES], example.answers[:MAX_SHOWN_ENTRIES]
-        texts = [entry.content for entry in (*inputs, scored, surplus) if entry and entry.type == "text"]
-        cost = EXAMPLE_OVERHEAD + sum(min(len(text), MAX_SHOWN_CHARACTERS) for text in (*texts, *answers))
+        texts = [entry.content for entry in inputs if entry.type == "text"] + [*answers, predictions.texts.get(id, "")]
+        cost = EXAMPLE_OVERHEAD + sum(min(len(text), MAX_SHOWN_CHARACTERS) for text in (*texts, surplus or ""))
         if cost > self._texts_left:
             self.left_out_examples += 1
             return
         self._texts_left -= cost
-
-        def shown(entry: Entry, root: Path) -> dict[str, Any]:
-            return _text(entry.content) if entry.type == "text" else self._image(root, entry.content)
-
         content: dict[str, Any] = {
-            "id": visible(example.id),
+            "id": visible(id),
             "task": example.task.number,
             "score": score,
-            "route": _route(entries),
-            "input": [shown(entry, data.root) for entry in inputs],
-            "answer": shown(scored, output),
+            "route": _route(predictions.types[id]),
+            "input": [
+                _text(entry.content) if entry.type == "text" else self._data_image(entry.content) for entry in inputs
+            ],
+            "answer": _text(predictions.texts[id]) if id in predictions.texts else self._predicted_image(id),
             "accepted": [_text(answer) for answer in answers],
         }
         if surplus is not None:
-            content["surplus"] = _text(surplus.content)
+            content["surplus"] = _text(surplus)
         if example.truth_image is not None:
-            content["accepted"].append(self._image(data.root, example.truth_image))
+            content["accepted"].append(self._data_image(example.truth_image))
         more = len(example.inputs) - len(inputs), len(example.answers) - len(answers)
         if any(more):
             content["more"] = more
         self.examples.append(content)
 
-    def _image(self, root: Path, path: str) -> dict[str, Any]:
+    def _data_image(self, path: str) -> dict[str, Any]:
+        return self._image(("data", path), lambda: load_image(self.data.root, path))
+
+    def _predicted_image(self, id: str) -> dict[str, Any]:
+        return self._image(("predicted", self.predictions.images[id]), lambda: self.predictions.image(id))
+
+    def _image(self, key: tuple[str, str], load: Callable[[], Image.Image]) -> dict[str, Any]:
         """`{"image": number}` of a thumbnail, or `{"note": why there is none}`."""
-        key = (root, path)
         if key not in self._known:
             if self._images_left <= 0:
                 self.left_out_images += 1
                 return {"note": "left out: the report's limit for images is reached"}
             try:
-                width, height, content = thumbnail(load_image(root, path))
+                width, height, content = thumbnail(load())
             except ValueError as error:
                 self._known[key] = {"note": visible(f"no picture: {error}")}
             else:
                 if len(content) > self._images_left:
                     self._images_left = 0
-                    return self._image(root, path)
+                    return self._image(key, load)
                 self._images_left -= len(content)
                 self._known[key] = {"image": len(self.images)}
                 self.images.append([width, height, content])

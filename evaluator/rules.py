@@ -120,4 +120,36 @@ REFERENCE_IMAGE = Rule(
     "write the image that the model generated",
 )
 
+# --- the organizer's data alone ---
+NO_EXAMPLES = Rule("no-examples", "at least one example", "write the examples into input.json")
+SAMPLE_TASK = Rule(
+    "sample-task",
+    "an object that gives each id the number of its task: 0 to 5, or 6 to 11 where tasks.json defines it",
+    "write the task's number, and define a hidden task in tasks.json",
+)
+TRUTH_OUTPUT = Rule(
+    "truth-output", "an entry of the type that the task's output has", "write the accepted answers, or the image's path"
+)
+TRUTH_PLACE = Rule("truth-place", "reference images below gt_images/", "move the image there and name it so")
+INPUT_PLACE = Rule(
+    "input-place", "input images outside of gt_images/, which teams never see", "move the image, or name another"
+)
+INPUT_ENTRY = Rule(
+    "input-entry", "an entry of the type that the task's metric compares with", "complete the input, or choose a metric"
+)
+TASKS_SHAPE = Rule(
+    "tasks-shape",
+    "an object of task numbers 0 to 11, each with an object of the keys that evaluator/tasks.py explains",
+    "write tasks.json as evaluator/tasks.py shows",
+)
+TASKS_VALUE = Rule(
+    "tasks-value", "what the message says, for this key", "correct the value, or leave an optional key out"
+)
+TASKS_FIXED = Rule(
+    "tasks-fixed",
+    "open tasks scored by the challenge's rules",
+    "leave the key out, or give the examples a hidden task's number",
+)
+TASKS_NAME = Rule("tasks-name", "a name of its own for each task", "rename one of the tasks")
+
 BY_NAME = {rule.name: rule for rule in list(globals().values()) if isinstance(rule, Rule)}

@@ -1,4 +1,4 @@
-"""Scores an output folder against a data folder: per id, per task, and the challenge's integral, with intervals.
+"""Scores predictions against a data folder: per id, per task, and the challenge's integral, with intervals.
 
 A task that cannot be scored carries the reason instead of a score; it never counts as zero.
 """
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from evaluator import assets as asset_files
 from evaluator import bootstrap
-from evaluator.contract import Data, Example, Predictions, load_image, read_predictions
-from evaluator.errors import DataError, EvaluatorError
+from evaluator import verdict as verdicts
+from evaluator.contract import Data, Example, Predictions, data_digest, load_image
+from evaluator.errors import DataError, EvaluatorError, Finding, MetricDataError, MetricError
 from evaluator.metrics.base import Encoders, Resources, Result, Sample
 from evaluator.metrics.meteor import RuWordNet
 from evaluator.tasks import HIDDEN_NUMBERS, METRICS, OPEN_NUMBERS, Task, weight
@@ -81,9 +82,10 @@ class TaskScore:
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of the tasks that the data has, by task number."""
+    """Scores of the tasks that the data has, by task number; `data_digest` is that of `evaluator.contract`."""
 
     tasks: tuple[TaskScore, ...]
+    data_digest: str | None = None
 
     def _by_number(self, numbers: Iterable[int]) -> list[TaskScore] | None:
         """The tasks of all `numbers`; None unless each has a score."""
@@ -136,17 +138,42 @@ class Scores:
     def errors(self) -> list[str]:
         return [f"{score.task.name}: cannot be scored: {score.error}" for score in self.tasks if score.error]
 
-    def to_json(self) -> dict[str, Any]:
-        """The content of scores.json: `tasks` by number, `open_part`, `integral` where all twelve are there, their
-        intervals and how those were drawn, `encoders`, `labels`.
+    @property
+    def failure(self) -> EvaluatorError | None:
+        """What to raise once the scores are written, with a finding for each task that could not be scored: a fault of
+        ours where any is, else one of the organizer's data; None where all tasks have a score.
         """
+        failed = [score for score in self.tasks if score.error]
+        if not failed:
+            return None
+        ours = any(score.exit_code == EvaluatorError.exit_code for score in failed)
+        kind = MetricError if ours else MetricDataError
+        return kind([Finding(kind.rule, score.task.name, f"cannot be scored: {score.error}") for score in failed])
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of scores.json.
+
+        * `verdict`, `fault`, `counts`, `fix`, `findings` and `findings_total`, as in the JSON of an `EvaluatorError`:
+          OK, or METRIC_ERROR with a finding for each task that could not be scored; then the attempt does not count.
+        * `tasks` by number, `open_part`, `integral` where all twelve are there, their intervals and how those were
+          drawn (`bootstrap`), `encoders`, `labels`.
+        * `data_digest`: SHA-256 of what was asked and what was accepted (`evaluator.contract.data_digest`). Only scores
+          of one digest can be compared.
+        """
+        failure = self.failure
+        if failure is None:
+            outcome = verdicts.OK.to_json() | {"findings": [], "findings_total": 0}
+        else:
+            outcome = failure.to_json()
         totals: dict[str, Any] = {"open_part": self.open_part, "open_part_interval": self.open_part_interval}
         if self.integral is not None:
             totals |= {"integral": self.integral, "interval": self.interval}
         drawn = {"level": bootstrap.LEVEL, "resamples": bootstrap.RESAMPLES, "seed": bootstrap.SEED}
         tasks = {str(score.task.number): score.to_json() for score in self.tasks}
         return {
+            **outcome,
             **totals,
+            "data_digest": self.data_digest,
             "bootstrap": drawn,
             "encoders": self.encoders,
             "labels": list(self.labels),
@@ -155,28 +182,28 @@ class Scores:
 
 
 def score(
-    output: Path | str,
+    predictions: Predictions,
     data: Data,
     ruwordnet: Path | None = None,
     load_encoders: Callable[[], Encoders] | None = None,
     assets: Path | None = None,
 ) -> Scores:
-    """Score the output folder of a submission.
+    """Score the predictions that `evaluator.contract.read_predictions` read and found right.
 
     `assets` is the folder of `evaluator.assets` with the encoders and RuWordNet (none: the evaluator's own). In place
     of what lies there, `ruwordnet` names the SQLite data base for METEOR's synonym stage, and `load_encoders` makes the
     encoders when the first task needs them. Scores made without RuWordNet or with small encoders say so in their
     `labels`.
 
-    Raises `SubmissionError` for a faulty output folder, `DataError` for an assets folder that is not there and an
-    unreadable RuWordNet. Any other failure is recorded in the `TaskScore` it belongs to.
+    Raises `DataError` for an assets folder that is not there and an unreadable RuWordNet. Any other failure is recorded
+    in the `TaskScore` it belongs to.
     """
     wordnet = find_ruwordnet(ruwordnet, assets)
     default = functools.partial(asset_files.load_encoders, assets or asset_files.FOLDER)
     resources = Resources(load_encoders or default, wordnet)
-    predictions = read_predictions(output, data)
     by_task = data.by_task().items()
-    return Scores(tuple(_score_task(task, examples, predictions, data, resources) for task, examples in by_task))
+    tasks = tuple(_score_task(task, examples, predictions, data, resources) for task, examples in by_task)
+    return Scores(tasks, data_digest(data))
 
 
 def find_ruwordnet(path: Path | None = None, assets: Path | None = None) -> RuWordNet | None:
@@ -237,7 +264,7 @@ def _sample(example: Example, predictions: Predictions, data: Data) -> Sample:
         example.id,
         tuple(example.texts),
         images,
-        predicted_image=functools.partial(load_image, predictions.root, predictions.images[example.id]),
+        predicted_image=functools.partial(predictions.image, example.id),
         reference_image=functools.partial(load_image, data.root, example.truth_image),
     )
 

@@ -5,6 +5,7 @@ the recursion limit or the memory. Numbers too long to convert, NaN, Infinity, d
 collected, so that one reading names them all.
 """
 
+import hashlib
 import json
 import math
 import re
@@ -35,12 +36,22 @@ def read_json(root: Path, name: str, error: type[EvaluatorError], limit: int = l
     return document
 
 
-def parse_file(root: Path, name: str, findings: Findings, limit: int = limits.MAX_JSON_BYTES) -> Any:
-    """As `read_json`, but adds the faults to `findings`. What it returns is of use only where none of them is a rule's
-    that ends the reading: a document that cannot be parsed is None.
+def parse_file(
+    root: Path,
+    name: str,
+    findings: Findings,
+    limit: int = limits.MAX_JSON_BYTES,
+    digests: dict[str, str] | None = None,
+) -> Any:
+    """As `read_json`, but adds the faults to `findings`, and the SHA-256 of the bytes to `digests` under `name`. What
+    it returns is of use only where none of the faults is a rule's that ends the reading: a document that cannot be
+    parsed is None.
     """
     try:
-        return parse(read_regular(root, name, limit), name, findings)
+        content = read_regular(root, name, limit)
+        if digests is not None:
+            digests[name] = hashlib.sha256(content).hexdigest()
+        return parse(content, name, findings)
     except RuleBroken as broken:
         findings.add_broken(name, broken)
         return None

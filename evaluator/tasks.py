@@ -14,14 +14,16 @@
   repeated but not changed, as scores would no longer compare with the leaderboard's. What is shown beside a score may
   be set: `title`, `description`, `baseline`, `threshold`. To score their data in another way, give it a hidden number.
 
-Every fault is one line with the task, the key, the value found and what is allowed.
+Every fault is a `Finding` of one of the tasks-... rules of `evaluator.rules`: the task, the key, the value found and
+what is allowed.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from evaluator.errors import DataError, show
+from evaluator import rules
+from evaluator.errors import DataError, Findings, show
 from evaluator.metrics.base import Output, ParameterValue
 from evaluator.metrics.registry import METRICS
 
@@ -80,21 +82,30 @@ def parse_tasks(document: Any) -> dict[int, Task]:
 
     Raises `DataError` with every fault found.
     """
+    found = Findings()
     if not isinstance(document, dict):
-        raise DataError(f"tasks.json: must be an object of task numbers, not {type(document).__name__}")
+        found.add(rules.TASKS_SHAPE, "tasks.json", f"must be an object of task numbers, not {show(document)}")
+        raise DataError(found)
     tasks = {task.number: task for task in OPEN_TASKS}
-    faults: list[str] = []
     for key, entry in document.items():
+        where, before = f"tasks.json: task {key}", found.total
         if key not in {str(number) for number in (*OPEN_NUMBERS, *HIDDEN_NUMBERS)}:
-            faults.append(f"tasks.json: task {show(key)} is not one of 0..11")
+            found.add(rules.TASKS_SHAPE, "tasks.json", f"task {show(key)} is not one of 0..11")
+            continue
+        if not isinstance(entry, dict):
+            found.add(rules.TASKS_SHAPE, where, f"must be an object, not {show(entry)}")
             continue
         number = int(key)
-        found = _entry_faults(entry)
-        if isinstance(entry, Mapping):
-            found += _fixed_faults(OPEN_TASKS[number], entry) if number in OPEN_NUMBERS else _missing_faults(entry)
-        if found:
-            faults += [f"tasks.json: task {key}: {fault}" for fault in found]
-        elif number in OPEN_NUMBERS:
+        _check_entry(entry, where, found)
+        if number in OPEN_NUMBERS:
+            _check_fixed(OPEN_TASKS[number], entry, where, found)
+        else:
+            for needed in NEEDED_KEYS:
+                if needed not in entry:
+                    found.add(rules.TASKS_SHAPE, where, f"{needed} is missing")
+        if found.total > before:
+            continue
+        if number in OPEN_NUMBERS:
             shown = {name: entry[name] for name in ("title", "baseline", "threshold") if name in entry}
             tasks[number] = replace(OPEN_TASKS[number], **shown)
         else:
@@ -103,7 +114,7 @@ def parse_tasks(document: Any) -> dict[int, Task]:
             tasks[number] = Task(
                 number,
                 entry["name"],
-                entry.get("title", entry["name"]),
+                entry.get("title") or entry["name"],
                 entry["metric"],
                 entry.get("baseline"),
                 entry.get("threshold"),
@@ -111,67 +122,69 @@ def parse_tasks(document: Any) -> dict[int, Task]:
                 entry.get("hidden", True),
             )
     names = [task.name for task in tasks.values()]
-    faults += [f"tasks.json: two tasks are named {show(name)}" for name in sorted(set(names)) if names.count(name) > 1]
-    if faults:
-        raise DataError(faults)
+    for name in sorted(set(names)):
+        if names.count(name) > 1:
+            found.add(rules.TASKS_NAME, "tasks.json", f"two tasks are named {show(name)}")
+    if found:
+        raise DataError(found)
     return tasks
 
 
-def _entry_faults(entry: Any) -> list[str]:
-    """What is wrong with the values of an entry, whatever its number."""
-    if not isinstance(entry, Mapping):
-        return [f"must be an object, not {type(entry).__name__}"]
-    faults = [f"unknown key {show(key)}; allowed are {', '.join(KEYS)}" for key in entry if key not in KEYS]
+def _check_entry(entry: Mapping[str, Any], where: str, found: Findings) -> None:
+    """Check the keys and values of an entry, whatever its number."""
+
+    def wrong(fault: str) -> None:
+        found.add(rules.TASKS_VALUE, where, fault)
+
+    for key in entry:
+        if key not in KEYS:
+            found.add(rules.TASKS_SHAPE, where, f"unknown key {show(key)}; allowed are {', '.join(KEYS)}")
     for key in ("name", "title", "description"):
         if key in entry and (not isinstance(entry[key], str) or not entry[key].strip()):
-            faults.append(f"{key} must be a text that is not empty, not {show(entry[key])}")
+            wrong(f"{key} must be a text that is not empty, not {show(entry[key])}")
     for key in ("baseline", "threshold"):
         value = entry.get(key)
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if value is not None and not (number and 0 <= value <= 1):
-            faults.append(f"{key} must be a number in 0..1, not {show(value)}")
+            wrong(f"{key} must be a number in 0..1, not {show(value)}")
     if not isinstance(entry.get("hidden", True), bool):
-        faults.append(f"hidden must be true or false, not {show(entry['hidden'])}")
+        wrong(f"hidden must be true or false, not {show(entry['hidden'])}")
     if "output" in entry and entry["output"] not in ("text", "image"):
-        faults.append(f"output must be 'text' or 'image', not {show(entry['output'])}")
+        wrong(f"output must be 'text' or 'image', not {show(entry['output'])}")
     parameters = entry.get("parameters", {})
     if not isinstance(parameters, Mapping):
-        faults.append(f"parameters must be an object, not {show(parameters)}")
+        wrong(f"parameters must be an object, not {show(parameters)}")
         parameters = {}
     if "metric" in entry:
         metric = METRICS.get(entry["metric"]) if isinstance(entry["metric"], str) else None
         if metric is None:
-            faults.append(f"metric {show(entry['metric'])} is unknown; known are {', '.join(METRICS)}")
-        else:
-            faults += [f"parameters: {fault}" for fault in metric.parameter_faults(parameters)]
-            if entry.get("output") in ("text", "image") and entry["output"] != metric.output:
-                faults.append(f"metric {metric.name} scores {metric.output} output, but output is {entry['output']!r}")
-    return faults
+            wrong(f"metric {show(entry['metric'])} is unknown; known are {', '.join(METRICS)}")
+            return
+        for fault in metric.parameter_faults(parameters):
+            wrong(f"parameters: {fault}")
+        if entry.get("output") in ("text", "image") and entry["output"] != metric.output:
+            wrong(f"metric {metric.name} scores {metric.output} output, but output is {entry['output']!r}")
 
 
-def _missing_faults(entry: Mapping[str, Any]) -> list[str]:
-    return [f"{key} is missing" for key in NEEDED_KEYS if key not in entry]
-
-
-def _fixed_faults(task: Task, entry: Mapping[str, Any]) -> list[str]:
-    """What an entry for an open task says otherwise than the rules."""
+def _check_fixed(task: Task, entry: Mapping[str, Any], where: str, found: Findings) -> None:
+    """Check that an entry for an open task says nothing otherwise than the rules."""
     fixed: dict[str, Any] = {"name": task.name, "output": task.output, "metric": task.metric, "hidden": False}
-    faults = [
-        f"{key} of an open task is {show(value)} and cannot be {show(entry[key])}"
-        for key, value in fixed.items()
-        if key in entry and entry[key] != value
-    ]
+    for key, value in fixed.items():
+        if key in entry and entry[key] != value:
+            fault = f"{key} of an open task is {show(value)} and cannot be {show(entry[key])}"
+            found.add(rules.TASKS_FIXED, where, fault)
     metric = METRICS[task.metric]
     parameters = entry.get("parameters", {})
-    if isinstance(parameters, Mapping):
-        if "metric" not in entry:
-            faults += [f"parameters: {fault}" for fault in metric.parameter_faults(parameters)]
-        faults += [
-            f"parameters: {key} of an open task is {show(parameter.default)} and cannot be {show(parameters[key])}"
-            for key, parameter in metric.parameters.items()
-            if key in parameters and parameter.accepts(parameters[key]) and parameters[key] != parameter.default
-        ]
-    return faults
+    if not isinstance(parameters, Mapping):
+        return
+    if "metric" not in entry:
+        for fault in metric.parameter_faults(parameters):
+            found.add(rules.TASKS_VALUE, where, f"parameters: {fault}")
+    for key, parameter in metric.parameters.items():
+        if key in parameters and parameter.accepts(parameters[key]) and parameters[key] != parameter.default:
+            given = show(parameters[key])
+            fault = f"parameters: {key} of an open task is {show(parameter.default)} and cannot be {given}"
+            found.add(rules.TASKS_FIXED, where, fault)
 
 
 def _shown(value: ParameterValue) -> str:

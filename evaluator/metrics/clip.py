@@ -21,10 +21,19 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from evaluator.metrics.nano import TEMPLATES
 from evaluator.metrics.network import batches, default_device, load_network
 
 BPE_FILE, CONFIG_FILE, WEIGHTS_FILE = FILES = ("bpe.model", "config.json", "pytorch_model.bin")
+
+#: Published: a text's latent is the mean over all of them.
+TEMPLATES = (
+    "{}",
+    "фото, на котором изображено {}",
+    "изображение с {}",
+    "картинка с {}",
+    "фото с {}",
+    "на фото видно {}",
+)
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
 HEAD_WIDTH = 64  # of the image tower, whose heads the published configuration does not name

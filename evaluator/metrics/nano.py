@@ -22,16 +22,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from evaluator.metrics.clip import TEMPLATES
+
 FOLDER = Path(__file__).parents[1] / "assets" / "nano"
 FILE = "encoders.safetensors"
-TEMPLATES = (
-    "{}",
-    "фото, на котором изображено {}",
-    "изображение с {}",
-    "картинка с {}",
-    "фото с {}",
-    "на фото видно {}",
-)
 
 SIZE = 64  # pixels a side
 LATENT = 96  # D, of the shared space

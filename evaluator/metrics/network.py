@@ -25,15 +25,17 @@ def precision(device: torch.device) -> torch.dtype:
     return torch.float16 if device.type == "cuda" else torch.float32
 
 
-def load_network(make: Callable[[], N], weights: Weights, device: torch.device) -> N:
-    """The network that `make` builds, with `weights`, for inference on `device` in its `precision`.
+def load_network(
+    make: Callable[[], N], weights: Weights, device: torch.device, dtype: torch.dtype | None = None
+) -> N:
+    """The network that `make` builds, with `weights`, for inference on `device` in `dtype` (None: its `precision`).
 
     Built without memory of its own and given the tensors as they are, so weights are never held twice on one device.
     Raises FileNotFoundError, or ValueError where the weights cannot be read or are of another network.
     """
     name = "the state dict" if isinstance(weights, Mapping) else os.fspath(weights)
     state = weights if isinstance(weights, Mapping) else _read(Path(weights))
-    dtype = precision(device)
+    dtype = dtype or precision(device)
     placed = {
         key: value.to(device, dtype if value.is_floating_point() else value.dtype) for key, value in state.items()
     }

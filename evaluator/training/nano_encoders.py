@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from evaluator.metrics import nano
+from evaluator.metrics.clip import TEMPLATES
 from evaluator.metrics.fid import frechet_distance
 
 log = logging.getLogger(__name__)
@@ -116,7 +117,7 @@ def train(pixels: Tensor, captions: list[list[str]], steps: int, batch_size: int
             order = random.permutation(len(captions)).tolist()
         batch, order = order[:batch_size], order[batch_size:]
         chosen = [captions[i][random.integers(len(captions[i]))].lower().strip() for i in batch]
-        filled = [nano.TEMPLATES[random.integers(len(nano.TEMPLATES))].format(caption) for caption in chosen]
+        filled = [TEMPLATES[random.integers(len(TEMPLATES))].format(caption) for caption in chosen]
         with torch.autocast("cpu", torch.bfloat16):
             image_latents = image(augment(pixels[batch], random).contiguous(memory_format=torch.channels_last))
         image_latents = F.normalize(image_latents.float(), dim=-1)

@@ -9,9 +9,8 @@ from evaluator.__main__ import main
 from evaluator.compare import compare
 from evaluator.contract import read_data
 from evaluator.errors import DataError
-from evaluator.report import write_json
-from evaluator.score import score
-from tests.evaluator.pixel_encoders import PixelEncoders
+from evaluator.files import write_json
+from tests.evaluator.pixel_encoders import PixelEncoders, score_folder
 
 LABEL = "encoders: test"
 
@@ -128,7 +127,7 @@ def test_fid_is_compared_on_the_same_resamples(make_data, make_output, tmp_path,
 
     data = read_data(make_data(2))
     output = make_output(data.root)
-    results = [score(output, data, load_encoders=encoders) for encoders in (PixelEncoders, Other)]
+    results = [score_folder(output, data, load_encoders=encoders) for encoders in (PixelEncoders, Other)]
     paths = [tmp_path / name for name in ("a.json", "b.json")]
     for path, result in zip(paths, results, strict=True):
         write_json(path, result.to_json())
@@ -142,6 +141,37 @@ def test_fid_is_compared_on_the_same_resamples(make_data, make_output, tmp_path,
         compare(*paths)
 
 
+def test_scores_of_other_data_are_not_compared(make_data, make_output, tmp_path, edit_json, capsys):
+    """The same ids and tasks, and another accepted answer: only the digest tells."""
+    folder = make_data(0)
+    output = make_output(folder)
+    paths = [tmp_path / name / "scores.json" for name in ("a", "b", "old")]
+
+    def scored(path):
+        write_json(path, score_folder(output, read_data(folder)).to_json())
+
+    scored(paths[0])
+    edit_json(folder / "ground_truth.json", lambda d: d["0"][0]["content"].append("ещё один верный ответ: ёж"))
+    scored(paths[1])
+    for place in ("a", "b"):
+        assert len(json.loads((tmp_path / place / "scores.json").read_text())["data_digest"]) == 64
+    assert main(["compare", str(paths[0]), str(paths[1])]) == 2
+    assert "scored on different data" in capsys.readouterr().err
+    scored(paths[0])
+    assert main(["compare", str(paths[0]), str(paths[1])]) == 0
+    assert "data_digest" not in capsys.readouterr().out
+
+    scored(paths[2])
+    edit_json(paths[2], lambda d: d.pop("data_digest") and None)
+    assert main(["compare", str(paths[2]), str(paths[1]), "--json", str(tmp_path / "c.json")]) == 0
+    warning = f"{paths[2]}: no data_digest, as older evaluators wrote none"
+    assert any(line.startswith(f"! {warning}") for line in capsys.readouterr().out.splitlines())
+    assert json.loads((tmp_path / "c.json").read_text())["warnings"][0].startswith(warning)
+    edit_json(paths[2], lambda d: d.update(data_digest="so"))
+    assert main(["compare", str(paths[2]), str(paths[1])]) == 2
+    assert "data_digest must be a SHA-256, not 'so'" in capsys.readouterr().err
+
+
 def test_command_line(files, tmp_path, capsys):
     a, b = files(document({0: [0.0] * 8}), document({0: [1.0] * 8}))
     assert main(["compare", str(a), str(b), "--json", str(tmp_path / "new" / "c.json")]) == 0
@@ -149,4 +179,4 @@ def test_command_line(files, tmp_path, capsys):
     written = json.loads((tmp_path / "new" / "c.json").read_text(encoding="utf-8"))
     assert written["tasks"]["0"]["verdict"] == "better" and written["overall"]["interval"] == [1 / 15, 1 / 15]
     assert main(["compare", str(a), str(tmp_path / "none.json")]) == 2
-    assert "data error: none.json: the file does not exist" in capsys.readouterr().err
+    assert f"data error: {tmp_path / 'none.json'}: the file does not exist" in capsys.readouterr().err

@@ -1,11 +1,16 @@
 import contextlib
 import gc
+import hashlib
 import io
 import json
+import math
 import os
 import re
 import shutil
+import signal
 import struct
+import subprocess
+import sys
 import time
 import zlib
 
@@ -13,9 +18,10 @@ import pytest
 from PIL import Image
 
 from evaluator import images, limits, rules
-from evaluator.contract import load_image, read_data, read_json, read_predictions
+from evaluator.contract import data_digest, load_image, read_data, read_json, read_predictions
 from evaluator.errors import MAX_FINDINGS, SHOWN_FAULTS, DataError, EvaluatorError, RuleBroken, SubmissionError
 from evaluator.images import pixel_digest
+from tests.evaluator.conftest import noise
 
 
 def fault_of(output, data) -> str:
@@ -321,16 +327,63 @@ def test_metrics_see_what_the_verdict_was_about(data_folder, output_folder):
     data = read_data(data_folder)
     path = "images/image_200.jpg"
     before = load_image(output_folder, path)
+    digest = hashlib.sha256((output_folder / path).read_bytes()).hexdigest()
     predictions = read_predictions(output_folder, data)
     shutil.copy(data_folder / "gt_images" / "200.png", output_folder / path)
-    assert predictions.images["200"] == path
-    assert pixel_digest(load_image(predictions.root, path)) == pixel_digest(before)
+    assert predictions.images["200"] == path and predictions.files[path] == digest
+    assert pixel_digest(predictions.image("200")) == pixel_digest(before)
     assert pixel_digest(load_image(output_folder, path)) != pixel_digest(before)
     root = predictions.root
     assert root != output_folder and root.stat().st_mode & 0o077 == 0
     del predictions
     gc.collect()
     assert not root.exists() and output_folder.is_dir()
+
+
+def test_the_largest_image_that_is_allowed_can_be_scored(data_folder, output_folder):
+    """Its private copy is larger than an image file may be."""
+    side = math.isqrt(limits.MAX_IMAGE_PIXELS)
+    assert 3 * side**2 > limits.MAX_IMAGE_BYTES
+    Image.new("RGB", (side, side), (9, 8, 7)).save(output_folder / "images" / "image_200.jpg", quality=95)
+    predictions = read_predictions(output_folder, read_data(data_folder))
+    assert predictions.image("200").size == (side, side)
+
+
+@pytest.mark.parametrize("path", ["images/./image_200.jpg", "./images//image_200.jpg", "images/" + "ё" * 120 + ".jpg"])
+def test_an_image_is_kept_whatever_its_path(data_folder, output_folder, edit_json, path):
+    if not (output_folder / path).exists():
+        (output_folder / "images" / "image_200.jpg").rename(output_folder / path)
+    edit_json(output_folder / "predictions.json", lambda d: d["200"][0].update(content=path))
+    predictions = read_predictions(output_folder, read_data(data_folder))
+    assert predictions.images["200"] == path and predictions.image("200").size == (48, 40)
+
+
+def test_types_and_surplus_of_entries(data_folder, output_folder, edit_json):
+    def change(d):
+        d["200"] += [{"type": "text", "content": "лишнее"}, {"type": "text", "content": "ещё"}]
+        d["0"].append({"type": "image", "content": "/nowhere.jpg"})
+
+    edit_json(output_folder / "predictions.json", change)
+    predictions = read_predictions(output_folder, read_data(data_folder))
+    assert predictions.types["200"] == ("image", "text", "text") and predictions.types["0"] == ("text", "image")
+    assert predictions.surplus == {"200": "лишнее"}
+
+
+def test_what_a_killed_evaluator_left_goes_with_the_next_reading(data_folder, output_folder, tmp_path, monkeypatch):
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    code = (
+        "import os, sys; from evaluator.contract import read_data, read_predictions;"
+        "kept = read_predictions(sys.argv[1], read_data(sys.argv[2])); os.kill(os.getpid(), 9)"
+    )
+    command = [sys.executable, "-c", code, str(output_folder), str(data_folder)]
+    killed = subprocess.run(command, env=os.environ | {"TMPDIR": str(temporary)}, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = temporary.iterdir()
+    assert len(list(left.iterdir())) == 3
+    predictions = read_predictions(output_folder, read_data(data_folder))
+    assert list(temporary.iterdir()) == [predictions.root]
 
 
 def test_a_refused_folder_leaves_nothing_behind(data_folder, output_folder, edit_json, tmp_path, monkeypatch):
@@ -379,6 +432,17 @@ def test_long_thin_image(data_folder, output_folder, edit_json):
     assert "has 101 x 1 pixels" in image_fault(data_folder, output_folder, edit_json, "images/thin.png")
     Image.new("RGB", (1, 100)).save(output_folder / "images" / "thin.png")
     read_predictions(output_folder, read_data(data_folder))
+
+
+def test_scans_are_counted_in_a_jpeg_with_further_pictures():
+    """An MPO, which is a JPEG to every other decoder."""
+    file, picture = io.BytesIO(), Image.new("RGB", (64, 64), (200, 30, 30))
+    picture.save(file, "MPO", save_all=True, append_images=[picture], progressive=True)
+    assert images.decode(file.getvalue()).size == (64, 64)
+    scan = b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00"
+    with pytest.raises(RuleBroken) as caught:
+        images.decode(file.getvalue() + scan * limits.MAX_JPEG_SCANS)
+    assert caught.value.rule is rules.IMAGE_SCANS
 
 
 def test_jpeg_with_a_scan_for_every_second(tmp_path):
@@ -480,6 +544,68 @@ def test_a_decoder_that_does_not_start_is_our_fault(monkeypatch):
 def test_fault_in_data(data_folder, edit_json, name, change, message):
     edit_json(data_folder / name, change)
     assert message in data_fault(data_folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "rule"),
+    [
+        ("input.json", lambda d: {}, "no-examples"),
+        ("sample_ids.json", lambda d: [], "sample-task"),
+        ("sample_ids.json", lambda d: d.update({"0": 12}), "sample-task"),
+        ("ground_truth.json", lambda d: d.update({"0": []}), "truth-output"),
+        (
+            "ground_truth.json",
+            lambda d: d.update({"200": [{"type": "image", "content": "images/300.png"}]}),
+            "truth-place",
+        ),
+        ("input.json", lambda d: d["300"].append({"type": "image", "content": "./gt_images/200.png"}), "input-place"),
+        ("input.json", lambda d: d["300"].pop() and None, "input-entry"),
+        ("input.json", lambda d: d["201"].clear(), "input-entry"),
+        ("tasks.json", lambda d: [d], "tasks-shape"),
+        ("tasks.json", lambda d: d.update({"12": {}}), "tasks-shape"),
+        ("tasks.json", lambda d: d["6"].update(threshold=2), "tasks-value"),
+        ("tasks.json", lambda d: d.update({"0": {"metric": "exact_match"}}), "tasks-fixed"),
+        ("tasks.json", lambda d: d["6"].update(name="Hidden2"), "tasks-name"),
+    ],
+)
+def test_faults_in_data_have_rules(data_folder, edit_json, name, change, rule):
+    edit_json(data_folder / name, change)
+    with pytest.raises(DataError) as caught:
+        read_data(data_folder)
+    assert [finding.rule for finding in caught.value.findings] == [rule] and rule in rules.BY_NAME
+    assert caught.value.findings[0].where.startswith(name)
+
+
+def test_digest_of_the_data(data_folder, edit_json, tmp_path):
+    """The same for the same questions and answers, however they are written down; another for any other."""
+    before = data_digest(read_data(data_folder))
+    assert re.fullmatch("[0-9a-f]{64}", before)
+
+    def same(d):
+        return dict(reversed(d.items()))
+
+    for name in ("input.json", "ground_truth.json", "sample_ids.json"):
+        edit_json(data_folder / name, same)
+    (data_folder / "images" / "300.png").rename(data_folder / "images" / "кот.png")
+    edit_json(data_folder / "input.json", lambda d: d["300"][1].update(content="images/кот.png"))
+    edit_json(data_folder / "tasks.json", lambda d: d["6"].update(title="Иное", threshold=0.5))
+    assert data_digest(read_data(data_folder)) == before
+
+    digests = {before}
+    for name, change in (
+        ("input.json", lambda d: d["0"][0].update(content="другой вопрос")),
+        ("ground_truth.json", lambda d: d["0"][0]["content"].append("ещё ответ")),
+        ("ground_truth.json", lambda d: d["1"][0]["content"].reverse()),
+        ("tasks.json", lambda d: d["6"].update(metric="f1_lemmas")),
+        ("tasks.json", lambda d: d["8"].update(parameters={"gamma": 0.3})),
+        ("sample_ids.json", lambda d: d.update({"0": 1})),
+    ):
+        edit_json(data_folder / name, change)
+        digests.add(data_digest(read_data(data_folder)))
+    for path in ("images/301.png", "gt_images/200.png"):
+        noise(4321).save(data_folder / path)
+        digests.add(data_digest(read_data(data_folder)))
+    assert len(digests) == 9
 
 
 def test_missing_data_files(data_folder, tmp_path):

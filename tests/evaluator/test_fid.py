@@ -154,9 +154,10 @@ def test_published_fid_from_images(features: dict[str, np.ndarray]) -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_half_precision_on_a_gpu_is_close(weights: dict[str, Tensor]) -> None:
+def test_on_a_gpu_features_are_close(weights: dict[str, Tensor]) -> None:
     features = InceptionFeatures(weights)(list(images("real")))
-    np.testing.assert_allclose(features, np.load(REFERENCE)["real"], rtol=0, atol=2e-2)
+    # Convolutions in TF32, torch's default there, keep 10 bits of a product's factors.
+    np.testing.assert_allclose(features, np.load(REFERENCE)["real"], rtol=0, atol=5e-3)
 
 
 def test_state_dict_has_the_published_keys_only(weights: dict[str, Tensor]) -> None:

@@ -55,8 +55,8 @@ def verdict(output: Path, data: Data) -> SubmissionError | None:
         assert wanted == dict.fromkeys(predictions.texts, "text") | dict.fromkeys(predictions.images, "image")
         for text in predictions.texts.values():
             assert len(text.encode()) <= 4 * limits.MAX_TEXT_CHARACTERS
-        for path in predictions.images.values():
-            assert images.load_image(predictions.root, path).mode == "RGB"
+        for id in predictions.images:
+            assert predictions.image(id).mode == "RGB"
         return None
     finally:
         assert time.monotonic() - start < SECONDS

@@ -12,8 +12,9 @@ import pytest
 import torch
 from PIL import Image, ImageDraw, ImageFilter
 
+from evaluator.metrics.clip import TEMPLATES
 from evaluator.metrics.fid import frechet_distance
-from evaluator.metrics.nano import FILE, TEMPLATES, ImageEncoder, NanoEncoders, TextEncoder, bags, to_pixels
+from evaluator.metrics.nano import FILE, ImageEncoder, NanoEncoders, TextEncoder, bags, to_pixels
 from evaluator.training import nano_encoders
 
 ROOT = Path(__file__).parents[2]

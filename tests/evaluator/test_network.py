@@ -42,6 +42,11 @@ def test_weights_of_before_batch_norm_counted_batches(tmp_path: Path) -> None:
     assert torch.isfinite(load_network(make, tmp_path / "old.pth", CPU)(torch.ones(1, 3))).all()
 
 
+def test_a_type_that_is_asked_for_wins_over_the_devices() -> None:
+    network = load_network(make, make().state_dict(), CPU, torch.float64)
+    assert network.state_dict()["0.weight"].dtype == torch.float64
+
+
 def test_half_precision_is_for_gpus() -> None:
     assert precision(CPU) == torch.float32 and precision(torch.device("cuda")) == torch.float16
 

@@ -10,12 +10,14 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from PIL import Image
 
 from evaluator import contract, report_html
 from evaluator.__main__ import main
+from tests.evaluator.conftest import noise
 
 LABEL = "encoders: nano, not comparable with the leaderboard"
 PHONE, DESK = 390, 1280
@@ -59,6 +61,11 @@ def scored(data: contract.Data, integral: float | None = 0.4321) -> dict[str, An
     return {**totals, "encoders": LABEL, "labels": [LABEL], "tasks": tasks}
 
 
+def build(document: dict[str, Any], data: contract.Data, output: Path, *rest: Any, **options: Any) -> dict[str, Any]:
+    """The page's content for an output folder."""
+    return report_html.build(document, data, contract.read_predictions(output, data), *rest, **options)
+
+
 def content(page: str) -> dict[str, Any]:
     """The JSON that a page carries."""
     (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
@@ -75,7 +82,7 @@ def by_id(page: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def test_an_example_has_everything_that_explains_its_score(data_folder, output_folder, edit_json):
     edit_json(output_folder / "predictions.json", lambda d: d["200"].append({"type": "text", "content": "лишнее"}))
     data = contract.read_data(data_folder)
-    page = report_html.build(scored(data), data, output_folder)
+    page = build(scored(data), data, output_folder)
     example = by_id(page)["401"]
     assert example["input"][0] == {"text": "Инструкция «4»: ответь на вопрос, ёж?"}
     assert example["answer"] == {"text": "красный"} and example["route"] == "text" and example["score"] == 0.25
@@ -100,7 +107,7 @@ def test_an_example_has_everything_that_explains_its_score(data_folder, output_f
 def test_aggregates_of_a_task(data_folder, output_folder, edit_json):
     edit_json(output_folder / "predictions.json", lambda d: d["100"][0].update(content=""))
     data = contract.read_data(data_folder)
-    tasks = {task["name"]: task for task in report_html.build(scored(data), data, output_folder)["tasks"]}
+    tasks = {task["name"]: task for task in build(scored(data), data, output_folder)["tasks"]}
     math = tasks["MathQA"]
     assert math["lengths"] == {"min": 0, "median": 6, "max": 6, "empty": 1} and math["routes"] == {"text": 3}
     assert math["histogram"] == [1, 0, 1, 0, 0, 1, 0, 0, 0, 0]
@@ -127,22 +134,37 @@ def test_thumbnails_are_small_and_carry_nothing_but_pixels():
     assert (width, height) == (report_html.THUMBNAIL_PIXELS, 5) and b"secret" not in base64.b64decode(encoded)
 
 
-def test_unreadable_image_is_a_note(data_folder, output_folder):
+def test_the_page_shows_what_was_scored_whatever_the_folder_became(data_folder, output_folder, edit_json):
     data = contract.read_data(data_folder)
-    (output_folder / "images" / "image_201.jpg").write_bytes(b"no image")
-    page = report_html.build(scored(data), data, output_folder)
-    assert by_id(page)["201"]["answer"]["note"].startswith("no picture: ")
+    predictions = contract.read_predictions(output_folder, data)
+    before = report_html.build(scored(data), data, predictions)
+    edit_json(output_folder / "predictions.json", lambda d: [d[id][0].update(content="подмена") for id in d] and None)
+    noise(4242).save(output_folder / "images" / "image_200.jpg")
+    shutil.copy(data_folder / "gt_images" / "201.png", output_folder / "images" / "image_201.jpg")
+    (output_folder / "images" / "image_202.jpg").unlink()
+    (output_folder / "images" / "image_202.jpg").symlink_to("/etc/passwd")
+    assert report_html.build(scored(data), data, predictions) == before | {"created": ANY}
+    shutil.rmtree(output_folder)
+    assert report_html.build(scored(data), data, predictions) == before | {"created": ANY}
+
+
+def test_a_damaged_image_of_the_data_is_a_note(data_folder, output_folder):
+    data = contract.read_data(data_folder)
+    predictions = contract.read_predictions(output_folder, data)
+    (data_folder / "images" / "401.png").write_bytes(b"no image")
+    page = report_html.build(scored(data), data, predictions)
+    assert by_id(page)["401"]["input"][1]["note"].startswith("no picture: ")
 
 
 def test_limits_keep_the_worst_and_say_what_is_left_out(data_folder, output_folder, edit_json, monkeypatch):
     edit_json(output_folder / "predictions.json", lambda d: d["0"][0].update(content="Ж" * 4100))
     data = contract.read_data(data_folder)
-    whole = report_html.build(scored(data), data, output_folder)
+    whole = build(scored(data), data, output_folder)
     assert by_id(whole)["0"]["answer"] == {"text": "Ж" * report_html.MAX_SHOWN_CHARACTERS, "cut": 100}
     assert [by_rank["score"] for by_rank in whole["examples"][12:]] == [0.25] * 12 + [0.5] * 12
     monkeypatch.setattr(report_html, "MAX_IMAGE_CHARACTERS", 20_000)
     monkeypatch.setattr(report_html, "MAX_TEXT_CHARACTERS", 8500)
-    page = report_html.build(scored(data), data, output_folder)
+    page = build(scored(data), data, output_folder)
     assert sum(len(encoded) for *_, encoded in page["images"]) <= 20_000 and page["left_out"]["images"] > 0
     assert page["left_out"]["examples"] == 36 - len(page["examples"]) > 0
     assert {example["id"] for example in page["examples"]} >= {str(100 * task) for task in range(12)}
@@ -155,10 +177,11 @@ def test_task_without_a_score_is_shown_with_its_reason(data_folder, output_folde
     document = scored(data, integral=None)
     document["tasks"]["1"] |= {"score": None, "interval": None, "ids": {}, "error": "<b>сломано\u202e</b>"}
     document["open_part"] = None
-    page = report_html.build(document, data, output_folder)
+    page = build(document, data, output_folder)
     task = next(task for task in page["tasks"] if task["number"] == 1)
     assert task["error"] == "<b>сломано‹U+202E›</b>" and task["score"] is None and page["integral"] is None
-    assert by_id(page)["100"]["score"] is None
+    assert by_id(page)["100"]["score"] is None and page["counts"] is True
+    assert build(document | {"counts": False}, data, output_folder)["counts"] is False
 
 
 def test_digests_are_those_of_sha256sum(data_folder, output_folder, make_submission, tmp_path):
@@ -169,7 +192,7 @@ def test_digests_are_those_of_sha256sum(data_folder, output_folder, make_submiss
     (submission / "output" / "predictions.json").write_text("{}")
     database = tmp_path / "ruwordnet.db"
     database.write_bytes(b"synsets")
-    page = report_html.build(scored(data), data, output_folder, submission, ruwordnet=database)
+    page = build(scored(data), data, output_folder, submission, ruwordnet=database)
     found = {item["name"]: item for item in page["digests"]}
 
     def sha256sum(folder: Path, *paths: str) -> str:
@@ -205,11 +228,11 @@ def test_private_report_has_aggregates_only(data_folder, output_folder, edit_jso
     document = scored(data)
     document["tasks"]["7"] |= {"parts": {"тайна-части": 0.5}}
     document["tasks"]["8"] |= {"score": None, "error": "тайна-ошибки"}
-    full = report_html.render(report_html.build(document, data, output_folder))
+    full = report_html.render(build(document, data, output_folder))
     assert {f"тайна-{what}" for what in ("вопрос", "ответ", "предсказание", "задачи", "части", "ошибки")} == set(
         re.findall(r"тайна-[а-я]+", full)
     )
-    page = report_html.render(report_html.build(document, data, output_folder, private=True))
+    page = report_html.render(build(document, data, output_folder, private=True))
     assert "тайна" not in page and content(page)["examples"] == [] and content(page)["images"] == []
     assert hashlib.sha256((data_folder / "ground_truth.json").read_bytes()).hexdigest() in full
     for name in ("ground_truth.json", "sample_ids.json"):
@@ -220,9 +243,9 @@ def test_private_report_has_aggregates_only(data_folder, output_folder, edit_jso
 
 
 def test_hostile_content_cannot_leave_the_data_block(data_folder, output_folder, edit_json):
-    edit_json(output_folder / "predictions.json", lambda d: hostile_texts(d))
+    edit_json(output_folder / "predictions.json", hostile_answers)
     data = contract.read_data(data_folder)
-    page = report_html.render(report_html.build(scored(data), data, output_folder))
+    page = report_html.render(build(scored(data), data, output_folder))
     template = report_html.TEMPLATE.read_text(encoding="utf-8")
     assert page.count("<script") == template.count("<script") and page.count("</script") == template.count("</script")
     assert "onerror=" in page and "<img" not in page.split('id="data">')[1].split("</script>")[0]
@@ -295,11 +318,20 @@ def test_run_reports_time_and_co2(make_data, make_submission, answering_code, tm
 
 
 def hostile_texts(document: dict[str, Any]) -> None:
-    """Replace the texts of a predictions.json or input.json, in turn."""
+    """Replace the texts of an input.json, in turn."""
     for position, entries in enumerate(document.values()):
         for entry in entries:
             if entry["type"] == "text":
                 entry["content"] = HOSTILE[position % len(HOSTILE)]
+
+
+def hostile_answers(document: dict[str, Any]) -> None:
+    """The same in a predictions.json, as far as the contract lets it pass; a text that is not scored may be any."""
+    hostile_texts(document)
+    for entries in document.values():
+        for entry in entries:
+            entry["content"] = entry["content"].replace("\x07", "")
+    document["200"].append({"type": "text", "content": HOSTILE[3]})
 
 
 class Page:
@@ -388,7 +420,7 @@ def report(data_folder: Path, output_folder: Path, tmp_path: Path) -> Callable[.
     def write(**options: Any) -> Path:
         data = contract.read_data(data_folder)
         path = tmp_path / "report.html"
-        report_html.write(path, scored(data), data, output_folder, **options)
+        report_html.write(path, scored(data), data, contract.read_predictions(output_folder, data), **options)
         return path
 
     return write
@@ -432,7 +464,7 @@ def test_intervals_are_not_drawn_where_there_are_none(page, data_folder, output_
     document = scored(data)
     for entry in (document, *document["tasks"].values()):
         entry.pop("interval")
-    report_html.write(tmp_path / "report.html", document, data, output_folder)
+    report_html.write(tmp_path / "report.html", document, data, contract.read_predictions(output_folder, data))
     page.open(tmp_path / "report.html")
     assert page.run("return document.querySelectorAll('.interval-mark').length") == 0 and page.log == []
     assert "bootstrap" not in page.one("main").text
@@ -500,7 +532,7 @@ def test_filters_search_and_order(page, report, output_folder, edit_json):
 
 
 def test_hostile_content_does_nothing_but_show(page, report, data_folder, output_folder, edit_json):
-    edit_json(output_folder / "predictions.json", hostile_texts)
+    edit_json(output_folder / "predictions.json", hostile_answers)
     edit_json(data_folder / "input.json", hostile_texts)
 
     def rename(document: dict[str, Any]) -> None:
@@ -551,6 +583,18 @@ def test_policy_stops_scripts_styles_and_the_network(page, report):
     log = " ".join(page.log)
     for directive in ("script-src", "style-src", "img-src"):
         assert directive in log
+
+
+def test_a_task_without_a_score_is_an_error_and_the_attempt_does_not_count(page, data_folder, output_folder, tmp_path):
+    data = contract.read_data(data_folder)
+    document = scored(data, integral=None) | {"open_part": None, "open_part_interval": None, "counts": False}
+    document["tasks"]["1"] |= {"score": None, "interval": None, "ids": {}, "error": "RuntimeError: сломано"}
+    report_html.write(tmp_path / "report.html", document, data, contract.read_predictions(output_folder, data))
+    page.open(tmp_path / "report.html")
+    assert "does not count" in page.one("#not-counted").text and page.log == []
+    assert "cannot be scored: RuntimeError: сломано" in page.one(".chart").text
+    drawn = "return document.querySelectorAll(arguments[0]).length"
+    assert page.run(drawn, "#task-1 svg") == 0 and page.run(drawn, "#task-0 svg") == 1
 
 
 def test_private_report_shows_aggregates(page, report):

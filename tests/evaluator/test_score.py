@@ -10,18 +10,18 @@ import pytest
 from evaluator import assets, bootstrap
 from evaluator.carbon import CarbonReading
 from evaluator.contract import load_image, read_data
-from evaluator.errors import DataError, SubmissionError
+from evaluator.errors import DataError, MetricDataError, SubmissionError
 from evaluator.metrics import generation
 from evaluator.metrics.base import Metric, Number, Result, encode_images
 from evaluator.metrics.fid import frechet_distance
 from evaluator.report import table, write_json
-from evaluator.score import WITHOUT_RUWORDNET, Scores, score
+from evaluator.score import WITHOUT_RUWORDNET, Scores
 from evaluator.tasks import METRICS
-from tests.evaluator.pixel_encoders import LABEL, BrokenEncoders, PixelEncoders
+from tests.evaluator.pixel_encoders import LABEL, BrokenEncoders, PixelEncoders, score_folder
 
 
 def test_all_twelve_tasks(data_folder, output_folder):
-    scores = score(output_folder, read_data(data_folder), load_encoders=PixelEncoders)
+    scores = score_folder(output_folder, read_data(data_folder), load_encoders=PixelEncoders)
     by_number = {result.task.number: result for result in scores.tasks}
     assert sorted(by_number) == list(range(12)) and scores.errors == []
     for number in (0, 1, 4, 5, 6, 7, 8, 9, 11):
@@ -34,10 +34,13 @@ def test_all_twelve_tasks(data_folder, output_folder):
     assert by_number[0].labels == () and by_number[2].labels == (LABEL,)
     assert by_number[3].labels == (LABEL, WITHOUT_RUWORDNET) and by_number[4].labels == (WITHOUT_RUWORDNET,)
     assert scores.labels == (LABEL, WITHOUT_RUWORDNET)
+    document = scores.to_json()
+    assert (document["verdict"], document["fault"], document["counts"]) == ("OK", None, True)
+    assert document["findings"] == [] and document["findings_total"] == 0 and scores.failure is None
 
 
 def test_captioning_is_half_meteor_and_half_ruclip(data_folder, output_folder):
-    result = score(output_folder, read_data(data_folder), load_encoders=PixelEncoders).tasks[3]
+    result = score_folder(output_folder, read_data(data_folder), load_encoders=PixelEncoders).tasks[3]
     assert result.score == pytest.approx((result.parts["meteor"] + result.parts["ruclip"]) / 2)
     assert result.score == pytest.approx(np.mean(list(result.ids.values())))
     data = read_data(data_folder)
@@ -50,7 +53,7 @@ def test_image_generation_formula(make_data, make_output):
     folder = make_data(2)
     data = read_data(folder)
     encoders = PixelEncoders()
-    scores = score(make_output(folder), data, load_encoders=lambda: encoders)
+    scores = score_folder(make_output(folder), data, load_encoders=lambda: encoders)
     result = scores.tasks[0]
     fid_part = (200 - min(200, result.parts["fid"])) / 200
     assert result.score == pytest.approx((result.parts["ruclip"] + fid_part) / 2)
@@ -79,7 +82,7 @@ def test_mean_over_ids_and_best_answer(make_data, make_output, edit_json):
     edit_json(output / "predictions.json", lambda d: d.update({"500": [{"type": "text", "content": ""}]}))
     edit_json(output / "predictions.json", lambda d: d.update({"501": [{"type": "text", "content": "иной ответ"}]}))
     edit_json(output / "predictions.json", lambda d: d.update({"502": [{"type": "text", "content": "ёлки-палки"}]}))
-    result = score(output, read_data(folder)).tasks[0]
+    result = score_folder(output, read_data(folder)).tasks[0]
     assert result.ids == pytest.approx({"500": 0.0, "501": 1.0, "502": 0.9})
     assert result.score == pytest.approx(1.9 / 3)
 
@@ -90,7 +93,7 @@ def test_intervals_are_those_of_a_plain_bootstrap(data_folder, output_folder, ed
             predictions[id] = [{"type": "text", "content": "не то"}]
 
     edit_json(output_folder / "predictions.json", change)
-    scores = score(output_folder, read_data(data_folder), load_encoders=PixelEncoders)
+    scores = score_folder(output_folder, read_data(data_folder), load_encoders=PixelEncoders)
     totals = np.zeros(bootstrap.RESAMPLES)
     for result in scores.tasks:
         number = result.task.number
@@ -112,7 +115,7 @@ def test_intervals_are_those_of_a_plain_bootstrap(data_folder, output_folder, ed
     assert document["interval"] == scores.interval and document["tasks"]["0"]["interval"][1] == 1.0
     assert "replicates" not in document["tasks"]["0"] and len(document["tasks"]["2"]["replicates"]) == 1000
     assert "pairs resampled" in document["tasks"]["2"]["interval_of"]
-    again = score(output_folder, read_data(data_folder), load_encoders=PixelEncoders)
+    again = score_folder(output_folder, read_data(data_folder), load_encoders=PixelEncoders)
     assert again.to_json() == document, "seeded"
 
 
@@ -130,9 +133,9 @@ def test_frechet_distance_on_resamples(count, features):
 def test_of_many_images_only_ruclip_is_resampled_and_said_so(make_data, make_output, monkeypatch):
     folder = make_data(2)
     output, data = make_output(folder), read_data(folder)
-    every = score(output, data, load_encoders=PixelEncoders).tasks[0]
+    every = score_folder(output, data, load_encoders=PixelEncoders).tasks[0]
     monkeypatch.setattr(generation, "MAX_RESAMPLED_FID_IMAGES", 2)
-    result = score(output, data, load_encoders=PixelEncoders).tasks[0]
+    result = score_folder(output, data, load_encoders=PixelEncoders).tasks[0]
     assert result.score == every.score and result.replicates_of == generation.RESAMPLED_RUCLIP
     ids = sorted(result.ids)
     ruclip = np.array([[result.ids[ids[row]] for row in rows] for rows in bootstrap.resamples(3, 2)]).mean(axis=1)
@@ -155,7 +158,7 @@ def test_one_id_has_no_interval(make_data, make_output):
     output, data = make_output(folder), read_data(folder)
     document = json.loads((output / "predictions.json").read_text(encoding="utf-8"))
     (output / "predictions.json").write_text(json.dumps({"500": document["500"]}))
-    result = score(output, dataclasses.replace(data, examples=data.examples[:1])).tasks[0]
+    result = score_folder(output, dataclasses.replace(data, examples=data.examples[:1])).tasks[0]
     assert result.score == 1.0 and result.interval is None and result.to_json()["interval"] is None
 
 
@@ -165,7 +168,7 @@ def test_hidden_tasks_take_any_metric_with_parameters(data_folder, output_folder
         tasks["7"] |= {"metric": "caption_meteor", "parameters": {"gamma": 1}, "hidden": False}
 
     edit_json(data_folder / "tasks.json", change)
-    document = score(output_folder, read_data(data_folder), load_encoders=PixelEncoders).to_json()["tasks"]
+    document = score_folder(output_folder, read_data(data_folder), load_encoders=PixelEncoders).to_json()["tasks"]
     first, second = document["6"], document["7"]
     assert first["score"] == pytest.approx(first["parts"]["meteor"]) and first["encoders"] == LABEL
     assert first["parameters"] == {"ruclip_weight": 0} and first["hidden"] is True and second["hidden"] is False
@@ -183,7 +186,7 @@ def test_a_metric_with_encoders_is_one_function(make_data, make_output, edit_jso
     entry = {"metric": "redness", "parameters": {"channel": 2}}
     edit_json(folder / "tasks.json", lambda tasks: tasks["6"].update(entry))
     data = read_data(folder)
-    result = score(make_output(folder), data, load_encoders=PixelEncoders).tasks[0]
+    result = score_folder(make_output(folder), data, load_encoders=PixelEncoders).tasks[0]
     blue = [np.asarray(load_image(data.root, f"images/{id}.png"))[..., 2].mean() / 255 for id in result.ids]
     assert list(result.ids.values()) == pytest.approx(blue) and result.labels == (LABEL,)
     assert "how red (channel 2)" in table(Scores((result,)))
@@ -192,7 +195,7 @@ def test_a_metric_with_encoders_is_one_function(make_data, make_output, edit_jso
 def test_ruwordnet_takes_the_label_away(make_data, make_output):
     folder = make_data(4)
     path = Path(__file__).parents[1] / "data" / "metrics" / "ruwordnet.db"
-    result = score(make_output(folder), read_data(folder), ruwordnet=path).tasks[0]
+    result = score_folder(make_output(folder), read_data(folder), ruwordnet=path).tasks[0]
     assert result.labels == () and result.to_json()["labels"] == []
 
 
@@ -201,26 +204,36 @@ def test_ruwordnet_of_the_assets_folder_is_used(make_data, make_output, tmp_path
     data, output = read_data(folder), make_output(folder)
     place = tmp_path / "assets"
     place.mkdir()
-    assert score(output, data, assets=place).tasks[0].labels == (WITHOUT_RUWORDNET,)
+    assert score_folder(output, data, assets=place).tasks[0].labels == (WITHOUT_RUWORDNET,)
     content = (Path(__file__).parents[1] / "data" / "metrics" / "ruwordnet.db").read_bytes()
     (place / assets.RUWORDNET.path).write_bytes(content)
     record = {"source": "test", "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     (place / assets.LOCK_FILE).write_text(json.dumps({assets.RUWORDNET.path: record}))
-    assert score(output, data, assets=place).tasks[0].labels == ()
+    assert score_folder(output, data, assets=place).tasks[0].labels == ()
     (place / assets.RUWORDNET.path).write_bytes(content + b" ")
     with pytest.raises(DataError, match="records"):
-        score(output, data, assets=place)
+        score_folder(output, data, assets=place)
     with pytest.raises(DataError, match="assets folder .* does not exist"):
-        score(output, data, assets=tmp_path / "none")
+        score_folder(output, data, assets=tmp_path / "none")
 
 
 def test_a_task_that_cannot_be_scored_is_an_error_and_no_zero(data_folder, output_folder):
-    scores = score(output_folder, read_data(data_folder), load_encoders=BrokenEncoders)
+    scores = score_folder(output_folder, read_data(data_folder), load_encoders=BrokenEncoders)
     failed = {result.task.name: result for result in scores.tasks if result.score is None}
     assert sorted(failed) == ["Hidden5", "ImageCaptioning", "ImageGeneration"]
     assert all(result.error == "RuntimeError: out of memory" for result in failed.values())
     assert scores.integral is None and scores.open_part is None and len(scores.errors) == 3
-    assert scores.to_json()["tasks"]["2"]["score"] is None
+    document = scores.to_json()
+    assert document["tasks"]["2"]["score"] is None
+    assert (document["verdict"], document["fault"], document["counts"]) == ("METRIC_ERROR", "infra", False)
+    assert document["findings_total"] == 3 and document["fix"]
+    assert document["findings"][0] == {
+        "rule": "metric-failure",
+        "where": "ImageGeneration",
+        "found": "cannot be scored: RuntimeError: out of memory",
+        "allowed": "",
+        "fix": "",
+    }
     assert "! ImageGeneration: cannot be scored: RuntimeError: out of memory" in table(scores)
 
 
@@ -230,7 +243,8 @@ def test_not_finite_is_an_error(make_data, make_output):
             return np.full((len(images), 3), math.nan)
 
     folder = make_data(3)
-    assert "not finite" in (score(make_output(folder), read_data(folder), load_encoders=Nan).tasks[0].error or "")
+    result = score_folder(make_output(folder), read_data(folder), load_encoders=Nan).tasks[0]
+    assert "not finite" in (result.error or "")
 
 
 def test_one_image_has_no_fid(make_data, make_output):
@@ -240,13 +254,17 @@ def test_one_image_has_no_fid(make_data, make_output):
     one = dataclasses.replace(data, examples=data.examples[:1])
     document = json.loads((output / "predictions.json").read_text(encoding="utf-8"))
     (output / "predictions.json").write_text(json.dumps({"200": document["200"]}))
-    result = score(output, one, load_encoders=PixelEncoders).tasks[0]
+    result = score_folder(output, one, load_encoders=PixelEncoders).tasks[0]
     assert result.score is None and "at least two images" in (result.error or "")
     assert result.exit_code == 2, "the data's fault, not the evaluator's"
+    scores = Scores((result,))
+    assert isinstance(scores.failure, MetricDataError) and scores.failure.exit_code == 2
+    document = scores.to_json()
+    assert (document["verdict"], document["fault"], document["counts"]) == ("METRIC_ERROR", "organizer", False)
 
 
 def test_shipped_encoders_score_and_carry_their_label(data_folder, output_folder):
-    scores = score(output_folder, read_data(data_folder))
+    scores = score_folder(output_folder, read_data(data_folder))
     assert scores.errors == []
     assert scores.encoders == "encoders: nano, not comparable with the leaderboard"
     assert 0 < scores.integral < 1
@@ -256,19 +274,19 @@ def test_ruwordnet_is_checked(make_data, make_output, tmp_path):
     folder = make_data(4)
     output = make_output(folder)
     with pytest.raises(DataError, match="does not exist"):
-        score(output, read_data(folder), ruwordnet=tmp_path / "none.db")
+        score_folder(output, read_data(folder), ruwordnet=tmp_path / "none.db")
     (tmp_path / "bad.db").write_text("не база")
     with pytest.raises(DataError, match="cannot be read"):
-        score(output, read_data(folder), ruwordnet=tmp_path / "bad.db")
+        score_folder(output, read_data(folder), ruwordnet=tmp_path / "bad.db")
 
 
 def test_faulty_output_is_the_submissions_error(data_folder, tmp_path):
     with pytest.raises(SubmissionError, match="does not exist"):
-        score(tmp_path / "none", read_data(data_folder))
+        score_folder(tmp_path / "none", read_data(data_folder))
 
 
 def test_table_is_aligned_and_labelled(data_folder, output_folder):
-    scores = score(output_folder, read_data(data_folder), load_encoders=PixelEncoders)
+    scores = score_folder(output_folder, read_data(data_folder), load_encoders=PixelEncoders)
     carbon = CarbonReading("RU", 347.451, None, None, "boom", 36 / 3.6e6, 3.6, 10.0, None, ["что-то не так"])
     lines = table(scores, carbon, 12.3).splitlines()
     header, rows = lines[0], lines[2:14]

@@ -10,8 +10,8 @@ from evaluator import tables
 from evaluator.__main__ import main
 from evaluator.contract import read_data
 from evaluator.errors import DataError
-from evaluator.score import WITHOUT_RUWORDNET, score
-from tests.evaluator.pixel_encoders import BrokenEncoders, PixelEncoders
+from evaluator.score import WITHOUT_RUWORDNET
+from tests.evaluator.pixel_encoders import BrokenEncoders, PixelEncoders, score_folder
 
 HOSTILE = {
     "0": '=HYPERLINK("http://example.org","нажми")',
@@ -34,7 +34,7 @@ def rows(data_folder, output_folder, edit_json):
 
     edit_json(output_folder / "predictions.json", change)
     data = read_data(data_folder)
-    return tables.frame(score(output_folder, data, load_encoders=PixelEncoders), data)
+    return tables.frame(score_folder(output_folder, data, load_encoders=PixelEncoders), data)
 
 
 def test_a_row_for_each_id(rows):
@@ -100,7 +100,7 @@ def test_parquet_has_the_texts_as_they_are(rows, tmp_path):
 
 def test_a_task_without_a_score_has_rows_and_the_reason(data_folder, output_folder, tmp_path):
     data = read_data(data_folder)
-    rows = tables.frame(score(output_folder, data, load_encoders=BrokenEncoders), data)
+    rows = tables.frame(score_folder(output_folder, data, load_encoders=BrokenEncoders), data)
     failed = rows[rows.score.isna()]
     assert set(failed.task) == {2, 3, 10} and set(failed.error) == {"RuntimeError: out of memory"}
     tables.write(tmp_path / "rows.csv", rows)

@@ -126,12 +126,13 @@ def test_of_an_open_task_only_what_is_shown_can_be_set():
     assert parse_tasks({"4": same})[4] == OPEN_TASKS[4]
     with pytest.raises(DataError) as caught:
         parse_tasks({"4": {"name": "VQA", "metric": "exact_match", "hidden": True}, "0": {"parameters": {"gamma": 0}}})
-    assert caught.value.reasons == [
+    assert [f"{finding.where}: {finding.found}" for finding in caught.value.findings] == [
         "tasks.json: task 4: name of an open task is 'VisualQA' and cannot be 'VQA'",
         "tasks.json: task 4: metric of an open task is 'vqa_meteor' and cannot be 'exact_match'",
         "tasks.json: task 4: hidden of an open task is False and cannot be True",
         "tasks.json: task 0: parameters: unknown key 'gamma'; metric f1_lemmas allows option_letters",
     ]
+    assert [finding.rule for finding in caught.value.findings] == ["tasks-fixed"] * 3 + ["tasks-value"]
     with pytest.raises(DataError, match="task 4: parameters: gamma of an open task is 0.0 and cannot be 0.5"):
         parse_tasks({"4": {"parameters": {"gamma": 0.5}}})
 
@@ -192,7 +193,8 @@ def test_a_metric_is_one_file_and_one_line(tmp_path, monkeypatch):
 def test_all_faults_at_once():
     with pytest.raises(DataError) as caught:
         parse_tasks({"6": {"name": "Hidden1"}, "7": "text", "99": GOOD})
-    assert len(caught.value.reasons) == 4  # output and metric missing; no object; unknown number
+    # output and metric missing; no object; unknown number
+    assert [finding.rule for finding in caught.value.findings] == ["tasks-shape"] * 4
 
 
 def test_shipped_sample_configuration_is_valid():
