@@ -42,8 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
         kind = {1: "submission error", 2: "data error"}.get(error.exit_code, "evaluator error")
         for line in str(error).splitlines():
             print(f"{kind}: {line}", file=sys.stderr)
-        if error.row.fix:
-            print(f"verdict: {error.verdict}; {error.row.fix}", file=sys.stderr)
+        if not isinstance(error, DataError):  # to whoever called wrongly no verdict matters
+            print(f"verdict: {error.verdict}; {error.fix}", file=sys.stderr)
         _write_failure(options, error)
         return error.exit_code
     except KeyboardInterrupt:

@@ -256,6 +256,8 @@ def _task(entry: Any, drawn: Any) -> _Task:
     if not isinstance(entry, dict):
         raise ValueError(f"must be an object, not {show(entry)}")
     name, metric, ids, score = (entry.get(key) for key in ("name", "metric", "ids", "score"))
+    if isinstance(name, str) and metric is None and ids is None:
+        raise ValueError(f"{name} has no ids, as --private leaves them out; score the kept output without it")
     if not (isinstance(name, str) and isinstance(metric, str)):
         raise ValueError(f"name and metric must be texts, not {show(name)} and {show(metric)}")
     if score is None:

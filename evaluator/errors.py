@@ -116,6 +116,11 @@ class EvaluatorError(Exception):
         return self.row.fault
 
     @property
+    def fix(self) -> str:
+        """One line for whoever has to act; the findings have their own."""
+        return self.row.fix
+
+    @property
     def reasons(self) -> list[str]:
         """The findings, one line each."""
         return [str(finding) for finding in self.findings]
@@ -132,7 +137,12 @@ class EvaluatorError(Exception):
         `findings_total`.
         """
         findings = [finding.to_json() for finding in self.findings[:MAX_FINDINGS]]
-        return self.row.to_json() | {"fault": self.fault, "findings": findings, "findings_total": self.total}
+        return self.row.to_json() | {
+            "fault": self.fault,
+            "fix": self.fix,
+            "findings": findings,
+            "findings_total": self.total,
+        }
 
     def without_contents(self) -> "EvaluatorError":
         """The same failure for a team that must not see the data: each rule once, and how often it was broken. Places
@@ -238,6 +248,10 @@ class DataError(EvaluatorError):
     @property
     def fault(self) -> str | None:
         return "organizer"
+
+    @property
+    def fix(self) -> str:
+        return "nothing for the team to do: the organizers correct the data, or how the evaluator was called"
 
 
 class MetricDataError(DataError):

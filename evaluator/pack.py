@@ -47,7 +47,7 @@ def pack(
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; give a submission's folder")
     if os.path.lexists(target) and not (force and target.is_file() and not target.is_symlink()):
-        raise DataError(f"{target} exists; name another file, or allow that it is replaced")
+        raise DataError(f"{target} exists; name another file, or replace it with --force (ARGS=--force)")
     if not target.parent.is_dir():
         raise DataError(f"{target.parent}, the folder of {target.name}, does not exist")
     if target.parent.resolve().is_relative_to(folder.resolve()):
@@ -68,7 +68,7 @@ def pack(
         with open(written, "rb") as content:
             os.fsync(content.fileno())
         if not force and os.path.lexists(target):
-            raise DataError(f"{target} appeared meanwhile; name another file, or allow that it is replaced")
+            raise DataError(f"{target} appeared meanwhile; name another file")
         os.replace(written, target)
     return Packed(report, tuple(listing.left_out))
 

@@ -29,6 +29,8 @@ def test_every_error_has_a_row_a_fault_and_an_exit_code():
         document = kind("причина «ё»").to_json()
         assert codes[document["fault"]] == kind.exit_code and document["findings"][0]["found"] == "причина «ё»"
         assert document["counts"] is False
+        assert document["fix"].startswith("nothing for the team to do") == (document["fault"] != "team")
+        assert ("organizers correct" in document["fix"]) == (document["fault"] == "organizer")
 
 
 def test_contents_can_be_left_out():
