@@ -267,6 +267,7 @@ def read_predictions(folder: Path | str, data: Data) -> Predictions:
             if broken:
                 found.add(broken.rule, f"{where}: image {show(content)}", broken.found)
     if found:
+        private.remove()  # now: the error's traceback keeps `predictions` alive
         raise OutputError(found)
     return predictions
 

@@ -149,9 +149,11 @@ def _failure(outcome: Outcome, limits: Limits, log: Path, private: bool) -> Subm
         found = f"ran longer than the time limit of {limits.time:g} s and was stopped"
         return TimeLimitError(finding("time-limit", found, f"{limits.time:g} s"))
     if ending is verdict.DISK:
-        size = limits.output if outcome.full == "output/" else limits.tmp
+        allowed = f"{limits.tmp} bytes in /tmp"
+        if outcome.full == "output/":
+            allowed = f"{limits.output} bytes, and {limits.output_files} files and folders, in output/"
         found = f"{outcome.full} is full after {outcome.seconds:.1f} s"
-        return DiskLimitError(finding("disk-limit", found, f"{size} bytes in {outcome.full}"))
+        return DiskLimitError(finding("disk-limit", found, allowed))
     if outcome.crowded:
         return ExitError(finding("process-limit", "too many processes and threads", f"{limits.pids} at a time"))
     said = _exception(log) if private else _last_line(log)

@@ -1,6 +1,9 @@
 """Docker for the tests marked `docker`: `engine`, `base_image` and `runtime_image`, shared by all workers.
 
 Where no engine can be had these tests are skipped and say why; with EXPECT_DOCKER=1, as .ci/run sets it, they fail.
+
+At the end stands a table of what tests/hostile ran. It is printed from here, as pytest-xdist's main process, which
+collects no tests, loads no other conftest.py.
 """
 
 import os
@@ -52,6 +55,20 @@ def runtime_image(engine: docker.DockerClient) -> str:
     except EngineUnavailable as reason:
         _unavailable(reason)
         raise
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [report for state in ("passed", "failed") for report in terminalreporter.getreports(state)]
+    rows = sorted(tuple(value) for report in reports for key, value in report.user_properties if key == "hostile")
+    if not rows:
+        return
+    terminalreporter.section("hostile submissions")
+    terminalreporter.write_line(f"{'case':<44} {'runner':<6}  {'expected':<12} {'found':<12} {'seconds':>7}")
+    for name, runner, expected, found, seconds in rows:
+        line = f"{name:<44} {runner:<6}  {expected:<12} {found:<12} {seconds:>7.1f}"
+        terminalreporter.write_line(line, red=found != expected)
+    right = sum(found == expected for _, _, expected, found, _ in rows)
+    terminalreporter.write_line(f"{right} of {len(rows)} runs of {len({row[0] for row in rows})} cases as expected")
 
 
 @pytest.fixture(autouse=True)

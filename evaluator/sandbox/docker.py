@@ -20,7 +20,8 @@ import shlex
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -157,8 +158,10 @@ class _Run:
             except docker.errors.APIError as error:
                 raise ImageError(f"no container can be started of the image: {_reason(error)}") from None
             outcome = self._wait(container)
+            _call(keeper.reload)
+            if outcome.ending is verdict.EXIT:  # it can fill output/ and end before the meter looks
+                outcome = replace(outcome, full=_full(keeper, {"output/": OUTPUT}))
             if outcome.ending is verdict.OK:
-                _call(keeper.reload)
                 if keeper.status != "running":
                     raise ImageError(f"the image's `{' '.join(KEEPER_COMMAND)}` ended, and the output went with it")
                 with _archive(keeper, OUTPUT) as chunks:
@@ -331,9 +334,9 @@ class _Run:
 
 
 class _Meter:
-    """Reads a running container's memory, CPU time and free space; what cannot be read stays None or empty.
+    """Reads a running container's memory, CPU time and full places; what cannot be read stays None or empty.
 
-    Free space can be read by root of the engine's machine alone. For others a full place ends as EXIT, not as DISK.
+    A program that fills /tmp and ends at once, between two looks, ends as EXIT: its /tmp goes with it.
     """
 
     def __init__(self, container: Any) -> None:
@@ -349,14 +352,24 @@ class _Meter:
             if used := memory.get("max_usage") or memory.get("usage"):
                 self.peak_memory = max(self.peak_memory or 0, used)
             self.cpu_seconds = max(self.cpu_seconds or 0.0, stats["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9)
-        process = Path("/proc", str(self._container.attrs["State"]["Pid"]))
-        with contextlib.suppress(OSError):
-            if self._container.id not in (process / "cgroup").read_text():
-                return  # the engine counts processes otherwise than we do
-            for name, path in {"output/": OUTPUT, "/tmp": "/tmp"}.items():
-                found = os.statvfs(f"{process}/root{path}")
-                if not found.f_bavail or not found.f_favail:
-                    self.full = name
+        self.full = _full(self._container, {"output/": OUTPUT, "/tmp": "/tmp"}) or self.full
+
+
+def _full(container: Any, places: Mapping[str, str]) -> str:
+    """The name of the place (name to path) that has no room left in a running container, for files or for their names;
+    empty where all have some.
+
+    This can be read by root of the engine's machine alone. For others a full place ends as EXIT, not as DISK.
+    """
+    process = Path("/proc", str(container.attrs["State"]["Pid"]))
+    with contextlib.suppress(OSError):
+        if container.id not in (process / "cgroup").read_text():
+            return ""  # the engine counts processes otherwise than we do
+        for name, path in places.items():
+            found = os.statvfs(f"{process}/root{path}")
+            if not found.f_bavail or not found.f_favail:
+                return name
+    return ""
 
 
 def _connect() -> Any:

@@ -20,6 +20,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -48,6 +49,20 @@ _PAGE = resource.getpagesize()
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+@contextlib.contextmanager
+def _subreaper() -> Iterator[None]:
+    """Have orphans of the run become children of this process (Linux), so that none gets away and their CPU time is
+    counted. Afterwards no more: a daemon that our caller starts, such as an engine, is none of a later run's.
+    """
+    if sys.platform == "linux":
+        _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:
+        yield
+    finally:
+        if sys.platform == "linux":
+            _libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
 class LocalRunner:
     """A `Runner` for trusted code."""
 
@@ -63,6 +78,7 @@ class LocalRunner:
             notes.append("local runner: this kernel grants no namespaces, so the submission has the network")
         return notes
 
+    @_subreaper()
     def run(self, space: Workspace, arguments: list[str], image: str, limits: Limits, terminal: TextIO) -> Outcome:
         """`python3` is the interpreter that runs this."""
         if arguments[0] in PYTHON_NAMES:
@@ -70,7 +86,6 @@ class LocalRunner:
         home = space.base / "home"
         home.mkdir()
         space.output.mkdir(exist_ok=True)
-        _become_subreaper()
         before = {process.pid for process in _descendants()}
         cpu_before = children_cpu_seconds()
         start = time.monotonic()
@@ -280,14 +295,6 @@ def _proportional(process: _Process) -> int:
     except OSError:
         pass
     return process.resident
-
-
-def _become_subreaper() -> None:
-    """Have orphans of the run become children of this process (Linux), so that none gets away and their CPU time is
-    counted.
-    """
-    if sys.platform == "linux":
-        _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def _descendants() -> list[_Process]:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -31,10 +32,11 @@ SMALL = replace(SMALL, shm=8 * MB, tmp=8 * MB, output=8 * MB)
 
 
 def ours(client: docker.DockerClient) -> list[str]:
-    """Containers and volumes of the evaluator that the engine has."""
+    """Containers and volumes of this test's runs that the engine has; other workers use the same engine."""
     mine = {"label": sandbox.RUN_LABEL}
-    containers = client.containers.list(all=True, filters=mine, ignore_removed=True)
-    return [container.name for container in containers] + [volume.name for volume in client.volumes.list(filters=mine)]
+    found = [(c.name, c.labels) for c in client.containers.list(all=True, filters=mine, ignore_removed=True)]
+    found += [(volume.name, volume.attrs["Labels"]) for volume in client.volumes.list(filters=mine)]
+    return [name for name, labels in found if labels[sandbox.RUN_LABEL].startswith(tempfile.gettempdir())]
 
 
 @pytest.fixture
@@ -44,7 +46,12 @@ def data(data_folder: Path) -> Data:
 
 @pytest.fixture
 def run(
-    engine: docker.DockerClient, base_image: str, data: Data, make_submission: Callable[..., Path], tmp_path: Path
+    engine: docker.DockerClient,
+    base_image: str,
+    data: Data,
+    make_submission: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Callable[..., Outcome]]:
     """Runs code in a container; `.terminal` has what it printed, `.space` its workspace as long as the test goes on."""
 
@@ -71,6 +78,10 @@ def run(
             spaces.append(workspace)
             return launch.execute(self.space, sandbox.DockerRunner(), self.limits, self.terminal)
 
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     spaces: list[Any] = []
     yield Run()
     for workspace in spaces:

@@ -11,10 +11,11 @@ from evaluator import assets, bootstrap
 from evaluator.carbon import CarbonReading
 from evaluator.contract import load_image, read_data
 from evaluator.errors import DataError, MetricDataError, SubmissionError
+from evaluator.files import write_json
 from evaluator.metrics import generation
 from evaluator.metrics.base import Metric, Number, Result, encode_images
 from evaluator.metrics.fid import frechet_distance
-from evaluator.report import table, write_json
+from evaluator.report import table
 from evaluator.score import WITHOUT_RUWORDNET, Scores
 from evaluator.tasks import METRICS
 from tests.evaluator.pixel_encoders import LABEL, BrokenEncoders, PixelEncoders, score_folder
