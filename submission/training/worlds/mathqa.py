@@ -32,10 +32,16 @@ def make(rng: random.Random, split: str) -> Example:
     kind = rng.choices(tuple(KINDS), tuple(KINDS.values()))[0]
     texts, answer, distractors = _MAKERS[kind](rng)
     listed, answers = options(rng, answer, distractors)
-    inputs = instruct(rng, "MathQA", *texts, listed, split=split)
-    while kind.startswith("comparison") and "уравнени" in inputs[0].lower():
-        inputs = instruct(rng, "MathQA", *texts, listed, split=split)
+    inputs = instructed(rng, [*texts, listed], kind.startswith("comparison"), split)
     return Example("MathQA", kind, list(inputs), answers)
+
+
+def instructed(rng: random.Random, texts: list[str], is_comparison: bool, split: str) -> list[str]:
+    """`texts` with an instruction as `instruct` adds it; to a comparison, none that speaks of an equation."""
+    while True:
+        inputs = instruct(rng, "MathQA", *texts, split=split)
+        if not (is_comparison and "уравнени" in inputs[0].lower()):
+            return inputs
 
 
 # --- numbers ---------------------------------------------------------------------------------------------------------
@@ -57,7 +63,7 @@ def _constant(rng: random.Random) -> int:
     return rng.randint(1, 10 if rng.random() < SMALL else 40)
 
 
-def _near(rng: random.Random, answer: int) -> list[str]:
+def near_integers(rng: random.Random, answer: int) -> list[str]:
     """Wrong integers: each is made of the answer or of another wrong one, so that no pattern gives the answer away."""
     pool = [answer]
     while len(pool) <= DISTRACTORS:
@@ -83,7 +89,7 @@ def _plus(number: int) -> str:
     return f" + {number}" if number > 0 else f" - {-number}" if number < 0 else ""
 
 
-def _ask(rng: random.Random, letter: str) -> str:
+def ask(rng: random.Random, letter: str) -> str:
     return rng.choice((
         f"Чему равно {letter}?", f"Чему равно {letter}?", f"Чему равен {letter}?", f"Найдите {letter}.",
         f"Найди {letter}.", f"Назовите значение {letter}.", f"Каково значение {letter}?",
@@ -124,24 +130,24 @@ def _linear_1d(rng: random.Random) -> tuple[list[str], str, list[str]]:
     else:  # zero on one side
         left, right = f"{_term(rng, a, letter)}{_plus(-a * x)}", 0
     sides = [left, str(right)] if rng.random() < 0.8 else [str(right), left]
-    return [f"{' = '.join(sides)}{rng.choice(('', '', '.'))}", _ask(rng, letter)], str(x), _near(rng, x)
+    return [f"{' = '.join(sides)}{rng.choice(('', '', '.'))}", ask(rng, letter)], str(x), near_integers(rng, x)
 
 
-_ADD = ("прибавить", "плюс", "добавить")
-_SUBTRACT = ("вычесть", "минус", "отнять")
-_DIVIDE = ("разделить на", "делить на", "поделить на")
-_EQUALS = ("равно", "будет", "равняется")
+ADD = ("прибавить", "плюс", "добавить")
+SUBTRACT = ("вычесть", "минус", "отнять")
+DIVIDE = ("разделить на", "делить на", "поделить на")
+EQUALS = ("равно", "будет", "равняется")
 
 
 def _step(rng: random.Random, number: int) -> str:
     """`прибавить 7`, `вычесть 7` for a number other than 0."""
-    return f"{rng.choice(_ADD if number > 0 else _SUBTRACT)} {abs(number)}"
+    return f"{rng.choice(ADD if number > 0 else SUBTRACT)} {abs(number)}"
 
 
 def _linear_1d_words(rng: random.Random) -> tuple[list[str], str, list[str]]:
     letter, x = rng.choice(UNKNOWNS), _solution(rng)
     a, b = _coefficient(rng), _constant(rng) * rng.choice((-1, 1))
-    add, verb, equals = _step(rng, b), "прибавить" if b > 0 else "вычесть", rng.choice(_EQUALS)
+    add, verb, equals = _step(rng, b), "прибавить" if b > 0 else "вычесть", rng.choice(EQUALS)
     more = f"на {abs(b)} {'больше' if b > 0 else 'меньше'}"
     form = rng.choices(range(12), (3, 3, 2, 1, 2, 2, 1, 1, 1, 1, 1, 2))[0]
     if form == 0:
@@ -156,7 +162,7 @@ def _linear_1d_words(rng: random.Random) -> tuple[list[str], str, list[str]]:
         text = f"Если {letter} умножить на {a}, а потом {verb} {abs(b)}, получится {a * x + b}."
     elif form == 5:
         x = x * a if abs(x * a) <= 40 else x - x % a
-        text = f"{letter} {rng.choice(_DIVIDE)} {a} {add} {equals} {x // a + b}."
+        text = f"{letter} {rng.choice(DIVIDE)} {a} {add} {equals} {x // a + b}."
     elif form == 6:
         text = f"Если из {letter} вычесть {abs(b)}, то получится {x - abs(b)}."
     elif form == 7:
@@ -172,7 +178,7 @@ def _linear_1d_words(rng: random.Random) -> tuple[list[str], str, list[str]]:
         rest = a * x + b - c * x
         tail = f" {_step(rng, rest)}" if rest else ""
         text = f"{a} умножить на {letter} {add} равно {c} умножить на {letter}{tail}."
-    return [text, _ask(rng, letter)], str(x), _near(rng, x)
+    return [text, ask(rng, letter)], str(x), near_integers(rng, x)
 
 
 def _pair(rng: random.Random) -> tuple[str, str, int, int]:
@@ -211,7 +217,7 @@ def _linear_2d(rng: random.Random) -> tuple[list[str], str, list[str]]:
         asked = second
     rng.shuffle(equations)
     answer = x if asked == first else y
-    return [rng.choice((", ", "; ", " и ")).join(equations), _ask(rng, asked)], str(answer), _near(rng, answer)
+    return [rng.choice((", ", "; ", " и ")).join(equations), ask(rng, asked)], str(answer), near_integers(rng, answer)
 
 
 def _linear_2d_words(rng: random.Random) -> tuple[list[str], str, list[str]]:
@@ -234,7 +240,7 @@ def _linear_2d_words(rng: random.Random) -> tuple[list[str], str, list[str]]:
         if rng.random() < 0.5:
             text, asked = f"Число {first} получится, если {second} умножить на {a}. {second} равно {y}.", first
     answer = x if asked == first else y
-    return [text, _ask(rng, asked)], str(answer), _near(rng, answer)
+    return [text, ask(rng, asked)], str(answer), near_integers(rng, answer)
 
 
 # --- comparisons -----------------------------------------------------------------------------------------------------
