@@ -29,6 +29,7 @@ VENV = .venv/bin/python
 PIP = $(VENV) -m pip --disable-pip-version-check install
 INSTALLED = .venv/.installed
 INSTALLED_DEV = .venv/.installed-dev
+INSTALLED_SEASON = .venv/.installed-season
 
 .PHONY: help
 help: ## list the targets
@@ -75,6 +76,13 @@ train-nano: $(INSTALLED) ## train the weights of submission/weights/nano anew (t
 .PHONY: bench-evaluator
 bench-evaluator: $(INSTALLED) ## seconds of the text metrics for 10 000 predictions, beside a word-by-word version
 	OMP_NUM_THREADS=1 $(VENV) -m evaluator.bench $(ARGS)
+
+.PHONY: season-tools
+season-tools: $(INSTALLED_SEASON) ## install what the commands of a season need (docs/season.md)
+
+.PHONY: bench-season
+bench-season: $(INSTALLED_SEASON) ## seconds of the boards and the ledger with 10 000 submissions; ARGS='--url postgresql://...'
+	$(VENV) -m evaluator.season.bench $(ARGS)
 
 .PHONY: sample-input
 sample-input: $(INSTALLED) ## rebuild sample_input/ from its sources
@@ -150,6 +158,10 @@ $(INSTALLED): requirements.txt
 	$(PIP) --no-build-isolation -r requirements.txt
 	@touch $@
 
-$(INSTALLED_DEV): requirements-dev.txt $(INSTALLED)
+$(INSTALLED_SEASON): requirements-season.txt $(INSTALLED)
+	$(PIP) -r requirements-season.txt
+	@touch $@
+
+$(INSTALLED_DEV): requirements-dev.txt requirements-season.txt $(INSTALLED)
 	$(PIP) --no-build-isolation -r requirements-dev.txt
 	@touch $@

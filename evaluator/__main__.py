@@ -2,17 +2,21 @@
 
 `run SUBMISSION --data DATA` runs and scores, `score OUTPUT --data DATA` scores alone, `check ZIP` looks at an archive,
 `pack FOLDER ZIP` makes one, `compare A.json B.json` compares scores, `verify RECORD` a run's record with what it names.
+`season`, `teams`, `submit`, `queue`, `board`, `choose` and `prizes` are those of a season (`evaluator.season.cli`).
 
 Exit codes: 0 all is well; 1 the submission's fault; 2 the organizer's data or wrong usage; 3 the evaluator's own.
 """
 
 import argparse
+import contextlib
 import logging
 import math
 import os
 import re
+import shutil
 import sys
 import warnings
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from evaluator import files, limits, verdict
 from evaluator.errors import DataError, EvaluatorError
 from evaluator.limits import TABLE_FORMATS, Limits
+from evaluator.season import cli as season_commands
 
 if TYPE_CHECKING:
     from evaluator.contract import Data, Predictions
@@ -83,7 +88,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.private:
         options.report_private = True
         logging.disable()  # messages and tracebacks quote what they fail on
-    for option in ("--json", "--table", "--record"):
+    for option in ("--json", "--table", "--record", "--log"):
         _check_path(option, getattr(options, option[2:]))
     _check_path("--report", _report_path(options))
     options.key = options.key_file and record.read_key(options.key_file)
@@ -92,7 +97,10 @@ def _run(options: argparse.Namespace) -> int:
     options.effective = _limits(options)
     data = contract.read_data(options.data)
     score.find_ruwordnet(options.ruwordnet, options.assets)  # a wrong path should not be noticed after hours of running
-    with launch.workspace(options.submission, data, options.keep, options.effective) as space:
+    with (
+        launch.workspace(options.submission, data, options.keep, options.effective) as space,
+        _kept_log(space.log, options.log),
+    ):
         facts = metadata.read(space.submission)
         runner, notes = launch.choose_runner(options.runner, facts.image, options.effective)
         print("\n".join(notes), file=sys.stderr)
@@ -119,6 +127,16 @@ def _run(options: argparse.Namespace) -> int:
     _write_record(options, document)
     _write_report(options, full, data, predictions, options.submission)
     return _verdict(scores)
+
+
+@contextlib.contextmanager
+def _kept_log(log: Path, target: Path | None) -> Iterator[None]:
+    """Copy a run's log to `target` at the end, good or bad, where there is one."""
+    try:
+        yield
+    finally:
+        if target is not None and log.exists():
+            shutil.copyfile(log, target)
 
 
 def _limits(options: argparse.Namespace) -> Limits:
@@ -260,7 +278,7 @@ def _verdict(scores: "Scores") -> int:
 
 def _remove_stale(options: argparse.Namespace) -> None:
     """Remove what an earlier run left where this one writes: whatever happens, it must not pass for this one's."""
-    paths = [getattr(options, name, None) for name in ("json", "table", "record")]
+    paths = [getattr(options, name, None) for name in ("json", "table", "record", "log")]
     for path in filter(None, [*paths, _report_path(options)]):
         try:
             path.unlink(missing_ok=True)
@@ -349,10 +367,11 @@ def _parser() -> argparse.ArgumentParser:
         "--private",
         action="store_true",
         help="for hidden data: show neither what the submission prints nor anything of single examples, here, in the"
-        " JSON and in the page; --keep and --table still have it all",
+        " JSON and in the page; --keep, --log and --table still have it all",
     )
     command.add_argument("--record", type=Path, metavar="FILE", help="write a record of the run, for `verify`")
     command.add_argument("--key-file", type=Path, metavar="FILE", help="sign the record with the key in this file")
+    command.add_argument("--log", type=Path, metavar="FILE", help="keep what the submission prints in this file")
     command.add_argument(
         "--keep", type=Path, metavar="FOLDER", help="keep the workspace and the log in this new or empty folder"
     )
@@ -386,6 +405,8 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("doctor", help="can this machine run submissions? each failure with its fix")
     command.add_argument("--image", help="the image that submissions run in (default: the repository's own)")
     command.set_defaults(command=_doctor)
+
+    season_commands.add_commands(commands)
     return parser
 
 

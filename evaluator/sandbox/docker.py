@@ -400,7 +400,9 @@ def _image(client: Any, name: str, limits: Limits) -> dict[str, Any]:
 
 
 def _gpus(count: int) -> list[str]:
-    """The UUIDs of `count` GPUs of this machine, the least used first; fewer where there are fewer."""
+    """The UUIDs of `count` GPUs of this machine, the least used first; fewer where there are fewer. Where
+    CUDA_VISIBLE_DEVICES is set, only those that it names, so that two runs at a time have GPUs of their own.
+    """
     if not count:
         return []
     try:
@@ -412,6 +414,14 @@ def _gpus(count: int) -> list[str]:
     try:
         handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
         handles.sort(key=lambda handle: pynvml.nvmlDeviceGetMemoryInfo(handle).used)
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        if visible is not None:
+            named = {name.strip() for name in visible.split(",")}
+            handles = [
+                handle
+                for handle in handles
+                if named & {str(pynvml.nvmlDeviceGetIndex(handle)), pynvml.nvmlDeviceGetUUID(handle)}
+            ]
         return [pynvml.nvmlDeviceGetUUID(handle) for handle in handles[:count]]
     finally:
         pynvml.nvmlShutdown()

@@ -1,0 +1,156 @@
+"""The boards, computed from results: pure functions, and `lines`, which asks the ledger for what they need.
+
+Public: each team's best result. Private: the best of the submissions that the team chose, else of as many of its best
+public ones. Of equal results the earlier submission is better.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from evaluator.season import PRIVATE, PUBLIC
+from evaluator.season.rules import Season
+
+if TYPE_CHECKING:
+    from evaluator.season.ledger import Ledger
+
+
+@dataclass(frozen=True)
+class Result:
+    """A submission's total on a test set."""
+
+    run: int
+    submission: int
+    team: str
+    submitted_at: datetime
+    total: float
+
+    @property
+    def order(self) -> tuple[float, datetime, int]:
+        """Sorts the best first."""
+        return -self.total, self.submitted_at, self.submission
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The submissions that a team has chosen last, by number."""
+
+    team: str
+    at: datetime
+    submissions: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of a board: a team's, or with `team` None the baseline's, which has no rank. `result` is the best one, None
+    where there is none yet; `scores` are its tasks'. `count` is of the results it is the best of, `expected` how many
+    there will be.
+    """
+
+    rank: int | None
+    team: str | None
+    total: float | None
+    scores: Mapping[int, float] = field(default_factory=dict)
+    result: Result | None = None
+    count: int = 0
+    expected: int = 0
+
+    def misses(self, thresholds: Mapping[int, float]) -> dict[int, float]:
+        """The thresholds, by task, that the scores do not reach."""
+        return {task: least for task, least in thresholds.items() if not self.scores.get(task, -1.0) >= least}
+
+    def to_json(self) -> dict[str, Any]:
+        best = self.result
+        return {
+            "rank": self.rank,
+            "team": self.team,
+            "total": self.total,
+            "scores": {str(task): value for task, value in sorted(self.scores.items())},
+            "submission": best and best.submission,
+            "submitted_at": best and best.submitted_at.isoformat(),
+            "results": self.count,
+            "expected": self.expected,
+        }
+
+
+def lines(ledger: "Ledger", test_set: str) -> list[Line]:
+    """The public or the private board, as the ledger has it now."""
+    season, public = ledger.season, ledger.results(PUBLIC)
+    if test_set == PUBLIC:
+        return public_lines(public, ledger.scores(result.run for result in best(public).values()), season)
+    wanted = finals(public, ledger.choices(), season.chosen)
+    private = private_results(ledger.results(PRIVATE), wanted)
+    return private_lines(private, wanted, ledger.scores(result.run for result in best(private).values()), season)
+
+
+def best(results: Iterable[Result]) -> dict[str, Result]:
+    """Each team's best result."""
+    found: dict[str, Result] = {}
+    for result in results:
+        if result.team not in found or result.order < found[result.team].order:
+            found[result.team] = result
+    return found
+
+
+def finals(public: Iterable[Result], choices: Iterable[Choice], chosen: int) -> dict[str, tuple[int, ...]]:
+    """Each team's submissions for the private board: those it chose, else its `chosen` best public ones."""
+    by_team: dict[str, list[Result]] = {}
+    for result in public:
+        by_team.setdefault(result.team, []).append(result)
+    wanted = {
+        team: tuple(result.submission for result in sorted(results, key=lambda result: result.order)[:chosen])
+        for team, results in by_team.items()
+    }
+    return wanted | {choice.team: choice.submissions for choice in choices}
+
+
+def public_lines(results: Sequence[Result], scores: Mapping[int, Mapping[int, float]], season: Season) -> list[Line]:
+    """The public board. `scores` has the scores by task of at least the best results' runs (`best`), by run."""
+    counts: dict[str, int] = {}
+    for result in results:
+        counts[result.team] = counts.get(result.team, 0) + 1
+    return _ranked(best(results), scores, season, counts, counts)
+
+
+def private_results(private: Iterable[Result], wanted: Mapping[str, Sequence[int]]) -> list[Result]:
+    """Those private results that count, given what `finals` returned."""
+    return [result for result in private if result.submission in wanted.get(result.team, ())]
+
+
+def private_lines(
+    private: Sequence[Result],
+    wanted: Mapping[str, Sequence[int]],
+    scores: Mapping[int, Mapping[int, float]],
+    season: Season,
+) -> list[Line]:
+    """The private board, given what `finals` and `private_results` returned; teams without a result yet stand below,
+    unranked.
+    """
+    counts = dict.fromkeys(wanted, 0)
+    for result in private:
+        counts[result.team] += 1
+    expected = {team: len(submissions) for team, submissions in wanted.items()}
+    return _ranked(best(private), scores, season, counts, expected)
+
+
+def baseline_line(season: Season) -> Line:
+    return Line(None, None, season.total(season.baseline), season.baseline)
+
+
+def _ranked(
+    found: Mapping[str, Result],
+    scores: Mapping[int, Mapping[int, float]],
+    season: Season,
+    counts: Mapping[str, int],
+    expected: Mapping[str, int],
+) -> list[Line]:
+    """Lines in order, the baseline's below every team that reaches it."""
+    lines = [
+        Line(rank, result.team, result.total, scores[result.run], result, counts[result.team], expected[result.team])
+        for rank, result in enumerate(sorted(found.values(), key=lambda result: result.order), start=1)
+    ]
+    baseline = baseline_line(season)
+    above = [line for line in lines if baseline.total is None or (line.total or 0.0) >= baseline.total]
+    waiting = [Line(None, team, None, expected=expected[team]) for team in sorted(counts) if team not in found]
+    return [*above, baseline, *lines[len(above) :], *waiting]

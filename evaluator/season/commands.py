@@ -1,0 +1,256 @@
+"""The commands of a season: season, teams, submit, queue, board, choose, prizes. Each is one thin function."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from evaluator import archive, contract, files
+from evaluator.errors import DataError
+from evaluator.season import PRIVATE, PUBLIC, TEST_SETS, board
+from evaluator.season.database import open_database
+from evaluator.season.ledger import Archive, Attempts, Ledger
+from evaluator.season.queue import Queue, machine_gpus
+from evaluator.season.rules import Season, read_season
+from evaluator.season.store import Store, digest
+from evaluator.tasks import HIDDEN_NUMBERS, OPEN_NUMBERS, OPEN_TASKS
+
+
+def _ledger(options: argparse.Namespace) -> Ledger:
+    season = read_season(options.season)
+    return Ledger(season, open_database(season))
+
+
+def migrate(options: argparse.Namespace) -> int:
+    season = read_season(options.season)
+    database = open_database(season)
+    database.migrate()
+    print(f"{database.shown}: ready")
+    return 0
+
+
+def check(options: argparse.Namespace) -> int:
+    ledger = _ledger(options)
+    season = ledger.season
+    print(f"{season.name}: {season.start} to {season.end}, choices until {season.choose_until} ({season.zone})")
+    print(f"a day {season.valid_a_day} valid and {season.invalid_a_day} invalid attempts; {season.chosen} are chosen")
+    for name in TEST_SETS:
+        data = contract.read_data(season.data[name])
+        tasks = sorted({example.task.number for example in data.examples})
+        if missing := season.weights.keys() - set(tasks):
+            wanted = ", ".join(map(str, sorted(missing)))
+            raise DataError(f"the {name} test set {season.data[name]} has no examples of task {wanted}")
+        print(f"{name}: {len(data.examples)} examples of {len(tasks)} tasks, digest {contract.data_digest(data)}")
+    return 0
+
+
+def list_teams(options: argparse.Namespace) -> int:
+    ledger = _ledger(options)
+    rows = [
+        [team, attempts.valid, attempts.invalid, attempts.pending, attempts.left]
+        for team, attempts in ledger.all_attempts().items()
+    ]
+    print(_table(["team", "valid", "invalid", "not done", "left today"], rows))
+    return 0
+
+
+def add_team(options: argparse.Namespace) -> int:
+    team = _ledger(options).add_team(options.name)
+    print(f"team {team.name}: added")
+    return 0
+
+
+def submit(options: argparse.Namespace) -> int:
+    ledger = _ledger(options)
+    limits = ledger.season.limits
+    # What is found here is told at once. The run looks at the stored bytes again, so nothing hangs on it.
+    report = archive.check(options.archive, limits.archive, limits.unpacked)
+    sent = digest(options.archive)
+    submission = ledger.admit(options.team, sent)
+    is_new = False
+    if submission is None:
+        Store(ledger.season.folder).add(options.archive, sent)
+        name = options.archive.name.encode("utf-8", "replace").decode()  # a file's name may be any bytes
+        found = Archive(sent, name, report.packed, report.metadata)
+        submission, is_new = ledger.submit(options.team, found)
+    if not is_new:
+        state = next(state for state in ledger.states(options.team) if state.submission.id == submission.id)
+        print(
+            f"submission {submission.id}: the same ZIP was sent {_moment(submission.submitted_at, ledger.season)};"
+            f" it is {state.name}, and still one attempt"
+        )
+    else:
+        print(f"submission {submission.id}: queued; {_attempts(ledger.attempts(options.team))}")
+    return 0
+
+
+def _attempts(attempts: Attempts) -> str:
+    return (
+        f"on {attempts.day}: {attempts.valid} valid, {attempts.invalid} invalid, {attempts.pending} not done yet,"
+        f" {attempts.left} left"
+    )
+
+
+def list_queue(options: argparse.Namespace) -> int:
+    ledger = _ledger(options)
+    if options.submission is not None:
+        rows = [
+            [run, test_set, kind, _moment(at, ledger.season), verdict or "", _why(detail)]
+            for run, test_set, kind, at, verdict, detail in ledger.history(options.submission)
+        ]
+        print(_table(["run", "set", "what", "when", "verdict", "why"], rows))
+        return 0
+    states = ledger.waiting()
+    print(
+        _table(
+            ["submission", "team", "set", "state", "since", "failures", "worker or why"],
+            [
+                [
+                    state.submission.id,
+                    state.submission.team,
+                    state.test_set,
+                    state.name,
+                    _moment(state.at, ledger.season),
+                    state.failures + state.ours,
+                    state.worker or _why(state.detail),
+                ]
+                for state in states
+            ],
+        )
+    )
+    queued, stuck = sum(state.kind == "queued" for state in states), sum(state.ours for state in states)
+    print(f"{queued} queued, {len(states) - queued - stuck} running, {stuck} failed by us: retry or cancel")
+    return 0
+
+
+def run_queue(options: argparse.Namespace) -> int:
+    ledger = _ledger(options)
+    gpus = machine_gpus()
+    workers = options.workers or max(1, len(gpus) // max(1, ledger.season.limits.gpus))
+
+    def say(line: str) -> None:
+        print(f"{datetime.now(ledger.season.zone):%Y-%m-%d %H:%M:%S} {line}", flush=True)
+
+    queue = Queue(ledger, workers, say, gpus)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: queue.stop())
+    say(f"{workers} workers, {len(gpus)} GPUs, runner {ledger.season.runner}")
+    if queue.run(options.drain):
+        return 0
+    checks = "`python -m evaluator season check` and `python -m evaluator doctor`"
+    print(f"evaluator error: look at runs/*/evaluator.log, {checks}", file=sys.stderr)
+    return 3
+
+
+def retry(options: argparse.Namespace) -> int:
+    _ledger(options).retry(options.submission, options.test_set, options.reason)
+    print(f"submission {options.submission} ({options.test_set}): queued")
+    return 0
+
+
+def cancel(options: argparse.Namespace) -> int:
+    _ledger(options).cancel(options.submission, options.test_set, options.reason)
+    print(f"submission {options.submission} ({options.test_set}): cancelled")
+    return 0
+
+
+def finals(options: argparse.Namespace) -> int:
+    ledger = _ledger(options)
+    queued = ledger.queue_finals()
+    print(f"{len(queued)} private runs queued")
+    if pending := sum(state.pending and state.test_set == PUBLIC for state in ledger.waiting()):
+        print(f"{pending} public runs are not done; do this again when they are")
+    return 0
+
+
+def show_board(options: argparse.Namespace) -> int:
+    ledger = _ledger(options)
+    season = ledger.season
+    lines = board.lines(ledger, options.test_set)
+    numbers = sorted(season.weights)
+    rows = [
+        [
+            line.rank or "",
+            line.team or "(baseline)",
+            _score(line.total),
+            *(f"{line.scores[number]:.2f}" if number in line.scores else "-" for number in numbers),
+            f"{line.count}/{line.expected}" if options.test_set == PRIVATE and line.team else line.count or "",
+            line.result.submission if line.result else "",
+            _moment(line.result.submitted_at, season) if line.result else "",
+        ]
+        for line in lines
+    ]
+    header = ["rank", "team", "score", *map(_task, numbers), "results", "submission", "sent"]
+    print(f"{season.name}: {options.test_set} board")
+    print(_table(header, rows))
+    if options.json:
+        files.write_json(
+            options.json,
+            {
+                "season": season.name,
+                "test_set": options.test_set,
+                "computed_at": datetime.now(season.zone).isoformat(timespec="seconds"),
+                "lines": [line.to_json() for line in lines],
+            },
+        )
+    return 0
+
+
+def choose(options: argparse.Namespace) -> int:
+    ledger = _ledger(options)
+    if options.submissions:
+        ledger.choose(options.team, options.submissions)
+    choices = ledger.choices()
+    team = ledger.team(options.team).name
+    chosen = board.finals(ledger.results(PUBLIC), choices, ledger.season.chosen).get(team, ())
+    how = "chosen" if any(choice.team == team for choice in choices) else "nothing chosen, so its best public ones"
+    print(f"team {team}: {how}: {', '.join(map(str, chosen)) or 'none yet'}")
+    return 0
+
+
+def prizes(options: argparse.Namespace) -> int:
+    ledger = _ledger(options)
+    thresholds = ledger.season.thresholds
+    rows: list[list[object]] = []
+    for line in board.lines(ledger, PRIVATE):
+        if line.rank is not None:
+            missed = line.misses(thresholds)
+            why = [f"{_task(task)} {_score(line.scores.get(task))} < {least}" for task, least in missed.items()]
+            rows.append([line.rank, line.team, _score(line.total), "no" if missed else "yes", ", ".join(why)])
+    print("Main prize, by the private board")
+    print(_table(["rank", "team", "score", "eligible", "below the threshold"], rows))
+    return 0
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _task(number: int) -> str:
+    return OPEN_TASKS[number].name if number in OPEN_NUMBERS else f"Hidden{HIDDEN_NUMBERS.index(number) + 1}"
+
+
+def _why(detail: Mapping[str, Any]) -> str:
+    findings = detail.get("findings") or [{}]
+    return str(detail.get("reason") or findings[0].get("found") or detail.get("worker") or "")
+
+
+def _moment(moment: datetime, season: Season) -> str:
+    return f"{moment.astimezone(season.zone):%Y-%m-%d %H:%M:%S}"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Columns as wide as they need to be; numbers to the right."""
+    texts = [list(header), *([str(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[column]) for row in texts) for column in range(len(header))]
+    right = [bool(rows) and isinstance(rows[0][column], int | float) for column in range(len(header))]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(row, widths, right, strict=True)
+        ).rstrip()
+        for row in texts
+    ]
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])

@@ -1,0 +1,148 @@
+"""The tables as migrations make them, on both data bases, and how a data base that is none is told."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import alembic.autogenerate
+import pytest
+import sqlalchemy
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from evaluator.errors import DataError
+from evaluator.season import database as database_module
+from evaluator.season import schema
+from evaluator.season.database import MIGRATIONS, URL_VARIABLE, Database, open_database
+from evaluator.season.ledger import Ledger
+from evaluator.season.rules import Season
+from tests.season.conftest import archive
+
+ROOT = Path(database_module.__file__).parents[2]
+
+
+def test_migrations_make_the_tables_of_the_schema(database: Database) -> None:
+    with database.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert alembic.autogenerate.compare_metadata(context, schema.metadata) == []
+        names = set(sqlalchemy.inspect(connection).get_table_names())
+    assert names == {*schema.metadata.tables, "alembic_version"}
+
+
+def test_the_newest_migration_is_the_schemas_version() -> None:
+    configuration = Config()
+    configuration.set_main_option("script_location", str(MIGRATIONS))
+    assert ScriptDirectory.from_config(configuration).get_heads() == [schema.REVISION]
+
+
+def test_constraints_are_there(database: Database) -> None:
+    """Alembic does not compare checks; SQLite and PostgreSQL must refuse these."""
+    with database.write() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO team (id, name, key, created_at) VALUES (1, 'a', 'a', '2022-10-01 00:00:00')"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO submission (id, team_id, digest, name, bytes, image, submitted_at, day)"
+            " VALUES (1, 1, 'd', 'n', 15000000000, 'i', '2022-10-01 00:00:00', '2022-10-01')"
+        )
+        connection.exec_driver_sql("INSERT INTO run (id, submission_id, test_set, failures) VALUES (1, 1, 'public', 0)")
+    for statement in (
+        "INSERT INTO run (submission_id, test_set, failures) VALUES (1, 'other', 0)",
+        "INSERT INTO run (submission_id, test_set, failures) VALUES (2, 'public', 0)",
+        "INSERT INTO event (run_id, step, kind, at, detail) VALUES (1, 1, 'queued', '2022-10-01 00:00:00', '{}')",
+        "INSERT INTO event (run_id, step, kind, at, detail) VALUES (1, 2, 'done', '2022-10-01 00:00:00', '{}')",
+        "INSERT INTO job (run_id, submission_id, available_at, token) VALUES (1, 1, '2022-10-01 00:00:00', 't')",
+        "INSERT INTO score (run_id, task, value) VALUES (1, 0, 0.5)",
+    ):
+        with pytest.raises(sqlalchemy.exc.IntegrityError):
+            with database.write() as connection:
+                connection.exec_driver_sql(statement)
+
+
+def test_migrating_again_or_at_once_is_no_error(season: Season) -> None:
+    def migrate(_: int) -> tuple[int, str]:
+        command = [sys.executable, "-m", "evaluator", "season", "migrate", "--season", str(season.path)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        return done.returncode, done.stderr
+
+    with ThreadPoolExecutor(3) as pool:
+        assert set(pool.map(migrate, range(3))) == {(0, "")}
+    assert migrate(0) == (0, "")
+    database = Database(season.url, season.folder)
+    database.check()
+    database.engine.dispose()
+
+
+def test_an_older_or_newer_data_base_is_told(database: Database, season: Season) -> None:
+    with database.write() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0000'")
+    with pytest.raises(DataError, match="has the tables of version 0000, this is 0001; `python -m eval"):
+        Ledger(season, database)
+
+
+def test_an_empty_data_base_is_told(season: Season) -> None:
+    database = Database(season.url, season.folder)
+    why = "does not exist" if database.sqlite else "has the tables of version None"
+    with pytest.raises(DataError, match=why):
+        Ledger(season, database)
+    assert not (season.folder / "season.sqlite3").exists()
+    database.engine.dispose()
+
+
+def test_a_file_that_is_no_data_base_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "season.sqlite3"
+    path.write_bytes(b"something that matters" * 100)
+    database = Database("sqlite:///season.sqlite3", tmp_path)
+    for call in (database.check, database.migrate):
+        with pytest.raises(DataError, match=r"season\.sqlite3 cannot be used: file is not a database"):
+            call()
+    assert path.read_bytes() == b"something that matters" * 100
+
+
+def test_a_server_that_is_not_there_is_told_without_the_password() -> None:
+    database = Database("postgresql://user:тайна@127.0.0.1:1/season", Path("/"))
+    with pytest.raises(DataError) as caught:
+        database.check()
+    assert "postgresql+psycopg://user:***@127.0.0.1:1/season cannot be used: " in str(caught.value)
+    assert "тайна" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["nonsense", "mysql://u:secret@h/d", "sqlite://", "sqlite:///:memory:", "sqlite:///a?mode=ro", ""]
+)
+def test_an_url_that_is_none(url: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"\[database\] url: ") as caught:
+        Database(url, tmp_path)
+    assert "secret" not in str(caught.value)
+
+
+def test_the_environment_names_the_data_base_first(
+    season: Season, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(URL_VARIABLE, f"sqlite:///{tmp_path}/other.sqlite3")
+    assert open_database(season).shown == f"sqlite:///{tmp_path}/other.sqlite3"
+
+
+def test_sqlite_keeps_what_was_committed(tmp_path: Path) -> None:
+    database = Database("sqlite:///season.sqlite3", tmp_path)
+    database.migrate()
+    with database.write() as connection:
+        pragmas = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        }
+    assert pragmas == {
+        "journal_mode": "wal",
+        "synchronous": 2,
+        "foreign_keys": 1,
+        "busy_timeout": database_module.BUSY_MILLISECONDS,
+    }
+
+
+def test_reading_goes_on_while_somebody_writes(ledger: Ledger) -> None:
+    ledger.submit("Ёжики", archive(1))
+    with ledger.database.write() as connection:
+        connection.exec_driver_sql("INSERT INTO test_set (name) VALUES ('третий')")
+        assert len(ledger.states()) == 1

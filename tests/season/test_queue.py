@@ -1,0 +1,301 @@
+"""The queue's worker with real runs: what they end as, how they are stopped, and what a broken machine does."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import evaluator
+from evaluator.errors import DataError
+from evaluator.sandbox import docker
+from evaluator.season import PUBLIC
+from evaluator.season.database import Database
+from evaluator.season.ledger import Archive, Ledger
+from evaluator.season.queue import MAX_FAILURES, Queue, machine_gpus, read_outcome
+from evaluator.season.rules import Season
+from evaluator.season.store import Store, digest
+from tests.season.conftest import public_state
+
+ROOT = Path(evaluator.__file__).parents[1]
+SLEEPS = "import time\ntime.sleep(600)"
+SECONDS = 60.0  # at most, for anything waited for here
+
+
+def submit(season: Season, path: Path) -> tuple[Ledger, int]:
+    from evaluator import archive
+
+    ledger = Ledger(season, Database(season.url, season.folder))
+    report = archive.check(path)
+    Store(season.folder).add(path, digest(path))
+    submission, _ = ledger.submit("Ёжики", Archive(digest(path), path.name, report.packed, report.metadata))
+    return ledger, submission.id
+
+
+def start(season: Season, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "evaluator", "queue", "run", "--season", str(season.path), *options]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def children(pid: int) -> list[int]:
+    """All processes below this one."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    parents = [tuple(map(int, line.split())) for line in listed.splitlines()]
+    found = [pid]
+    for parent in found:
+        found += [child for child, of in parents if of == parent]
+    return found[1:]
+
+
+def gone(pids: list[int]) -> bool:
+    return not any(os.path.exists(f"/proc/{pid}") for pid in pids)
+
+
+def submission_runs(worker: subprocess.Popen[str]) -> bool:
+    """Whether the evaluator below the worker has started the submission."""
+    below = children(worker.pid)
+    return any("run.py" in _command_line(pid) for pid in below)
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def test_verdicts_limits_and_logs_of_real_runs(make_running, make_zip) -> None:
+    season = make_running()
+    text = season.path.read_text(encoding="utf-8")
+    season.path.write_text(text + '\n[limits]\ntime = "1s"\ngrace = "1s"\n', encoding="utf-8")
+    ledger, fails = submit(season, make_zip(code="print('ёж')\nraise SystemExit(3)", name="fails"))
+    _, silent = submit(season, make_zip(code="", name="silent"))
+    _, slow = submit(season, make_zip(code=SLEEPS, name="slow"))
+    worker = start(season, "--drain", "--workers", "2")
+    output = worker.communicate(timeout=SECONDS)[0]
+    assert worker.returncode == 0, output
+    states = {number: public_state(ledger, number) for number in (fails, silent, slow)}
+    assert states == {fails: "EXIT", silent: "BAD_OUTPUT", slow: "TIMEOUT"}, output
+    assert (Store(season.folder).run(1) / "log.txt").read_text(encoding="utf-8") == "ёж\n"
+    assert "ёж" not in (Store(season.folder).run(1) / "evaluator.log").read_text(encoding="utf-8")
+    (state,) = [state for state in ledger.states() if state.submission.id == fails]
+    assert state.detail["exit_code"] == 3 and state.detail["fix"] and state.detail["findings"][0]["rule"] == "exit-code"
+    assert ledger.attempts("Ёжики").invalid == 3
+
+
+def test_a_cancelled_run_is_stopped(make_running, make_zip) -> None:
+    season = make_running(lease_seconds="3")
+    ledger, submission = submit(season, make_zip(code=SLEEPS))
+    worker = start(season, "--drain")
+    try:
+        wait(lambda: submission_runs(worker))
+        below = children(worker.pid)
+        ledger.cancel(submission, PUBLIC, "enough")
+        output = worker.communicate(timeout=SECONDS)[0]
+    finally:
+        worker.kill()
+    assert worker.returncode == 0 and "was cancelled, or its lease ran out; it is stopped" in output
+    assert gone(below) and public_state(ledger, submission) == "cancelled"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_worker_that_is_told_to_stop_gives_its_run_back(make_running, make_zip, number) -> None:
+    season = make_running()
+    ledger, submission = submit(season, make_zip(code=SLEEPS))
+    worker = start(season)
+    try:
+        wait(lambda: submission_runs(worker))
+        below = children(worker.pid)
+        worker.send_signal(number)
+        output = worker.communicate(timeout=SECONDS)[0]
+    finally:
+        worker.kill()
+    assert worker.returncode == 0 and "is given back" in output
+    assert gone(below) and public_state(ledger, submission) == "queued"
+    (state,) = ledger.waiting()
+    assert state.failures == 0 and state.run == 2
+
+
+def test_a_killed_worker_takes_its_runs_along_and_a_killed_run_is_our_failure(make_running, make_zip) -> None:
+    season = make_running(lease_seconds="2")
+    marker = season.folder / "second"
+    code = f"""
+import os, time
+if not os.path.exists({str(marker)!r}):
+    time.sleep(600)
+{_answer()}
+"""
+    ledger, submission = submit(season, make_zip(code=code))
+    worker = start(season)
+    wait(lambda: submission_runs(worker))
+    below = children(worker.pid)
+    worker.kill()
+    worker.communicate()
+    wait(lambda: gone(below))
+    worker = start(season, "--drain")
+    try:
+        wait(lambda: submission_runs(worker))
+        assert [kind for _, _, kind, *_ in ledger.history(submission)][:3] == ["queued", "running", "lost"]
+        (run,) = [pid for pid in children(worker.pid) if "-m evaluator run" in _command_line(pid)]
+        below = children(run)
+        marker.touch()
+        os.kill(run, signal.SIGKILL)
+        output = worker.communicate(timeout=SECONDS)[0]
+    finally:
+        worker.kill()
+    assert worker.returncode == 0 and gone(below), output
+    assert "ended as INFRA" in output and "the evaluator ended with -9 and wrote no scores.json" in output
+    assert [result.total for result in ledger.results(PUBLIC)] == [1.0]
+    assert ledger.attempts("Ёжики").valid == 1 and ledger.attempts("Ёжики").invalid == 0
+
+
+def _answer() -> str:
+    from tests.season.conftest import RUN, TRUTH
+
+    return RUN % TRUTH
+
+
+def test_a_machine_that_only_fails_stops_taking_runs(make_running, make_zip) -> None:
+    season = make_running()
+    (season.data[PUBLIC] / "ground_truth.json").unlink()
+    for number in range(MAX_FAILURES + 1):
+        ledger, _ = submit(season, make_zip(str(number)))
+    worker = start(season)
+    output = worker.communicate(timeout=SECONDS)[0]
+    assert worker.returncode == 3 and "3 failures of ours in a row: nothing more is started here" in output
+    assert "`python -m evaluator season check`" in output and ledger.unfinished() == 1
+    attempts = ledger.attempts("Ёжики")
+    assert (attempts.valid, attempts.invalid, attempts.pending) == (0, 0, 1)
+
+
+def test_a_stored_zip_that_is_damaged_is_no_valid_attempt(make_running, make_zip) -> None:
+    season = make_running()
+    ledger, submission = submit(season, path := make_zip())
+    stored = Store(season.folder).archive(digest(path))
+    stored.chmod(0o644)
+    stored.write_bytes(b"damaged")
+    worker = start(season, "--drain")
+    output = worker.communicate(timeout=SECONDS)[0]
+    assert worker.returncode == 0
+    assert public_state(ledger, submission) == "INFRA" and "is not the ZIP that was sent any more" in output
+    assert ledger.attempts("Ёжики").left == 100
+
+
+@pytest.mark.docker
+def test_two_at_a_time_in_containers(make_running, make_zip, base_image) -> None:
+    season = make_running(runner='"docker"')
+    text = season.path.read_text(encoding="utf-8")
+    season.path.write_text(text + '\n[limits]\nmemory = "1GB"\ncpus = 1\n', encoding="utf-8")
+    ledger, first = submit(season, make_zip(image=base_image))
+    _, second = submit(season, make_zip("Ёлки", image=base_image))
+    _, other = submit(season, make_zip("x", image="no/such:image"))
+    worker = start(season, "--drain", "--workers", "2")
+    output = worker.communicate(timeout=2 * SECONDS)[0]
+    assert worker.returncode == 0, output
+    assert {result.submission: result.total for result in ledger.results(PUBLIC)} == {
+        first: 1.0,
+        second: pytest.approx(0.4),
+    }
+    assert public_state(ledger, other) == "BAD_IMAGE"
+    assert {state.detail["runner"] for state in ledger.states() if state.verdict == "OK"} == {"docker"}
+
+
+def test_slots_have_gpus_of_their_own(make_running, monkeypatch) -> None:
+    season = make_running()
+    ledger = Ledger(season, Database(season.url, season.folder))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a, GPU-b,GPU-c")
+    gpus = machine_gpus()
+    assert gpus == ["GPU-a", "GPU-b", "GPU-c"]
+    assert [slot.gpus for slot in Queue(ledger, 2, print, gpus)._slots] == [("GPU-a",), ("GPU-b",)]
+    with pytest.raises(DataError, match="4 workers need 4 GPUs; this machine has 3"):
+        Queue(ledger, 4, print, gpus)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert machine_gpus() == []
+    assert [slot.gpus for slot in Queue(ledger, 2, print, [])._slots] == [(), ()]
+
+
+def test_an_outage_of_the_data_base_loses_nothing(make_running, make_zip) -> None:
+    """While somebody holds the data base, nothing can be entered; what ended meanwhile is entered afterwards."""
+    season = make_running(lease_seconds="120")
+    ledger, submission = submit(season, make_zip())
+    lines: list[str] = []
+    database = Database(season.url, season.folder)
+    queue = Queue(Ledger(season, database), 1, lines.append)
+    with database.engine.connect() as connection:
+        connection.connection.cursor().execute("PRAGMA busy_timeout = 100")  # this pool's only connection
+    worker = threading.Thread(target=queue.run, args=(True,))
+    worker.start()
+    wait(lambda: public_state(ledger, submission) == "running")
+    with ledger.database.write():
+        wait(lambda: any("the data base does not answer" in line for line in lines))
+    worker.join(SECONDS)
+    assert public_state(ledger, submission) == "OK" and ledger.attempts("Ёжики").valid == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda document: "{",
+        lambda document: json.dumps([]),
+        lambda document: json.dumps(document | {"verdict": "WON"}),
+        lambda document: json.dumps(document | {"fault": "nobody"}),
+        lambda document: json.dumps(document | {"tasks": {"five": {"score": 1.0}}}),
+        lambda document: json.dumps(document | {"tasks": {"5": {"score": "high"}}}),
+        lambda document: json.dumps({name: value for name, value in document.items() if name != "data_digest"}),
+    ],
+)
+def test_scores_that_cannot_be_read_are_our_failure(tmp_path, change) -> None:
+    document = {
+        "verdict": "OK",
+        "fault": None,
+        "fix": "",
+        "findings": [],
+        "tasks": {"5": {"score": 0.5}, "2": {"score": None}},
+        "data_digest": "d",
+        "run": {"seconds": 1.5},
+    }
+    (tmp_path / "scores.json").write_text(json.dumps(document))
+    outcome = read_outcome(tmp_path, 0)
+    assert (outcome.verdict, outcome.scores, outcome.detail["seconds"]) == ("OK", {5: 0.5}, 1.5)
+    (tmp_path / "scores.json").write_text(change(document))
+    outcome = read_outcome(tmp_path, 0)
+    assert (outcome.verdict, outcome.fault) == ("INFRA", "infra") and not outcome.scores
+    assert "scores.json cannot be read" in outcome.detail["findings"][0]["found"]
+
+
+def test_a_container_gets_only_gpus_that_are_named(monkeypatch) -> None:
+    """No machine of ours has three GPUs, so NVML is a stand-in here: of GPU-0 to GPU-2 the last one is least used."""
+    nvml = types.SimpleNamespace(
+        nvmlInit=lambda: None,
+        nvmlShutdown=lambda: None,
+        nvmlDeviceGetCount=lambda: 3,
+        nvmlDeviceGetHandleByIndex=lambda index: index,
+        nvmlDeviceGetIndex=lambda handle: handle,
+        nvmlDeviceGetUUID=lambda handle: f"GPU-{handle}",
+        nvmlDeviceGetMemoryInfo=lambda handle: types.SimpleNamespace(used=9 - handle),
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    for visible, expected in ((None, "GPU-2"), ("GPU-0", "GPU-0"), ("1", "GPU-1"), ("0, GPU-1", "GPU-1")):
+        if visible is None:
+            monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        else:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert docker._gpus(1) == [expected]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert docker._gpus(1) == [] and machine_gpus() == []
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert machine_gpus() == ["GPU-0", "GPU-1", "GPU-2"]
