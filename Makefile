@@ -77,6 +77,10 @@ train-nano: $(INSTALLED) ## train the weights of submission/weights/nano anew (t
 bench-evaluator: $(INSTALLED) ## seconds of the text metrics for 10 000 predictions, beside a word-by-word version
 	OMP_NUM_THREADS=1 $(VENV) -m evaluator.bench $(ARGS)
 
+.PHONY: bench
+bench: $(INSTALLED) ## time the engine beside the published algorithm (10 minutes); ARGS='--preset 9M --batch 8'
+	cd submission && ../$(VENV) -m benchmark $(ARGS)
+
 .PHONY: season-tools
 season-tools: $(INSTALLED_SEASON) ## install what the commands of a season need (docs/season.md)
 

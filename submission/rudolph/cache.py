@@ -1,17 +1,25 @@
-"""Static key/value cache: memory is reserved once, a step writes at its positions and reads up to them."""
+"""Static key/value cache: memory is reserved once, a step writes at its positions and reads what it may see."""
 
 import torch
+from torch import Tensor
+
+#: Some positions of a sequence: a slice where they are evenly spaced, else int64 [n].
+Positions = slice | Tensor
 
 
 class KVCache:
-    """Keys and values of every layer, each [B, heads, capacity, head width]."""
+    """Keys and values of every layer, each [B, heads, scratch + capacity, head width].
+
+    The first `scratch` places are a working area. A step at an image position may see all of the left text and a few
+    image tokens: it copies those few in front of the left text, so that what attention reads lies in one piece.
+    """
 
     def __init__(
         self, num_layers: int, batch: int, heads: int, capacity: int, head_size: int,
-        *, dtype: torch.dtype, device: torch.device,
+        *, scratch: int = 0, dtype: torch.dtype, device: torch.device,
     ) -> None:  # fmt: skip
-        shape = (batch, heads, capacity, head_size)
-        self.capacity = capacity
+        shape = (batch, heads, scratch + capacity, head_size)
+        self.capacity, self.scratch = capacity, scratch
         self.keys = [torch.empty(shape, dtype=dtype, device=device) for _ in range(num_layers)]
         self.values = [torch.empty(shape, dtype=dtype, device=device) for _ in range(num_layers)]
 
@@ -21,19 +29,34 @@ class KVCache:
 
     @property
     def nbytes(self) -> int:
-        """Reserved bytes: 2 * layers * B * heads * capacity * head width * element size."""
+        """Reserved bytes: 2 * layers * B * heads * (scratch + capacity) * head width * element size."""
         return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
 
-    def write(
-        self, layer: int, position: int, key: torch.Tensor, value: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def write(self, layer: int, position: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Stores key and value, [B, heads, T, head width], from `position` on; returns views of all up to there."""
-        stop = position + key.shape[2]
-        self.keys[layer][:, :, position:stop] = key
-        self.values[layer][:, :, position:stop] = value
-        return self.keys[layer][:, :, :stop], self.values[layer][:, :, :stop]
+        start, stop = self.scratch + position, self.scratch + position + key.shape[2]
+        self.keys[layer][:, :, start:stop] = key
+        self.values[layer][:, :, start:stop] = value
+        return self.keys[layer][:, :, self.scratch : stop], self.values[layer][:, :, self.scratch : stop]
 
-    def select(self, rows: torch.Tensor) -> None:
+    def write_sparse(
+        self, layer: int, position: int, near: Positions, text: int, key: Tensor, value: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Stores key and value, [B, heads, 1, head width], at an image position; returns views [B, heads, n + text,
+        head width] of copies of the n positions `near` (n <= scratch) and of the first `text` positions.
+        """
+        stored = self.keys[layer], self.values[layer]
+        for tensor, new in zip(stored, (key, value), strict=True):
+            past_scratch = tensor[:, :, self.scratch :]
+            past_scratch[:, :, position : position + 1] = new
+            # A slice is copied once; an index would be gathered first.
+            chosen = past_scratch[:, :, near] if isinstance(near, slice) else past_scratch.index_select(2, near)
+            first = self.scratch - chosen.shape[2]
+            tensor[:, :, first : self.scratch] = chosen
+        keys, values = (tensor[:, :, first : self.scratch + text] for tensor in stored)
+        return keys, values
+
+    def select(self, rows: Tensor) -> None:
         """Keeps the batch rows with these indices, [B'] int64, in this order; layer by layer, so memory peaks low."""
         for tensors in (self.keys, self.values):
             for layer, tensor in enumerate(tensors):

@@ -6,6 +6,7 @@ row (the previous m + 1 tokens), column (the same column), convolution (a k x k 
 
 import torch
 
+from .cache import Positions
 from .config import RudolphConfig
 
 #: Order of the masks in the tensor of `attention_masks`.
@@ -40,3 +41,26 @@ def attention_masks(config: RudolphConfig, device: torch.device | str | None = N
         near = (distance(row).abs() <= kernel // 2) & (distance(column).abs() <= kernel // 2)
         masks[kind, start:end, start:end] = causal & near
     return masks
+
+
+def image_neighbours(config: RudolphConfig, device: torch.device | str | None = None) -> list[list[Positions]]:
+    """Positions in the sequence of the image tokens that an image token may see, itself included, in rising order, by
+    kind and number of the token (from 0): at most m + 1 (row), m (column), or about k * k / 2 (conv).
+    """
+    start, end = config.l_text_seq_length, config.image_end
+    masks = attention_masks(config)[:, start:end, start:end]
+    return [[_as_slice(row.nonzero()[:, 0] + start, device) for row in mask] for mask in masks]
+
+
+def _as_slice(positions: torch.Tensor, device: torch.device | str | None) -> Positions:
+    steps = positions.diff().unique().tolist()
+    if len(steps) > 1:
+        return positions.to(device)
+    return slice(int(positions[0]), int(positions[-1]) + 1, steps[0] if steps else 1)
+
+
+def most_neighbours(config: RudolphConfig) -> int:
+    """At most so many image tokens may be seen by one, itself included, whatever the kind of its layer."""
+    m, half = config.image_tokens_per_dim, max(config.kernel_size, config.last_kernel_size) // 2
+    above = min(half, m - 1) * min(2 * half + 1, m)
+    return max(m + 1, above + min(half + 1, m))

@@ -4,6 +4,8 @@ Module names are those of the published state dict, so a published folder (`conf
 unchanged. Shapes: B batch, L sequence, D width, H heads, S cached positions, V rows of a vocabulary.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -14,11 +16,15 @@ from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import CausalLMOutput
 
-from .cache import KVCache
+from .cache import KVCache, Positions
 from .config import PAD, RudolphConfig, Vocabulary
-from .masks import attention_masks, layer_kind
+from .linear import RowsLinear
+from .masks import attention_masks, image_neighbours, layer_kind, most_neighbours
 
 FP16_MAX = 65504.0
+
+#: Stores a layer's new keys and values, [B, H, T, D / H] each, and returns all that the new positions read.
+Exchange = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class Losses(NamedTuple):
@@ -45,13 +51,16 @@ class Attention(nn.Module):
         self.output_dropout = nn.Dropout(config.output_dropout_prob)
 
     def forward(
-        self, x: Tensor, mask: Tensor | None, causal: bool, layer: int, position: int, cache: KVCache | None
+        self, x: Tensor, mask: Tensor | None, causal: bool, exchange: Exchange | None, last_only: bool
     ) -> Tensor:
         batch, length, width = x.shape
         qkv = self.query_key_value(x).view(batch, length, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each [B, H, L, D / H]
-        if cache is not None:
-            key, value = cache.write(layer, position, key, value)
+        if exchange is not None:
+            key, value = exchange(key, value)
+        if last_only:
+            query, length, causal = query[:, :, -1:], 1, False  # of a causal mask the last row sees everything
+            mask = None if mask is None else mask[-1:]
         dropout = self.attention_dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal, dropout_p=dropout)
         return self.output_dropout(self.dense(mixed.transpose(1, 2).reshape(batch, length, width)))
@@ -86,9 +95,12 @@ class RudolphLayer(GradientCheckpointingLayer):
             self.before_second_addition_layernorm = nn.LayerNorm(width)
 
     def forward(
-        self, x: Tensor, mask: Tensor | None, causal: bool, layer: int, position: int, cache: KVCache | None
+        self, x: Tensor, mask: Tensor | None, causal: bool, exchange: Exchange | None = None, last_only: bool = False
     ) -> Tensor:
-        attended = self.attention(self.input_layernorm(x), mask, causal, layer, position, cache)
+        """x [B, L, D] -> [B, L, D], or with `last_only` [B, 1, D]: the last position, which has read all."""
+        attended = self.attention(self.input_layernorm(x), mask, causal, exchange, last_only)
+        if last_only:
+            x = x[:, -1:]
         if attended.dtype == torch.float16:  # no other type reaches the bound
             attended = attended.clamp(-FP16_MAX, FP16_MAX)
         x = x + (self.before_first_addition_layernorm(attended) if self.sandwich else attended)
@@ -108,18 +120,43 @@ class RudolphTransformer(nn.Module):
         self.layers = nn.ModuleList(RudolphLayer(config) for _ in range(config.num_layers))
         self.final_layernorm = nn.LayerNorm(config.hidden_size)
         self.register_buffer("masks", attention_masks(config), persistent=False)
+        self.most_neighbours = most_neighbours(config)
+        self._neighbours: dict[torch.device, list[list[Positions]]] = {}
 
-    def forward(self, x: Tensor, position: int = 0, cache: KVCache | None = None) -> Tensor:
-        """x [B, L, D] at positions `position`.. -> [B, L, D]; with a cache, earlier positions are read from it."""
+    def forward(
+        self, x: Tensor, position: int = 0, cache: KVCache | None = None, last_only: bool = False
+    ) -> Tensor:
+        """x [B, L, D] at positions `position`.. -> [B, L, D]; with a cache, earlier positions are read from it.
+
+        With `last_only` the result is [B, 1, D], and the last layer does no work for the positions that it leaves out.
+        """
         stop = position + x.shape[1]
         first_image = self.config.l_text_seq_length
+        if cache is not None and cache.scratch and x.shape[1] == 1 and first_image <= position < self.config.image_end:
+            return self._sparse_step(x, position, cache)
         # Where no query has an image token before it that it may not see, no mask has to be read.
         causal = position == 0 and x.shape[1] > 1 and stop <= first_image + 1
         everything = x.shape[1] == 1 and not first_image < position < self.config.image_end
         masks = None if causal or everything else self.masks[:, position:stop, :stop]
         for layer, (module, kind) in enumerate(zip(self.layers, self.kinds, strict=True)):
-            x = module(x, None if masks is None else masks[kind], causal, layer, position, cache)
+            exchange = None if cache is None else partial(cache.write, layer, position)
+            last = last_only and layer == len(self.layers) - 1
+            x = module(x, None if masks is None else masks[kind], causal, exchange, last)
         return self.final_layernorm(x)
+
+    def _sparse_step(self, x: Tensor, position: int, cache: KVCache) -> Tensor:
+        """One image position, x [B, 1, D] -> [B, 1, D], reading the left text and the image tokens that it may see."""
+        left_end = self.config.l_text_seq_length
+        near = [tokens[position - left_end] for tokens in self.neighbours(x.device)]
+        for layer, (module, kind) in enumerate(zip(self.layers, self.kinds, strict=True)):
+            x = module(x, None, False, partial(cache.write_sparse, layer, position, near[kind], left_end))
+        return self.final_layernorm(x)
+
+    def neighbours(self, device: torch.device) -> list[list[Positions]]:
+        """`image_neighbours` on a device, made once for each."""
+        if device not in self._neighbours:
+            self._neighbours[device] = image_neighbours(self.config, device)
+        return self._neighbours[device]
 
 
 class RudolphModel(PreTrainedModel):
@@ -215,15 +252,20 @@ class RudolphModel(PreTrainedModel):
         embedded = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         return self.embedding_dropout(embedded)
 
-    def hidden(self, input_ids: Tensor, position: int = 0, cache: KVCache | None = None) -> Tensor:
-        """Final hidden states of ids [B, T] at positions `position`.. -> [B, T, D]."""
-        return self.transformer(self.embed(input_ids, position), position, cache)
+    def hidden(
+        self, input_ids: Tensor, position: int = 0, cache: KVCache | None = None, last_only: bool = False
+    ) -> Tensor:
+        """Final hidden states of ids [B, T] at positions `position`.. -> [B, T, D], or [B, 1, D] of the last alone."""
+        return self.transformer(self.embed(input_ids, position), position, cache, last_only)
 
     def head(self, hidden: Tensor, vocabulary: Vocabulary) -> Tensor:
         """Logits [..., V] of hidden states [..., D] for the rows of one vocabulary only."""
         start, stop = self.config.vocabulary_rows(vocabulary)
-        norm, output = self.to_logits[0], cast(nn.Linear, self.to_logits[1])
-        return F.linear(norm(hidden), output.weight[start:stop], output.bias[start:stop])
+        normed, output = self.to_logits[0](hidden), self.to_logits[1]
+        if isinstance(output, RowsLinear):
+            return output.rows(normed, start, stop)
+        output = cast(nn.Linear, output)
+        return F.linear(normed, output.weight[start:stop], output.bias[start:stop])
 
     def forward(self, input_ids: Tensor, **_: Any) -> CausalLMOutput:
         """Logits over the sequence or any beginning of it.
@@ -237,12 +279,20 @@ class RudolphModel(PreTrainedModel):
 
         The cache holds `capacity` positions (default: all); the state is read with `head(hidden, vocabulary)`.
         """
-        config = self.config
-        cache = KVCache(
-            config.num_layers, input_ids.shape[0], config.num_attention_heads, capacity or config.total_seq_length,
-            config.hidden_size // config.num_attention_heads, dtype=self._compute_dtype(), device=input_ids.device,
-        )  # fmt: skip
+        cache = self.new_cache(len(input_ids), input_ids.shape[1], capacity)
         return self.decode(input_ids, 0, cache), cache
+
+    def new_cache(self, rows: int, prefix: int, capacity: int | None = None) -> KVCache:
+        """An empty cache for prefixes of length `prefix` and the steps after them, up to `capacity` positions."""
+        config = self.config
+        capacity = capacity or config.total_seq_length
+        # Image positions that come step by step are read sparsely; a cache without such steps needs no place for that.
+        sparse = prefix < config.image_end and capacity > config.l_text_seq_length
+        return KVCache(
+            config.num_layers, rows, config.num_attention_heads, capacity,
+            config.hidden_size // config.num_attention_heads, scratch=self.transformer.most_neighbours if sparse else 0,
+            dtype=self._compute_dtype(), device=self.device,
+        )  # fmt: skip
 
     def decode(self, ids: Tensor, position: int, cache: KVCache) -> Tensor:
         """Runs ids [B, T] at positions `position`.. against the cache, which it extends -> last state [B, D].
@@ -252,7 +302,7 @@ class RudolphModel(PreTrainedModel):
         stop = position + ids.shape[1]
         if stop > cache.capacity:
             raise ValueError(f"position {stop - 1} lies outside the cache, which holds {cache.capacity} positions")
-        return self.hidden(ids, position, cache)[:, -1]
+        return self.hidden(ids, position, cache, last_only=True)[:, 0]
 
     def _compute_dtype(self) -> torch.dtype:
         weight = self.text_embeddings.weight

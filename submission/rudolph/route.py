@@ -36,7 +36,7 @@ def text_probability(model: RudolphModel, left: Tensor) -> Tensor:
     length = model.config.l_text_seq_length
     if left.dim() != 2 or left.shape[1] != length:
         raise ValueError(f"left has shape {tuple(left.shape)}; it must be (batch, {length})")
-    logits = model.head(model.hidden(left)[:, -1], "first_code")
+    logits = model.head(model.hidden(left, last_only=True)[:, 0], "first_code")
     return logits.float().softmax(-1)[:, 0]
 
 

@@ -1,0 +1,394 @@
+"""Times the engine beside the published algorithm, on the same weights in one run; the last line is one JSON object.
+
+    cd submission && python -m benchmark --preset nano --preset 9M --batch 1 --batch 8
+
+Weights of all presets but `nano` are random: times do not depend on their values. A step is timed at several places of
+the image or the text, with a cache filled with random numbers, and the places' medians are averaged. On a CPU both
+sides compute in `--dtype`, with as many threads as torch takes.
+"""
+
+import argparse
+import copy
+import json
+import os
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmark import published
+from benchmark.published import LayerCache
+from challenge import read_examples
+from rudolph import RudolphConfig, RudolphModel
+from rudolph.answer import DTYPES, Question, Rudolph, Settings
+from rudolph.cache import KVCache
+from rudolph.config import BOS, SIZES, Vocabulary
+from rudolph.generate import generate_image, generate_text
+from rudolph.linear import can_pack, pack_
+from rudolph.route import text_probability
+from rudolph.sampling import GREEDY, IMAGE_SAMPLING, TEXT_SAMPLING, Sampling, sample
+
+HERE = Path(__file__).resolve().parent
+NANO = HERE.parent / "weights" / "nano"
+SAMPLE_INPUT = HERE.parents[1] / "sample_input"
+
+OPEN_TASKS = 6  # numbers 0 to 5 in sample_ids.json
+
+#: Measured beside the published sizes: 9 M parameters, between nano and 350M.
+MEDIUM: dict[str, Any] = SIZES["350M"] | {
+    "num_layers": 8, "hidden_size": 256, "num_attention_heads": 8, "r_text_seq_length": 32,
+    "vocab_size": 4096 + 64, "image_vocab_size": 1024, "text_special_tokens": 32, "image_special_tokens": 0,
+}  # fmt: skip
+PRESETS = {"nano": None, "9M": MEDIUM, "350M": SIZES["350M"], "1.3B": SIZES["1.3B"], "2.7B": SIZES["2.7B"]}
+
+PLACES = (1 / 8, 3 / 8, 5 / 8, 7 / 8)  # of the image or of the right text, where steps are timed
+REPEATS = 3
+WARM_UPS = 1
+PREFILL_ROWS = 8  # above, a prefill of the published algorithm takes minutes and shows nothing new
+MATMUL_SIDE = 2048
+COPY_BYTES = 2**28
+
+MIX_A_TASK, MIX_ROWS = 4, 8
+MIX_ANSWER = 8  # ids of an answer, EOS included; those of nano have 6.4 on the average
+
+
+def main() -> None:
+    options = parse_arguments()
+    report: dict[str, Any] = {"machine": machine(options.device)}
+    show(f"machine: {report['machine']}")
+    report["presets"] = {}
+    for preset in options.preset:
+        lacking = bytes_needed(preset, options) - free_bytes(options.device)
+        if lacking > 0:
+            show(f"{preset}: left out, {lacking / 1e9:.1f} GB more memory are needed")
+            continue
+        report["presets"][preset] = bench_preset(preset, options, report["machine"])
+    if not options.no_end_to_end:
+        report["end_to_end"] = end_to_end(options)
+        report["mix_9M"] = mix(options)
+        report["precision"] = precision(options)
+    report["peak_memory_bytes"] = peak_bytes(options.device)
+    print(json.dumps(report))
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="benchmark", description=__doc__.splitlines()[0])
+    parser.add_argument("--preset", action="append", choices=PRESETS, help="may be repeated (default: nano, 9M, 350M)")
+    parser.add_argument("--batch", action="append", type=int, help="rows; may be repeated (default: 1, 8, 32)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of both sides (default: %(default)s)")
+    parser.add_argument("--no-end-to-end", action="store_true", help="leave out the mix of six tasks")
+    parser.add_argument("--rows-end-to-end", type=int, default=16, help="batch of the mix (default: %(default)s)")
+    options = parser.parse_args()
+    options.preset = options.preset or ["nano", "9M", "350M"]
+    options.batch = options.batch or [1, 8, 32]
+    return options
+
+
+def show(line: str) -> None:
+    print(line, flush=True)
+
+
+def machine(device: str) -> dict[str, Any]:
+    """The machine's own limits: bytes per second of a large copy (read and written), flops of a large product."""
+    source = torch.rand(COPY_BYTES // 4, device=device)
+    target = torch.empty_like(source)
+    square = torch.randn(MATMUL_SIDE, MATMUL_SIDE, device=device)
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else cpu_name()
+    return {
+        "device": name,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "bytes_per_second": 2 * COPY_BYTES / best(lambda: target.copy_(source), device),
+        "flops": 2 * MATMUL_SIDE**3 / best(lambda: square @ square, device),
+    }
+
+
+def cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+def free_bytes(device: str) -> int:
+    if device.startswith("cuda"):
+        return torch.cuda.mem_get_info(device)[0]
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def peak_bytes(device: str) -> int:
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def bytes_needed(preset: str, options: argparse.Namespace) -> int:
+    """Both sides' weights, and of the published side caches (old and new) and logits of the whole sequence."""
+    config = RudolphConfig(**(PRESETS[preset] or SIZES["nano"]))
+    item = DTYPES[options.dtype].itemsize
+    with torch.device("meta"):
+        weights = sum(parameter.numel() for parameter in RudolphModel(config).parameters())
+    rows, length = max(options.batch), config.total_seq_length
+    caches = 2 * 3 * config.num_layers * config.hidden_size * rows * length
+    logits = 2 * rows * length * (config.text_vocab_size + config.image_table_size)
+    return item * (2 * weights + caches + logits)
+
+
+def best(run: Callable[[], object], device: str, repeats: int = 5) -> float:
+    return min(times(run, device, repeats))
+
+
+def times(
+    run: Callable[[], object], device: str, repeats: int = REPEATS, warm_ups: int = WARM_UPS
+) -> list[float]:
+    """Seconds of each of `repeats` calls, after a warm-up."""
+    found = []
+    for turn in range(warm_ups + repeats):
+        start = time.perf_counter()
+        run()
+        if device.startswith("cuda"):
+            torch.cuda.synchronize(device)
+        if turn >= warm_ups:
+            found.append(time.perf_counter() - start)
+    return found
+
+
+def bench_preset(preset: str, options: argparse.Namespace, limits: dict[str, Any]) -> dict[str, Any]:
+    plain, engine = models(preset, options)
+    found: dict[str, Any] = {"parameters": sum(p.numel() for p in plain.parameters())}
+    for rows in options.batch:
+        found[str(rows)] = row = {}
+        for name, stage in (("image_step", image_steps), ("text_step", text_steps), ("prefill", prefills)):
+            if name == "prefill" and rows > PREFILL_ROWS:
+                continue
+            row[name] = measured = stage(plain, engine, rows, options.device, limits)
+            extra = "".join(f", {key} {value:.2f}" for key, value in measured.items() if key.startswith("of_"))
+            show(
+                f"{preset} batch {rows} {name}: published {measured['published_s'] * 1000:.1f} ms, "
+                f"engine {measured['engine_s'] * 1000:.2f} ms, {measured['times_faster']:.1f}x{extra}"
+            )
+    return found
+
+
+def models(preset: str, options: argparse.Namespace) -> tuple[RudolphModel, RudolphModel]:
+    """The same weights for the published algorithm and for the engine."""
+    torch.manual_seed(0)
+    sizes = PRESETS[preset]
+    plain: Any = RudolphModel.from_pretrained(NANO) if sizes is None else RudolphModel(RudolphConfig(**sizes))
+    plain = plain.to(device=options.device, dtype=DTYPES[options.dtype]).eval()
+    engine = copy.deepcopy(plain)
+    if can_pack(engine):
+        pack_(engine)
+    return plain, engine
+
+
+def image_steps(
+    plain: RudolphModel, engine: RudolphModel, rows: int, device: str, limits: dict[str, Any]
+) -> dict[str, float]:
+    config = plain.config
+    places = [config.l_text_seq_length + int(share * config.image_seq_length) for share in PLACES]
+    return _steps(plain, engine, rows, places, "codes", IMAGE_SAMPLING, device, limits)
+
+
+def text_steps(
+    plain: RudolphModel, engine: RudolphModel, rows: int, device: str, limits: dict[str, Any]
+) -> dict[str, float]:
+    config = plain.config
+    places = [config.image_end + int(share * config.r_text_seq_length) for share in PLACES]
+    return _steps(plain, engine, rows, places, "bpe", TEXT_SAMPLING, device, limits)
+
+
+@torch.inference_mode()
+def _steps(
+    plain: RudolphModel, engine: RudolphModel, rows: int, places: list[int], vocabulary: Vocabulary,
+    sampling: Sampling, device: str, limits: dict[str, Any],
+) -> dict[str, float]:  # fmt: skip
+    """One drawn id and the step that reads it, averaged over positions."""
+    config = plain.config
+    slow, fast, work_bytes, work_flops = [], [], [], []
+    for place in places:
+        ids = torch.full((rows, place + 1), BOS, device=device)
+        start, stop = config.vocabulary_rows(vocabulary)
+        old = list(_published_cache(plain, rows, place))
+
+        slow.append(statistics.median(times(partial(_published_step, plain, ids, old, start, stop, sampling), device)))
+        del old
+        cache = _engine_cache(engine, rows, place, vocabulary)
+        step = partial(_engine_step, engine, ids[:, -1:], place, cache, vocabulary, sampling)
+        fast.append(statistics.median(times(step, device, 4 * REPEATS)))
+        read, flops = work(config, rows, place, vocabulary, next(plain.parameters()).element_size())
+        work_bytes.append(read)
+        work_flops.append(flops)
+    published_s, engine_s = statistics.mean(slow), statistics.mean(fast)
+    return {
+        "published_s": published_s,
+        "engine_s": engine_s,
+        "times_faster": published_s / engine_s,
+        "of_bandwidth": statistics.mean(work_bytes) / engine_s / limits["bytes_per_second"],
+        "of_arithmetic": statistics.mean(work_flops) / engine_s / limits["flops"],
+    }
+
+
+def _published_step(
+    model: RudolphModel, ids: Tensor, cache: list[LayerCache], start: int, stop: int, sampling: Sampling
+) -> None:
+    logits, _ = published.forward(model, ids, cache)
+    published.draw(logits[:, -1, start:stop], sampling)
+
+
+def _engine_step(
+    model: RudolphModel, ids: Tensor, place: int, cache: KVCache, vocabulary: Vocabulary, sampling: Sampling
+) -> None:
+    logits = model.head(model.decode(ids, place, cache), vocabulary)
+    sample(logits, sampling, torch.rand(len(ids), device=ids.device))
+
+
+def work(config: RudolphConfig, rows: int, place: int, vocabulary: Vocabulary, item: int) -> tuple[int, int]:
+    """Bytes that a step must read (weights of the layers and of its rows of the head, keys, values), and its flops."""
+    width, layers = config.hidden_size, config.num_layers
+    start, stop = config.vocabulary_rows(vocabulary)
+    weights = layers * 12 * width**2 + (stop - start) * width
+    in_image = config.l_text_seq_length <= place < config.image_end
+    keys = config.l_text_seq_length + config.image_tokens_per_dim if in_image else place + 1
+    return item * (weights + 2 * layers * rows * keys * width), rows * 2 * (weights + 2 * layers * keys * width)
+
+
+def _published_cache(model: RudolphModel, rows: int, length: int) -> Iterator[LayerCache]:
+    config = model.config
+    weight = model.text_embeddings.weight
+    head = config.hidden_size // config.num_attention_heads
+    options: dict[str, Any] = {"dtype": weight.dtype, "device": weight.device}
+    for layer in range(config.num_layers):
+        keys, values = (torch.randn(rows, config.num_attention_heads, length, head, **options) for _ in range(2))
+        attended = torch.randn(rows, length, config.hidden_size, **options)
+        yield LayerCache(keys, values, attended, attended if layer == config.num_layers - 1 else None)
+
+
+def _engine_cache(model: RudolphModel, rows: int, place: int, vocabulary: Vocabulary) -> KVCache:
+    config = model.config
+    capacity = config.image_end if vocabulary == "codes" else config.total_seq_length
+    cache = model.new_cache(rows, place, capacity)
+    for tensor in (*cache.keys, *cache.values):
+        tensor.normal_()
+    return cache
+
+
+@torch.inference_mode()
+def prefills(
+    plain: RudolphModel, engine: RudolphModel, rows: int, device: str, limits: dict[str, Any]
+) -> dict[str, float]:
+    """Left text, image and the beginning of the right text: what comes before an answer about an image."""
+    ids = torch.full((rows, plain.config.image_end + 2), BOS, device=device)
+    slow = statistics.median(times(lambda: published.forward(plain, ids, None), device, 1))
+    fast = statistics.median(times(lambda: engine.prefill(ids), device))
+    return {"published_s": slow, "engine_s": fast, "times_faster": slow / fast}
+
+
+def questions() -> list[Question]:
+    """The six open tasks of sample_input."""
+    tasks = json.loads((SAMPLE_INPUT / "sample_ids.json").read_text(encoding="utf-8"))
+    examples = [example for example in read_examples(SAMPLE_INPUT) if tasks[example.id] < OPEN_TASKS]
+    return [Question(e.id, e.texts, e.images, answer_in_text=e.faulty_image) for e in examples]
+
+
+def end_to_end(options: argparse.Namespace) -> dict[str, Any]:
+    """Seconds from questions to answers with nano, loading and JPEG writing left out."""
+    rows = options.rows_end_to_end
+    asked = questions()
+    plain = Rudolph.from_pretrained(NANO, options.device, options.dtype, fast=False)
+    slow = times(lambda: published_answers(plain, asked, rows), options.device, 1)[0]
+    engine = Rudolph.from_pretrained(NANO, options.device, options.dtype)
+    settings = Settings(batch_size=rows)
+    fast = statistics.median(times(lambda: engine.answer(asked, settings), options.device))
+    show(f"end to end, {len(asked)} questions: published {slow:.1f} s, engine {fast:.2f} s, {slow / fast:.1f}x")
+    return {"questions": len(asked), "published_s": slow, "engine_s": fast, "times_faster": slow / fast}
+
+
+@torch.inference_mode()
+def published_answers(rudolph: Rudolph, asked: list[Question], rows: int) -> list[str]:
+    """The published way: an image for every question that has none, then an answer of full length."""
+    model, config = rudolph.model, rudolph.model.config
+    found = []
+    for some in (asked[start : start + rows] for start in range(0, len(asked), rows)):
+        left = rudolph.encode_left(some)
+        codes = rudolph.encode_images(some)
+        given = torch.zeros(len(some), config.image_seq_length, dtype=torch.int64, device=model.device)
+        drawn = [row for row in range(len(some)) if row not in codes]
+        if drawn:
+            given[drawn] = published.generate(model, left[drawn], config.image_seq_length, "codes", IMAGE_SAMPLING)
+            for row in drawn:
+                rudolph.vqgan.decode(given[row][None])
+        for row, ids in codes.items():
+            given[row] = ids.to(model.device)
+        begin = torch.tensor([BOS, config.special_id("RT_UNK")], device=model.device).expand(len(some), -1)
+        prefix = torch.cat((left, given, begin), dim=1)
+        texts = published.generate(model, prefix, config.total_seq_length - prefix.shape[1], "bpe", TEXT_SAMPLING)
+        found += [rudolph.tokenizer.decode(ids) for ids in texts.tolist()]
+    return found
+
+
+@torch.inference_mode()
+def mix(options: argparse.Namespace) -> dict[str, Any]:
+    """The six tasks on 9M, `MIX_A_TASK` of each, by ids: three tasks have images, two have texts alone, one is to be
+    drawn. Random weights know no route and no end of an answer, so both are given: the task, and `MIX_ANSWER` ids. The
+    engine also does what nano does by default: it asks for the route, and writes a text beside each drawing.
+    """
+    plain, engine = models("9M", options)
+    config, device = plain.config, options.device
+    codes, answers = config.image_seq_length, config.r_text_seq_length - 2
+    begin = torch.tensor([BOS, config.special_id("RT_UNK")], device=device)
+    total = OPEN_TASKS * MIX_A_TASK
+    drawn, without_image = MIX_A_TASK, 3 * MIX_A_TASK
+    left = torch.randint(config.bpe_vocab_size, (total, config.l_text_seq_length), device=device)
+
+    def published_run() -> None:
+        image = torch.zeros(total, codes, dtype=torch.int64, device=device)
+        for rows in range(0, without_image, MIX_ROWS):
+            some = left[rows : min(rows + MIX_ROWS, without_image)]
+            image[rows : rows + len(some)] = published.generate(plain, some, codes, "codes", IMAGE_SAMPLING)
+        prefix = torch.cat((left, image, begin.expand(total, -1)), dim=1)
+        for some in prefix.split(MIX_ROWS):
+            published.generate(plain, some, answers, "bpe", TEXT_SAMPLING)
+
+    def engine_run() -> None:
+        image = torch.zeros(total, codes, dtype=torch.int64, device=device)
+        for some in left[:without_image].split(MIX_ROWS):
+            text_probability(engine, some)
+        for some, given in zip(left.split(MIX_ROWS), image.split(MIX_ROWS), strict=True):
+            generate_text(engine, some, given, begin, TEXT_SAMPLING, max_tokens=MIX_ANSWER, stop=False)
+        for some in left[:drawn].split(MIX_ROWS):
+            generate_image(engine, some, IMAGE_SAMPLING)
+
+    slow = times(published_run, device, 1, warm_ups=0)[0]
+    fast = statistics.median(times(engine_run, device))
+    show(f"mix of {total} questions on 9M: published {slow:.1f} s, engine {fast:.2f} s, {slow / fast:.1f}x")
+    return {"questions": total, "published_s": slow, "engine_s": fast, "times_faster": slow / fast}
+
+
+def precision(options: argparse.Namespace) -> dict[str, Any]:
+    """Greedy answers of nano in fewer bits, beside those in float32."""
+    asked = [question for question in questions() if question.images]
+    settings = Settings(batch_size=options.rows_end_to_end, text_sampling=GREEDY)
+    found: dict[str, Any] = {"questions": len(asked)}
+    exact = Rudolph.from_pretrained(NANO, options.device, "float32")
+    wanted = [answer.text for answer in exact.answer(asked, settings)]
+    for dtype in ("bfloat16", "int8"):
+        rudolph = Rudolph.from_pretrained(NANO, options.device, dtype)
+        answers = [answer.text for answer in rudolph.answer(asked, settings)]
+        same = sum(a == b for a, b in zip(answers, wanted, strict=True))
+        show(f"{dtype}: {same} of {len(asked)} greedy answers are those of float32")
+        found[dtype] = same
+    return found
+
+
+if __name__ == "__main__":
+    main()
