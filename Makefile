@@ -14,6 +14,7 @@ PROCESSES = 2
 ASSETS = evaluator/assets
 RUNNER = auto
 ZIP = submission.zip
+CONFIG = submission/training/configs/demo.yaml
 TAG = fusionbrain/fbc2:latest
 DEVICE = gpu
 BASE_IMAGE = $(if $(filter cpu,$(DEVICE)),debian:bookworm-slim)
@@ -21,6 +22,7 @@ CONTEXT = docker
 WHEELS = docker/wheels
 # PyPI has torch's CUDA build alone. A machine that sets pip's own PIP_FIND_LINKS has the CPU build there.
 TORCH_CPU = $(or $(PIP_FIND_LINKS),https://download.pytorch.org/whl/cpu/torch/)
+RUN = build/finetune-demo
 ARGS =
 
 IS_3_11 = import sys; sys.exit(sys.version_info[:2] != (3, 11))
@@ -30,10 +32,11 @@ PIP = $(VENV) -m pip --disable-pip-version-check install
 INSTALLED = .venv/.installed
 INSTALLED_DEV = .venv/.installed-dev
 INSTALLED_SEASON = .venv/.installed-season
+INSTALLED_TRAIN = .venv/.installed-train
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: evaluate
 evaluate: $(INSTALLED) ## run SUBMISSION=submission on DATA=sample_input, print scores, write JSON=scores.json; RUNNER=auto
@@ -72,6 +75,14 @@ train-nano: $(INSTALLED) ## train the weights of submission/weights/nano anew (t
 	cd submission && OMP_NUM_THREADS=1 ../.venv/bin/torchrun --nproc-per-node $(PROCESSES) \
 	    -m training.train_nano --stage decoder $(ARGS)
 	cd submission && ../$(VENV) -m training.train_nano --stage ship $(ARGS)
+
+.PHONY: finetune
+finetune: $(INSTALLED_TRAIN) ## fine-tune as CONFIG=submission/training/configs/demo.yaml says; an interrupted run goes on
+	$(VENV) submission/finetune.py "$(CONFIG)" $(ARGS)
+
+.PHONY: co2-report
+co2-report: $(INSTALLED_TRAIN) ## plots, tables and page of a training run's CO2, RUN=build/finetune-demo, into its folder co2/
+	$(VENV) -m evaluator co2-report "$(RUN)" $(ARGS)
 
 .PHONY: bench-evaluator
 bench-evaluator: $(INSTALLED) ## seconds of the text metrics for 10 000 predictions, beside a word-by-word version
@@ -166,6 +177,10 @@ $(INSTALLED_SEASON): requirements-season.txt $(INSTALLED)
 	$(PIP) -r requirements-season.txt
 	@touch $@
 
-$(INSTALLED_DEV): requirements-dev.txt requirements-season.txt $(INSTALLED)
+$(INSTALLED_TRAIN): requirements-train.txt $(INSTALLED)
+	$(PIP) -r requirements-train.txt
+	@touch $@
+
+$(INSTALLED_DEV): requirements-dev.txt requirements-season.txt requirements-train.txt $(INSTALLED)
 	$(PIP) --no-build-isolation -r requirements-dev.txt
 	@touch $@

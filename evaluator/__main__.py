@@ -1,7 +1,8 @@
 """The command line: `python -m evaluator COMMAND`; each command is one thin function here.
 
 `run SUBMISSION --data DATA` runs and scores, `score OUTPUT --data DATA` scores alone, `check ZIP` looks at an archive,
-`pack FOLDER ZIP` makes one, `compare A.json B.json` compares scores, `verify RECORD` a run's record with what it names.
+`pack FOLDER ZIP` makes one, `compare A.json B.json` compares scores, `verify RECORD` a run's record with what it names,
+`co2-report FOLDER` shows the CO2 of a training run, `prize --runs FOLDER` says whose solution is the most sustainable.
 `season`, `teams`, `submit`, `queue`, `board`, `choose` and `prizes` are those of a season (`evaluator.season.cli`).
 
 Exit codes: 0 all is well; 1 the submission's fault; 2 the organizer's data or wrong usage; 3 the evaluator's own.
@@ -173,19 +174,23 @@ def _write_record(options: argparse.Namespace, document: dict[str, Any]) -> None
 
 
 def _check(options: argparse.Namespace) -> int:
-    from evaluator import archive
+    from evaluator import archive, emission
 
     _check_path("--json", options.json)
     _remove_stale(options)
     found = archive.check(options.archive)
+    emitted = emission.read_archive(options.archive)
     print(
         f"{options.archive.name}: {found.packed} of {limits.RUN.archive} bytes packed, {found.unpacked} of"
         f" {limits.RUN.unpacked} unpacked, {found.files} files; image {found.metadata.image},"
         f" entrypoint {found.metadata.entrypoint}"
     )
+    if emitted is not None:
+        print("\n".join(emitted.lines()))
     if options.json:
         sizes = {"packed": found.packed, "unpacked": found.unpacked, "files": found.files}
         document = verdict.OK.to_json() | {"findings": [], "findings_total": 0, "archive": sizes}
+        document["emission"] = emitted and emitted.to_json()
         files.write_json(options.json, document)
     return 0
 
@@ -212,6 +217,28 @@ def _verify(options: argparse.Namespace) -> int:
     if not found:
         print(f"{options.record}: as it was {'signed' if options.key_file else 'written'}, with all files it names")
     return 1 if found else 0
+
+
+def _prize(options: argparse.Namespace) -> int:
+    from evaluator import prize
+
+    _check_path("--json", options.json)
+    _remove_stale(options)
+    awarded = prize.award(prize.read_candidates(options.runs), prize.read_baseline(options.baseline))
+    print("\n".join(awarded.lines()))
+    if options.json:
+        files.write_json(options.json, awarded.to_json())
+    return 0
+
+
+def _co2_report(options: argparse.Namespace) -> int:
+    from evaluator import co2_report
+
+    output = options.output or options.folder / "co2"
+    report = co2_report.write(options.folder, output)
+    print("\n".join(report.lines()))
+    print(f"Report: {output / co2_report.PAGE}")
+    return 0
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -401,6 +428,27 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("b", type=Path, metavar="B", help="scores.json of another, on the same data")
     command.add_argument("--json", type=Path, help="write the comparison to this file")
     command.set_defaults(command=_compare)
+
+    command = commands.add_parser("co2-report", help="a training run's CO2: plots and tables, as PNG and as a page")
+    command.add_argument("folder", type=Path, metavar="FOLDER", help="with emission.csv, loss.csv and energy.csv")
+    command.add_argument("--output", type=Path, metavar="FOLDER", help="write here (default: co2/ in that folder)")
+    command.set_defaults(command=_co2_report)
+
+    command = commands.add_parser("prize", help="the prize for the most sustainable solution: who is in, who wins")
+    command.add_argument(
+        "--runs",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="PATH",
+        help="a folder with a folder for each team (scores.json or record.json; ZIP or emission.csv), or such folders"
+        " or files themselves",
+    )
+    command.add_argument(
+        "--baseline", metavar="SCORE", help="the baseline's score, or its scores.json (default: the slides' one)"
+    )
+    command.add_argument("--json", type=Path, help="write the places to this file")
+    command.set_defaults(command=_prize)
 
     command = commands.add_parser("doctor", help="can this machine run submissions? each failure with its fix")
     command.add_argument("--image", help="the image that submissions run in (default: the repository's own)")

@@ -2,8 +2,9 @@
 
     check(archive: Path, max_packed: int = ..., max_unpacked: int = ...) -> Report
     unpack(archive: Path, destination: Path, max_packed: int = ..., max_unpacked: int = ...) -> None
+    read_files(archive: Path, paths: Collection[str], max_bytes: int, findings: Findings, ...) -> dict[str, bytes]
 
-Both raise `ArchiveError` (BAD_ZIP) or `MetadataError` (BAD_METADATA) with all findings at once, and `DataError` where
+All raise `ArchiveError` (BAD_ZIP) or `MetadataError` (BAD_METADATA) with all findings at once, and `DataError` where
 the path is no file that can be read. `check` writes nothing; it looks at metadata.json and the entrypoint too, which
 `unpack` does not.
 """
@@ -13,7 +14,7 @@ import os
 import posixpath
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,6 +103,33 @@ def unpack(
                     _extract(file, entry, destination)
 
 
+def read_files(
+    archive: Path,
+    paths: Collection[str],
+    max_bytes: int,
+    findings: Findings,
+    max_packed: int = limits.MAX_ARCHIVE_BYTES,
+    max_unpacked: int = limits.MAX_UNPACKED_BYTES,
+) -> dict[str, bytes]:
+    """The contents of those of `paths` that an archive has. What is larger than `max_bytes`, or broken, is added to
+    `findings` instead. Raises `ArchiveError` where the archive's directory cannot be trusted.
+    """
+    faults = Findings()
+    contents: dict[str, bytes] = {}
+    with _open(archive) as file:
+        entries, _, _ = _survey(file, archive.name, max_packed, max_unpacked, faults)
+        if faults:
+            raise ArchiveError(faults)
+        for entry in entries:
+            path = posixpath.normpath(entry.name)
+            if path in paths and not entry.is_folder:
+                try:
+                    contents[path] = _read_whole(file, entry, max_bytes)
+                except RuleBroken as broken:
+                    findings.add_broken(path, broken)
+    return contents
+
+
 @contextlib.contextmanager
 def _open(archive: Path) -> Iterator[int]:
     """The archive's descriptor: what was checked is what is unpacked, whatever the path leads to by then."""
@@ -174,9 +202,7 @@ def _read_metadata(file: int, files: list[Entry]) -> Metadata:
     if entry is None:
         raise metadata.missing(by_path)
     try:
-        if entry.size > rules.MAX_METADATA_BYTES:
-            raise RuleBroken(file_size(rules.MAX_METADATA_BYTES), f"the file has {entry.size} bytes")
-        content = b"".join(read_content(file, entry))
+        content = _read_whole(file, entry, rules.MAX_METADATA_BYTES)
     except RuleBroken as broken:
         raise MetadataError(broken.rule.finding(metadata.NAME, broken.found)) from None
     facts = metadata.parse(content)
@@ -185,6 +211,12 @@ def _read_metadata(file: int, files: list[Entry]) -> Metadata:
     if findings:
         raise MetadataError(findings)
     return facts
+
+
+def _read_whole(file: int, entry: Entry, max_bytes: int) -> bytes:
+    if entry.size > max_bytes:
+        raise RuleBroken(file_size(max_bytes), f"the file has {entry.size} bytes")
+    return b"".join(read_content(file, entry))
 
 
 def _extract(file: int, entry: Entry, destination: Path) -> None:

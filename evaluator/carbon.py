@@ -6,6 +6,7 @@ counters (NVML).
 """
 
 import csv
+import functools
 import importlib
 import importlib.util
 import logging
@@ -29,6 +30,7 @@ FALLBACK_TDP_WATTS = 100.0  # eco2AI's own constant for a CPU that its table lac
 JOULES_PER_KWH = 3.6e6
 GRAMS_PER_KG = 1000.0
 KWH_PER_MWH = 1000.0
+WORLD, WHOLE_COUNTRY = "WORLD", "Whole country"  # as eco2AI's table of coefficients writes them
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ class CarbonMeter:
 
 
 def _start_tracker(country: str, csv_path: Path) -> Any:
-    if country not in _known_countries():
+    if country == WORLD or country not in emission_levels():
         raise ValueError(f"country {country!r} is not in eco2AI's table of emission coefficients")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # eco2AI and the pkg_resources it imports warn of themselves
@@ -176,13 +178,28 @@ def _start_tracker(country: str, csv_path: Path) -> Any:
     return tracker
 
 
-def _known_countries() -> set[str]:
-    """alpha-2 codes of eco2AI's table. For any other code it would silently take the world's average."""
+@functools.cache
+def emission_levels() -> dict[str, dict[str, float]]:
+    """eco2AI's coefficients in kg/MWh: by alpha-2 code, then by region, and its other names in lower case. A country's
+    own is that of `WHOLE_COUNTRY`; for a code that is not there eco2AI silently takes that of `WORLD`.
+
+    Some regions stand in the table twice, with different values. As eco2AI finds them: of rows with the same list of
+    other names the first holds, of different lists that share a name the last.
+    """
     spec = importlib.util.find_spec("eco2ai")
     if spec is None or spec.origin is None:
         raise ImportError("eco2ai is not installed")
+    levels: dict[str, dict[str, float]] = {}
+    by_list: dict[str, float] = {}
     with open(Path(spec.origin).parent / "data" / "carbon_index.csv", encoding="utf-8", newline="") as file:
-        return {row["alpha_2_code"] for row in csv.DictReader(file)}
+        for row in csv.DictReader(file):
+            if row["alpha_2_code"]:  # Namibia's NA was lost when the table was made
+                regions, names = levels.setdefault(row["alpha_2_code"], {}), row["alternative_name"]
+                level = float(row["Emission intensity, kg/MWh"])
+                regions.setdefault(row["region"], level)
+                if names != "N/A":
+                    regions |= dict.fromkeys(names.lower().split(","), by_list.setdefault(names, level))
+    return levels
 
 
 def _last_row(csv_path: Path) -> tuple[float, float]:

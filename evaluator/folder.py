@@ -24,6 +24,7 @@ IGNORE_FILE = ".submissionignore"  # patterns as in .gitignore, read after LEFT_
 LEFT_OUT = (
     f"/{IGNORE_FILE}",
     "/training/",  # what made the weights
+    "/finetune.py",
     "/benchmark/",
     "/output/",  # answers must come from the run itself
     *("__pycache__/", "*.py[co]", ".ipynb_checkpoints/", ".pytest_cache/", ".mypy_cache/", ".ruff_cache/"),

@@ -1,6 +1,8 @@
 """A small data folder with all twelve tasks, and submissions that are real programs."""
 
 import json
+import subprocess
+import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +27,34 @@ ANSWERS = {
     10: "синий поезд на мосту",
     11: "птицы летают над озером",
 }
+
+# Two stages by epoch, the second final; and a run that is no training. In a process of its own: eco2AI and its
+# scheduler leave threads and warnings behind.
+TRACKED = """
+import sys, time, warnings
+warnings.simplefilter("ignore")
+import eco2ai.emission_track as eco
+eco.get_params = dict
+eco.set_params = lambda **_: None  # not into site-packages
+def tracker(description, file):
+    return eco.Tracker(project_name='Проект «Ёж», "1,5"', experiment_description=description, file_name=file,
+        measure_period=1, alpha_2_code="RU", cpu_processes="all", encode_file=True, ignore_warnings=True,
+        timezone="UTC")
+def spend(seconds):
+    end = time.process_time() + seconds
+    while time.process_time() < end: pass
+stage = tracker("прогрев, lr 2e-5", "emission.csv")
+stage.start_training()
+spend(0.2); stage.new_epoch({"loss": 1.5, "заметка": "а'б, \\"в\\" 🐈"})
+spend(0.2); stage.new_epoch({"loss": 1.25})
+stage.stop_training()
+stage = tracker("fine-tuning TargetValue", "emission.csv")
+stage.start_training()
+spend(0.2); stage.new_epoch({"loss": 1.0})
+stage.stop_training()
+run = tracker("whole TargetValue run", "run.csv")
+run.start(); spend(1.2); run.stop()
+"""
 
 
 def noise(seed: int, size: tuple[int, int] = (48, 40)) -> Image.Image:
@@ -158,3 +188,11 @@ def answering_code() -> str:
         json.dump(predictions, open("output/predictions.json", "w", encoding="utf-8"), ensure_ascii=False)
         print("готово: ёж", len(predictions))
     """
+
+
+@pytest.fixture(scope="session")
+def tracked(tmp_path_factory) -> Path:
+    """A folder with emission.csv, run.csv and their encoded twins, by eco2AI."""
+    folder = tmp_path_factory.mktemp("tracked")
+    subprocess.run([sys.executable, "-c", TRACKED], cwd=folder, check=True, capture_output=True, timeout=300)
+    return folder
