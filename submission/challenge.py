@@ -6,13 +6,18 @@ example keeps its sound entries. Only a file that cannot be read as a whole is a
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
+import fcntl
 import hashlib
 import json
 import logging
 import os
 import re
 import stat
-from collections.abc import Iterable
+import threading
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -20,11 +25,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from resume import Journal
+
 logger = logging.getLogger(__name__)
 
 INPUT_NAME = "input.json"
 PREDICTIONS_NAME = "predictions.json"
 IMAGE_FOLDER = "images"
+PLACEHOLDER_IMAGE = f"{IMAGE_FOLDER}/placeholder.jpg"  # no id's image is called so: see `image_name`
+SAVE_SECONDS = 5.0  # between two versions of predictions.json
+_SAVE_SHARE = 0.05  # of the time, at most, for writing it
+JPEG_THREADS, JPEG_PENDING = 2, 256  # images on their way to the disk
+_LAST_IMAGES_SECONDS = 2.0  # what a run that has to end at once waits for them
 #: Ids that stand in a file's name as they are; the length keeps the name below 255 bytes of UTF-8.
 _PLAIN_ID = re.compile(r"[\w.-]{1,50}")
 _SHOWN_CHARACTERS = 80
@@ -137,55 +149,221 @@ def _image_file(root: Path, content: str) -> Path:
 
 
 class PredictionWriter:
-    """Collects the answers to `ids` in an output folder; `predictions.json` appears at the end, whole or not at all.
+    """Answers in an output folder, whose `predictions.json` is complete from `begin` on, whenever the process dies.
 
-    Raises OSError where the folder cannot be made or written to.
+    What is not there yet stands as a placeholder. Images are written by threads of the writer's own, and
+    `predictions.json` names one when it lies on the disk. A thread writes the file anew every `SAVE_SECONDS` in which
+    something came; whatever comes is in the journal before (see `resume`), which `finish` removes.
+
+    outputs: the kinds of entries, "text" and "image", that each id gets as long as nothing else is said. To be used
+    with `with`. Raises OSError where the folder cannot be made or written to, or is in use by another run.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], ids: Iterable[str], jpeg_quality: int = 95) -> None:
+    def __init__(self, folder: str | os.PathLike[str], outputs: Mapping[str, Sequence[str]], jpeg_quality: int) -> None:
         self.folder = Path(folder)
         self.jpeg_quality = jpeg_quality
-        self._answers: dict[str, list[dict[str, str]] | None] = dict.fromkeys(ids)
+        self._outputs = dict(outputs)
+        self._made: dict[str, dict[str, str]] = {id: {} for id in outputs}  # content by kind
+        self._placeholders: dict[str, str] = {}
+        self._journal: Journal | None = None
+        self._changed = False
+        self._lock = threading.Lock()  # of all the above
+        self._saving = threading.Lock()
+        self._closed = threading.Event()
+        self._pending: set[concurrent.futures.Future[None]] = set()
+        self._threads = concurrent.futures.ThreadPoolExecutor(JPEG_THREADS, thread_name_prefix="jpeg")
+        self._saver = threading.Thread(target=self._save_regularly, name="predictions", daemon=True)
+        self._error: Exception | None = None
         (self.folder / IMAGE_FOLDER).mkdir(parents=True, exist_ok=True)
-
-    def add(self, id: str, text: str | None = None, image: Image | None = None, image_first: bool = False) -> None:
-        """Answer one id with a text, an image (written at once) or both, the text first unless `image_first`.
-
-        Raises ValueError for an id that was not asked, for a second answer, and for an empty one.
-        """
-        if id not in self._answers:
-            raise ValueError(f"id {show(id)} was not asked")
-        if self._answers[id] is not None:
-            raise ValueError(f"id {show(id)} is answered already")
-        entries = []
-        if text is not None:
-            entries.append({"type": "text", "content": text})
-        if image is not None:
-            # torch and transformers take seconds to import; a faulty input is reported without them.
-            from rudolph.images import save_jpeg
-
-            content = f"{IMAGE_FOLDER}/{image_name(id)}"
-            save_jpeg(image, self.folder / content, self.jpeg_quality)
-            entries.append({"type": "image", "content": content})
-        if not entries:
-            raise ValueError(f"id {show(id)}: the answer has neither text nor image")
-        self._answers[id] = entries[::-1] if image_first else entries
-
-    def write(self) -> Path:
-        """Write `predictions.json` in the order of the ids. Raises ValueError while ids have no answer."""
-        lacking = [id for id, entries in self._answers.items() if entries is None]
-        if lacking:
-            raise ValueError(f"{len(lacking)} ids have no answer, the first is {show(lacking[0])}")
-        path = self.folder / PREDICTIONS_NAME
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        document = json.dumps(self._answers, ensure_ascii=False, indent=1) + "\n"
+        self._folder = os.open(self.folder, os.O_RDONLY)
         try:
-            # A half surrogate cannot be encoded; its backslash replacement is the JSON escape of the same character.
-            temporary.write_bytes(document.encode("utf-8", "backslashreplace"))
-            os.replace(temporary, path)
+            fcntl.flock(self._folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._folder)
+            raise BlockingIOError("another run is writing to it") from None
+        except OSError as error:  # not every file system has locks
+            logger.debug("%s cannot be locked: %s", self.folder, error)
+
+    def __enter__(self) -> PredictionWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Stop the threads; where an error ends the run, with what there is on the disk."""
+        try:
+            self._closed.set()
+            if self._saver.is_alive():
+                self._saver.join()
+            self._threads.shutdown()
+            if kind is not None and self._placeholders:
+                with contextlib.suppress(OSError):  # the error that is on its way says more
+                    self.save()
         finally:
-            temporary.unlink(missing_ok=True)
-        return path
+            if self._journal is not None:
+                self._journal.close()
+            os.close(self._folder)
+
+    def begin(self, text: str, image: Image, journal: Journal) -> list[dict[str, Any]]:
+        """Write the first `predictions.json`, with these placeholders and what an earlier run left in the journal.
+
+        Returns that run's records, without those whose image is not on the disk as it was.
+        """
+        for temporary in (*self.folder.glob(".*.tmp"), *(self.folder / IMAGE_FOLDER).glob(".*.tmp")):
+            temporary.unlink(missing_ok=True)  # of a run that was killed; no other one is running
+        save_image(image, self.folder / PLACEHOLDER_IMAGE, self.jpeg_quality)
+        kept = []
+        for record in journal.records:
+            id, made = record["id"], self._made[record["id"]]
+            if "image" in record:
+                content = f"{IMAGE_FOLDER}/{image_name(id)}"
+                if _size(self.folder / content) != record["image"]:
+                    logger.warning("id %s: the image of the earlier run is not there any more", show(id))
+                    continue
+                made["image"] = content
+            if "text" in record:
+                made["text"] = record["text"]
+            kept.append(record)
+        self._placeholders = {"text": text, "image": PLACEHOLDER_IMAGE}
+        self._journal = journal
+        self.save()
+        self._saver.start()
+        return kept
+
+    def add(
+        self, id: str, outputs: Sequence[str] | None = None, text: str | None = None, image: Image | None = None,
+        text_probability: float | None = None,
+    ) -> None:  # fmt: skip
+        """What is known now about the answer to one id: the kinds of its entries in their order, its text, its image,
+        and the route's estimate, for the journal.
+
+        An image is written in the background. Raises ValueError for an id that was not asked and for what is there
+        already, OSError for what could not be written since the last call.
+        """
+        self._raise_errors()
+        if id not in self._made:
+            raise ValueError(f"id {show(id)} was not asked")
+        record: dict[str, Any] = {"id": id}
+        with self._lock:
+            for kind, value in (("text", text), ("image", image)):
+                if value is not None and kind in self._made[id]:
+                    raise ValueError(f"id {show(id)} has its {kind} already")
+            if outputs is not None:
+                self._outputs[id] = list(outputs)
+            if text is not None:
+                record["text"] = self._made[id]["text"] = text
+            if text_probability is not None:
+                record["text_probability"] = text_probability
+            if len(record) > 1:
+                self._record(record)
+            self._changed = True
+        if image is not None:
+            if len(self._pending) >= JPEG_PENDING:
+                concurrent.futures.wait(self._pending, return_when=concurrent.futures.FIRST_COMPLETED)
+            self._pending.add(self._threads.submit(self._write_image, id, image))
+
+    def save(self) -> None:
+        """Write `predictions.json`, in the order of the ids. Raises OSError."""
+        with self._saving:
+            with self._lock:
+                self._changed = False
+                document = {
+                    id: [
+                        {"type": kind, "content": self._made[id].get(kind, self._placeholders[kind])}
+                        for kind in self._outputs[id]
+                    ]
+                    for id in self._made
+                }
+            text = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
+            # A half surrogate cannot be encoded; its backslash replacement is the JSON escape of the same character.
+            write_atomically(self.folder / PREDICTIONS_NAME, text.encode("utf-8", "backslashreplace"))
+
+    def save_soon(self) -> bool:
+        """As `save`, with the images that come within two seconds; for a process that has to end.
+
+        Returns False, with nothing written, before `begin`.
+        """
+        if not self._placeholders:
+            return False
+        concurrent.futures.wait(list(self._pending), timeout=_LAST_IMAGES_SECONDS)
+        self.save()
+        return True
+
+    def finish(self, keep_journal: bool = False) -> Path:
+        """Write what is on its way, give every image that is missing a file of its own, and clean up.
+
+        keep_journal: the run left something out, and a second one may go on. Returns the path of `predictions.json`.
+        """
+        concurrent.futures.wait(self._pending)
+        self._raise_errors()
+        placeholder = (self.folder / PLACEHOLDER_IMAGE).read_bytes()
+        for id, outputs in self._outputs.items():
+            if "image" in outputs and "image" not in self._made[id]:
+                content = f"{IMAGE_FOLDER}/{image_name(id)}"
+                write_atomically(self.folder / content, placeholder)
+                self._made[id]["image"] = content
+        self.save()
+        (self.folder / PLACEHOLDER_IMAGE).unlink()
+        if self._journal is not None and not keep_journal:
+            self._journal.remove()
+        return self.folder / PREDICTIONS_NAME
+
+    def _write_image(self, id: str, image: Image) -> None:
+        content = f"{IMAGE_FOLDER}/{image_name(id)}"
+        save_image(image, self.folder / content, self.jpeg_quality)
+        with self._lock:
+            self._record({"id": id, "image": _size(self.folder / content)})
+            self._made[id]["image"] = content
+            self._changed = True
+
+    def _record(self, record: dict[str, Any]) -> None:
+        if self._journal is None:
+            raise ValueError("begin() comes before add()")
+        self._journal.add(record)
+
+    def _raise_errors(self) -> None:
+        done = {future for future in self._pending if future.done()}
+        self._pending -= done
+        for future in done:
+            future.result()
+        if self._error is not None:
+            raise self._error
+
+    def _save_regularly(self) -> None:
+        pause = SAVE_SECONDS
+        while not self._closed.wait(pause):
+            if self._changed:
+                began = time.monotonic()
+                try:
+                    self.save()
+                except Exception as error:
+                    self._error = error  # `add` and `finish` raise it
+                    return
+                pause = max(SAVE_SECONDS, (time.monotonic() - began) / _SAVE_SHARE)
+
+
+def save_image(image: Image, path: Path, jpeg_quality: int) -> None:
+    # torch and transformers take seconds to import; a faulty input is reported without them.
+    from rudolph.images import save_jpeg
+
+    save_jpeg(image, path, jpeg_quality)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write under a temporary name, then rename: a reader never sees half a file."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _size(path: Path) -> int | None:
+    """Bytes of a regular file; None where there is none."""
+    with contextlib.suppress(OSError):
+        status = path.lstat()
+        if stat.S_ISREG(status.st_mode):
+            return status.st_size
+    return None
 
 
 def image_name(id: str) -> str:

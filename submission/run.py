@@ -4,8 +4,10 @@ The defaults are the leaderboard's; every option is for people.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import logging
+import math
 import os
 import sys
 import time
@@ -16,23 +18,32 @@ from typing import TYPE_CHECKING
 import yaml
 from tqdm import tqdm
 
-from challenge import InputError, PredictionWriter, read_examples
+import budget
+from budget import Budget, Watch, parse_seconds
+from challenge import INPUT_NAME, Example, InputError, PredictionWriter, read_examples
+from resume import Journal, fingerprint
 
 if TYPE_CHECKING:
-    from rudolph.answer import Settings
+    from rudolph.answer import Output, Rudolph, Settings
 
 logger = logging.getLogger("run")
 
 HERE = Path(__file__).resolve().parent
-EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, budget.EXIT_INTERRUPTED
 EXIT_CODES = """exit codes:
-  0    every example is answered
+  0    every example is answered, or as many as the budget allowed
   1    the model, the device or the output folder cannot be used
   2    the input, an option or a setting is wrong
   130  interrupted
+  143  told to end (SIGTERM)
 
-An example with a faulty entry or an unreadable image is answered from the rest of it, with a warning."""
+An example with a faulty entry or an unreadable image is answered from the rest of it, with a warning.
+
+From a few seconds after the model is loaded, predictions.json has an entry for every example at any time; what is not
+answered yet has a placeholder. A run that was stopped, however it happened, goes on when it is started again with the
+same input, settings and weights (output/.resume.jsonl, removed when all is done)."""
 LOG_SECONDS = 15.0
+KINDS: tuple["Output", ...] = ("text", "image")
 
 
 class Stop(Exception):
@@ -84,8 +95,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )  # fmt: skip
     parser.add_argument("--seed", type=int, metavar="N", help="seed of every draw (default: `seed` of the settings)")
     parser.add_argument(
-        "--batch-size", type=int, metavar="N",
-        help="examples at a time; changes speed and memory, not the answers (default: `batch_size` of the settings)",
+        "--batch-size", type=_batch_size, metavar="N",
+        help="examples at a time, or auto: by the free memory; changes speed and memory, not the answers "
+        "(default: `batch_size` of the settings)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--budget", metavar="TIME",
+        help="end within this time from the start on, such as 90s, 30min, 5h or 18000, with what fits into it: texts "
+        f"go before images (default: ${budget.VARIABLE}, else no limit)",
     )  # fmt: skip
     parser.add_argument(
         "--config", type=Path, default=HERE / "config.yaml", metavar="FILE",
@@ -93,6 +110,21 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )  # fmt: skip
     parser.add_argument("--verbose", action="store_true", help="log the route of every example")
     return parser.parse_args(arguments)
+
+
+def _batch_size(text: str) -> int | str:
+    return text if text == "auto" else int(text)
+
+
+def read_budget(options: argparse.Namespace, started: float) -> Budget:
+    """The budget of the command line, else of the environment. Raises Stop."""
+    name, text = "--budget", options.budget
+    if text is None:
+        name, text = budget.VARIABLE, os.environ.get(budget.VARIABLE)
+    try:
+        return Budget(parse_seconds(text) if text else math.inf, started)
+    except ValueError as error:
+        raise Stop(f"{name}: {error}", EXIT_BAD_INPUT) from error
 
 
 def read_settings(options: argparse.Namespace) -> "Settings":
@@ -122,7 +154,7 @@ def read_settings(options: argparse.Namespace) -> "Settings":
         raise Stop(f"command line: {error}", EXIT_BAD_INPUT) from error
 
 
-def answer(options: argparse.Namespace) -> None:
+def answer(options: argparse.Namespace, limit: Budget, watch: Watch | None) -> None:
     """Read, answer, write. Raises Stop."""
     try:
         examples = read_examples(options.input)  # before torch is imported: a faulty input shows at once
@@ -133,29 +165,72 @@ def answer(options: argparse.Namespace) -> None:
 
     import torch
 
-    from rudolph.answer import ModelError, Question, Rudolph
+    from rudolph.answer import ModelError, Rudolph
 
     start = time.monotonic()
-    questions = [Question(e.id, e.texts, e.images, answer_in_text=e.faulty_image) for e in examples]
+    # What each example gets as long as the model has not said which of the two is asked for.
+    kinds = {e.id: KINDS[:1] if e.images or e.faulty_image else KINDS for e in examples}
     try:
         # The output folder comes first: that it cannot be written to should not show after hours of work.
-        writer = PredictionWriter(options.output, [example.id for example in examples], settings.jpeg_quality)
-        rudolph = Rudolph.from_pretrained(settings.model, options.device, settings.dtype)
-        logger.info(
-            "%s on %s in %s, loaded in %.1f s; %d examples",
-            settings.model, rudolph.model.device, rudolph.model.dtype, time.monotonic() - start, len(examples),
-        )  # fmt: skip
-        for made in rudolph.answer(questions, settings, ProgressBars()):
-            writer.add(made.id, made.text, made.image, image_first=made.fallback == "text")
-        path = writer.write()
+        with PredictionWriter(options.output, kinds, settings.jpeg_quality) as writer:
+            if watch is not None:
+                watch.save = writer.save_soon
+            rudolph = Rudolph.from_pretrained(settings.model, options.device, settings.dtype)
+            logger.info(
+                "%s on %s in %s, loaded in %.1f s; %d examples",
+                settings.model, rudolph.model.device, rudolph.model.dtype, time.monotonic() - start, len(examples),
+            )  # fmt: skip
+            complete = _answer_all(rudolph, writer, examples, settings, options.input, limit)
+            path = writer.finish(keep_journal=not complete)
     except ModelError as error:
         raise Stop(str(error), EXIT_FAILED) from error
     except torch.OutOfMemoryError as error:
-        hint = f"batch size {settings.batch_size} does not fit into the device's memory; give a smaller --batch-size"
-        raise Stop(f"{hint}: {error}", EXIT_FAILED) from error
+        raise Stop(f"not even one example at a time fits into the device's memory: {error}", EXIT_FAILED) from error
     except OSError as error:
         raise Stop(f"output folder {options.output}: {error}", EXIT_FAILED) from error
-    logger.info("%s: %d answers in %.1f s", path, len(examples), time.monotonic() - start)
+    logger.info("%d answers in %s after %.1f s", len(examples), path, time.monotonic() - start)
+
+
+def _answer_all(
+    rudolph: "Rudolph", writer: PredictionWriter, examples: Sequence[Example], settings: "Settings", root: Path,
+    limit: Budget,
+) -> bool:  # fmt: skip
+    """Whether all was answered: there was time for it."""
+    from rudolph.answer import EMPTY_ANSWER, Done, Question
+
+    journal = Journal(writer.folder, _run_fingerprint(rudolph, examples, settings, root))
+    records = writer.begin(EMPTY_ANSWER, rudolph.empty_image(), journal)
+    made: set[tuple[str, Output]] = {(r["id"], kind) for r in records for kind in KINDS if kind in r}
+    done = Done(frozenset(made), {r["id"]: r["text_probability"] for r in records if "text_probability" in r})
+    questions = [Question(e.id, e.texts, e.images, answer_in_text=e.faulty_image) for e in examples]
+    wanted: dict[str, tuple[Output, ...]] = {}
+    for part in rudolph.answer_each(questions, settings, ProgressBars(), seconds_left=limit.left, done=done):
+        writer.add(part.id, part.outputs, part.text, part.image, part.text_probability)
+        if part.outputs is not None:
+            wanted[part.id] = tuple(kind for kind in part.outputs if not kind == part.fallback == "image")
+        made |= {(part.id, kind) for kind in KINDS if getattr(part, kind) is not None}
+    lacking = sum(e.id not in wanted or any((e.id, kind) not in made for kind in wanted[e.id]) for e in examples)
+    if lacking:
+        logger.warning("%d of %d examples have a placeholder, for want of time", lacking, len(examples))
+    return not lacking
+
+
+def _run_fingerprint(rudolph: "Rudolph", examples: Sequence[Example], settings: "Settings", root: Path) -> str:
+    """Of all that answers depend on. The batch size is not part of it, nor is where the model's folder lies."""
+    import torch
+
+    values = dataclasses.asdict(settings) | {
+        "model": None, "batch_size": None, "device": rudolph.model.device.type, "dtype": str(rudolph.model.dtype),
+        "torch": torch.__version__, "images": [[e.id, [str(path) for path in e.images]] for e in examples],
+    }  # fmt: skip
+    model = Path(settings.model)
+    images = dict.fromkeys(path for example in examples for path in example.images)
+    files = [(INPUT_NAME, root / INPUT_NAME), *((str(path), path) for path in images)]
+    for kind, folder, found in (
+        ("model", model, model.rglob("*")), ("code", HERE, (*HERE.glob("*.py"), *HERE.glob("rudolph/*.py"))),
+    ):  # fmt: skip
+        files += [(f"{kind}/{path.relative_to(folder)}", path) for path in sorted(found) if path.is_file()]
+    return fingerprint(values, files)
 
 
 def _silence_libraries() -> None:
@@ -165,14 +240,20 @@ def _silence_libraries() -> None:
     transformers_logging.disable_progress_bar()
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; returns the exit code, which --help documents."""
+def main(arguments: Sequence[str] | None = None, own_process: bool = False) -> int:
+    """Command line; returns the exit code, which --help documents.
+
+    own_process: signals and the last moment of the budget may end the process.
+    """
+    started = time.monotonic()  # Python and what is imported by now took some 0.2 s: see `Budget`
     options = parse_arguments(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", force=True)
     for name in ("run", "challenge", "rudolph"):
         logging.getLogger(name).setLevel(logging.DEBUG if options.verbose else logging.INFO)
     try:
-        answer(options)
+        limit = read_budget(options, started)
+        with contextlib.closing(Watch(limit)) if own_process else contextlib.nullcontext() as watch:
+            answer(options, limit, watch)
         return EXIT_OK
     except Stop as stop:
         logger.error("%s", " ".join(str(stop).split()))
@@ -187,4 +268,4 @@ if __name__ == "__main__":
     # an environment of their own.
     for name in ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_PROGRESS_BARS"):
         os.environ.setdefault(name, "1")
-    sys.exit(main())
+    sys.exit(main(own_process=True))

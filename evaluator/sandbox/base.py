@@ -18,6 +18,8 @@ from evaluator.limits import Limits
 from evaluator.verdict import Verdict
 
 LOG_CUT = "\n[the log's limit is reached; the rest of what the submission prints is dropped]\n"
+#: Of a submission's environment: the time limit of its run, in seconds, for it to plan by.
+BUDGET_VARIABLE = "FUSIONBRAIN_BUDGET"
 FILE, FOLDER, HARD_LINK = "a file", "a folder", "a hard link"
 _KINDS = {
     stat.S_IFREG: FILE,

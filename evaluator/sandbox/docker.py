@@ -31,7 +31,7 @@ import urllib3
 from evaluator import verdict
 from evaluator.errors import EvaluatorError, ImageError, MetadataError, show
 from evaluator.limits import Limits
-from evaluator.sandbox.base import LogCopier, Outcome, Workspace, collect_tar
+from evaluator.sandbox.base import BUDGET_VARIABLE, LogCopier, Outcome, Workspace, collect_tar
 
 docker: Any = importlib.import_module("docker")  # untyped, and mypy would take the folder docker/ for it
 types: Any = importlib.import_module("docker.types")
@@ -183,6 +183,7 @@ class _Run:
                 "PYTHONIOENCODING": "utf-8",
                 "PYTHONDONTWRITEBYTECODE": "1",
                 "HF_HUB_OFFLINE": "1",
+                BUDGET_VARIABLE: f"{limits.time:g}",
                 # An image could ask the NVIDIA runtime for all of them.
                 "NVIDIA_VISIBLE_DEVICES": ",".join(gpus) or "void",
             },

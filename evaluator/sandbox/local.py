@@ -29,7 +29,7 @@ from evaluator import verdict
 from evaluator.carbon import children_cpu_seconds
 from evaluator.errors import EvaluatorError, MetadataError, show
 from evaluator.limits import Limits
-from evaluator.sandbox.base import LogCopier, Outcome, Workspace, collect_folder, read_chunks
+from evaluator.sandbox.base import BUDGET_VARIABLE, LogCopier, Outcome, Workspace, collect_folder, read_chunks
 
 # What a submission gets of the environment: how to find programs, libraries and devices, and the language. All else
 # stays here.
@@ -93,7 +93,7 @@ class LocalRunner:
             process = subprocess.Popen(
                 arguments,
                 cwd=space.submission,
-                env=_environment(space, home),
+                env=_environment(space, home, limits.time),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -146,7 +146,7 @@ def sweep() -> None:
                 os.kill(int(name), signal.SIGKILL)
 
 
-def _environment(space: Workspace, home: Path) -> dict[str, str]:
+def _environment(space: Workspace, home: Path, seconds: float) -> dict[str, str]:
     environment = {
         name: value
         for name, value in os.environ.items()
@@ -160,6 +160,7 @@ def _environment(space: Workspace, home: Path) -> dict[str, str]:
         "PYTHONIOENCODING": "utf-8",
         "PYTHONDONTWRITEBYTECODE": "1",
         "HF_HUB_OFFLINE": "1",  # the leaderboard has no network
+        BUDGET_VARIABLE: f"{seconds:g}",
         RUN_VARIABLE: str(space.base),
     }
 

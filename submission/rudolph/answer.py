@@ -1,7 +1,8 @@
 """Questions in, answers out: prompts, the route, answers in text and images, in batches.
 
-What a question gets does not depend on the batch that it is in: every draw is seeded by the run's seed and its id. (In
-bfloat16 or float16 a batch's rounding can still tip a choice between ids that are all but equal.)
+What a question gets does not depend on the batch that it is in, on the order of the questions, or on a run that was
+interrupted: every draw is seeded by the run's seed and its id. (In bfloat16 or float16 a batch's rounding can still tip
+a choice between ids that are all but equal.)
 """
 
 from __future__ import annotations
@@ -10,19 +11,24 @@ import hashlib
 import logging
 import os
 import pickle
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections import deque
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, fields
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 
+from .batches import Batches, Progress, rows_that_fit
 from .config import BOS, EOS, PAD
 from .generate import generate_image, generate_text
 from .images import JPEG_QUALITY, ImageError, load_image, preprocess, to_image
+from .linear import can_pack, pack_, quantize_int8_
 from .modeling import RudolphModel
 from .route import Route, outputs, text_probability
 from .sampling import GREEDY, IMAGE_SAMPLING, Sampling
@@ -32,11 +38,17 @@ from .vqgan import VQGAN
 logger = logging.getLogger(__name__)
 
 EMPTY_ANSWER = "пустая строка"
+Output = Literal["text", "image"]
 FirstImageId = Literal["text_head", "image_head"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+INT8 = "int8"  # weights alone
 
-#: Called with the name of a stage, the questions done in it and their number.
-Progress = Callable[[str, int, int], None]
+#: Images that the VQGAN takes at a time. Convolutions round differently in another batch, which can tip a code or a
+#: grey level, so the number is always the same, and a group that is not full is filled up. One on a CPU: measured with
+#: one thread of a Zen 4 core, 8 at a time took 0.8 to 1.2 of the time an image (nano and Sber's VQGAN), and changed the
+#: last bits of more than half of what nano's decoder gave.
+VQGAN_GROUP = {"cpu": 1, "cuda": 8}
+LOADERS, LOADED_AHEAD = 2, 64  # threads that read images; images that wait for the model, each of 768 m * m bytes
 
 
 class ModelError(RuntimeError):
@@ -69,7 +81,31 @@ class Answer:
     text: str | None = None
     image: Image.Image | None = None
     text_probability: float | None = None
-    fallback: Literal["text", "image"] | None = None
+    fallback: Output | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """One more thing that is known of the answer to one question: what it consists of, its text, or its image.
+
+    `outputs`: the kinds of its entries in their order, of which `fallback` is there only in case that the route is
+    wrong. An image among them that never comes, as it is the fallback, is `Rudolph.empty_image`.
+    """
+
+    id: str
+    outputs: tuple[Output, ...] | None = None
+    text_probability: float | None = None
+    fallback: Output | None = None
+    text: str | None = None
+    image: Image.Image | None = None
+
+
+@dataclass(frozen=True)
+class Done:
+    """What an earlier run found and need not be found again: (id, "text" or "image"), and text probabilities by id."""
+
+    made: Collection[tuple[str, Output]] = frozenset()
+    text_probabilities: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -81,7 +117,7 @@ class Settings:
 
     model: str = "weights/nano"
     dtype: str = "auto"
-    batch_size: int = 16
+    batch_size: int | Literal["auto"] = "auto"
     seed: int = 0
     route: Route = "auto"
     route_threshold: float = 0.5
@@ -101,8 +137,9 @@ class Settings:
             need(name, getattr(self, name) in allowed, f"one of {', '.join(allowed)}")
 
         need("model", isinstance(self.model, str) and bool(self.model), "the path of a model folder")
-        one_of("dtype", ("auto", *DTYPES))
-        need("batch_size", _is_int(self.batch_size) and self.batch_size >= 1, "a whole number, 1 or more")
+        one_of("dtype", ("auto", *DTYPES, INT8))
+        size = self.batch_size
+        need("batch_size", size == "auto" or (_is_int(size) and size >= 1), "auto, or a whole number, 1 or more")
         need("seed", _is_int(self.seed), "a whole number")
         one_of("route", get_args(Route))
         threshold = self.route_threshold
@@ -158,6 +195,19 @@ def _sampling(name: str, values: Any) -> Sampling:
         raise ValueError(f"{name}: {error}") from error
 
 
+def _best_dtype(device: str, dtype: str) -> torch.dtype:
+    """What `auto` is, and what `int8` computes in: bfloat16 on CUDA and on processors that multiply it, else float32.
+
+    int8 has no quick float32 kernel, so there bfloat16 is taken wherever oneDNN knows it.
+    """
+    if device.startswith("cuda"):
+        return torch.bfloat16
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    if native or (dtype == INT8 and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+        return torch.bfloat16
+    return torch.float32
+
+
 def join_texts(texts: Sequence[str]) -> str:
     """One prompt of the text entries of an example: in their order, one space between them, empty ones left out."""
     return " ".join(stripped for text in texts if (stripped := text.strip()))
@@ -190,11 +240,15 @@ class Rudolph:
         self._left_special, self._right_special = config.special_id("LT_UNK"), config.special_id("RT_UNK")
 
     @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike[str], device: str = "auto", dtype: str = "auto") -> Rudolph:
+    def from_pretrained(
+        cls, folder: str | os.PathLike[str], device: str = "auto", dtype: str = "auto", fast: bool = True
+    ) -> Rudolph:
         """Load one folder: config.json, model.safetensors or pytorch_model.bin, bpe.model, vqgan/.
 
-        device: auto (CUDA where it can be used), cpu or cuda. dtype: auto (bfloat16 on CUDA, float32 elsewhere) or a
-        name of `DTYPES`; the VQGAN, small and sensitive, stays float32. Raises ModelError.
+        device: auto (CUDA where it can be used), cpu or cuda. dtype: a name of `DTYPES`; auto: bfloat16 on CUDA and on
+        processors that multiply it, else float32; int8: the weights alone, the rest as with auto. The VQGAN, small and
+        sensitive, stays float32. fast: linear layers are replaced by those of `rudolph.linear`, which can neither be
+        trained nor saved. Raises ModelError.
         """
         folder = Path(folder)
         for name in ("config.json", "bpe.model", "vqgan"):
@@ -208,16 +262,18 @@ class Rudolph:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         elif device.startswith("cuda") and not torch.cuda.is_available():
             raise ModelError(f"device is {device!r}, but torch {torch.__version__} finds no CUDA device to use")
-        if dtype == "auto":
-            dtype = "bfloat16" if device.startswith("cuda") else "float32"
+        computed = DTYPES.get(dtype) or _best_dtype(device, dtype)
         try:
-            model = RudolphModel.from_pretrained(folder, dtype=DTYPES[dtype]).to(device)
+            model = RudolphModel.from_pretrained(folder, dtype=computed).to(device).eval()
+            if dtype == INT8:
+                quantize_int8_(model)
+            elif fast and can_pack(model):
+                pack_(model)
             vqgan = VQGAN.from_pretrained(folder / "vqgan").to(device)
             return cls(model, vqgan, Tokenizer.from_file(folder / "bpe.model"))
         except (OSError, ValueError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
             raise ModelError(f"model folder {folder} cannot be loaded: {' '.join(str(error).split())}") from error
 
-    @torch.inference_mode()
     def answer(
         self, questions: Sequence[Question], settings: Settings = Settings(), progress: Progress | None = None
     ) -> list[Answer]:
@@ -229,54 +285,136 @@ class Rudolph:
         With `fallback`, a question that the model routes to an image gets a text too, which costs little beside it, and
         one that it routes to text gets, without drawing, the image of codes that are all 0.
         """
-        progress = progress or (lambda stage, done, total: None)
-        left = self.encode_left(questions)  # [N, l]
-        codes = self._encode_images(questions, settings, progress)
+        parts: dict[str, dict[str, Any]] = {question.id: {} for question in questions}
+        for part in self.answer_each(questions, settings, progress):
+            parts[part.id] |= {
+                field.name: value for field in fields(Part) if (value := getattr(part, field.name)) is not None
+            }
+        empty = self.empty_image() if any(known.get("fallback") == "image" for known in parts.values()) else None
+        return [
+            Answer(
+                question.id, known.get("text"), empty if known.get("fallback") == "image" else known.get("image"),
+                known.get("text_probability"), known.get("fallback"),
+            )
+            for question in questions
+            for known in (parts[question.id],)
+        ]  # fmt: skip
 
-        texts: dict[int, str] = {}
-        images: dict[int, Image.Image] = {}
-        text_rows = [row for row, question in enumerate(questions) if question.images or question.answer_in_text]
-        image_rows: list[int] = []
-        fallbacks: dict[int, Literal["text", "image"]] = {}
-        open_rows = [row for row, question in enumerate(questions) if not (question.images or question.answer_in_text)]
-        probabilities = self._text_probabilities(left, open_rows, settings, progress)
-        for row in open_rows:
-            in_text, in_image = outputs(settings.route, probabilities.get(row, 1.0), settings.route_threshold)
-            if settings.fallback and not (in_text and in_image):
-                fallbacks[row] = "image" if in_text else "text"
-            if in_text or row in fallbacks:
-                text_rows.append(row)
-            if in_image:
-                image_rows.append(row)
-            logger.debug("id %r: text probability %.4f", questions[row].id, probabilities.get(row, 1.0))
+    @torch.inference_mode()
+    def answer_each(
+        self,
+        questions: Sequence[Question],
+        settings: Settings = Settings(),
+        progress: Progress | None = None,
+        *,
+        seconds_left: Callable[[], float] | None = None,
+        done: Done = Done(),
+    ) -> Iterator[Part]:
+        """Answers part by part, as they are made: first what each question's answer consists of, then texts, then
+        images, and at last the texts that are there only in case that the route is wrong.
+
+        seconds_left: how long there is time. What does not fit into it is left out, from the end of this order on, and
+        logged. done: what needs no work. Raises ValueError for two questions with one id.
+        """
+        if len({question.id for question in questions}) < len(questions):
+            raise ValueError("two questions have the same id")
+        size = self._auto_batch_size() if settings.batch_size == "auto" else settings.batch_size
+        batches = Batches(size, seconds_left, progress)
+        left = self.encode_left(questions)  # [N, l]
+        open_rows = []
+        texts: list[int] = []
+        images: list[int] = []
+        fallback_texts: list[int] = []
+        for row, question in enumerate(questions):
+            if question.images or question.answer_in_text:
+                yield Part(question.id, ("text",))
+                if not question.images:
+                    texts.append(row)
+            else:
+                open_rows.append(row)
+        for row, probability in self._text_probabilities(left, open_rows, questions, settings, batches, done):
+            chosen, fallback = _outputs(settings, probability)
+            yield Part(questions[row].id, chosen, probability, fallback)
+            for output in chosen:
+                if output == "text":
+                    (fallback_texts if fallback == "text" else texts).append(row)
+                elif fallback != "image":
+                    images.append(row)
+            logger.debug("id %r: text probability %s", questions[row].id, probability)
+
+        def to_do(rows: Iterable[int], output: Output) -> list[int]:
+            return [row for row in rows if (questions[row].id, output) not in done.made]
+
+        with_image = to_do((row for row, question in enumerate(questions) if question.images), "text")
+        texts, fallback_texts = to_do(texts, "text"), to_do(fallback_texts, "text")
+        images = to_do(images, "image")
         logger.info(
             "%d questions, %d of them of text alone: %d texts to write, %d images to draw",
-            len(questions), len(open_rows), len(text_rows), len(image_rows),
+            len(questions), len(open_rows), len(with_image) + len(texts) + len(fallback_texts), len(images),
         )  # fmt: skip
 
+        loaded = _ahead(self._first_image, [questions[row] for row in with_image])
+        pixels: dict[int, Tensor | None] = {}
+
+        def write_about_images(batch: list[int]) -> list[str]:
+            pixels.update((row, next(loaded)) for row in batch if row not in pixels)  # a batch can come again, halved
+            written = self._write(questions, left, batch, self._encode({row: pixels[row] for row in batch}), settings,
+                                  batches.check)  # fmt: skip
+            for row in batch:
+                del pixels[row]
+            return written
+
+        def write(batch: list[int]) -> list[str]:
+            return self._write(questions, left, batch, {}, settings, batches.check)
+
+        def draw(batch: list[int]) -> list[Image.Image]:
+            return self._draw(questions, left, batch, settings, batches.check)
+
+        for rows, written in batches.run("answering about images", with_image, write_about_images):
+            yield from (Part(questions[row].id, text=text) for row, text in zip(rows, written, strict=True))
+        loaded.close()
+        for rows, written in batches.run("answering", texts, write):
+            yield from (Part(questions[row].id, text=text) for row, text in zip(rows, written, strict=True))
+        for rows, drawn in batches.run("drawing", images, draw):
+            yield from (Part(questions[row].id, image=image) for row, image in zip(rows, drawn, strict=True))
+        for rows, written in batches.run("answering in case", fallback_texts, write):
+            yield from (Part(questions[row].id, text=text) for row, text in zip(rows, written, strict=True))
+
+    @torch.inference_mode()
+    def empty_image(self) -> Image.Image:
+        """The image of codes that are all 0: what an answer gets for an image where none is drawn."""
+        zeros = torch.zeros(1, self.model.config.image_seq_length, dtype=torch.int64, device=self.model.device)
+        return to_image(self._in_groups(self.vqgan.decode, zeros)[0])
+
+    def _write(
+        self, questions: Sequence[Question], left: Tensor, rows: list[int], codes: Mapping[int, Tensor],
+        settings: Settings, check: Callable[..., None],
+    ) -> list[str]:  # fmt: skip
+        """Texts for rows, after the images that `codes` has for some of them."""
         zeros = torch.zeros(self.model.config.image_seq_length, dtype=torch.int64)
+        given = torch.stack([codes.get(row, zeros) for row in rows]).to(self.model.device)
         begin = torch.tensor([BOS, self._right_special], device=self.model.device)
-        for rows in _batches(text_rows, settings.batch_size, "answering", progress):
-            given = torch.stack([codes.get(row, zeros) for row in rows]).to(self.model.device)
-            answers = generate_text(
-                self.model, left[rows], given, begin, settings.text_sampling, max_tokens=settings.max_answer_tokens,
-                seeds=[seed_of(settings.seed, questions[row].id, "text") for row in rows],
-            )  # fmt: skip
-            texts |= {row: self.tokenizer.decode(ids) or EMPTY_ANSWER for row, ids in zip(rows, answers, strict=True)}
-        for rows in _batches(image_rows, settings.batch_size, "drawing", progress):
-            drawn = generate_image(
-                self.model, left[rows], settings.image_sampling, first_image_id=settings.first_image_id,
-                seeds=[seed_of(settings.seed, questions[row].id, "image") for row in rows],
-            )  # fmt: skip
-            for row, code in zip(rows, drawn, strict=True):
-                images[row] = to_image(self.vqgan.decode(code[None])[0])
-        if "image" in fallbacks.values():
-            empty = to_image(self.vqgan.decode(zeros[None].to(self.model.device))[0])
-            images |= {row: empty for row, kind in fallbacks.items() if kind == "image"}
-        return [
-            Answer(question.id, texts.get(row), images.get(row), probabilities.get(row), fallbacks.get(row))
-            for row, question in enumerate(questions)
-        ]
+        answers = generate_text(
+            self.model, left[rows], given, begin, settings.text_sampling, max_tokens=settings.max_answer_tokens,
+            seeds=[seed_of(settings.seed, questions[row].id, "text") for row in rows], progress=check,
+        )  # fmt: skip
+        return [self.tokenizer.decode(ids) or EMPTY_ANSWER for ids in answers]
+
+    def _draw(
+        self, questions: Sequence[Question], left: Tensor, rows: list[int], settings: Settings,
+        check: Callable[..., None],
+    ) -> list[Image.Image]:  # fmt: skip
+        codes = generate_image(
+            self.model, left[rows], settings.image_sampling, first_image_id=settings.first_image_id,
+            seeds=[seed_of(settings.seed, questions[row].id, "image") for row in rows], progress=check,
+        )  # fmt: skip
+        return [to_image(pixels) for pixels in self._in_groups(self.vqgan.decode, codes)]
+
+    def _auto_batch_size(self) -> int:
+        config = self.vqgan.config
+        # Measured for Sber's VQGAN on a CPU: 10 tensors of the size of the decoder's last level, in 4 bytes.
+        image_bytes = 10 * 4 * config.ch * self.image_side**2
+        return rows_that_fit(self.model, extra=VQGAN_GROUP[self.model.device.type] * image_bytes)
 
     def encode_left(self, questions: Sequence[Question]) -> Tensor:
         """Left texts with LT_UNK in front, int64 [N, l] on the model's device."""
@@ -288,19 +426,29 @@ class Rudolph:
             logger.info("%d of %d prompts are longer than the model's %d tokens; cut", cut, len(questions), length)
         return left.to(self.model.device)
 
-    def _encode_images(
-        self, questions: Sequence[Question], settings: Settings, progress: Progress
-    ) -> dict[int, Tensor]:
+    @torch.inference_mode()
+    def encode_images(self, questions: Sequence[Question]) -> dict[int, Tensor]:
         """Codes [m * m] on the CPU by row, for questions with an image that can be read."""
-        codes: dict[int, Tensor] = {}
-        asked = [row for row, question in enumerate(questions) if question.images]
-        for rows in _batches(asked, settings.batch_size, "reading images", progress):
-            for row in rows:
-                if (pixels := self._first_image(questions[row])) is not None:
-                    # One by one, here and in decoding: convolutions round differently in another batch, which can tip
-                    # a code or a grey level, and their time is small against the transformer's.
-                    codes[row] = self.vqgan.encode(pixels[None].to(self.model.device))[0].cpu()
-        return codes
+        rows = [row for row, question in enumerate(questions) if question.images]
+        loaded = _ahead(self._first_image, [questions[row] for row in rows])
+        return self._encode(dict(zip(rows, loaded, strict=True)))
+
+    def _encode(self, pixels: Mapping[int, Tensor | None]) -> dict[int, Tensor]:
+        """Codes [m * m] on the CPU of the images [3, side, side] that are there."""
+        there = {row: image for row, image in pixels.items() if image is not None}
+        if not there:
+            return {}
+        encoded = self._in_groups(self.vqgan.encode, torch.stack(list(there.values())))
+        return dict(zip(there, encoded.cpu(), strict=True))
+
+    def _in_groups(self, function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+        """The VQGAN's function of inputs [n, ...], n >= 1, by groups of one size (see `VQGAN_GROUP`)."""
+        size = VQGAN_GROUP[self.model.device.type]
+        made = []
+        for group in inputs.split(size):
+            filling = group[-1:].expand(size - len(group), *group.shape[1:])
+            made.append(function(torch.cat((group, filling)).to(self.model.device))[: len(group)])
+        return torch.cat(made)
 
     def _first_image(self, question: Question) -> Tensor | None:
         """Pixels in 0..1 [3, side, side] of the first image that can be read, if any."""
@@ -312,18 +460,44 @@ class Rudolph:
         return None
 
     def _text_probabilities(
-        self, left: Tensor, rows: Sequence[int], settings: Settings, progress: Progress
-    ) -> dict[int, float]:
+        self, left: Tensor, rows: Sequence[int], questions: Sequence[Question], settings: Settings, batches: Batches,
+        done: Done,
+    ) -> Iterator[tuple[int, float | None]]:  # fmt: skip
+        """By row, for those that the time was enough for; None where there is nothing to decide."""
         if settings.route == "both":
-            return {}  # nothing to decide
-        found: dict[int, float] = {}
-        for batch in _batches(rows, settings.batch_size, "routing", progress):
-            found |= zip(batch, text_probability(self.model, left[batch]).tolist(), strict=True)
-        return found
+            yield from ((row, None) for row in rows)
+            return
+        known = done.text_probabilities
+        yield from ((row, known[questions[row].id]) for row in rows if questions[row].id in known)
+        unknown = [row for row in rows if questions[row].id not in known]
+        asked = batches.run("routing", unknown, lambda batch: text_probability(self.model, left[batch]).tolist())
+        for batch, found in asked:
+            yield from zip(batch, found, strict=True)
 
 
-def _batches(rows: Sequence[int], size: int, stage: str, progress: Progress) -> Iterator[list[int]]:
-    for start in range(0, len(rows), size):
-        batch = list(rows[start : start + size])
-        yield batch
-        progress(stage, start + len(batch), len(rows))
+def _outputs(settings: Settings, probability: float | None) -> tuple[tuple[Output, ...], Output | None]:
+    """The entries of an answer to a question of text alone, in their order, and which of them is a fallback."""
+    in_text, in_image = outputs(settings.route, 1.0 if probability is None else probability, settings.route_threshold)
+    if in_text and in_image:
+        return ("text", "image"), None
+    if in_text:
+        return (("text", "image"), "image") if settings.fallback else (("text",), None)
+    return (("image", "text"), "text") if settings.fallback else (("image",), None)
+
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def _ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result, None, None]:
+    """function(item) of each item in order, computed by `LOADERS` threads up to `LOADED_AHEAD` items ahead."""
+    rest = iter(items)
+    with ThreadPoolExecutor(LOADERS, thread_name_prefix="load") as pool:
+        waiting: deque[Future[Result]] = deque()
+        try:
+            waiting.extend(pool.submit(function, item) for item in islice(rest, LOADED_AHEAD))
+            while waiting:
+                yield waiting.popleft().result()
+                waiting.extend(pool.submit(function, item) for item in islice(rest, 1))
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -172,7 +172,7 @@ class FineTuning:
             if len({stage.name for stage in stages}) < len(stages):
                 raise ValueError("two stages have the same name")
             if (SUBMISSION / written).resolve().is_relative_to(SUBMISSION):
-                raise ValueError(f"output is {show(written)}; it must lie outside of submission/, which is copied to it")
+                raise ValueError(f"output is {show(written)}; it must not lie in submission/, which is copied to it")
             device = shared.get("device", "auto")
             if device not in ("auto", "cpu"):
                 raise ValueError(f"device is {show(device)}; it must be auto or cpu")

@@ -95,6 +95,12 @@ def test_too_many_processes(run):
         launch.judge(outcome, replace(SMALL, pids=20), run.space.log)
 
 
+def test_the_submission_knows_its_time_limit(run):
+    outcome = run("import os; print('budget', os.environ['FUSIONBRAIN_BUDGET'])", time=90.0)
+    assert outcome.ending is None or outcome.ending is verdict.OK
+    assert "budget 90" in run.terminal.getvalue()
+
+
 def test_time_limit(run):
     outcome = run("import time; time.sleep(600)", time=2.0)
     assert outcome.ending is verdict.TIMEOUT and outcome.expired and outcome.seconds < 2 + 30

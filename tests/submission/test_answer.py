@@ -189,7 +189,7 @@ def test_progress_counts_every_stage_to_its_end(rudolph, questions):
     calls: list[tuple[str, int, int]] = []
     rudolph.answer(questions, Settings(batch_size=2, route_threshold=0.02), lambda *call: calls.append(call))
     stages = list(dict.fromkeys(stage for stage, _, _ in calls))
-    assert stages[:2] == ["reading images", "routing"] and "answering" in stages
+    assert stages[:2] == ["routing", "answering about images"] and "answering" in stages
     for stage in stages:
         done = [done for name, done, _ in calls if name == stage]
         (total,) = {total for name, _, total in calls if name == stage}
@@ -250,9 +250,9 @@ def test_dtype(model_folder, questions):
         ({1: 2}, "key 1 is unknown"),
         (["route"], r"the settings is \['route'\]; it must be keys and values"),
         ({"model": 7}, "model is 7; it must be the path of a model folder"),
-        ({"dtype": "int8"}, "dtype is 'int8'; it must be one of auto, float32, bfloat16, float16"),
+        ({"dtype": "int4"}, "dtype is 'int4'; it must be one of auto, float32, bfloat16, float16, int8"),
         ({"dtype": ["auto"]}, r"dtype is \['auto'\]"),
-        ({"batch_size": 0}, "batch_size is 0; it must be a whole number, 1 or more"),
+        ({"batch_size": 0}, "batch_size is 0; it must be auto, or a whole number, 1 or more"),
         ({"batch_size": True}, "batch_size is True"),
         ({"batch_size": "16"}, "batch_size is '16'"),
         ({"seed": 1.5}, "seed is 1.5; it must be a whole number"),

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from challenge import InputError, PredictionWriter, image_name, read_examples
+from resume import Journal
 
 
 def write_input(folder, document) -> None:
@@ -125,62 +126,105 @@ def test_linked_images_are_read(folder, tmp_path_factory):
     assert read_examples(folder)[0].images == (folder / "images" / "b.jpg",)
 
 
+def writer_of(folder, outputs) -> PredictionWriter:
+    return PredictionWriter(folder, outputs, jpeg_quality=95)
+
+
+def begin(writer, fingerprint="f") -> list[dict]:
+    return writer.begin("пусто", Image.new("RGB", (8, 8), "white"), Journal(writer.folder, fingerprint))
+
+
 def test_predictions_in_the_order_of_the_input(tmp_path):
-    writer = PredictionWriter(tmp_path / "новая" / "output", ["2", "0", "ж"])
-    writer.add("0", text="да", image=Image.new("RGB", (8, 8), "red"), image_first=True)
-    writer.add("ж", text="«ёж» 🦔", image=Image.new("RGB", (8, 8), "blue"))
-    assert not (writer.folder / "predictions.json").exists()
-    with pytest.raises(ValueError, match="1 ids have no answer, the first is '2'"):
-        writer.write()
-    writer.add("2", text="a)")
-    path = writer.write()
+    both = ("text", "image")
+    with writer_of(tmp_path / "новая" / "output", {"2": ("text",), "0": both, "ж": both, "3": both}) as writer:
+        assert begin(writer) == []
+        path = writer.folder / "predictions.json"
+        placeholder = [text("пусто"), image("images/placeholder.jpg")]
+        first = json.loads(path.read_text(encoding="utf-8"))
+        assert first == {"2": [text("пусто")], "0": placeholder, "ж": placeholder, "3": placeholder}
+        assert (writer.folder / "images/placeholder.jpg").is_file()
+        writer.add("0", ("image", "text"), text="да", image=Image.new("RGB", (8, 8), "red"))
+        writer.add("ж", text="«ёж» 🦔")
+        writer.add("ж", image=Image.new("RGB", (8, 8), "blue"))
+        writer.add("2", text="a)")
+        assert writer.finish() == path
     content = path.read_text(encoding="utf-8")
-    assert list(json.loads(content)) == ["2", "0", "ж"]
+    assert list(json.loads(content)) == ["2", "0", "ж", "3"]
     assert json.loads(content) == {
         "2": [text("a)")],
         "0": [image("images/image_0.jpg"), text("да")],
         "ж": [text("«ёж» 🦔"), image("images/image_ж.jpg")],
+        "3": [text("пусто"), image("images/image_3.jpg")],
     }
     assert "«ёж» 🦔" in content
     with Image.open(writer.folder / "images/image_0.jpg") as drawn:
         assert drawn.format == "JPEG" and drawn.getpixel((4, 4))[0] > 240
     assert sorted(p.name for p in writer.folder.rglob("*") if p.is_file()) == [
-        "image_0.jpg", "image_ж.jpg", "predictions.json",
+        "image_0.jpg", "image_3.jpg", "image_ж.jpg", "predictions.json",
     ]  # fmt: skip
 
 
+def test_a_second_writer_takes_over_what_is_there(tmp_path):
+    outputs = {"0": ("text", "image"), "1": ("text", "image")}
+    red = Image.new("RGB", (8, 8), "red")
+    with writer_of(tmp_path, outputs) as writer:
+        begin(writer)
+        writer.add("0", text="да", image=red)
+        writer.add("1", text="нет", image=red)
+        writer.finish(keep_journal=True)
+    (tmp_path / "images" / "image_1.jpg").unlink()
+    with open(tmp_path / ".resume.jsonl", "ab") as journal:
+        journal.write(b'{"id": "1", "te')  # a line that a kill cut off
+    with writer_of(tmp_path, outputs) as writer:
+        found = {(record["id"], *sorted(record.keys() - {"id"})) for record in begin(writer)}
+        assert found == {("0", "text"), ("1", "text"), ("0", "image")}
+        predictions = json.loads((tmp_path / "predictions.json").read_text(encoding="utf-8"))
+        assert predictions["0"] == [text("да"), image("images/image_0.jpg")]
+        assert predictions["1"] == [text("нет"), image("images/placeholder.jpg")]
+        with pytest.raises(BlockingIOError, match="another run is writing to it"):
+            writer_of(tmp_path, outputs)
+    with writer_of(tmp_path, outputs) as writer:
+        assert begin(writer, "another fingerprint") == []
+
+
 def test_writer_refuses_what_the_contract_does_not_know(tmp_path):
-    writer = PredictionWriter(tmp_path, ["0"])
-    with pytest.raises(ValueError, match="id '1' was not asked"):
-        writer.add("1", text="да")
-    with pytest.raises(ValueError, match="neither text nor image"):
-        writer.add("0")
-    writer.add("0", text="")
-    with pytest.raises(ValueError, match="id '0' is answered already"):
-        writer.add("0", text="нет")
+    with writer_of(tmp_path, {"0": ("text",)}) as writer:
+        with pytest.raises(ValueError, match="begin.. comes before add"):
+            writer.add("0", text="")
+        begin(writer)
+    with writer_of(tmp_path, {"0": ("text",)}) as writer:
+        begin(writer)
+        with pytest.raises(ValueError, match="id '1' was not asked"):
+            writer.add("1", text="да")
+        writer.add("0", text="")
+        with pytest.raises(ValueError, match="id '0' has its text already"):
+            writer.add("0", text="нет")
 
 
 def test_an_interrupted_write_leaves_the_earlier_file(tmp_path, monkeypatch):
-    (tmp_path / "predictions.json").write_text("{}", encoding="utf-8")
-    writer = PredictionWriter(tmp_path, ["0"])
-    writer.add("0", text="да")
+    with writer_of(tmp_path, {"0": ("text",)}) as writer:
+        begin(writer)
+        earlier = (tmp_path / "predictions.json").read_bytes()
+        writer.add("0", text="да")
 
-    def full(*_):
-        raise OSError("disk full")
+        def full(*_):
+            raise OSError("disk full")
 
-    monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(OSError, match="disk full"):
-        writer.write()
-    assert (tmp_path / "predictions.json").read_text(encoding="utf-8") == "{}"
-    assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["predictions.json"]
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "replace", full)
+            with pytest.raises(OSError, match="disk full"):
+                writer.save()
+        assert (tmp_path / "predictions.json").read_bytes() == earlier
+        assert not list(tmp_path.glob("*.tmp")) and not list(tmp_path.glob(".*.tmp"))
 
 
 def test_odd_ids_stay_inside_the_folder(tmp_path):
     ids = ["../../etc/x", "a/b", "", "ё" * 300, "a\0b", "\ud83e", "0"]
-    writer = PredictionWriter(tmp_path / "output", ids)
-    for id in ids:
-        writer.add(id, image=Image.new("RGB", (4, 4)))
-    predictions = json.loads(writer.write().read_text(encoding="utf-8"))
+    with writer_of(tmp_path / "output", {id: ("image",) for id in ids}) as writer:
+        begin(writer)
+        for id in ids:
+            writer.add(id, image=Image.new("RGB", (4, 4)))
+        predictions = json.loads(writer.finish().read_text(encoding="utf-8"))
     assert list(predictions) == ids
     paths = {predictions[id][0]["content"] for id in ids}
     assert len(paths) == len(ids) and image_name("0") == "image_0.jpg"

@@ -1,0 +1,192 @@
+"""Rows in batches: how many at a time fit into memory, and how many into the time that is left.
+
+A batch that runs out of memory is halved instead of ending the run, and rows that no longer fit into the time are left
+out, with a line in the log that says so.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from .modeling import RudolphModel
+
+logger = logging.getLogger(__name__)
+
+Made = TypeVar("Made")
+#: Called with the name of a stage, the rows done in it and their number.
+Progress = Callable[[str, int, int], None]
+
+#: More rows at a time than these gain little speed: a CPU computes at its limit well below, a GPU near it.
+MAX_ROWS = {"cpu": 32, "cuda": 128}
+_SHARE = 0.7  # of the free memory: the rest is for fragmentation, images on their way, and what others take meanwhile
+_UNLIMITED = 2**60  # bytes; version 1 of cgroups says 'no limit' with a number near 2**63
+
+
+class OutOfTime(Exception):
+    """The time ended within a batch."""
+
+
+class Batches:
+    """Runs the rows of stages, `size` at a time, while `seconds_left()` is above 0."""
+
+    def __init__(self, size: int, seconds_left: Callable[[], float] | None = None, progress: Progress | None = None):
+        self.size = size
+        self._seconds_left = seconds_left or (lambda: math.inf)
+        self._progress = progress or (lambda stage, done, total: None)
+
+    def check(self, *_: object) -> None:
+        """Raises OutOfTime when no time is left; takes what `generate` tells after each step."""
+        if self._seconds_left() <= 0:
+            raise OutOfTime
+
+    def run(
+        self, stage: str, rows: Sequence[int], work: Callable[[list[int]], Made]
+    ) -> Iterator[tuple[list[int], Made]]:
+        """Yields (batch, work(batch)) until all rows are done, or until no more of them fit into the time.
+
+        The first batch measures; from then on the mean of the finished ones says how many rows fit. Raises what `work`
+        raises, and of what a lack of memory raises only that of a single row.
+        """
+        done, seconds, size, told = 0, 0.0, self.size, False
+        while done < len(rows):
+            todo, left = len(rows) - done, self._seconds_left()
+            count = min(size, todo)
+            if done:
+                a_row = seconds / done
+                if left < a_row * todo and not told:
+                    told = True
+                    logger.warning(
+                        "%s: %d of %d done, at %.2f s each; in the %.0f s that are left for it about %d of the other "
+                        "%d fit", stage, done, len(rows), a_row, max(left, 0), max(left, 0) / a_row, todo,
+                    )  # fmt: skip
+                count = _rows_within(left, count, a_row * size, size)
+            if left <= 0 or count < 1:
+                break
+            batch = list(rows[done : done + count])
+            began = time.monotonic()
+            try:
+                made = work(batch)
+            except OutOfTime:
+                break
+            except (MemoryError, RuntimeError) as error:
+                if count == 1 or not is_out_of_memory(error):
+                    raise
+                size = count // 2
+                logger.warning("%s: %d rows do not fit into memory; going on with %d at a time", stage, count, size)
+            else:
+                seconds += time.monotonic() - began
+                done += count
+                yield batch, made
+                del made
+                self._progress(stage, done, len(rows))
+                continue
+            free_memory()  # here, as the error held the frames of the batch that failed
+        if done < len(rows):
+            logger.warning("%s: no time left; %d of %d are left out", stage, len(rows) - done, len(rows))
+
+
+def _rows_within(left: float, count: int, seconds: float, size: int) -> int:
+    """At most `count` rows that should be done in `left` seconds, where `size` rows take `seconds`.
+
+    A part of a batch is reckoned halfway between its share of the time and all of it: half the rows, three quarters.
+    """
+    if left >= seconds or math.isinf(left):
+        return count
+    return max(0, min(count, int(size * (2 * left / seconds - 1))))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch (or Python) raised this for want of memory, on a GPU or on a CPU."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    known = ("DefaultCPUAllocator", "can't allocate memory", "std::bad_alloc", "CUBLAS_STATUS_ALLOC_FAILED")
+    return any(part in str(error) for part in known)
+
+
+def free_memory() -> None:
+    """Gives back what no tensor uses any more."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def rows_that_fit(model: RudolphModel, extra: int = 0) -> int:
+    """`batch_size: auto`: rows at a time by the free memory of the model's device, `extra` bytes apart, 1 or more."""
+    kind, free = model.device.type, free_bytes(model.device)
+    rows = int((_SHARE * free - extra) / row_bytes(model))
+    size = max(1, min(rows, MAX_ROWS.get(kind, MAX_ROWS["cpu"])))
+    logger.info("batch size %d, chosen: %.1f GB free, %.0f MB a row", size, free / 1e9, row_bytes(model) / 1e6)
+    return size
+
+
+def row_bytes(model: RudolphModel) -> int:
+    """Bytes that one row of a batch takes at most, with L = l + m * m + r positions, N layers, width D, H heads:
+
+    * keys and values: 2 N D (L + W), where W image tokens, as many as one may see, have places of their own;
+    * one layer of the prefill: 16 D L (the residual and its norm 2, QKV 3, attention 2, the feed-forward 4 + 4, and 1
+      more for the sum), and H L L scores, for where the attention kernel does not fuse them;
+    * logits: every vocabulary 6 times in 4 bytes: as they come, as float32, sorted, their ids (8 bytes), and draws.
+    """
+    config = model.config
+    item = model.text_embeddings.weight.element_size()
+    length, width = config.total_seq_length, config.hidden_size
+    seen = max(config.image_tokens_per_dim + 1, max(config.kernel_size, config.last_kernel_size) ** 2 // 2 + 1)
+    cache = 2 * config.num_layers * width * (length + seen) * item
+    prefill = (16 * width + config.num_attention_heads * length) * length * item
+    logits = 6 * 4 * (config.text_vocab_size + config.image_table_size)
+    return cache + prefill + logits
+
+
+def free_bytes(device: torch.device) -> int:
+    """Free memory of a device. On a CPU: what the machine has to give, and what the cgroups of this process leave."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    available = _UNLIMITED
+    for line in _read(Path("/proc/meminfo")).splitlines():
+        if line.startswith("MemAvailable:"):
+            available = int(line.split()[1]) * 1024
+    return min(available, cgroup_free_bytes())
+
+
+def cgroup_free_bytes(proc: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> int:
+    """What is left below the tightest memory limit of the process's control groups (version 1 or 2) and their parents;
+    2**60 without one. File pages that the kernel can drop at once (`inactive_file`) count as free.
+    """
+    left = _UNLIMITED
+    for line in _read(proc).splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        mount = root / "memory" if controllers else root
+        names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if controllers else ("memory.max", "memory.current")
+        group = mount / path.lstrip("/")
+        # In a container the path may be the host's, of which only the mount's root is seen.
+        for folder in (group, *group.parents):
+            if not folder.is_relative_to(mount):
+                break
+            limit, usage = (_read(folder / name).strip() for name in names)
+            if not (limit.isdigit() and usage.isdigit()) or int(limit) >= _UNLIMITED:
+                continue
+            droppable = 0
+            for entry in _read(folder / "memory.stat").splitlines():
+                name, _, value = entry.partition(" ")
+                if name == ("total_inactive_file" if controllers else "inactive_file"):
+                    droppable = int(value)
+            left = min(left, int(limit) - int(usage) + droppable)
+    return max(0, left)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
