@@ -532,7 +532,7 @@ def test_without_eco2ai_training_goes_on(tmp_path: Path, caplog: pytest.LogCaptu
         ({"freeze": ["norms"], "lora_rank": 4}, "freeze and lora_rank"),
         ({"country": "ZZ"}, "country is 'ZZ'"),
         ({"output": None}, "output is None"),
-        ({"output": "weights/x"}, "it must lie outside of"),
+        ({"output": "weights/x"}, "it must not lie in submission"),
         ({"stages": [{"name": "a"}, {"name": "a"}]}, "two stages have the same name"),
         ({"name": "../x"}, "name is '../x'"),
         ({"precision": "fp16"}, "precision is 'fp16'; it must be one of auto"),
