@@ -520,8 +520,12 @@ def finetune(run: FineTuning) -> Path:
         train_stage(run, stage, is_final=number == len(run.stages) - 1)
     model = run.output / run.stages[-1].name / MODEL
     target = run.output / "submission"
-    if PartialState().is_main_process:
+    state = PartialState()
+    if state.is_main_process:
         export_submission(model, run.output, target)
+    # A process that ends while others still talk to it can abort in gloo's threads.
+    state.wait_for_everyone()
+    state.destroy_process_group()
     return target
 
 
