@@ -28,21 +28,23 @@ class Tokenizer:
         _check_model(path)
         return cls(youtokentome.BPE(str(path), n_threads=1), path)
 
-    def encode_ids(self, text: str) -> list[int]:
-        """BPE ids of the lower-cased, stripped text, with nothing around them."""
+    def encode_ids(self, text: str, letters: bool = False) -> list[int]:
+        """BPE ids of the lower-cased, stripped text, with nothing around them; `letters`: an id for each character."""
         # Joins surrogate pairs and replaces lone ones, which UTF-8 cannot hold.
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").lower().strip()
-        return self._bpe.encode([text])[0]
+        return self._bpe.encode([text], dropout_prob=float(letters))[0]
 
-    def encode_text(self, text: str, length: int, special_id: int) -> LongTensor:
+    def encode_text(self, text: str, length: int, special_id: int, letters: bool = False) -> LongTensor:
         """`BOS special … EOS pad…` as int64 [length]; the text is lower-cased and stripped.
+
+        letters: an id for each character, none for a subword: a way of spelling that decodes to the same text.
 
         A text that does not fit is cut at the end, and its EOS with it: the published code truncates the finished
         sequence, so the model was trained to read a missing EOS as 'goes on'.
         """
         if length < 1:
             raise ValueError(f"encode_text: length is {length}; it must be at least 1")
-        ids = [BOS, special_id, *self.encode_ids(text), EOS][:length]
+        ids = [BOS, special_id, *self.encode_ids(text, letters), EOS][:length]
         tokens = torch.full((length,), PAD, dtype=torch.long)
         tokens[: len(ids)] = torch.tensor(ids)
         return tokens  # type: ignore[return-value]  # torch gives no tensor a dtype in its type

@@ -53,6 +53,8 @@ UNKNOWN_TOKENS = ("LT_UNK", "RT_UNK")
 TASK_TOKEN_SHARE = 0.75
 # Tasks whose rows share a layout, so that a group is cut as short as its longest texts allow.
 GROUPS = (("TextQA",), ("MathQA",), ("ImageGeneration",), ("ImageCaptioning", "VisualQA", "TRitW"))
+# Read letter by letter: a word that training never showed is spelt of letters that it did.
+SPELT_TASKS = ("TRitW",)
 TASKS_OF_THEIR_OWN = ("TextQA", "MathQA", "TRitW")
 SCENE_TASKS = ("ImageGeneration", "ImageCaptioning", "VisualQA")
 PADDING_STEP = 8  # a cut left text keeps 1 to 8 ids of padding
@@ -84,7 +86,14 @@ class DecoderTraining:
     learning_rate: float = 4e-3
     warmup: int = 3000  # samples
     weight_decay: float = 0.05
+    first_step: int = 0  # number of the first step's examples: a later run goes on behind those of an earlier one
     seed: int = 0
+
+
+FIRST_DECODER = DecoderTraining()
+SECOND_DECODER = DecoderTraining(
+    samples=165_000, easy_until=60_000, late_from=0, whole_from=157_000, learning_rate=2.5e-3, first_step=10_000,
+)  # fmt: skip
 
 
 class Layout(NamedTuple):
@@ -114,7 +123,10 @@ def left_and_right(
     left = tokenizer.encode_text(question, config.l_text_seq_length, config.special_id(left_token))
     if not example.answers:
         return left, torch.zeros(config.r_text_seq_length, dtype=torch.long)
-    return left, tokenizer.encode_text(example.answers[0], config.r_text_seq_length, config.special_id(right_token))
+    right = tokenizer.encode_text(
+        example.answers[0], config.r_text_seq_length, config.special_id(right_token), example.task in SPELT_TASKS
+    )
+    return left, right
 
 
 class Steps(IterableDataset[list[Group]]):
@@ -137,7 +149,7 @@ class Steps(IterableDataset[list[Group]]):
         training = self.training
         seen = self.seen
         for step in itertools.count(self.first_step):
-            number = step * self.world + self.rank
+            number = (training.first_step + step) * self.world + self.rank
             rng = seeded("train", "decoder", training.seed, number)
             shares = training.late_shares if seen >= training.late_from else training.shares
             kinds = scenes.KINDS if seen >= training.easy_until else scenes.EASY_KINDS
@@ -254,17 +266,23 @@ class _Loss(torch.nn.Module):
 
 
 def train_decoder(
-    folder: Path, config: RudolphConfig, tokenizer: Path, vqgan: Path, training: DecoderTraining
-) -> RudolphModel:
+    folder: Path, config: RudolphConfig, tokenizer: Path, vqgan: Path, training: DecoderTraining,
+    first: Path | None = None,
+) -> RudolphModel:  # fmt: skip
     """Trains on all six tasks, going on from `folder`/checkpoint.pt, and saves the model in `folder`.
 
+    It begins with the weights in the folder `first`, or else from nothing.
     Under `torchrun` the processes share the work; each uses the threads that OMP_NUM_THREADS gives it.
     """
     distributed = dist.is_initialized()
     rank, world = (dist.get_rank(), dist.get_world_size()) if distributed else (0, 1)
     torch.manual_seed(training.seed)
-    model = RudolphModel(config).train()
-    begin(model, VQGAN.from_pretrained(vqgan))
+    if first is None:
+        model = RudolphModel(config).train()
+        begin(model, VQGAN.from_pretrained(vqgan))
+    else:
+        model = RudolphModel.from_pretrained(first, dtype=torch.float32).train()
+        config = model.config
     matrices = [p for p in model.transformer.parameters() if p.dim() == 2]
     inside = set(map(id, matrices))
     optimizers: dict[str, torch.optim.Optimizer] = {

@@ -27,7 +27,7 @@ import torch.distributed as dist
 from rudolph import VQGAN, RudolphConfig, RudolphModel
 from rudolph.config import SIZES
 from training.bpe import train_bpe
-from training.decoder import DecoderTraining, train_decoder
+from training.decoder import FIRST_DECODER, SECOND_DECODER, train_decoder
 from training.vqgan import SECOND_RUN, train_vqgan
 
 log = logging.getLogger("train_nano")
@@ -36,8 +36,8 @@ STAGES = ("bpe", "vqgan", "decoder", "ship")
 SHIPPED = Path(__file__).resolve().parents[1] / "weights" / "nano"
 
 
-def run_stage(stage: str, out: Path, shipped: Path, training: DecoderTraining) -> None:
-    """Runs one stage; the folder `out` holds bpe.model, vqgan/ and decoder/."""
+def run_stage(stage: str, out: Path, shipped: Path) -> None:
+    """Runs one stage; the folder `out` holds bpe.model, vqgan/ and decoder/, and the first runs of the last two."""
     config = RudolphConfig(**SIZES["nano"])
     bpe, vqgan, decoder = out / "bpe.model", out / "vqgan", out / "decoder"
     if stage == "bpe":
@@ -50,7 +50,10 @@ def run_stage(stage: str, out: Path, shipped: Path, training: DecoderTraining) -
                 train_vqgan(first)
             train_vqgan(vqgan, SECOND_RUN, first=first)
     elif stage == "decoder":
-        train_decoder(decoder, config, bpe, vqgan, training)
+        first = out / "decoder-first"
+        if not (first / "model.safetensors").exists():
+            train_decoder(first, config, bpe, vqgan, FIRST_DECODER)
+        train_decoder(decoder, config, bpe, vqgan, SECOND_DECODER, first=first)
     else:
         ship(out, shipped)
 
@@ -70,7 +73,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("../build/nano"), help="where checkpoints live")
     parser.add_argument("--shipped", type=Path, default=SHIPPED, help="where `ship` writes")
     parser.add_argument("--stage", choices=STAGES, action="append", help="only this stage (may be repeated)")
-    parser.add_argument("--samples", type=int, default=DecoderTraining.samples, help="samples of the decoder in all")
     parser.add_argument("--country", default="RU", help="two letters, for the CO2 of its electricity")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -82,7 +84,7 @@ def main() -> None:
             logging.getLogger().setLevel(logging.WARNING)
     for stage in arguments.stage or STAGES:
         with carbon_tracked(arguments.out, stage, arguments.country):
-            run_stage(stage, arguments.out, arguments.shipped, DecoderTraining(samples=arguments.samples))
+            run_stage(stage, arguments.out, arguments.shipped)
 
 
 @contextmanager

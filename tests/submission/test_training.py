@@ -1,6 +1,7 @@
 """Training code: it learns, it goes on where it was interrupted, and it keeps the published proportions."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from rudolph import VQGAN, RudolphConfig, RudolphModel, Tokenizer
+from rudolph.config import EOS
 from rudolph.modeling import Losses
 from rudolph.vqgan import VQGANConfig
 from training.bpe import spaced_digits, train_bpe
@@ -25,7 +27,7 @@ from training.decoder import (
 )
 from training.muon import Muon, orthogonalised
 from training.vqgan import Codebook, start_as_identity
-from training.worlds import TASKS, make_example, scenes, seeded
+from training.worlds import TASKS, Example, make_example, scenes, seeded
 from training.worlds.signs import FONT_FILES, FONTS
 from training.worlds.stamps import STAMPS
 
@@ -182,6 +184,32 @@ def test_left_text_is_the_prompt_of_inference(bpe: Path, config: RudolphConfig) 
     left, right = left_and_right(config, tokenizer, example, seeded("any"))
     assert tokenizer.decode(left) == tokenizer.decode(tokenizer.encode_ids(" ".join(map(str, example.inputs))))
     assert tokenizer.decode(right) == tokenizer.decode(tokenizer.encode_ids(example.answers[0]))
+
+
+def test_a_sign_is_learnt_letter_by_letter(bpe: Path, config: RudolphConfig) -> None:
+    tokenizer = Tokenizer.from_file(bpe)
+    for task, spelt in (("TRitW", True), ("VisualQA", False)):
+        _, right = left_and_right(config, tokenizer, Example(task, "", ["Что?"], ["на и на"]), seeded("any"))
+        ids = [i for i in right.tolist() if EOS < i < tokenizer.vocab_size]
+        assert (len(ids) == len("▁на▁и▁на")) == spelt
+        assert tokenizer.decode(ids) == "на и на"
+
+
+@needs_pictures
+def test_a_second_run_begins_with_the_first_ones_weights_and_further_examples(
+    bpe: Path, vqgan: Path, config: RudolphConfig, tmp_path: Path
+) -> None:
+    training = DecoderTraining(samples=12, shares=dict.fromkeys(TASKS, 1), warmup=1, whole_share=0.0)
+    first = train_decoder(tmp_path / "first", config, bpe, vqgan, training)
+    still = replace(training, learning_rate=0.0)
+    second = train_decoder(tmp_path / "second", config, bpe, vqgan, still, first=tmp_path / "first")
+    for name, value in first.state_dict().items():
+        assert torch.equal(second.state_dict()[name], value), name
+    behind = replace(training, first_step=7)
+    expected, found = (
+        next(iter(Steps(config, bpe, vqgan, what, step, 0, 0, 1))) for what, step in ((training, 7), (behind, 0))
+    )
+    assert all(torch.equal(a.ids, b.ids) for a, b in zip(expected, found, strict=True))
 
 
 @needs_pictures
