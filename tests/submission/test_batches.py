@@ -1,0 +1,130 @@
+"""Batches: halved where memory ends, left out where time ends, and sized by what control groups leave."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rudolph import batches
+from rudolph.batches import Batches, OutOfTime, cgroup_free_bytes
+
+MiB = 2**20
+
+
+def test_rows_come_in_order_in_batches_and_progress_is_told() -> None:
+    told: list[tuple[str, int, int]] = []
+    ran = list(Batches(3, progress=lambda *told_now: told.append(told_now)).run("answering", range(10, 17), sum))
+    assert ran == [([10, 11, 12], 33), ([13, 14, 15], 42), ([16], 16)]
+    assert told == [("answering", 3, 7), ("answering", 6, 7), ("answering", 7, 7)]
+
+
+def test_a_batch_that_lacks_memory_is_halved_until_it_fits(caplog: pytest.LogCaptureFixture) -> None:
+    tried: list[int] = []
+
+    def work(batch: list[int]) -> list[int]:
+        tried.append(len(batch))
+        if len(batch) > 2:
+            raise MemoryError
+        return batch
+
+    ran = [batch for batch, _ in Batches(8).run("drawing", range(8), work)]
+    assert ran == [[0, 1], [2, 3], [4, 5], [6, 7]] and tried == [8, 4, 2, 2, 2, 2]
+    assert "drawing: 8 rows do not fit into memory; going on with 4 at a time" in caplog.messages
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate")])
+def test_a_single_row_that_lacks_memory_is_an_error(error: Exception) -> None:
+    def work(batch: list[int]) -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        list(Batches(4).run("drawing", range(4), work))
+
+
+def test_another_error_is_not_taken_for_a_lack_of_memory() -> None:
+    def work(batch: list[int]) -> None:
+        raise RuntimeError("shapes differ")
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        list(Batches(4).run("drawing", range(4), work))
+
+
+def test_torch_out_of_memory_under_a_limit_of_address_space_is_halved() -> None:
+    """A process with 768 MiB to take: 32 rows of 64 MiB do not fit, fewer do, and every row is done."""
+    script = """
+import resource, torch
+from rudolph.batches import Batches
+torch.zeros(1)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 768 * 2**20,) * 2)
+work = lambda rows: torch.ones(len(rows), 2**24).sum(1).tolist()
+ran = list(Batches(32).run("drawing", range(40), work))
+assert [row for rows, _ in ran for row in rows] == list(range(40))
+assert all(value == 2**24 for _, made in ran for value in made)
+print(len(ran[0][0]))
+"""
+    folder = Path(batches.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) in (4, 8), done.stdout
+    assert "16 rows do not fit into memory; going on with 8 at a time" in done.stderr
+
+
+def test_no_more_rows_are_begun_than_the_measured_pace_has_time_for(caplog: pytest.LogCaptureFixture) -> None:
+    """0.05 s a row, 0.5 s in all: a little under ten rows of a hundred, none of them given up half-way."""
+    end = time.monotonic() + 0.5
+
+    def work(batch: list[int]) -> None:
+        time.sleep(0.05 * len(batch))
+
+    timed = Batches(4, lambda: end - time.monotonic())
+    rows = [row for batch, _ in timed.run("drawing", range(100), work) for row in batch]
+    assert rows == list(range(len(rows))) and 4 <= len(rows) <= 10
+    assert any("are left out" in message for message in caplog.messages)
+
+
+def test_a_batch_that_the_end_of_the_time_meets_is_left_out() -> None:
+    left = iter([1.0, -1.0])
+    batched = Batches(2, lambda: next(left))
+    assert list(batched.run("drawing", range(4), lambda batch: batched.check())) == []
+    with pytest.raises(OutOfTime):
+        Batches(2, lambda: 0.0).check()
+
+
+def test_without_time_nothing_is_begun() -> None:
+    assert list(Batches(2, lambda: 0.0).run("drawing", range(4), lambda batch: pytest.fail("was begun"))) == []
+
+
+def _group(folder: Path, **files: object) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, value in files.items():
+        (folder / name.replace("__", ".")).write_text(f"{value}\n")
+
+
+def test_version_2_the_tightest_of_the_groups_and_their_parents_counts(tmp_path: Path) -> None:
+    (tmp_path / "cgroup").write_text("0::/pod/run\n")
+    root = tmp_path / "fs"
+    _group(root / "pod", memory__max=100 * MiB, memory__current=70 * MiB, memory__stat=f"inactive_file {5 * MiB}")
+    _group(root / "pod" / "run", memory__max="max", memory__current=60 * MiB)
+    assert cgroup_free_bytes(tmp_path / "cgroup", root) == 35 * MiB
+
+
+def test_version_1_and_a_path_that_only_the_host_knows(tmp_path: Path) -> None:
+    (tmp_path / "cgroup").write_text("3:cpu,cpuacct:/x\n2:memory:/docker/0123\n")
+    root = tmp_path / "fs"
+    _group(
+        root / "memory", memory__limit_in_bytes=64 * MiB, memory__usage_in_bytes=50 * MiB,
+        memory__stat=f"inactive_file 7\ntotal_inactive_file {MiB}",
+    )  # fmt: skip
+    assert cgroup_free_bytes(tmp_path / "cgroup", root) == 15 * MiB
+
+
+def test_no_limit_no_group_and_more_used_than_allowed(tmp_path: Path) -> None:
+    assert cgroup_free_bytes(tmp_path / "missing", tmp_path) == 2**60
+    (tmp_path / "cgroup").write_text("0::/\n")
+    _group(tmp_path, memory__limit_in_bytes=2**63 - 4096, memory__max="max", memory__current=1)
+    assert cgroup_free_bytes(tmp_path / "cgroup", tmp_path) == 2**60
+    _group(tmp_path, memory__max=MiB, memory__current=2 * MiB)
+    assert cgroup_free_bytes(tmp_path / "cgroup", tmp_path) == 0
