@@ -14,12 +14,14 @@ class KVCache:
     image tokens: it copies those few in front of the left text, so that what attention reads lies in one piece.
     """
 
+    length: int  # positions filled so far
+
     def __init__(
         self, num_layers: int, batch: int, heads: int, capacity: int, head_size: int,
         *, scratch: int = 0, dtype: torch.dtype, device: torch.device,
     ) -> None:  # fmt: skip
         shape = (batch, heads, scratch + capacity, head_size)
-        self.capacity, self.scratch = capacity, scratch
+        self.capacity, self.scratch, self.length = capacity, scratch, 0
         self.keys = [torch.empty(shape, dtype=dtype, device=device) for _ in range(num_layers)]
         self.values = [torch.empty(shape, dtype=dtype, device=device) for _ in range(num_layers)]
 

@@ -189,7 +189,7 @@ def test_progress_counts_every_stage_to_its_end(rudolph, questions):
     calls: list[tuple[str, int, int]] = []
     rudolph.answer(questions, Settings(batch_size=2, route_threshold=0.02), lambda *call: calls.append(call))
     stages = list(dict.fromkeys(stage for stage, _, _ in calls))
-    assert stages[:2] == ["routing", "answering about images"] and "answering" in stages
+    assert stages[:2] == ["answering about images", "deciding and answering"] and "answering" in stages
     for stage in stages:
         done = [done for name, done, _ in calls if name == stage]
         (total,) = {total for name, _, total in calls if name == stage}
