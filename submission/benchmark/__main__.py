@@ -367,8 +367,8 @@ def published_answers(rudolph: Rudolph, asked: list[Question], rows: int) -> lis
 def mix(options: argparse.Namespace) -> dict[str, Any]:
     """The six tasks on 9M, `MIX_A_TASK` of each, by ids: three tasks have images, two have texts alone, one is to be
     drawn. Random weights know no route and no end of an answer, so both are given: the task, and `MIX_ANSWER` ids. The
-    engine also does what nano does by default: it asks for the route, and writes a text beside each drawing. Rows: first
-    those to be drawn, then those of text alone, then those with images.
+    engine also does what nano does by default: it asks for the route, and writes a text beside each drawing. The rows
+    to be drawn come first, then those of text alone, then those with images.
     """
     plain, engine = models("9M", options)
     config, device = plain.config, options.device
