@@ -32,6 +32,7 @@ from .graphs import use_step_graphs_
 from .images import JPEG_QUALITY, ImageError, load_image, preprocess, to_image
 from .linear import can_pack, pack_, quantize_int8_
 from .modeling import RudolphModel
+from .perplexity import text_losses
 from .route import Route, outputs, text_probability_of
 from .sampling import GREEDY, IMAGE_SAMPLING, Sampling
 from .tokenizer import Tokenizer
@@ -40,6 +41,8 @@ from .vqgan import VQGAN
 logger = logging.getLogger(__name__)
 
 EMPTY_ANSWER = "пустая строка"
+#: The challenge's own wording for captions: what the model is asked about an image that it has drawn.
+CAPTION_INSTRUCTION = "Что изображено на картинке?"
 Output = Literal["text", "image"]
 FirstImageId = Literal["text_head", "image_head"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -128,6 +131,7 @@ class Settings:
     max_answer_tokens: int | None = None
     image_sampling: Sampling = IMAGE_SAMPLING
     first_image_id: FirstImageId = "text_head"
+    image_candidates: int = 1
     fast: bool = True
     jpeg_quality: int = JPEG_QUALITY
 
@@ -154,6 +158,7 @@ class Settings:
         limit = self.max_answer_tokens
         need("max_answer_tokens", limit is None or (_is_int(limit) and limit >= 1), "null, or a whole number from 1 on")
         one_of("first_image_id", get_args(FirstImageId))
+        need("image_candidates", _is_int(self.image_candidates) and self.image_candidates >= 1, "a whole number from 1")
         quality = self.jpeg_quality
         need("jpeg_quality", _is_int(quality) and 1 <= quality <= 100, "a whole number from 1 to 100")
 
@@ -215,6 +220,20 @@ def _best_dtype(device: str, dtype: str) -> torch.dtype:
 def join_texts(texts: Sequence[str]) -> str:
     """One prompt of the text entries of an example: in their order, one space between them, empty ones left out."""
     return " ".join(stripped for text in texts if (stripped := text.strip()))
+
+
+def description(texts: Sequence[str]) -> str:
+    """What a request for an image says of the image: all texts but the first, which is the instruction; of a single
+    text all sentences but the first, or what follows a colon; where there is none of these, the text itself.
+    """
+    if others := join_texts(texts[1:]):
+        return others
+    whole = join_texts(texts)
+    for mark in (". ", ": "):
+        _, found, rest = whole.partition(mark)
+        if found and rest.strip():
+            return rest.strip()
+    return whole
 
 
 def seed_of(seed: int, id: str, output: str) -> int:
@@ -451,11 +470,29 @@ class Rudolph:
         self, questions: Sequence[Question], left: Tensor, rows: list[int], settings: Settings,
         check: Callable[..., None],
     ) -> list[Image.Image]:  # fmt: skip
-        codes = generate_image(
-            self.model, left[rows], settings.image_sampling, first_image_id=settings.first_image_id,
-            seeds=[seed_of(settings.seed, questions[row].id, "image") for row in rows], progress=check,
-        )  # fmt: skip
+        """Images for rows: of `image_candidates` each, the one of which the model reads best what was asked for."""
+        candidates = []
+        for number in range(settings.image_candidates):
+            name = f"image {number}" if number else "image"
+            candidates.append(generate_image(
+                self.model, left[rows], settings.image_sampling, first_image_id=settings.first_image_id,
+                seeds=[seed_of(settings.seed, questions[row].id, name) for row in rows], progress=check,
+            ))  # fmt: skip
+        codes = candidates[0]
+        if len(candidates) > 1:
+            wanted = [description(questions[row].texts) for row in rows]
+            losses = torch.stack([self._losses_of_reading(codes, wanted) for codes in candidates])
+            best = losses.argmin(0).to(codes.device)
+            codes = torch.stack(candidates)[best, torch.arange(len(rows), device=codes.device)]
         return [to_image(pixels) for pixels in self._in_groups(self.vqgan.decode, codes)]
+
+    def _losses_of_reading(self, codes: Tensor, texts: Sequence[str]) -> Tensor:
+        """Cross-entropy of each text as the model's caption of each image of codes [B, m * m], fp32 [B]."""
+        config, encode = self.model.config, self.tokenizer.encode_text
+        left = encode(CAPTION_INSTRUCTION, config.l_text_seq_length, self._left_special)
+        right = torch.stack([encode(text, config.r_text_seq_length, self._right_special) for text in texts])
+        losses, _ = text_losses(self.model, left, codes, right, given=2, batch_size=len(texts))
+        return losses
 
     def _auto_batch_size(self) -> int:
         config = self.vqgan.config

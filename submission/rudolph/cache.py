@@ -58,6 +58,18 @@ class KVCache:
         keys, values = (tensor[:, :, first : self.scratch + text] for tensor in stored)
         return keys, values
 
+    def copies(self, rows: int) -> "KVCache":
+        """A cache of a batch of `rows`, each as the first of this one, which stays as it is."""
+        layers, (_, heads, places, head_size) = len(self.keys), self.keys[0].shape
+        copied = KVCache(
+            layers, rows, heads, places - self.scratch, head_size,
+            scratch=self.scratch, dtype=self.keys[0].dtype, device=self.keys[0].device,
+        )  # fmt: skip
+        copied.length = self.length
+        for target, source in zip((*copied.keys, *copied.values), (*self.keys, *self.values), strict=True):
+            target[:] = source[:1]
+        return copied
+
     def select(self, rows: Tensor) -> None:
         """Keeps the batch rows with these indices, [B'] int64, in this order; layer by layer, so memory peaks low."""
         for tensors in (self.keys, self.values):
