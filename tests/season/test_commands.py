@@ -97,13 +97,14 @@ def test_prizes_are_by_the_private_board_and_the_thresholds(make_running, make_z
         ["3", "Пёс", "0.0000"],
     ]
     code, shown = call(season, "prizes")
-    rows = [row.split() for row in shown.splitlines()[3:]]
+    rows = [row.split() for row in shown.splitlines()[3:6]]
     assert code == 0 and [row[:4] for row in rows] == [
         ["1", "Ёжики", "1.0000", "yes"],
         ["2", "Кот", "0.4000", "no"],
         ["3", "Пёс", "0.0000", "no"],
     ]
     assert rows[1][4:] == ["TRitW", "0.4000", "<", "0.5"]
+    assert "out: sent no emission.csv" in shown and shown.splitlines()[-1] == "The most sustainable solution: none"
 
 
 def test_a_faulty_zip_is_told_at_once_and_leaves_nothing(make_running, call, tmp_path) -> None:
