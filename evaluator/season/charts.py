@@ -98,6 +98,7 @@ def strip(values: Iterable[float], best: float | None, baseline: float | None, t
         parts.append(Markup('<rect class="fill" y="0" width="{}" height="600"/>').format(_u(best)))
     if ticks:
         parts.append(_path("ticks", ticks))
+    parts += [_path("halo", f"M{_u(value)} 0v600") for value in (threshold, baseline) if value is not None]
     parts += marks(baseline, threshold, -60, 720)
     svg = Markup('<svg class="strip" viewBox="0 0 1000 1000" preserveAspectRatio="none" aria-hidden="true">{}</svg>')
     return svg.format(Markup("").join(parts))
@@ -135,10 +136,9 @@ def scatter(
     dots: Sequence[tuple[float, float, str, str]],
     threshold: float | None,
     baseline: float | None,
-    kg: Callable[[float], str],
 ) -> Markup:
-    """Scores and CO2: dots of (score, kg, team, class); `threshold` is that of the scores. CO2 grows upwards, by its
-    logarithm where it is not all of one size.
+    """Scores and CO2 in kg: dots of (score, kg, team, class); `threshold` is that of the scores. CO2 grows upwards, by
+    its logarithm where it is not all of one size.
     """
     scores = [score for score, _, _, _ in dots] + [x for x in (threshold, baseline) if x is not None]
     low, high = min(scores), max(scores)
@@ -171,7 +171,7 @@ def scatter(
                 name, _percent(x(score)), _percent(1 - y(amount)), -10 if side == "end" else 10, side, cut(team)
             )
         )
-    return _frame("tall", parts, y, kg, words)
+    return _frame("tall", parts, y, lambda value: f"{value:g}", words)
 
 
 def hours(days: Sequence[Day]) -> Markup:

@@ -53,11 +53,6 @@ PRIVATE_LINKS = [("private.html", "Приватная таблица", "Private 
 
 # What a verdict, or a state, is called, and what a team is to do about it.
 NAMES = {
-    "queued": ("в очереди", "queued"),
-    "running": ("идёт", "running"),
-    "lost": ("потерян", "lost"),
-    "interrupted": ("прерван", "interrupted"),
-    "cancelled": ("отменён", "cancelled"),
     "OK": ("засчитано", "scored"),
     "BAD_ZIP": ("плохой ZIP", "bad ZIP"),
     "BAD_METADATA": ("плохой metadata.json", "bad metadata.json"),
@@ -69,6 +64,11 @@ NAMES = {
     "BAD_OUTPUT": ("плохой ответ", "bad output"),
     "METRIC_ERROR": ("сбой метрики", "metric error"),
     "INFRA": ("наш сбой", "failure of ours"),
+    "queued": ("в очереди", "queued"),
+    "running": ("идёт", "running"),
+    "lost": ("потерян", "lost"),
+    "interrupted": ("прерван", "interrupted"),
+    "cancelled": ("отменён", "cancelled"),
 }
 RUSSIAN_FIXES = {
     "BAD_ZIP": "соберите папку через `make pack-submission` и проверьте: `make check-submission`",
@@ -255,7 +255,7 @@ class _Site:
             main=prizes.main_prize(lines, self._season),
             green=green,
             winners=[each for each in green.places if each.rank == 1],
-            plot=charts.scatter(dots, green.threshold, green.baseline, kg) if dots else "",
+            plot=charts.scatter(dots, green.threshold, green.baseline) if dots else "",
         )
 
     def _organizer_page(self, links: Sequence[tuple[str, str, str]]) -> None:
@@ -543,9 +543,9 @@ def _environment(season: Season) -> jinja2.Environment:
         "score": lambda value, digits=3: "–" if value is None else f"{value:.{digits}f}",
         "moment": moment,
         "duration": duration,
-        "size": lambda value: f"{value / 10**9:.1f} GB" if value >= 10**9 else f"{value / 10**6:.0f} MB",
-        "kg": kg,
-        "energy": lambda kwh: f"{kwh:.4g} kWh" if kwh >= 1 else f"{kwh * 1000:.4g} Wh",
+        "size": _size,
+        "kg": lambda value: both(*_kg(value)),
+        "energy": _energy,
         "verdict": lambda name: both(*NAMES.get(name, (name, name))),
         "why": why,
     }
@@ -562,30 +562,41 @@ def _words(name: str) -> list[str]:
     return parts
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float) -> Markup:
+    """Of clocks that differ, a little time may seem negative."""
+    seconds = max(0.0, seconds)
     whole = round(seconds)
     days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
     if days:
-        return f"{days} d {hours:02}:{minutes:02}"
+        return both(f"{days} д {hours}:{minutes:02}", f"{days} d {hours}:{minutes:02}")
     if whole >= 60:
-        return f"{hours}:{minutes:02}:{whole % 60:02}"
-    return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+        return Markup(f"{hours}:{minutes:02}:{whole % 60:02}")
+    shown = f"{seconds:.1f}" if seconds < 10 else str(whole)
+    return both(f"{shown} с", f"{shown} s")
 
 
-def kg(value: float) -> str:
-    """CO2 in the unit in which it is neither long nor tiny."""
-    for unit, factor in (("kg", 1.0), ("g", 1e3), ("mg", 1e6)):
-        if value * factor >= 1 or unit == "mg":
-            break
-    return f"{value * factor:.4g} {unit}"
+def _size(value: float) -> Markup:
+    return both(f"{value / 10**9:.1f} ГБ", f"{value / 10**9:.1f} GB")
+
+
+def _kg(value: float) -> tuple[str, str]:
+    """CO2 in the unit in which it is neither long nor tiny, in both languages."""
+    units = (("кг", "kg", 1.0), ("г", "g", 1e3), ("мг", "mg", 1e6))
+    russian, english, factor = next((unit for unit in units if value * unit[2] >= 1), units[-1])
+    shown = f"{value * factor:#.4g}".rstrip(".")
+    return f"{shown} {russian}", f"{shown} {english}"
+
+
+def _energy(kwh: float) -> Markup:
+    if kwh >= 1:
+        return both(f"{kwh:.4g} кВт·ч", f"{kwh:.4g} kWh")
+    return both(f"{kwh * 1000:.4g} Вт·ч", f"{kwh * 1000:.4g} Wh")
 
 
 def why(state: RunState) -> str:
     """Why a run of ours failed, for the organizer. What the evaluator's log ended with stays in the log."""
-    findings = state.detail.get("findings") or []
     if reason := state.detail.get("reason"):
         return str(reason)
-    first = findings[0] if findings else {}
-    if first.get("rule") == "evaluator-failure":
-        return "evaluator.log"
-    return str(first.get("found", ""))
+    first, *_ = state.detail.get("findings") or [{}]
+    rule = str(first.get("rule", ""))
+    return rule if rule == "evaluator-failure" else f"{rule}: {first.get('found', '')}"
