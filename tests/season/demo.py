@@ -11,6 +11,9 @@ import zipfile
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
+
+import sqlalchemy
 
 from evaluator import emission, report_html
 from evaluator.metadata import Metadata
@@ -74,13 +77,15 @@ def write(folder: Path, teams: int = 16, days: int = 40, over: bool = True, rate
     folder.mkdir(parents=True)
     rules = Path(report_html.__file__).with_name("season") / "season.example.toml"
     text = rules.read_text(encoding="utf-8").replace("end = 2022-11-13", f"end = {end}")
-    (folder / "season.toml").write_text(text.replace("until = 2022-11-15", f"until = {end}"), encoding="utf-8")
+    (folder / "season.toml").write_text(text.replace("2022-11-15", str(end + timedelta(days=3))), encoding="utf-8")
     for name in ("public", "private"):
         (folder / "data" / name).mkdir(parents=True)
         (folder / "data" / name / "ground_truth.json").write_text(TRUTH, encoding="utf-8")
     season = read_season(folder / "season.toml")
     database = Database(season.url, season.folder)
     database.migrate()
+    sqlalchemy.event.listen(database.engine, "connect", _hurry)
+    database.engine.dispose()
     clock = _Clock()
     ledger = Ledger(season, database, clock)
     names = [*NAMES, *(f"Команда {number}" for number in range(teams))][:teams]
@@ -90,6 +95,14 @@ def write(folder: Path, teams: int = 16, days: int = 40, over: bool = True, rate
         skill[name] = chance.uniform(0.1, 0.5)
     store, running = Store(folder), list[Job]()
     player = _Player(season, ledger, store, chance, skill)
+
+    def drain(worker: str) -> None:
+        while ledger.unfinished():
+            clock.now += timedelta(minutes=30)
+            if job := ledger.claim(worker):
+                clock.now += timedelta(minutes=chance.randrange(20, 70))
+                player.finish(job)
+
     for day in range(days):
         for hour in range(6, 22, 2):
             clock.now = START + timedelta(days=day, hours=hour - 6, minutes=chance.randrange(60))
@@ -102,18 +115,18 @@ def write(folder: Path, teams: int = 16, days: int = 40, over: bool = True, rate
     if over:
         for job in running:
             player.finish(job)
-        while job := ledger.claim("gpu1:101"):
-            clock.now += timedelta(minutes=50)
-            player.finish(job)
+        drain("gpu1:101")
         for name in names[:3]:
             own = [state for state in ledger.states(name) if state.verdict == "OK"][-2:]
             ledger.choose(name, [state.submission.id for state in own])
-        clock.now = START + timedelta(days=days + 1)
+        clock.now = START + timedelta(days=days + 4)
         ledger.queue_finals()
-        while job := ledger.claim("gpu2:78"):
-            clock.now += timedelta(minutes=45)
-            player.finish(job)
+        drain("gpu2:78")
     return Demo(season, database, ledger, clock.now)
+
+
+def _hurry(connection: Any, _: object) -> None:
+    connection.execute("PRAGMA synchronous = OFF")  # thousands of transactions, of which none is to outlive a crash
 
 
 class _Player:
