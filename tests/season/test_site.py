@@ -33,13 +33,13 @@ PHONE, DESK = 360, 1280
 @pytest.fixture(scope="module")
 def over(tmp_path_factory: pytest.TempPathFactory) -> demo.Demo:
     """A season after its private results."""
-    return demo.write(tmp_path_factory.mktemp("over") / "season", teams=14, days=8, rate=0.2)
+    return demo.write(tmp_path_factory.mktemp("over") / "season", teams=14, days=5, rate=0.22)
 
 
 @pytest.fixture(scope="module")
 def going(tmp_path_factory: pytest.TempPathFactory) -> demo.Demo:
     """A season in its middle, with private results in the data base that nobody is to see yet."""
-    return demo.write(tmp_path_factory.mktemp("going") / "season", teams=14, days=4, over=False, rate=0.3, seed=2)
+    return demo.write(tmp_path_factory.mktemp("going") / "season", teams=14, days=3, over=False, rate=0.3, seed=2)
 
 
 @pytest.fixture(scope="module")
