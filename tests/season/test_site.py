@@ -449,7 +449,7 @@ def test_only_a_site_is_replaced(
     (tmp_path / "empty").mkdir()
     (tmp_path / "link").symlink_to("empty")
     monkeypatch.chdir(tmp_path)
-    assert main([*common, "link"]) == 0 and "16 pages" not in capsys.readouterr().out
+    assert main([*common, "link"]) == 0 and "link: 18 pages, " in capsys.readouterr().out
     assert (tmp_path / "link").is_symlink() and (tmp_path / "empty" / "public" / "index.html").exists()
     key = going.season.folder / "site.key"
     secret = key.read_bytes()
