@@ -77,7 +77,8 @@ def test_a_season_from_the_first_team_to_the_board(make_running, make_zip, call,
     (report,) = (tmp_path / "site").glob("teams/*/reports/1.html")
     assert report.read_bytes() == (folder / "report.html").read_bytes()
     for path in (tmp_path / "site").rglob("*.html"):
-        assert TRUTH not in path.read_text(encoding="utf-8").replace(f"{TRUTH}.zip", "")  # the file's name is the team's
+        text = path.read_text(encoding="utf-8").replace(f"{TRUTH}.zip", "")  # as the team called its file
+        assert TRUTH not in text
 
 
 def test_prizes_are_by_the_private_board_and_the_thresholds(make_running, make_zip, call) -> None:
