@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from evaluator import emission, verdict
 from evaluator.emission import Emission
@@ -23,6 +23,8 @@ from evaluator.tasks import BASELINE_INTEGRAL
 # The rules print `mean + std` and no more. That of the population is what NumPy means by it, and teams above the
 # baseline are no sample of others; 1 would make it that of a sample.
 DELTA_DEGREES_OF_FREEDOM = 0
+
+Cause = Literal["problem", "no-score", "baseline", "threshold", "no-file", "faults"]
 
 RESULTS = ("scores.json", "record.json")  # in a team's folder; the first that is there is read
 
@@ -41,13 +43,16 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Place:
-    """What became of a team: with `rank` it is in, 1 has won; else `reason` says why it is out. CO2 in kg."""
+    """What became of a team: with `rank` it is in, 1 has won; else `reason` says why it is out, and `cause` in a word,
+    which quotes nothing. CO2 in kg.
+    """
 
     team: str
     score: float | None
     emission: Emission | None
     rank: int | None = None
     reason: str | None = None
+    cause: Cause | None = None
 
     @property
     def kg(self) -> float | None:
@@ -179,20 +184,21 @@ def award(candidates: Iterable[Candidate], baseline: float) -> Prize:
 
 def _judge(candidate: Candidate, baseline: float, mean: Fraction | None, variance: Fraction | None) -> Place:
     reason, file = candidate.problem, candidate.emission
+    cause: Cause | None = None
     if reason is not None:
-        pass
+        cause = "problem"
     elif candidate.score is None:
-        reason = "has no score"
+        cause, reason = "no-score", "has no score"
     elif not candidate.score > baseline:
-        reason = f"does not beat the baseline, {baseline:g}"
+        cause, reason = "baseline", f"does not beat the baseline, {baseline:g}"
     elif mean is not None and variance is not None and not _reaches(Fraction(candidate.score), mean, variance):
-        reason = f"below mean + std, {float(mean) + math.sqrt(variance):.4f}"
+        cause, reason = "threshold", f"below mean + std, {float(mean) + math.sqrt(variance):.4f}"
     elif file is None:
-        reason = f"sent no {emission.NAME}"
+        cause, reason = "no-file", f"sent no {emission.NAME}"
     elif not file.ok:
         more = f" (and {file.faults_total - 1} more)" if file.faults_total > 1 else ""
-        reason = f"{file.faults[0]}{more}"
-    return Place(candidate.team, candidate.score, file, reason=reason)
+        cause, reason = "faults", f"{file.faults[0]}{more}"
+    return Place(candidate.team, candidate.score, file, reason=reason, cause=cause)
 
 
 def _reaches(score: Fraction, mean: Fraction, variance: Fraction) -> bool:

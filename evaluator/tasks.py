@@ -77,6 +77,11 @@ def weight(number: int) -> float:
     return OPEN_WEIGHT if number in OPEN_NUMBERS else HIDDEN_WEIGHT
 
 
+def name_of(number: int) -> str:
+    """A task's name that tells nothing of a hidden one, whatever its data call it."""
+    return OPEN_TASKS[number].name if number in OPEN_NUMBERS else f"Hidden{HIDDEN_NUMBERS.index(number) + 1}"
+
+
 def parse_tasks(document: Any) -> dict[int, Task]:
     """All tasks by number: the open ones and those that `document`, the content of a tasks.json, defines.
 

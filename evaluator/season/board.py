@@ -7,13 +7,10 @@ public ones. Of equal results the earlier submission is better.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from evaluator.season import PRIVATE, PUBLIC
 from evaluator.season.rules import Season
-
-if TYPE_CHECKING:
-    from evaluator.season.ledger import Ledger
 
 
 @dataclass(frozen=True)
@@ -39,6 +36,19 @@ class Choice:
     team: str
     at: datetime
     submissions: tuple[int, ...]
+
+
+class Source(Protocol):
+    """What the boards are computed of: the ledger, or a snapshot of it."""
+
+    @property
+    def season(self) -> Season: ...
+
+    def results(self, test_set: str) -> list[Result]: ...
+
+    def choices(self) -> list[Choice]: ...
+
+    def scores(self, runs: Iterable[int]) -> dict[int, dict[int, float]]: ...
 
 
 @dataclass(frozen=True)
@@ -74,14 +84,14 @@ class Line:
         }
 
 
-def lines(ledger: "Ledger", test_set: str) -> list[Line]:
-    """The public or the private board, as the ledger has it now."""
-    season, public = ledger.season, ledger.results(PUBLIC)
+def lines(source: Source, test_set: str) -> list[Line]:
+    """The public or the private board, as the ledger or a snapshot has it."""
+    season, public = source.season, source.results(PUBLIC)
     if test_set == PUBLIC:
-        return public_lines(public, ledger.scores(result.run for result in best(public).values()), season)
-    wanted = finals(public, ledger.choices(), season.chosen)
-    private = private_results(ledger.results(PRIVATE), wanted)
-    return private_lines(private, wanted, ledger.scores(result.run for result in best(private).values()), season)
+        return public_lines(public, source.scores(result.run for result in best(public).values()), season)
+    wanted = finals(public, source.choices(), season.chosen)
+    private = private_results(source.results(PRIVATE), wanted)
+    return private_lines(private, wanted, source.scores(result.run for result in best(private).values()), season)
 
 
 def best(results: Iterable[Result]) -> dict[str, Result]:

@@ -11,7 +11,7 @@ from typing import Any
 from evaluator.errors import DataError
 from evaluator.season import PRIVATE, PUBLIC, TEST_SETS
 
-PACKAGES = ("sqlalchemy", "alembic", "psycopg")
+PACKAGES = ("sqlalchemy", "alembic", "psycopg", "jinja2", "markupsafe")
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -65,7 +65,14 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command = _add(commands, "choose", "choose", [common, team], "a team's choice for the private board, or what it is")
     command.add_argument("submissions", type=int, nargs="*", metavar="N", help="submissions; none: show the choice")
 
-    _add(commands, "prizes", "prizes", [common], "who can win the main prize, and why others cannot")
+    command = _add(commands, "prizes", "show_prizes", [common], "who wins the prizes, and why others cannot")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write it to this file, too")
+
+    command = _add(commands, "site", "make_site", [common], "write the season's pages into a folder, all at once")
+    command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="new, or of an earlier call")
+    command.add_argument(
+        "--private", action="store_true", help="show the private board and the prizes to everybody, when it is final"
+    )
 
 
 def _group(commands: Any, name: str, text: str) -> Any:

@@ -1,4 +1,4 @@
-"""The commands of a season: season, teams, submit, queue, board, choose, prizes. Each is one thin function."""
+"""The commands of a season: season, teams, submit, queue, board, choose, prizes, site. Each is one thin function."""
 
 import argparse
 import signal
@@ -9,13 +9,13 @@ from typing import Any
 
 from evaluator import archive, contract, files
 from evaluator.errors import DataError
-from evaluator.season import PRIVATE, PUBLIC, TEST_SETS, board
+from evaluator.season import PRIVATE, PUBLIC, TEST_SETS, board, prizes
 from evaluator.season.database import open_database
 from evaluator.season.ledger import Archive, Attempts, Ledger
 from evaluator.season.queue import Queue, machine_gpus
 from evaluator.season.rules import Season, read_season
 from evaluator.season.store import Store, digest
-from evaluator.tasks import HIDDEN_NUMBERS, OPEN_NUMBERS, OPEN_TASKS
+from evaluator.tasks import name_of as _task
 
 
 def _ledger(options: argparse.Namespace) -> Ledger:
@@ -210,26 +210,39 @@ def choose(options: argparse.Namespace) -> int:
     return 0
 
 
-def prizes(options: argparse.Namespace) -> int:
+def show_prizes(options: argparse.Namespace) -> int:
     ledger = _ledger(options)
-    thresholds = ledger.season.thresholds
+    season, lines = ledger.season, board.lines(ledger, PRIVATE)
+    digests = {state.submission.id: state.submission.digest for state in ledger.states()}
+    main = prizes.main_prize(lines, season)
+    green = prizes.sustainable(lines, season, Store(season.folder), digests)
     rows: list[list[object]] = []
-    for line in board.lines(ledger, PRIVATE):
-        if line.rank is not None:
-            missed = line.misses(thresholds)
-            why = [f"{_task(task)} {_score(line.scores.get(task))} < {least}" for task, least in missed.items()]
-            rows.append([line.rank, line.team, _score(line.total), "no" if missed else "yes", ", ".join(why)])
+    for each in main:
+        why = [f"{_task(task)} {_score(each.line.scores.get(task))} < {least}" for task, least in each.missed.items()]
+        total = _score(each.line.total)
+        rows.append([each.line.rank, each.line.team, total, "yes" if each.eligible else "no", ", ".join(why)])
     print("Main prize, by the private board")
     print(_table(["rank", "team", "score", "eligible", "below the threshold"], rows))
+    print("\nPrize for the most sustainable solution")
+    print("\n".join(green.lines()))
+    if options.json:
+        now = datetime.now(season.zone).isoformat(timespec="seconds")
+        document = {"season": season.name, "computed_at": now} | prizes.to_json(main, green)
+        files.write_json(options.json, document)
+    return 0
+
+
+def make_site(options: argparse.Namespace) -> int:
+    from evaluator.season.site import build  # its packages are for this command alone
+
+    built = build(_ledger(options), options.out, options.private)
+    print(f"{options.out}: {built.pages} pages, {built.reports} reports; public/ is for everybody,")
+    print("teams/ for each team its own folder (organizer/teams.json names them), organizer/ for you alone")
     return 0
 
 
 def _score(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
-
-
-def _task(number: int) -> str:
-    return OPEN_TASKS[number].name if number in OPEN_NUMBERS else f"Hidden{HIDDEN_NUMBERS.index(number) + 1}"
 
 
 def _why(detail: Mapping[str, Any]) -> str:

@@ -133,6 +133,32 @@ class Attempts:
 
 
 @dataclass(frozen=True)
+class Snapshot:
+    """All of the ledger at one moment, `now`: teams by number, `states` as `Ledger.states`, `events` of all runs in the
+    order of their numbers, `attempts` of today by team. `board.lines` takes it as it takes the ledger.
+    """
+
+    season: Season
+    now: datetime
+    teams: tuple[Team, ...]
+    states: tuple[RunState, ...]
+    events: tuple[Event, ...]
+    attempts: Mapping[str, Attempts]
+    all_results: Mapping[str, Sequence[Result]]
+    all_choices: Sequence[Choice]
+    all_scores: Mapping[int, Mapping[int, float]]
+
+    def results(self, test_set: str) -> list[Result]:
+        return list(self.all_results[test_set])
+
+    def choices(self) -> list[Choice]:
+        return list(self.all_choices)
+
+    def scores(self, runs: Iterable[int]) -> dict[int, dict[int, float]]:
+        return {run: dict(self.all_scores.get(run, {})) for run in runs}
+
+
+@dataclass(frozen=True)
 class Job:
     """A run that a worker holds by the lease with `token`."""
 
@@ -218,10 +244,15 @@ class Ledger:
         """Today's attempts of every team, by its name."""
         with self.database.read() as connection:
             day = self.season.day(self._now(connection))
-            states: dict[str, list[RunState]] = {row.name: [] for row in connection.execute(select(_team.c.name))}
-            for state in _states(connection, _submission.c.day == day, _run.c.test_set == PUBLIC):
-                states[state.submission.team].append(state)
-            return {team: self._count(day, of_team) for team, of_team in states.items()}
+            teams = connection.execute(select(_team.c.name).order_by(_team.c.id)).scalars()
+            return self._by_team(day, teams, _states(connection, _submission.c.day == day))
+
+    def _by_team(self, day: date, teams: Iterable[str], states: Iterable[RunState]) -> dict[str, Attempts]:
+        of_day: dict[str, list[RunState]] = {team: [] for team in teams}
+        for state in states:
+            if state.submission.day == day and state.test_set == PUBLIC:
+                of_day[state.submission.team].append(state)
+        return {team: self._count(day, of_team) for team, of_team in of_day.items()}
 
     def _attempts(self, connection: Connection, team: int, day: date) -> Attempts:
         of_day = and_(_submission.c.team_id == team, _submission.c.day == day)
@@ -342,6 +373,32 @@ class Ledger:
                 .order_by(_run.c.id, _event.c.step)
             )
             return [Event(*row) for row in rows]
+
+    def snapshot(self) -> Snapshot:
+        """Everything, as it is at one moment."""
+        with self.database.read() as connection:
+            now = self._now(connection)
+            teams = [Team(*row) for row in connection.execute(select(*_TEAM).order_by(_team.c.id))]
+            states = _states(connection)
+            events = connection.execute(
+                select(_run.c.id, _run.c.test_set, _event.c.kind, _event.c.at, _event.c.verdict, _event.c.detail)
+                .join(_event, _event.c.run_id == _run.c.id)
+                .order_by(_run.c.id, _event.c.step)
+            )
+            scores: dict[int, dict[int, float]] = {}
+            for run, task, value in connection.execute(select(_score).order_by(_score.c.run_id, _score.c.task)):
+                scores.setdefault(run, {})[task] = value
+            return Snapshot(
+                self.season,
+                now,
+                tuple(teams),
+                tuple(states),
+                tuple(Event(*row) for row in events),
+                self._by_team(self.season.day(now), (team.name for team in teams), states),
+                {test_set: _results(connection, test_set) for test_set in TEST_SETS},
+                _choices(connection),
+                scores,
+            )
 
     def retry(self, submission: int, test_set: str, reason: str) -> None:
         """Queue another run of a submission that has none under way and no score.
