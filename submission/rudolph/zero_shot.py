@@ -123,10 +123,7 @@ def caption(
     if rank == "image":
         asked = torch.cat([_left(rudolph, prompts.draw.replace("{}", text), prompts.draw_token) for text in counts])
         of_image = [*image_perplexity(model, asked, codes[0], batch_size=batch_size).tolist()]
-    made = [
-        Caption(text, *figures, count)
-        for (text, count), *figures in zip(counts.items(), of_text, of_image, strict=True)
-    ]
+    made = map(Caption, counts, of_text, of_image, counts.values())
     return sorted(made, key=lambda one: one.perplexity if one.image_perplexity is None else one.image_perplexity)
 
 
@@ -161,8 +158,9 @@ def classify(
             raise ValueError(f"class {name!r} does not fit into the {length} ids of the right text")
         if int(row[2]) == EOS:
             raise ValueError(f"class {name!r} is empty")
-        if (other := read.setdefault(tuple(row.tolist()), name)) is not name:
-            raise ValueError(f"classes {other!r} and {name!r} read the same")
+        if (ids := tuple(row.tolist())) in read:
+            raise ValueError(f"classes {read[ids]!r} and {name!r} read the same")
+        read[ids] = name
     left = _left(rudolph, prompts.describe, prompts.describe_tokens[0])
     losses, counts = text_losses(model, left[0], encode(rudolph, image)[0], right, given=2, batch_size=batch_size)
     scores = -(losses / counts if per_token else losses)
@@ -276,7 +274,11 @@ def text_losses(
     Raises ValueError for a right text without such ids.
     """
     config = model.config
-    if right.dim() != 2 or not 1 <= given < right.shape[1] <= config.r_text_seq_length or (right[:, given] == PAD).any():
+    if (
+        right.dim() != 2
+        or not 1 <= given < right.shape[1] <= config.r_text_seq_length
+        or (right[:, given] == PAD).any()
+    ):
         raise ValueError(
             f"right has shape {tuple(right.shape)}, {given} ids are given; each row must have at least one more, "
             f"and at most {config.r_text_seq_length} in all"
