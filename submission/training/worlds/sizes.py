@@ -69,7 +69,8 @@ def _passages(draws: int) -> Iterator[str]:
         kinds.add(kind)
         answers.add(accepted[0])
         words.update(WORD.findall(" ".join(texts).lower()))
+    found = {"passages": passages, "questions": questions, "answers": answers, "word forms": words}
     yield (
-        f"passages: {len(set(textqa.FAMILIES))} families, {len(kinds)} kinds of questions; of {draws} "
-        f"drawn {len(passages)} passages, {len(questions)} questions, {len(answers)} answers and {len(words)} word forms differ"
+        f"passages: {len(set(textqa.FAMILIES))} families, {len(kinds)} kinds of questions; of {draws} drawn so many "
+        f"differ: {', '.join(f'{len(different)} {name}' for name, different in found.items())}"
     )
