@@ -3,6 +3,7 @@
 from .answer import Question, Rudolph, Settings
 from .config import RudolphConfig
 from .modeling import RudolphModel
+from .sampling import Sampling
 from .tokenizer import Tokenizer
 from .vqgan import VQGAN
 from .zero_shot import (
@@ -30,6 +31,7 @@ __all__ = [
     "Rudolph",
     "RudolphConfig",
     "RudolphModel",
+    "Sampling",
     "Settings",
     "Tokenizer",
     "caption",
