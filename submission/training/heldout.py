@@ -4,6 +4,7 @@
     python -m training.heldout sizes                           # how large the worlds are, counted
     python -m training.heldout export --n 200 --out FOLDER     # data, and predictions of two opponents
     python -m training.heldout pictures FOLDER OUTPUT          # do generated pictures show what was asked?
+    python -m training.heldout pictures FOLDER [--vqgan DIR]   # do the true ones, at most through a VQGAN?
     python -m training.heldout routes FOLDER OUTPUT            # was a text-only question answered in the right kind?
 
 `bars` needs the evaluator beside the submission. `export` writes `data/` (the challenge's files), `kinds.json` and two
@@ -143,6 +144,23 @@ def check_pictures(folder: Path, output: Path) -> dict[str, tuple[float, int]]:
     return {fact: (float(np.mean(values)) if values else float("nan"), len(values)) for fact, values in hits.items()}
 
 
+def true_pictures(folder: Path, output: Path, vqgan: Path | None = None) -> None:
+    """Writes the true pictures as if a model had drawn them: the best that `check_pictures` can find. vqgan: the folder
+    of one that they go through, as all that its model draws does.
+    """
+    from rudolph import VQGAN  # torch takes seconds, and nothing else here needs it
+    from rudolph.images import load_image, preprocess, save_jpeg, to_image
+
+    (output / "images").mkdir(parents=True, exist_ok=True)
+    model = None if vqgan is None else VQGAN.from_pretrained(vqgan).eval()
+    for path in (folder / "data" / "gt_images").iterdir():
+        picture = load_image(path)
+        if model is not None:
+            pixels = preprocess(picture, picture.width)
+            picture = to_image(model.decode(model.encode(pixels[None]))[0])
+        save_jpeg(picture, output / "images" / f"image_{path.stem}.jpg")
+
+
 def check_routes(folder: Path, output: Path) -> dict[str, tuple[float, int]]:
     """By task: the share of text-only questions whose first entry is of the right kind, and their number."""
     predictions = json.loads((output / "predictions.json").read_text(encoding="utf-8"))
@@ -201,13 +219,13 @@ def main() -> None:
     exporting.add_argument("--first-seed", type=int, default=0)
     exporting.add_argument("--size", type=int, default=IMAGE_SIZE)
     exporting.add_argument("--out", type=Path, required=True)
-    for name, help_text in (
-        ("pictures", "look for the asked colours and shapes in generated pictures"),
-        ("routes", "count the text-only questions that were answered in the right kind"),
-    ):
-        checking = commands.add_parser(name, help=help_text)
+    looking = commands.add_parser("pictures", help="look for the asked colours and shapes in pictures")
+    looking.add_argument("--vqgan", type=Path, help="without an output folder: what the true pictures go through")
+    routing = commands.add_parser("routes", help="count the text-only questions that were answered in the right kind")
+    for checking in (looking, routing):
         checking.add_argument("folder", type=Path, help="what export wrote")
-        checking.add_argument("output", type=Path, help="the output folder of run.py")
+    looking.add_argument("output", type=Path, nargs="?", help="the output folder of run.py (default: true pictures)")
+    routing.add_argument("output", type=Path, help="the output folder of run.py")
     measuring = commands.add_parser("bars", help="fresh examples, answered and scored: which bars are met")
     measuring.add_argument("--seed", type=int, required=True, help="any whole number; no two share an example")
     measuring.add_argument("--n", type=int, default=500, help="examples of each task (default: %(default)s)")
@@ -217,7 +235,7 @@ def main() -> None:
     counting = commands.add_parser("sizes", help="how many objects, scenes, words, equations, passages there are")
     counting.add_argument("--draws", type=int, default=20_000, help="examples drawn where nothing can be counted")
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     for library in ("pymorphy3", "PIL"):
         logging.getLogger(library).setLevel(logging.WARNING)
     if arguments.command == "export":
@@ -229,10 +247,18 @@ def main() -> None:
 
         for line in sizes(arguments.draws):
             log.info("%s", line)
+    elif arguments.command == "pictures" and arguments.output is None:
+        with tempfile.TemporaryDirectory() as temporary:
+            true_pictures(arguments.folder, Path(temporary), arguments.vqgan)
+            _tell(check_pictures(arguments.folder, Path(temporary)))
     else:
         check = check_pictures if arguments.command == "pictures" else check_routes
-        for fact, (share, n) in check(arguments.folder, arguments.output).items():
-            log.info("%-25s %.3f of %d", fact, share, n)
+        _tell(check(arguments.folder, arguments.output))
+
+
+def _tell(found: dict[str, tuple[float, int]]) -> None:
+    for fact, (share, n) in found.items():
+        log.info("%-20s %.3f of %d", fact, share, n)
 
 
 def _bars(arguments: argparse.Namespace) -> None:

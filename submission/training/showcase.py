@@ -100,8 +100,8 @@ def show(out: Path, settings: Settings, model: Path) -> None:
         "",
         "![Pictures that nano drew, and its answers](strip.png)", "",
         f"Green: among the accepted answers. Requests are `{INSTRUCTION}` and the text below the picture; the examples "
-        "are the first of the held-out split, with instructions that training never showed. Objects in the scenes are from "
-        "Debian's tuxpaint-stamps-default (GPL-2).", "",
+        "are the first of the held-out split, with instructions that training never showed. Objects in the scenes are "
+        "from Debian's tuxpaint-stamps-default (GPL-2).", "",
     ]  # fmt: skip
     for task in TASKS:
         page += [f"## {task}", *_table(("input", "answer", "accepted"), (

@@ -1,18 +1,18 @@
 """The held-out export: opponents and checks of pictures and routes."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 
 from training import bars
-from training.heldout import check_pictures, check_routes, export
+from training.heldout import check_pictures, check_routes, export, true_pictures
 from training.worlds import make_example, scenes, seeded
 from training.worlds.signs import FONT_FILES, FONTS
 from training.worlds.sizes import sizes
 from training.worlds.stamps import STAMPS
 
+NANO = Path(__file__).parents[2] / "submission" / "weights" / "nano"
 pytestmark = pytest.mark.skipif(
     not STAMPS.is_dir() or not all((FONTS / file).exists() for file in FONT_FILES),
     reason="Debian's stamps and fonts are not installed",
@@ -27,13 +27,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_true_pictures_show_what_was_asked_and_swapped_ones_do_not(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "images").mkdir()
-    for picture in (folder / "data" / "gt_images").iterdir():
-        shutil.copy(picture, tmp_path / "images" / f"image_{picture.stem}.jpg")
+    true_pictures(folder, tmp_path)
     true, swapped = check_pictures(folder, tmp_path), check_pictures(folder, folder / "chance")
     assert true["background"][0] == 1.0 and true["colour"][0] == 1.0 and true["shape"][0] > 0.7
     assert true["colour and shape"] == true["shape"] and true["two shapes"][0] > 0.7
     assert swapped["background"][0] < 0.5 and swapped["colour and shape"][0] < 0.5 and swapped["two shapes"][0] < 0.5
+
+
+def test_true_pictures_go_through_a_vqgan(folder: Path, tmp_path: Path) -> None:
+    true_pictures(folder, tmp_path, NANO / "vqgan")
+    found = check_pictures(folder, tmp_path)
+    assert found["background"][0] > 0.9 and found["colour"][0] > 0.9
 
 
 def test_a_missing_picture_is_a_miss(folder: Path, tmp_path: Path) -> None:
