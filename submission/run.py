@@ -175,7 +175,7 @@ def answer(options: argparse.Namespace, limit: Budget, watch: Watch | None) -> N
         with PredictionWriter(options.output, kinds, settings.jpeg_quality) as writer:
             if watch is not None:
                 watch.save = writer.save_soon
-            rudolph = Rudolph.from_pretrained(settings.model, options.device, settings.dtype)
+            rudolph = Rudolph.from_pretrained(settings.model, options.device, settings.dtype, settings.fast)
             logger.info(
                 "%s on %s in %s, loaded in %.1f s; %d examples",
                 settings.model, rudolph.model.device, rudolph.model.dtype, time.monotonic() - start, len(examples),

@@ -9,6 +9,7 @@ sides compute in `--dtype`, with as many threads as torch takes.
 
 import argparse
 import copy
+import importlib
 import json
 import os
 import platform
@@ -31,8 +32,9 @@ from rudolph.answer import DTYPES, Question, Rudolph, Settings
 from rudolph.cache import KVCache
 from rudolph.config import BOS, SIZES, Vocabulary
 from rudolph.generate import generate_image, generate_text
+from rudolph.graphs import use_step_graphs_
 from rudolph.linear import can_pack, pack_
-from rudolph.route import text_probability
+from rudolph.route import text_probability_of
 from rudolph.sampling import GREEDY, IMAGE_SAMPLING, TEXT_SAMPLING, Sampling, sample
 
 HERE = Path(__file__).resolve().parent
@@ -188,6 +190,8 @@ def models(preset: str, options: argparse.Namespace) -> tuple[RudolphModel, Rudo
     engine = copy.deepcopy(plain)
     if can_pack(engine):
         pack_(engine)
+    elif options.device.startswith("cuda"):
+        use_step_graphs_(engine)
     return plain, engine
 
 
@@ -233,6 +237,7 @@ def _steps(
         "published_s": published_s,
         "engine_s": engine_s,
         "times_faster": published_s / engine_s,
+        "tokens_per_second": rows / engine_s,
         "of_bandwidth": statistics.mean(work_bytes) / engine_s / limits["bytes_per_second"],
         "of_arithmetic": statistics.mean(work_flops) / engine_s / limits["flops"],
     }
@@ -308,9 +313,31 @@ def end_to_end(options: argparse.Namespace) -> dict[str, Any]:
     slow = times(lambda: published_answers(plain, asked, rows), options.device, 1)[0]
     engine = Rudolph.from_pretrained(NANO, options.device, options.dtype)
     settings = Settings(batch_size=rows)
-    fast = statistics.median(times(lambda: engine.answer(asked, settings), options.device))
+    before = gpu_joules(options.device)
+    fast_times = times(lambda: engine.answer(asked, settings), options.device, warm_ups=1)
+    after = gpu_joules(options.device)
+    fast = statistics.median(fast_times)
     show(f"end to end, {len(asked)} questions: published {slow:.1f} s, engine {fast:.2f} s, {slow / fast:.1f}x")
-    return {"questions": len(asked), "published_s": slow, "engine_s": fast, "times_faster": slow / fast}
+    found = {"questions": len(asked), "published_s": slow, "engine_s": fast, "times_faster": slow / fast}
+    if before is not None and after is not None:
+        found["engine_joules_an_answer"] = (after - before) / len(asked) / (len(fast_times) + 1)  # and the warm-up
+        show(f"the GPU took {found['engine_joules_an_answer']:.2f} J an answer")
+    return found
+
+
+def gpu_joules(device: str) -> float | None:
+    """What the GPU has taken so far, by its energy counter; None without a GPU or where it has no such counter."""
+    if not device.startswith("cuda"):
+        return None
+    pynvml: Any = importlib.import_module("pynvml")
+    pynvml.nvmlInit()
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+        return pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000
+    except pynvml.NVMLError:
+        return None
+    finally:
+        pynvml.nvmlShutdown()
 
 
 @torch.inference_mode()
@@ -340,7 +367,8 @@ def published_answers(rudolph: Rudolph, asked: list[Question], rows: int) -> lis
 def mix(options: argparse.Namespace) -> dict[str, Any]:
     """The six tasks on 9M, `MIX_A_TASK` of each, by ids: three tasks have images, two have texts alone, one is to be
     drawn. Random weights know no route and no end of an answer, so both are given: the task, and `MIX_ANSWER` ids. The
-    engine also does what nano does by default: it asks for the route, and writes a text beside each drawing.
+    engine also does what nano does by default: it asks for the route, and writes a text beside each drawing. The rows
+    to be drawn come first, then those of text alone, then those with images.
     """
     plain, engine = models("9M", options)
     config, device = plain.config, options.device
@@ -360,13 +388,22 @@ def mix(options: argparse.Namespace) -> dict[str, Any]:
             published.generate(plain, some, answers, "bpe", TEXT_SAMPLING)
 
     def engine_run() -> None:
-        image = torch.zeros(total, codes, dtype=torch.int64, device=device)
-        for some in left[:without_image].split(MIX_ROWS):
-            text_probability(engine, some)
-        for some, given in zip(left.split(MIX_ROWS), image.split(MIX_ROWS), strict=True):
-            generate_text(engine, some, given, begin, TEXT_SAMPLING, max_tokens=MIX_ANSWER, stop=False)
+        zeros = torch.zeros(MIX_ROWS, codes, dtype=torch.int64, device=device)
+
+        def write(left: Tensor | KVCache, rows: int) -> None:
+            generate_text(engine, left, zeros[:rows], begin, TEXT_SAMPLING, max_tokens=MIX_ANSWER, stop=False)
+
+        for some in left[without_image:].split(MIX_ROWS):
+            write(some, len(some))
+        for some, rows in zip(left.split(MIX_ROWS), torch.arange(without_image).split(MIX_ROWS), strict=False):
+            hidden, cache = engine.prefill(some[: len(rows)], past_image=True)
+            text_probability_of(engine, hidden).tolist()
+            (of_text,) = (rows >= drawn).nonzero(as_tuple=True)
+            cache.select(of_text.to(device))
+            write(cache, len(of_text))
         for some in left[:drawn].split(MIX_ROWS):
             generate_image(engine, some, IMAGE_SAMPLING)
+            write(some, len(some))
 
     slow = times(published_run, device, 1, warm_ups=0)[0]
     fast = statistics.median(times(engine_run, device))

@@ -25,12 +25,15 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from .batches import Batches, Progress, rows_that_fit
+from .cache import KVCache
 from .config import BOS, EOS, PAD
 from .generate import generate_image, generate_text
+from .graphs import use_step_graphs_
 from .images import JPEG_QUALITY, ImageError, load_image, preprocess, to_image
 from .linear import can_pack, pack_, quantize_int8_
 from .modeling import RudolphModel
-from .route import Route, outputs, text_probability
+from .perplexity import text_losses
+from .route import Route, outputs, text_probability_of
 from .sampling import GREEDY, IMAGE_SAMPLING, Sampling
 from .tokenizer import Tokenizer
 from .vqgan import VQGAN
@@ -38,6 +41,8 @@ from .vqgan import VQGAN
 logger = logging.getLogger(__name__)
 
 EMPTY_ANSWER = "пустая строка"
+#: The challenge's own wording for captions: what the model is asked about an image that it has drawn.
+CAPTION_INSTRUCTION = "Что изображено на картинке?"
 Output = Literal["text", "image"]
 FirstImageId = Literal["text_head", "image_head"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -126,6 +131,8 @@ class Settings:
     max_answer_tokens: int | None = None
     image_sampling: Sampling = IMAGE_SAMPLING
     first_image_id: FirstImageId = "text_head"
+    image_candidates: int = 1
+    fast: bool = True
     jpeg_quality: int = JPEG_QUALITY
 
     def __post_init__(self) -> None:
@@ -144,12 +151,14 @@ class Settings:
         one_of("route", get_args(Route))
         threshold = self.route_threshold
         need("route_threshold", _is_number(threshold) and 0 <= threshold <= 1, "a number from 0 to 1")
-        need("fallback", isinstance(self.fallback, bool), "true or false")
+        for name in ("fallback", "fast"):
+            need(name, isinstance(getattr(self, name), bool), "true or false")
         for name in ("text_sampling", "image_sampling"):
             need(name, isinstance(getattr(self, name), Sampling), "a Sampling")
         limit = self.max_answer_tokens
         need("max_answer_tokens", limit is None or (_is_int(limit) and limit >= 1), "null, or a whole number from 1 on")
         one_of("first_image_id", get_args(FirstImageId))
+        need("image_candidates", _is_int(self.image_candidates) and self.image_candidates >= 1, "a whole number from 1")
         quality = self.jpeg_quality
         need("jpeg_quality", _is_int(quality) and 1 <= quality <= 100, "a whole number from 1 to 100")
 
@@ -213,6 +222,20 @@ def join_texts(texts: Sequence[str]) -> str:
     return " ".join(stripped for text in texts if (stripped := text.strip()))
 
 
+def description(texts: Sequence[str]) -> str:
+    """What a request for an image says of the image: all texts but the first, which is the instruction; of a single
+    text all sentences but the first, or what follows a colon; where there is none of these, the text itself.
+    """
+    if others := join_texts(texts[1:]):
+        return others
+    whole = join_texts(texts)
+    for mark in (". ", ": "):
+        _, found, rest = whole.partition(mark)
+        if found and rest.strip():
+            return rest.strip()
+    return whole
+
+
 def seed_of(seed: int, id: str, output: str) -> int:
     """Seed of the draws for one output of one id, below 2**63; stable between runs, machines and Python's versions."""
     digest = hashlib.blake2b(f"{seed}/{output}/{id}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
@@ -247,8 +270,8 @@ class Rudolph:
 
         device: auto (CUDA where it can be used), cpu or cuda. dtype: a name of `DTYPES`; auto: bfloat16 on CUDA and on
         processors that multiply it, else float32; int8: the weights alone, the rest as with auto. The VQGAN, small and
-        sensitive, stays float32. fast: linear layers are replaced by those of `rudolph.linear`, which can neither be
-        trained nor saved. Raises ModelError.
+        sensitive, stays float32. fast: on a CPU, linear layers are replaced by those of `rudolph.linear`, which can
+        neither be trained nor saved; on a GPU, steps are replayed as CUDA graphs. Raises ModelError.
         """
         folder = Path(folder)
         for name in ("config.json", "bpe.model", "vqgan"):
@@ -269,6 +292,8 @@ class Rudolph:
                 quantize_int8_(model)
             elif fast and can_pack(model):
                 pack_(model)
+            if fast and model.device.type == "cuda":
+                use_step_graphs_(model)
             vqgan = VQGAN.from_pretrained(folder / "vqgan").to(device)
             return cls(model, vqgan, Tokenizer.from_file(folder / "bpe.model"))
         except (OSError, ValueError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
@@ -310,8 +335,8 @@ class Rudolph:
         seconds_left: Callable[[], float] | None = None,
         done: Done = Done(),
     ) -> Iterator[Part]:
-        """Answers part by part, as they are made: first what each question's answer consists of, then texts, then
-        images, and at last the texts that are there only in case that the route is wrong.
+        """Answers part by part, as they are made: first texts, then images, and at last the texts that are there only
+        in case that the route is wrong. What a question's answer consists of comes before the first part of it.
 
         seconds_left: how long there is time. What does not fit into it is left out, from the end of this order on, and
         logged. done: what needs no work. Raises ValueError for two questions with one id.
@@ -319,38 +344,43 @@ class Rudolph:
         if len({question.id for question in questions}) < len(questions):
             raise ValueError("two questions have the same id")
         size = self._auto_batch_size() if settings.batch_size == "auto" else settings.batch_size
-        batches = Batches(size, seconds_left, progress)
+        batches = Batches(size, seconds_left, progress, self.model.release_step_graphs)
         left = self.encode_left(questions)  # [N, l]
-        open_rows = []
+        open_rows: list[int] = []  # whose route is not known yet
         texts: list[int] = []
         images: list[int] = []
         fallback_texts: list[int] = []
+
+        written_at_once: set[int] = set()  # with their route
+
+        def to_do(row: int, output: Output) -> bool:
+            return (questions[row].id, output) not in done.made and not (output == "text" and row in written_at_once)
+
+        def decided(row: int, probability: float | None) -> Part:
+            """What the answer consists of; what is still to do for it is noted."""
+            chosen, fallback = _outputs(settings, probability)
+            if "text" in chosen and to_do(row, "text"):
+                (fallback_texts if fallback == "text" else texts).append(row)
+            if "image" in chosen and fallback != "image" and to_do(row, "image"):
+                images.append(row)
+            logger.debug("id %r: text probability %s", questions[row].id, probability)
+            return Part(questions[row].id, chosen, probability, fallback)
+
         for row, question in enumerate(questions):
             if question.images or question.answer_in_text:
                 yield Part(question.id, ("text",))
-                if not question.images:
+                if not question.images and to_do(row, "text"):
                     texts.append(row)
+            elif settings.route == "both":
+                yield decided(row, None)
+            elif question.id in done.text_probabilities:
+                yield decided(row, done.text_probabilities[question.id])
             else:
                 open_rows.append(row)
-        for row, probability in self._text_probabilities(left, open_rows, questions, settings, batches, done):
-            chosen, fallback = _outputs(settings, probability)
-            yield Part(questions[row].id, chosen, probability, fallback)
-            for output in chosen:
-                if output == "text":
-                    (fallback_texts if fallback == "text" else texts).append(row)
-                elif fallback != "image":
-                    images.append(row)
-            logger.debug("id %r: text probability %s", questions[row].id, probability)
-
-        def to_do(rows: Iterable[int], output: Output) -> list[int]:
-            return [row for row in rows if (questions[row].id, output) not in done.made]
-
-        with_image = to_do((row for row, question in enumerate(questions) if question.images), "text")
-        texts, fallback_texts = to_do(texts, "text"), to_do(fallback_texts, "text")
-        images = to_do(images, "image")
+        with_image = [row for row, question in enumerate(questions) if question.images and to_do(row, "text")]
         logger.info(
-            "%d questions, %d of them of text alone: %d texts to write, %d images to draw",
-            len(questions), len(open_rows), len(with_image) + len(texts) + len(fallback_texts), len(images),
+            "%d questions: %d about images, %d of text alone to decide on; besides %d texts to write and %d images",
+            len(questions), len(with_image), len(open_rows), len(texts) + len(fallback_texts), len(images),
         )  # fmt: skip
 
         loaded = _ahead(self._first_image, [questions[row] for row in with_image])
@@ -364,6 +394,11 @@ class Rudolph:
                 del pixels[row]
             return written
 
+        def decide_and_write(batch: list[int]) -> tuple[list[float], dict[int, str]]:
+            return self._decide_and_write(
+                questions, left, batch, settings, batches.check, lambda row: to_do(row, "text")
+            )
+
         def write(batch: list[int]) -> list[str]:
             return self._write(questions, left, batch, {}, settings, batches.check)
 
@@ -373,6 +408,12 @@ class Rudolph:
         for rows, written in batches.run("answering about images", with_image, write_about_images):
             yield from (Part(questions[row].id, text=text) for row, text in zip(rows, written, strict=True))
         loaded.close()
+        for rows, (probabilities, at_once) in batches.run("deciding and answering", open_rows, decide_and_write):
+            written_at_once.update(at_once)
+            for row, probability in zip(rows, probabilities, strict=True):
+                yield decided(row, probability)
+                if row in at_once:
+                    yield Part(questions[row].id, text=at_once[row])
         for rows, written in batches.run("answering", texts, write):
             yield from (Part(questions[row].id, text=text) for row, text in zip(rows, written, strict=True))
         for rows, drawn in batches.run("drawing", images, draw):
@@ -387,28 +428,71 @@ class Rudolph:
         return to_image(self._in_groups(self.vqgan.decode, zeros)[0])
 
     def _write(
-        self, questions: Sequence[Question], left: Tensor, rows: list[int], codes: Mapping[int, Tensor],
+        self, questions: Sequence[Question], left: Tensor | KVCache, rows: list[int], codes: Mapping[int, Tensor],
         settings: Settings, check: Callable[..., None],
     ) -> list[str]:  # fmt: skip
-        """Texts for rows, after the images that `codes` has for some of them."""
+        """Texts for rows, after the images that `codes` has for some of them. left: the left texts of all questions, or
+        a cache that holds those of the rows.
+        """
         zeros = torch.zeros(self.model.config.image_seq_length, dtype=torch.int64)
         given = torch.stack([codes.get(row, zeros) for row in rows]).to(self.model.device)
         begin = torch.tensor([BOS, self._right_special], device=self.model.device)
         answers = generate_text(
-            self.model, left[rows], given, begin, settings.text_sampling, max_tokens=settings.max_answer_tokens,
+            self.model, left[rows] if isinstance(left, Tensor) else left, given, begin, settings.text_sampling,
+            max_tokens=settings.max_answer_tokens,
             seeds=[seed_of(settings.seed, questions[row].id, "text") for row in rows], progress=check,
         )  # fmt: skip
         return [self.tokenizer.decode(ids) or EMPTY_ANSWER for ids in answers]
+
+    def _decide_and_write(
+        self, questions: Sequence[Question], left: Tensor, rows: list[int], settings: Settings,
+        check: Callable[..., None], to_write: Callable[[int], bool],
+    ) -> tuple[list[float], dict[int, str]]:  # fmt: skip
+        """Text probabilities of rows, and by row the texts of those that a text is asked of: their left texts are run
+        once for both.
+        """
+        hidden, cache = self.model.prefill(left[rows], past_image=True)
+        probabilities = text_probability_of(self.model, hidden).tolist()
+        going = [
+            place for place, (row, probability) in enumerate(zip(rows, probabilities, strict=True))
+            if _outputs(settings, probability)[0][0] == "text" and to_write(row)
+        ]  # fmt: skip
+        if not going:
+            return probabilities, {}
+        if len(going) < len(rows):
+            cache.select(torch.tensor(going, device=left.device))
+        written = [rows[place] for place in going]
+        return probabilities, dict(
+            zip(written, self._write(questions, cache, written, {}, settings, check), strict=True)
+        )
 
     def _draw(
         self, questions: Sequence[Question], left: Tensor, rows: list[int], settings: Settings,
         check: Callable[..., None],
     ) -> list[Image.Image]:  # fmt: skip
-        codes = generate_image(
-            self.model, left[rows], settings.image_sampling, first_image_id=settings.first_image_id,
-            seeds=[seed_of(settings.seed, questions[row].id, "image") for row in rows], progress=check,
-        )  # fmt: skip
+        """Images for rows: of `image_candidates` each, the one of which the model reads best what was asked for."""
+        candidates = []
+        for number in range(settings.image_candidates):
+            name = f"image {number}" if number else "image"
+            candidates.append(generate_image(
+                self.model, left[rows], settings.image_sampling, first_image_id=settings.first_image_id,
+                seeds=[seed_of(settings.seed, questions[row].id, name) for row in rows], progress=check,
+            ))  # fmt: skip
+        codes = candidates[0]
+        if len(candidates) > 1:
+            wanted = [description(questions[row].texts) for row in rows]
+            losses = torch.stack([self._losses_of_reading(codes, wanted) for codes in candidates])
+            best = losses.argmin(0).to(codes.device)
+            codes = torch.stack(candidates)[best, torch.arange(len(rows), device=codes.device)]
         return [to_image(pixels) for pixels in self._in_groups(self.vqgan.decode, codes)]
+
+    def _losses_of_reading(self, codes: Tensor, texts: Sequence[str]) -> Tensor:
+        """Cross-entropy of each text as the model's caption of each image of codes [B, m * m], fp32 [B]."""
+        config, encode = self.model.config, self.tokenizer.encode_text
+        left = encode(CAPTION_INSTRUCTION, config.l_text_seq_length, self._left_special)
+        right = torch.stack([encode(text, config.r_text_seq_length, self._right_special) for text in texts])
+        losses, _ = text_losses(self.model, left, codes, right, given=2, batch_size=len(texts))
+        return losses
 
     def _auto_batch_size(self) -> int:
         config = self.vqgan.config
@@ -458,21 +542,6 @@ class Rudolph:
             except ImageError as error:
                 logger.warning("id %r: image left out: %s", question.id, error)
         return None
-
-    def _text_probabilities(
-        self, left: Tensor, rows: Sequence[int], questions: Sequence[Question], settings: Settings, batches: Batches,
-        done: Done,
-    ) -> Iterator[tuple[int, float | None]]:  # fmt: skip
-        """By row, for those that the time was enough for; None where there is nothing to decide."""
-        if settings.route == "both":
-            yield from ((row, None) for row in rows)
-            return
-        known = done.text_probabilities
-        yield from ((row, known[questions[row].id]) for row in rows if questions[row].id in known)
-        unknown = [row for row in rows if questions[row].id not in known]
-        asked = batches.run("routing", unknown, lambda batch: text_probability(self.model, left[batch]).tolist())
-        for batch, found in asked:
-            yield from zip(batch, found, strict=True)
 
 
 def _outputs(settings: Settings, probability: float | None) -> tuple[tuple[Output, ...], Output | None]:

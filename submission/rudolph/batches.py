@@ -35,10 +35,16 @@ class OutOfTime(Exception):
 
 
 class Batches:
-    """Runs the rows of stages, `size` at a time, while `seconds_left()` is above 0."""
+    """Runs the rows of stages, `size` at a time, while `seconds_left()` is above 0. release: lets go of memory that is
+    kept between batches, before a smaller one is tried.
+    """
 
-    def __init__(self, size: int, seconds_left: Callable[[], float] | None = None, progress: Progress | None = None):
+    def __init__(
+        self, size: int, seconds_left: Callable[[], float] | None = None, progress: Progress | None = None,
+        release: Callable[[], None] | None = None,
+    ) -> None:  # fmt: skip
         self.size = size
+        self._release = release or (lambda: None)
         self._seconds_left = seconds_left or (lambda: math.inf)
         self._progress = progress or (lambda stage, done, total: None)
 
@@ -88,6 +94,7 @@ class Batches:
                 del made
                 self._progress(stage, done, len(rows))
                 continue
+            self._release()
             free_memory()  # here, as the error held the frames of the batch that failed
         if done < len(rows):
             logger.warning("%s: no time left; %d of %d are left out", stage, len(rows) - done, len(rows))

@@ -14,12 +14,14 @@ class KVCache:
     image tokens: it copies those few in front of the left text, so that what attention reads lies in one piece.
     """
 
+    length: int  # positions filled so far
+
     def __init__(
         self, num_layers: int, batch: int, heads: int, capacity: int, head_size: int,
         *, scratch: int = 0, dtype: torch.dtype, device: torch.device,
     ) -> None:  # fmt: skip
         shape = (batch, heads, scratch + capacity, head_size)
-        self.capacity, self.scratch = capacity, scratch
+        self.capacity, self.scratch, self.length = capacity, scratch, 0
         self.keys = [torch.empty(shape, dtype=dtype, device=device) for _ in range(num_layers)]
         self.values = [torch.empty(shape, dtype=dtype, device=device) for _ in range(num_layers)]
 
@@ -55,6 +57,18 @@ class KVCache:
             tensor[:, :, first : self.scratch] = chosen
         keys, values = (tensor[:, :, first : self.scratch + text] for tensor in stored)
         return keys, values
+
+    def copies(self, rows: int) -> "KVCache":
+        """A cache of a batch of `rows`, each as the first of this one, which stays as it is."""
+        layers, (_, heads, places, head_size) = len(self.keys), self.keys[0].shape
+        copied = KVCache(
+            layers, rows, heads, places - self.scratch, head_size,
+            scratch=self.scratch, dtype=self.keys[0].dtype, device=self.keys[0].device,
+        )  # fmt: skip
+        copied.length = self.length
+        for target, source in zip((*copied.keys, *copied.values), (*self.keys, *self.values), strict=True):
+            target[:] = source[:1]
+        return copied
 
     def select(self, rows: Tensor) -> None:
         """Keeps the batch rows with these indices, [B'] int64, in this order; layer by layer, so memory peaks low."""

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .cache import KVCache
 from .config import EOS, Vocabulary
 from .modeling import RudolphModel
 from .sampling import IMAGE_SAMPLING, TEXT_SAMPLING, Sampling, sample, uniforms
@@ -19,6 +20,7 @@ def generate(
     vocabulary: Vocabulary,
     sampling: Sampling,
     *,
+    after: KVCache | None = None,
     seeds: Sequence[int] | None = None,
     allowed: Tensor | None = None,
     stop_id: int | None = None,
@@ -27,12 +29,14 @@ def generate(
 ) -> Tensor:
     """Continues prefixes [B, P] of raw ids by `n_tokens` ids of one vocabulary -> int64 [B, n_tokens].
 
+    after: a cache of what stands before the prefixes, which are its rows; it is used up.
     seeds: one per row; None draws from torch's own generator. allowed: bool [V], the ids that may be drawn. stop_id: a
     row ends with this id, which then fills it up; ended rows leave the batch and cost nothing more. first_vocabulary:
     another vocabulary for the first id only. progress: called with (tokens done, n_tokens) after each step.
     Raises ValueError if the ids do not fit into the sequence.
     """
-    batch, start = prefix_ids.shape
+    past = 0 if after is None else after.length
+    batch, start = len(prefix_ids), past + prefix_ids.shape[1]
     total = model.config.total_seq_length
     if n_tokens < 1 or start + n_tokens > total:
         raise ValueError(
@@ -45,7 +49,10 @@ def generate(
         return ids
     uniform = uniforms(batch, n_tokens, seeds, prefix_ids.device)
     alive = torch.arange(batch, device=prefix_ids.device)
-    hidden, cache = model.prefill(prefix_ids, capacity=start + n_tokens - 1)
+    if after is None:
+        hidden, cache = model.prefill(prefix_ids, capacity=start + n_tokens - 1)
+    else:
+        hidden, cache = model.decode(prefix_ids, past, after), after
     for step in range(n_tokens):
         logits = model.head(hidden, (first_vocabulary if step == 0 else None) or vocabulary)
         if allowed is not None:
@@ -93,7 +100,7 @@ def generate_image(
 
 def generate_text(
     model: RudolphModel,
-    left: Tensor,
+    left: Tensor | KVCache,
     image: Tensor,
     right_prefix: Tensor,
     sampling: Sampling = TEXT_SAMPLING,
@@ -106,20 +113,29 @@ def generate_text(
 ) -> list[list[int]]:
     """BPE ids that follow left texts [B, l], images [B, m * m] and the beginnings of right texts, [B, R] or shared [R].
 
+    left: or a cache that holds the left texts, which is used up.
     Per row: the new ids up to EOS, which is left out, and at most `max_tokens` (default: to the end of the sequence).
     With `stop=False` nothing ends a row (as published). allowed: bool [BPE ids]; it should allow EOS.
     """
     config = model.config
-    _check_length("left", left, config.l_text_seq_length)
     _check_length("image", image, config.image_seq_length)
-    right_prefix = torch.atleast_2d(right_prefix).expand(len(left), -1)
-    prefix = torch.cat((left, image, right_prefix), dim=1)
-    n_tokens = config.total_seq_length - prefix.shape[1]
+    right_prefix = torch.atleast_2d(right_prefix).expand(len(image), -1)
+    if isinstance(left, KVCache):
+        if (left.batch, left.length) != (len(image), config.l_text_seq_length):
+            raise ValueError(
+                f"the cache holds {left.batch} rows of {left.length} positions; it must hold {len(image)} left texts "
+                f"of {config.l_text_seq_length}"
+            )
+        after, prefix = left, torch.cat((image, right_prefix), dim=1)
+    else:
+        _check_length("left", left, config.l_text_seq_length)
+        after, prefix = None, torch.cat((left, image, right_prefix), dim=1)
+    n_tokens = config.r_text_seq_length - right_prefix.shape[1]
     if max_tokens is not None:
         n_tokens = min(n_tokens, max_tokens)
     ids = generate(
         model, prefix, n_tokens, "bpe", sampling,
-        seeds=seeds, allowed=allowed, stop_id=EOS if stop else None, progress=progress,
+        after=after, seeds=seeds, allowed=allowed, stop_id=EOS if stop else None, progress=progress,
     )  # fmt: skip
     rows = ids.tolist()
     return [row[: row.index(EOS)] if stop and EOS in row else row for row in rows]

@@ -18,6 +18,7 @@ from transformers.modeling_outputs import CausalLMOutput
 
 from .cache import KVCache, Positions
 from .config import PAD, RudolphConfig, Vocabulary
+from .graphs import GraphCache, StepGraphs
 from .linear import RowsLinear
 from .masks import attention_masks, image_neighbours, layer_kind, most_neighbours
 
@@ -175,6 +176,8 @@ class RudolphModel(PreTrainedModel):
 
     config: RudolphConfig
     transformer: "RudolphTransformer"
+    #: Where they are, single steps are replayed; see `graphs.use_step_graphs_`.
+    step_graphs: StepGraphs | None = None
 
     def __init__(self, config: RudolphConfig) -> None:
         super().__init__(config)
@@ -274,17 +277,23 @@ class RudolphModel(PreTrainedModel):
         """
         return CausalLMOutput(logits=self.to_logits(self.hidden(input_ids)))
 
-    def prefill(self, input_ids: Tensor, capacity: int | None = None) -> tuple[Tensor, KVCache]:
+    def prefill(
+        self, input_ids: Tensor, capacity: int | None = None, past_image: bool = False
+    ) -> tuple[Tensor, KVCache]:
         """Runs a prefix [B, P]; returns its last hidden state [B, D] and a cache that the prefix fills.
 
         The cache holds `capacity` positions (default: all); the state is read with `head(hidden, vocabulary)`.
+        past_image: no image position will be decoded by itself.
         """
-        cache = self.new_cache(len(input_ids), input_ids.shape[1], capacity)
+        prefix = self.config.image_end if past_image else input_ids.shape[1]
+        cache = self.new_cache(len(input_ids), prefix, capacity)
         return self.decode(input_ids, 0, cache), cache
 
     def new_cache(self, rows: int, prefix: int, capacity: int | None = None) -> KVCache:
         """An empty cache for prefixes of length `prefix` and the steps after them, up to `capacity` positions."""
         config = self.config
+        if self.step_graphs is not None and (cache := self.step_graphs.new_cache(rows)) is not None:
+            return cache
         capacity = capacity or config.total_seq_length
         # Image positions that come step by step are read sparsely; a cache without such steps needs no place for that.
         sparse = prefix < config.image_end and capacity > config.l_text_seq_length
@@ -302,7 +311,15 @@ class RudolphModel(PreTrainedModel):
         stop = position + ids.shape[1]
         if stop > cache.capacity:
             raise ValueError(f"position {stop - 1} lies outside the cache, which holds {cache.capacity} positions")
+        cache.length = stop
+        if isinstance(cache, GraphCache) and ids.shape[1] == 1 and position >= self.config.l_text_seq_length:
+            return cache.step(ids, position)
         return self.hidden(ids, position, cache, last_only=True)[:, 0]
+
+    def release_step_graphs(self) -> None:
+        """Let go of the memory that step graphs reserve; the next cache reserves what it needs."""
+        if self.step_graphs is not None:
+            self.step_graphs.release()
 
     def _compute_dtype(self) -> torch.dtype:
         weight = self.text_embeddings.weight

@@ -36,8 +36,13 @@ def text_probability(model: RudolphModel, left: Tensor) -> Tensor:
     length = model.config.l_text_seq_length
     if left.dim() != 2 or left.shape[1] != length:
         raise ValueError(f"left has shape {tuple(left.shape)}; it must be (batch, {length})")
-    logits = model.head(model.hidden(left, last_only=True)[:, 0], "first_code")
-    return logits.float().softmax(-1)[:, 0]
+    return text_probability_of(model, model.hidden(left, last_only=True)[:, 0])
+
+
+@torch.no_grad()
+def text_probability_of(model: RudolphModel, hidden: Tensor) -> Tensor:
+    """The same from the hidden states [B, D] of the last left position, fp32 [B]."""
+    return model.head(hidden, "first_code").float().softmax(-1)[:, 0]
 
 
 def outputs(route: Route, probability: float, threshold: float) -> tuple[bool, bool]:

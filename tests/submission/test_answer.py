@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rudolph.answer import EMPTY_ANSWER, ModelError, Question, Rudolph, Settings, join_texts, seed_of
+from rudolph.answer import EMPTY_ANSWER, ModelError, Question, Rudolph, Settings, description, join_texts, seed_of
 from rudolph.generate import generate_image, generate_text
 from rudolph.images import load_image, preprocess, to_image
 from rudolph.sampling import GREEDY, TEXT_SAMPLING, Sampling
@@ -189,7 +189,7 @@ def test_progress_counts_every_stage_to_its_end(rudolph, questions):
     calls: list[tuple[str, int, int]] = []
     rudolph.answer(questions, Settings(batch_size=2, route_threshold=0.02), lambda *call: calls.append(call))
     stages = list(dict.fromkeys(stage for stage, _, _ in calls))
-    assert stages[:2] == ["routing", "answering about images"] and "answering" in stages
+    assert stages[:2] == ["answering about images", "deciding and answering"] and "answering" in stages
     for stage in stages:
         done = [done for name, done, _ in calls if name == stage]
         (total,) = {total for name, _, total in calls if name == stage}
@@ -279,3 +279,53 @@ def test_settings_defaults_and_values():
     assert Settings.from_dict({}) == Settings()
     settings = Settings.from_dict({"text_sampling": {"top_k": 32, "top_p": 0.8}, "route": "both", "route_threshold": 1})
     assert settings.text_sampling == TEXT_SAMPLING and settings.route == "both"
+
+
+@pytest.mark.parametrize(
+    ("texts", "wanted"),
+    [
+        (("Нарисуй.", "Ёжик на снегу."), "Ёжик на снегу."),
+        (("Нарисуй", "ёжик", " и кот "), "ёжик и кот"),
+        (("Сгенерируй изображение по тексту. Ёжик на снегу. Ночь.",), "Ёжик на снегу. Ночь."),
+        (("Создай картинку: красный круг",), "красный круг"),
+        (("Красный круг на синем фоне.",), "Красный круг на синем фоне."),
+        ((" ",), ""),
+    ],
+)
+def test_description_is_what_follows_the_instruction(texts, wanted):
+    assert description(texts) == wanted
+
+
+@torch.no_grad()
+def test_of_several_drawings_the_one_that_reads_best_is_kept(model_folder, questions):
+    rudolph = Rudolph.from_pretrained(model_folder, "cpu", "float32")
+    settings = Settings(route="both", image_candidates=4)
+    asked = [question for question in questions if not question.images and not question.answer_in_text]
+    drawn = [answer.image.tobytes() for answer in rudolph.answer(asked, settings)]
+    config = rudolph.model.config
+    prompt = rudolph.tokenizer.encode_text(
+        "Что изображено на картинке?", config.l_text_seq_length, config.special_id("LT_UNK")
+    )
+    others = 0
+    for question, image in zip(asked, drawn, strict=True):
+        right = rudolph.tokenizer.encode_text(
+            description(question.texts), config.r_text_seq_length, config.special_id("RT_UNK")
+        )
+        found = []
+        for number in range(4):
+            seed = seed_of(0, question.id, f"image {number}" if number else "image")
+            left = rudolph.encode_left([question])
+            codes = generate_image(rudolph.model, left, settings.image_sampling, seeds=[seed],
+                                   first_image_id="text_head")  # fmt: skip
+            ids = torch.cat((prompt, codes[0], right))[None]
+            logits = rudolph.model(ids).logits[0, config.image_end + 1 : -1, : config.text_vocab_size]
+            targets = right[2:]
+            loss = torch.nn.functional.cross_entropy(logits, targets, ignore_index=0, reduction="sum")
+            found.append((float(loss), to_image(rudolph.vqgan.decode(codes)[0]).tobytes()))
+        best = min(found, key=lambda pair: pair[0])[1]
+        assert image == best
+        others += best != found[0][1]
+    assert others  # the first is not always the best
+    for size in (1, 3):
+        again = rudolph.answer(asked, dataclasses.replace(settings, batch_size=size))
+        assert [answer.image.tobytes() for answer in again] == drawn

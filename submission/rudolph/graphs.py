@@ -1,0 +1,206 @@
+"""Single steps of generation as CUDA graphs: one for each bucket of rows and each part of the sequence.
+
+A step of a small batch is hundreds of short kernels, which a host launches more slowly than a GPU runs them. A graph is
+launched at once, but it is the same kernels on the same memory each time. So keys and values lie in one storage that
+stays, the number of rows is rounded up to a bucket, the position is read from memory, and all shapes are those of the
+largest step: at an image position, as many neighbours as any image token has; in the right text, all positions. What is
+not there is masked.
+
+A graph is compared with the same step as PyTorch launches it before it is used. Where a graph cannot be made, steps are
+launched one by one, with a line in the log: slower, not wrong.
+"""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from .cache import KVCache
+from .masks import attention_masks
+
+if TYPE_CHECKING:
+    from .modeling import RudolphModel
+
+logger = logging.getLogger(__name__)
+
+Part = Literal["image", "right"]
+
+_WARM_UPS = 2  # runs before a graph is made: libraries choose their kernels and reserve memory in the first ones
+_TOLERANCE = 1e-2  # of a graph's result, relative to the largest value: rounding of half precision and no more
+
+
+class GraphCache(KVCache):
+    """The first rows of a storage that stays where it is, for graphs to work on."""
+
+    def __init__(self, graphs: StepGraphs, storage: KVCache, rows: int) -> None:
+        self._graphs, self._storage = graphs, storage
+        self.capacity, self.scratch, self.length = storage.capacity, storage.scratch, 0
+        self._take(rows)
+
+    def _take(self, rows: int) -> None:
+        self.keys = [tensor[:rows] for tensor in self._storage.keys]
+        self.values = [tensor[:rows] for tensor in self._storage.values]
+
+    def step(self, ids: Tensor, position: int) -> Tensor:
+        """Final hidden states [B, D] of ids [B, 1] at an image or right-text position, until the next step."""
+        return self._graphs.step(ids, position)
+
+    def select(self, rows: Tensor) -> None:
+        for tensor in (*self._storage.keys, *self._storage.values):
+            tensor[: len(rows)] = tensor[rows]
+        self._take(len(rows))
+
+
+class StepGraphs:
+    """The graphs of a model. `capture` False launches the same steps one by one, on any device."""
+
+    def __init__(self, model: RudolphModel, capture: bool = True) -> None:
+        self._model, self._capture = model, capture
+        self._storage: KVCache | None = None
+        self._user: Callable[[], KVCache | None] = lambda: None
+        self._graphs: dict[tuple[Part, int], tuple[torch.cuda.CUDAGraph, Tensor]] = {}
+
+    @property
+    def captured(self) -> int:
+        """How many graphs there are."""
+        return len(self._graphs)
+
+    def new_cache(self, rows: int) -> GraphCache | None:
+        """A cache in the storage, which grows where it has to; None as long as another one lies there."""
+        if self._user() is not None or rows == 0:
+            return None
+        if self._storage is None or self._storage.batch < rows:
+            self.release()
+            self._reserve(rows)
+        assert self._storage is not None
+        cache = GraphCache(self, self._storage, rows)
+        self._user = weakref.ref(cache)
+        return cache
+
+    def release(self) -> None:
+        """Let go of the storage and the graphs."""
+        self._graphs.clear()
+        self._storage = None
+
+    @torch.inference_mode(False)  # what is made here is written to outside of inference mode too
+    def _reserve(self, rows: int) -> None:
+        model, config = self._model, self._model.config
+        self._storage = KVCache(
+            config.num_layers, rows, config.num_attention_heads, config.total_seq_length,
+            config.hidden_size // config.num_attention_heads, scratch=model.transformer.most_neighbours,
+            dtype=model.text_embeddings.weight.dtype, device=model.device,
+        )  # fmt: skip
+        for tensor in (*self._storage.keys, *self._storage.values):
+            tensor.zero_()  # what is masked counts 0 times, which is no number where it is none
+        self._ids = torch.zeros(rows, 1, dtype=torch.int64, device=model.device)
+        self._position = torch.zeros(1, dtype=torch.int64, device=model.device)
+        self._buckets = [2**power for power in range(rows.bit_length()) if 2**power < rows] + [rows]
+        self._near, self._seen = _neighbour_tables(model)
+        self._pool = torch.cuda.graph_pool_handle() if self._capture else None
+
+    def step(self, ids: Tensor, position: int) -> Tensor:
+        """Final hidden states [B, D] of ids [B, 1]; the same memory is written to by the next step."""
+        rows = len(ids)
+        part: Part = "image" if position < self._model.config.image_end else "right"
+        bucket = next(bucket for bucket in self._buckets if bucket >= rows)
+        self._ids[:rows] = ids
+        self._position.fill_(position)
+        if self._capture and (part, bucket) not in self._graphs:
+            try:
+                self._graphs[part, bucket] = self._record(part, bucket)
+            except RuntimeError as error:  # of CUDA, in many words
+                reason = str(error).splitlines()[0]
+                logger.warning("steps are launched one by one, as a CUDA graph cannot be made: %s", reason)
+                self._capture = False
+                self._graphs.clear()
+        if not self._capture:
+            return self._compute(part, bucket)[:rows]
+        graph, hidden = self._graphs[part, bucket]
+        graph.replay()
+        return hidden[:rows]
+
+    def _record(self, part: Part, bucket: int) -> tuple[torch.cuda.CUDAGraph, Tensor]:
+        """A graph and where it writes. That it writes to the same position more than once changes nothing."""
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            for _ in range(_WARM_UPS):
+                expected = self._compute(part, bucket)
+        torch.cuda.current_stream().wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool):
+            hidden = self._compute(part, bucket)
+        graph.replay()
+        error = (hidden - expected).abs().max() / expected.abs().max()
+        if not error <= _TOLERANCE:
+            raise RuntimeError(f"it gives values that are off by {float(error):.2g} of the largest")
+        return graph, hidden
+
+    def _compute(self, part: Part, bucket: int) -> Tensor:
+        """The step of the rows of a bucket, [bucket, D]."""
+        model, config, storage = self._model, self._model.config, self._storage
+        assert storage is not None
+        ids, layers = self._ids[:bucket], model.transformer.layers
+        if part == "image":
+            token, m = self._position - config.l_text_seq_length, config.image_tokens_per_dim
+            places = model.image_row_embeddings(token // m) + model.image_col_embeddings(token % m)
+            x = model.image_embeddings(ids) + places
+            near = [table.index_select(0, token)[0] for table in self._near]
+            masks = [table.index_select(0, token) for table in self._seen]
+        else:
+            places = model.r_text_pos_embeddings(self._position - config.image_end)
+            x = model.text_embeddings(ids) + places
+            everything = torch.arange(storage.capacity, device=ids.device) <= self._position
+        for layer, (module, kind) in enumerate(zip(layers, model.transformer.kinds, strict=True)):
+            keys, values = storage.keys[layer][:bucket], storage.values[layer][:bucket]
+            if part == "image":
+                exchange = partial(self._exchange, keys, values, near[kind])
+                x = module(x, masks[kind], False, exchange)
+            else:
+                x = module(x, everything[None], False, partial(self._exchange, keys, values, None))
+        return model.transformer.final_layernorm(x)[:, 0]
+
+    def _exchange(
+        self, keys: Tensor, values: Tensor, near: Tensor | None, key: Tensor, value: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Stores key and value [B, H, 1, D / H]; views of copies of the positions `near` and of the left text, or of
+        all positions.
+        """
+        assert self._storage is not None
+        scratch, left_end = self._storage.scratch, self._model.config.l_text_seq_length
+        first, end = scratch, scratch + self._storage.capacity
+        for tensor, new in ((keys, key), (values, value)):
+            past_scratch = tensor[:, :, scratch:]
+            past_scratch.index_copy_(2, self._position, new)
+            if near is not None:
+                first, end = scratch - len(near), scratch + left_end
+                tensor[:, :, first:scratch] = past_scratch.index_select(2, near)
+        return keys[:, :, first:end], values[:, :, first:end]
+
+
+def _neighbour_tables(model: RudolphModel) -> tuple[list[Tensor], list[Tensor]]:
+    """By kind of layer and number of the image token: positions of the image tokens that it may see, [m * m, K] int64,
+    of which those beyond its own are masked; and that mask, with the left text behind, bool [m * m, K + l].
+    """
+    config = model.config
+    left_end = config.l_text_seq_length
+    positions, masks = [], []
+    for mask in attention_masks(config)[:, left_end : config.image_end, left_end : config.image_end]:
+        order = mask.int().sort(dim=1, descending=True, stable=True)  # those that may be seen come first
+        most = int(mask.sum(1).max())
+        positions.append((order.indices[:, :most] + left_end).to(model.device))
+        left = torch.ones(len(mask), left_end, dtype=torch.bool)
+        masks.append(torch.cat((order.values[:, :most].bool(), left), dim=1).to(model.device))
+    return positions, masks
+
+
+def use_step_graphs_(model: RudolphModel, capture: bool = True) -> RudolphModel:
+    """Has single steps of generation go through graphs, in place."""
+    model.step_graphs = StepGraphs(model, capture)
+    return model
