@@ -3,6 +3,7 @@
 from .answer import Question, Rudolph, Settings
 from .config import RudolphConfig
 from .modeling import RudolphModel
+from .perplexity import image_perplexity, perplexity
 from .sampling import Sampling
 from .tokenizer import Tokenizer
 from .vqgan import VQGAN
@@ -15,9 +16,7 @@ from .zero_shot import (
     caption,
     classify,
     continue_text,
-    image_perplexity,
     inpaint,
-    perplexity,
 )
 
 __all__ = [

@@ -11,23 +11,21 @@ neither on the batch size nor on how many draws there are.
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from .answer import Rudolph, seed_of
-from .cache import KVCache
+from .answer import CAPTION_INSTRUCTION, Rudolph, seed_of
 from .config import BOS, EOS, PAD, UNK
 from .generate import generate, generate_text
 from .images import flatten, load_image, preprocess, to_image
 from .modeling import RudolphModel
+from .perplexity import image_perplexity, perplexity, text_losses
 from .sampling import IMAGE_SAMPLING, TEXT_SAMPLING, Sampling
 
 Picture = str | os.PathLike[str] | bytes | Image.Image
@@ -48,7 +46,7 @@ class Prompts:
 
 #: Of models that were fine-tuned on the challenge's tasks, `nano` among them: an instruction, and no task named.
 INSTRUCTIONS = Prompts(
-    "Что изображено на картинке?", "Сгенерируй изображение по тексту. {}", ("LT_UNK", "RT_UNK"), "LT_UNK", "LT_UNK"
+    CAPTION_INSTRUCTION, "Сгенерируй изображение по тексту. {}", ("LT_UNK", "RT_UNK"), "LT_UNK", "LT_UNK"
 )
 #: Of the published pre-trained models: the token of the mode, and no instruction.
 PRETRAINED = Prompts("", "{}", ("LT_I2T", "RT_I2T"), "LT_T2I", "LT_T2T")
@@ -263,62 +261,6 @@ def continue_text(
     return made
 
 
-@torch.no_grad()
-def text_losses(
-    model: RudolphModel, left: Tensor, image: Tensor, right: Tensor, *, given: int = 1, batch_size: int = 64
-) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of each right text [N, up to r] after one left text [l] and one image [m * m], summed over its ids
-    but the first `given` and padding, and the number of these ids: both fp32 [N] on the CPU.
-
-    With `given` 1 their ratio is what `RudolphModel.loss` has as `rt`. Left text and image are run once for all.
-    Raises ValueError for a right text without such ids.
-    """
-    config = model.config
-    if (
-        right.dim() != 2
-        or not 1 <= given < right.shape[1] <= config.r_text_seq_length
-        or (right[:, given] == PAD).any()
-    ):
-        raise ValueError(
-            f"right has shape {tuple(right.shape)}, {given} ids are given; each row must have at least one more, "
-            f"and at most {config.r_text_seq_length} in all"
-        )
-    right = right[:, : int((right != PAD).sum(1).max())].to(model.device)
-    _, prefix = model.prefill(torch.cat((left, image))[None].to(model.device))
-    losses, counts = [], []
-    for rows in right.split(batch_size):
-        hidden = model.hidden(rows[:, :-1], config.image_end, _copies(prefix, len(rows)))
-        logits, targets = model.head(hidden[:, given - 1 :], "text").float(), rows[:, given:]
-        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=PAD, reduction="none")
-        losses.append(loss.view(targets.shape).sum(1).cpu())
-        counts.append((targets != PAD).sum(1).float().cpu())
-    return torch.cat(losses), torch.cat(counts)
-
-
-def perplexity(
-    model: RudolphModel, left: Tensor, image: Tensor, right: Tensor, *, given: int = 1, batch_size: int = 64
-) -> Tensor:
-    """exp of the mean of `text_losses`, fp32 [N]: 1 for a text that the model was sure of."""
-    losses, counts = text_losses(model, left, image, right, given=given, batch_size=batch_size)
-    return (losses / counts).exp()
-
-
-@torch.no_grad()
-def image_perplexity(model: RudolphModel, left: Tensor, image: Tensor, *, batch_size: int = 16) -> Tensor:
-    """Perplexity of one image [m * m] after each of the left texts [N, l], fp32 [N]: exp of the mean over its codes
-    but the first, which is `img` in `RudolphModel.loss`.
-    """
-    end = model.config.l_text_seq_length
-    made = []
-    for rows in left.to(model.device).split(batch_size):
-        codes = image.to(model.device).expand(len(rows), -1)
-        hidden = model.hidden(torch.cat((rows, codes), dim=1))[:, end:-1]
-        logits = model.head(hidden, "image").float()
-        loss = F.cross_entropy(logits.flatten(0, 1), codes[:, 1:].flatten(), reduction="none")
-        made.append(loss.view(len(rows), -1).mean(1).exp().cpu())
-    return torch.cat(made)
-
-
 def encode(rudolph: Rudolph, image: Picture) -> Tensor:
     """Codes of an image, int64 [1, m * m] on the model's device. Raises ImageError where it cannot be read."""
     return rudolph.vqgan.encode(_pixels(rudolph, image)[None].to(rudolph.model.device))
@@ -373,14 +315,6 @@ def _fill(
                 first_vocabulary="first_code" if start == 0 else None,
             )  # fmt: skip
     return codes
-
-
-def _copies(cache: KVCache, rows: int) -> KVCache:
-    """A cache of a batch of `rows`, each as the first of another, which stays as it is."""
-    copied = copy.copy(cache)
-    copied.keys, copied.values = list(cache.keys), list(cache.values)
-    copied.select(torch.zeros(rows, dtype=torch.int64, device=cache.keys[0].device))
-    return copied
 
 
 def _at_least_one(**numbers: int) -> None:

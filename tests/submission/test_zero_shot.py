@@ -23,8 +23,9 @@ from rudolph import (
 )
 from rudolph.config import BOS, EOS, PAD
 from rudolph.images import ImageError, flatten, preprocess
+from rudolph.perplexity import text_losses
 from rudolph.sampling import GREEDY, Sampling
-from rudolph.zero_shot import encode, text_losses
+from rudolph.zero_shot import encode
 
 DATA = Path(__file__).parents[1] / "data" / "rudolph"
 NANO = Path(__file__).parents[2] / "submission" / "weights" / "nano"
@@ -89,6 +90,16 @@ def test_perplexities_are_those_of_the_loss(case: tuple[RudolphModel, dict[str, 
                 of_other = model.loss(torch.cat((other_left, image))[None])
             assert got[row].log() == pytest.approx(float(losses.rt), abs=1e-4)
             assert of_image[row].log() == pytest.approx(float(of_other.img), abs=1e-4)
+
+
+def test_texts_after_images_of_their_own(case: tuple[RudolphModel, dict[str, torch.Tensor]]) -> None:
+    model, vectors = case
+    left = vectors["left"][0]
+    losses, counts = text_losses(model, left, vectors["image"], vectors["right"], batch_size=2)
+    for row, (image, right) in enumerate(zip(vectors["image"], vectors["right"], strict=True)):
+        with torch.no_grad():
+            expected = model.loss(torch.cat((left, image, right))[None]).rt
+        assert losses[row] / counts[row] == pytest.approx(float(expected), abs=1e-4)
 
 
 def test_given_ids_are_not_counted(case: tuple[RudolphModel, dict[str, torch.Tensor]]) -> None:
