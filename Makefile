@@ -9,6 +9,7 @@ SUBMISSION = submission
 DATA = sample_input
 JSON = scores.json
 MODEL = 2.7B-FBC2
+SEED = 7
 CACHE = weights
 PROCESSES = 2
 ASSETS = evaluator/assets
@@ -77,6 +78,14 @@ train-nano: $(INSTALLED) ## train the weights of submission/weights/nano anew (t
 	cd submission && OMP_NUM_THREADS=1 ../.venv/bin/torchrun --nproc-per-node $(PROCESSES) \
 	    -m training.train_nano --stage decoder $(ARGS)
 	cd submission && ../$(VENV) -m training.train_nano --stage ship $(ARGS)
+
+.PHONY: bars
+bars: $(INSTALLED) ## what nano reaches on 500 fresh held-out examples a task, SEED=7; 'ARGS=--n 50' for fewer
+	cd submission && ../$(VENV) -m training.heldout bars --seed "$(SEED)" $(ARGS)
+
+.PHONY: showcase
+showcase: $(INSTALLED) ## the pictures and answers of docs/nano anew, after other weights are shipped
+	cd submission && ../$(VENV) -m training.showcase --out ../docs/nano
 
 .PHONY: finetune
 finetune: $(INSTALLED_TRAIN) ## fine-tune as CONFIG=submission/training/configs/demo.yaml says; an interrupted run goes on

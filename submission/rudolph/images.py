@@ -40,7 +40,7 @@ def load_image(source: str | os.PathLike[str] | bytes) -> Image.Image:
             if width * height > MAX_PIXELS:
                 raise ImageError(f"{name}: {width}×{height} pixels; allowed are {MAX_PIXELS}")
             image.load()
-            return _flatten(ImageOps.exif_transpose(image))
+            return flatten(ImageOps.exif_transpose(image))
     except ImageError:
         raise
     except Image.UnidentifiedImageError as error:
@@ -49,7 +49,8 @@ def load_image(source: str | os.PathLike[str] | bytes) -> Image.Image:
         raise ImageError(f"{name}: cannot be read as an image: {error}") from error
 
 
-def _flatten(image: Image.Image) -> Image.Image:
+def flatten(image: Image.Image) -> Image.Image:
+    """RGB of an image of any mode, transparency on white."""
     if image.mode.startswith("I"):  # 16 bits a pixel; PIL's conversion would clip all but the darkest 256 levels
         return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
     if not image.has_transparency_data:

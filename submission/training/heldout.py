@@ -1,12 +1,16 @@
 """Held-out examples of the worlds as a data folder of the challenge, with what a model has to beat.
 
+    python -m training.heldout bars --seed 7 --n 500           # all of it: fresh examples, answers, scores, the bars
+    python -m training.heldout sizes                           # how large the worlds are, counted
     python -m training.heldout export --n 200 --out FOLDER     # data, and predictions of two opponents
     python -m training.heldout pictures FOLDER OUTPUT          # do generated pictures show what was asked?
+    python -m training.heldout pictures FOLDER [--vqgan DIR]   # do the true ones, at most through a VQGAN?
     python -m training.heldout routes FOLDER OUTPUT            # was a text-only question answered in the right kind?
 
-`export` writes `data/` (the challenge's files), `kinds.json` and two output folders for the evaluator: `constant/`,
-for each task the answer that scores best if given always, and `chance/`, a random one of the options where there are
-options, else a random training answer; for a picture, that of another request.
+`bars` needs the evaluator beside the submission. `export` writes `data/` (the challenge's files), `kinds.json` and two
+output folders for the evaluator: `constant/`, for each task the answer that scores best if given always, and `chance/`,
+a random one of the options where there are options, else a random training answer; for a picture, that of another
+request.
 """
 
 from __future__ import annotations
@@ -15,6 +19,8 @@ import argparse
 import json
 import logging
 import random
+import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -28,8 +34,10 @@ from training.worlds.stamps import COLOURS, nearest_colour
 log = logging.getLogger("heldout")
 
 
-def export(out: Path, n: int, first_seed: int, size: int) -> None:
-    """Writes `n` examples of each task, seeds `first_seed`..; ids are mixed over the tasks by the order of writing."""
+def export(out: Path, n: int, first_seed: int, size: int, opponents: bool = True) -> None:
+    """Writes `n` examples of each task, seeds `first_seed`..; ids are mixed over the tasks by the order of writing.
+    `opponents`: their predictions too.
+    """
     data = out / "data"
     for folder in (data / "images", data / "gt_images"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -55,11 +63,8 @@ def export(out: Path, n: int, first_seed: int, size: int) -> None:
             if scene is not None and example.image is not None:
                 example.image.save(data / "gt_images" / f"{key}.png")
                 truth[key] = [{"type": "image", "content": f"gt_images/{key}.png"}]
-                thing = scene.things[0]
-                kinds[key] |= {
-                    "background": scene.background, "colour": thing.colour,
-                    "shape": thing.name.text if thing.is_shape else None,
-                }  # fmt: skip
+                shapes = [[thing.colour, thing.name.text] for thing in scene.things if thing.is_shape]
+                kinds[key] |= {"background": scene.background, "shapes": shapes}
             else:
                 truth[key] = [{"type": "text", "content": example.answers}]
                 answers.setdefault(task, []).append(example.answers)
@@ -67,7 +72,8 @@ def export(out: Path, n: int, first_seed: int, size: int) -> None:
     _write(data / "ground_truth.json", truth)
     _write(data / "sample_ids.json", tasks)
     _write(out / "kinds.json", kinds)
-    _opponents(out, inputs, truth, tasks, size)
+    if opponents:
+        _opponents(out, inputs, truth, tasks, size)
 
 
 def _opponents(out: Path, inputs: dict[str, Any], truth: dict[str, Any], tasks: dict[str, int], size: int) -> None:
@@ -113,27 +119,46 @@ def _is_text(task: str) -> bool:
 
 
 def check_pictures(folder: Path, output: Path) -> dict[str, tuple[float, int]]:
-    """Shares of generated pictures that show the asked background colour, thing colour, and shape, each with its n."""
+    """Shares of generated pictures that show what was asked, each with its n: the background's colour; of a single
+    shape its colour, its shape, and both at once; of two shapes the colour and shape of each, on its side.
+    """
     kinds = json.loads((folder / "kinds.json").read_text(encoding="utf-8"))
-    hits: dict[str, list[bool]] = {"background": [], "colour": [], "shape": []}
+    facts = ("background", "colour", "shape", "colour and shape", "two shapes")
+    hits: dict[str, list[bool]] = {fact: [] for fact in facts}
     for key, kind in kinds.items():
-        picture = output / "images" / f"image_{key}.jpg"
         if "background" not in kind:
             continue
-        if not picture.exists():
-            for fact in hits:
-                hits[fact].append(False)
-            continue
-        pixels = np.asarray(Image.open(picture).convert("RGB").resize((64, 64)))
-        names = np.array(list(COLOURS))[nearest_colour(pixels)]
+        names = _colour_names(output / "images" / f"image_{key}.jpg")
         if kind["background"] in COLOURS:
             border = (names[:4], names[-4:], names[:, :4], names[:, -4:])
             seen = Counter(np.concatenate([part.ravel() for part in border]).tolist())
             hits["background"].append(seen.most_common(1)[0][0] == kind["background"])
         if kind["kind"] == "shape":
-            hits["colour"].append((names == kind["colour"]).mean() > 0.1)
-            hits["shape"].append(_nearest_shape(names == kind["colour"]) == kind["shape"])
+            ((colour, shape),) = kind["shapes"]
+            hits["colour"].append(bool((names == colour).mean() > 0.1))
+            hits["shape"].append(_nearest_shape(names == colour) == shape)
+            hits["colour and shape"].append(hits["colour"][-1] and hits["shape"][-1])
+        elif kind["kind"] == "two shapes":
+            halves = zip((names[:, :32], names[:, 32:]), kind["shapes"], strict=True)
+            hits["two shapes"].append(all(_nearest_shape(half == colour) == shape for half, (colour, shape) in halves))
     return {fact: (float(np.mean(values)) if values else float("nan"), len(values)) for fact, values in hits.items()}
+
+
+def true_pictures(folder: Path, output: Path, vqgan: Path | None = None) -> None:
+    """Writes the true pictures as if a model had drawn them: the best that `check_pictures` can find. vqgan: the folder
+    of one that they go through, as all that its model draws does.
+    """
+    from rudolph import VQGAN  # torch takes seconds, and nothing else here needs it
+    from rudolph.images import load_image, preprocess, save_jpeg, to_image
+
+    (output / "images").mkdir(parents=True, exist_ok=True)
+    model = None if vqgan is None else VQGAN.from_pretrained(vqgan).eval()
+    for path in (folder / "data" / "gt_images").iterdir():
+        picture = load_image(path)
+        if model is not None:
+            pixels = preprocess(picture, picture.width)
+            picture = to_image(model.decode(model.encode(pixels[None]))[0])
+        save_jpeg(picture, output / "images" / f"image_{path.stem}.jpg")
 
 
 def check_routes(folder: Path, output: Path) -> dict[str, tuple[float, int]]:
@@ -146,6 +171,14 @@ def check_routes(folder: Path, output: Path) -> dict[str, tuple[float, int]]:
         if TASKS[number] in hits:
             hits[TASKS[number]].append(predictions[key][0]["type"] == truth[key][0]["type"])
     return {task: (float(np.mean(values)), len(values)) for task, values in hits.items()}
+
+
+def _colour_names(picture: Path) -> np.ndarray:
+    """The name of the nearest colour of each pixel, [64, 64]; '' for a picture that is not there."""
+    if not picture.exists():
+        return np.full((64, 64), "")
+    pixels = np.asarray(Image.open(picture).convert("RGB").resize((64, 64)))
+    return np.array(list(COLOURS))[nearest_colour(pixels)]
 
 
 def _nearest_shape(mask: np.ndarray) -> str | None:
@@ -186,21 +219,60 @@ def main() -> None:
     exporting.add_argument("--first-seed", type=int, default=0)
     exporting.add_argument("--size", type=int, default=IMAGE_SIZE)
     exporting.add_argument("--out", type=Path, required=True)
-    for name, help_text in (
-        ("pictures", "look for the asked colours and shapes in generated pictures"),
-        ("routes", "count the text-only questions that were answered in the right kind"),
-    ):
-        checking = commands.add_parser(name, help=help_text)
+    looking = commands.add_parser("pictures", help="look for the asked colours and shapes in pictures")
+    looking.add_argument("--vqgan", type=Path, help="without an output folder: what the true pictures go through")
+    routing = commands.add_parser("routes", help="count the text-only questions that were answered in the right kind")
+    for checking in (looking, routing):
         checking.add_argument("folder", type=Path, help="what export wrote")
-        checking.add_argument("output", type=Path, help="the output folder of run.py")
+    looking.add_argument("output", type=Path, nargs="?", help="the output folder of run.py (default: true pictures)")
+    routing.add_argument("output", type=Path, help="the output folder of run.py")
+    measuring = commands.add_parser("bars", help="fresh examples, answered and scored: which bars are met")
+    measuring.add_argument("--seed", type=int, required=True, help="any whole number; no two share an example")
+    measuring.add_argument("--n", type=int, default=500, help="examples of each task (default: %(default)s)")
+    measuring.add_argument("--model", type=Path, help="model folder (default: the one in config.yaml)")
+    measuring.add_argument("--out", type=Path, help="keep data, answers and scores in this new folder")
+    measuring.add_argument("--json", type=Path, help="write the table to this file too")
+    counting = commands.add_parser("sizes", help="how many objects, scenes, words, equations, passages there are")
+    counting.add_argument("--draws", type=int, default=20_000, help="examples drawn where nothing can be counted")
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    for library in ("pymorphy3", "PIL"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     if arguments.command == "export":
         export(arguments.out, arguments.n, arguments.first_seed, arguments.size)
+    elif arguments.command == "bars":
+        _bars(arguments)
+    elif arguments.command == "sizes":
+        from training.worlds.sizes import sizes
+
+        for line in sizes(arguments.draws):
+            log.info("%s", line)
+    elif arguments.command == "pictures" and arguments.output is None:
+        with tempfile.TemporaryDirectory() as temporary:
+            true_pictures(arguments.folder, Path(temporary), arguments.vqgan)
+            _tell(check_pictures(arguments.folder, Path(temporary)))
     else:
         check = check_pictures if arguments.command == "pictures" else check_routes
-        for fact, (share, n) in check(arguments.folder, arguments.output).items():
-            log.info("%-15s %.3f of %d", fact, share, n)
+        _tell(check(arguments.folder, arguments.output))
+
+
+def _tell(found: dict[str, tuple[float, int]]) -> None:
+    for fact, (share, n) in found.items():
+        log.info("%-20s %.3f of %d", fact, share, n)
+
+
+def _bars(arguments: argparse.Namespace) -> None:
+    from training import bars  # which imports this module
+
+    with tempfile.TemporaryDirectory() as temporary:
+        out = (arguments.out or Path(temporary)).resolve()
+        try:
+            document = bars.bars(out, arguments.seed, arguments.n, arguments.model and arguments.model.resolve())
+        except bars.BarsError as error:
+            sys.exit(f"heldout: {error}")
+    if arguments.json:
+        _write(arguments.json, document)
+    log.info("%s", bars.table(document))
 
 
 if __name__ == "__main__":
