@@ -32,6 +32,7 @@ from .graphs import use_step_graphs_
 from .images import JPEG_QUALITY, ImageError, load_image, preprocess, to_image
 from .linear import can_pack, pack_, quantize_int8_
 from .modeling import RudolphModel
+from .options import is_listed, listed_options
 from .perplexity import text_losses
 from .route import Route, outputs, text_probability_of
 from .sampling import GREEDY, IMAGE_SAMPLING, Sampling
@@ -128,6 +129,7 @@ class Settings:
     route_threshold: float = 0.5
     fallback: bool = True
     text_sampling: Sampling = GREEDY
+    listed_options: bool = True
     max_answer_tokens: int | None = None
     image_sampling: Sampling = IMAGE_SAMPLING
     first_image_id: FirstImageId = "text_head"
@@ -151,7 +153,7 @@ class Settings:
         one_of("route", get_args(Route))
         threshold = self.route_threshold
         need("route_threshold", _is_number(threshold) and 0 <= threshold <= 1, "a number from 0 to 1")
-        for name in ("fallback", "fast"):
+        for name in ("fallback", "fast", "listed_options"):
             need(name, isinstance(getattr(self, name), bool), "true or false")
         for name in ("text_sampling", "image_sampling"):
             need(name, isinstance(getattr(self, name), Sampling), "a Sampling")
@@ -428,21 +430,35 @@ class Rudolph:
         return to_image(self._in_groups(self.vqgan.decode, zeros)[0])
 
     def _write(
-        self, questions: Sequence[Question], left: Tensor | KVCache, rows: list[int], codes: Mapping[int, Tensor],
-        settings: Settings, check: Callable[..., None],
+        self, questions: Sequence[Question], left: Tensor, rows: list[int], codes: Mapping[int, Tensor],
+        settings: Settings, check: Callable[..., None], cache: KVCache | None = None,
     ) -> list[str]:  # fmt: skip
-        """Texts for rows, after the images that `codes` has for some of them. left: the left texts of all questions, or
-        a cache that holds those of the rows.
+        """Texts for rows, after the images that `codes` has for some of them. cache: of the rows' left texts, if they
+        have been run.
         """
         zeros = torch.zeros(self.model.config.image_seq_length, dtype=torch.int64)
         given = torch.stack([codes.get(row, zeros) for row in rows]).to(self.model.device)
         begin = torch.tensor([BOS, self._right_special], device=self.model.device)
         answers = generate_text(
-            self.model, left[rows] if isinstance(left, Tensor) else left, given, begin, settings.text_sampling,
+            self.model, left[rows] if cache is None else cache, given, begin, settings.text_sampling,
             max_tokens=settings.max_answer_tokens,
             seeds=[seed_of(settings.seed, questions[row].id, "text") for row in rows], progress=check,
         )  # fmt: skip
-        return [self.tokenizer.decode(ids) or EMPTY_ANSWER for ids in answers]
+        texts = [self.tokenizer.decode(ids) or EMPTY_ANSWER for ids in answers]
+        if settings.listed_options:
+            for place, row in enumerate(rows):
+                options = listed_options(questions[row].texts)
+                if options and not is_listed(texts[place], options):
+                    check()
+                    texts[place] = self._likeliest(options, left[row], given[place])
+        return texts
+
+    def _likeliest(self, options: Sequence[str], left: Tensor, image: Tensor) -> str:
+        """The option that goes best after a left text [l] and an image [m * m]."""
+        length = self.model.config.r_text_seq_length
+        right = torch.stack([self.tokenizer.encode_text(option, length, self._right_special) for option in options])
+        losses, _ = text_losses(self.model, left, image, right, given=2, batch_size=len(options))
+        return options[int(losses.argmin())]
 
     def _decide_and_write(
         self, questions: Sequence[Question], left: Tensor, rows: list[int], settings: Settings,
@@ -463,7 +479,7 @@ class Rudolph:
             cache.select(torch.tensor(going, device=left.device))
         written = [rows[place] for place in going]
         return probabilities, dict(
-            zip(written, self._write(questions, cache, written, {}, settings, check), strict=True)
+            zip(written, self._write(questions, left, written, {}, settings, check, cache), strict=True)
         )
 
     def _draw(

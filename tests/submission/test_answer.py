@@ -85,7 +85,7 @@ def test_answers_are_those_of_the_model_after_the_documented_prompt(rudolph, pic
     begin = torch.tensor([2, config.special_id("RT_UNK")])
     pixels = preprocess(load_image(pictures[0]), 32)[None]
     codes = rudolph.vqgan.encode(pixels)
-    settings = dataclasses.replace(EVERY_OUTPUT, image_sampling=GREEDY)
+    settings = dataclasses.replace(EVERY_OUTPUT, image_sampling=GREEDY, listed_options=False)
     with_image, without = rudolph.answer([Question("1", texts, (pictures[0],)), Question("2", texts)], settings)
 
     (expected,) = generate_text(rudolph.model, prompt, codes, begin, GREEDY)
@@ -123,7 +123,7 @@ def test_auto_route_asks_the_model_only_where_it_has_to(model_folder, questions,
     rudolph = Rudolph.from_pretrained(model_folder, "cpu")
     with torch.no_grad():
         rudolph.model.to_logits[1].bias[0] = bias
-    answers = rudolph.answer(questions, Settings(fallback=False))
+    answers = rudolph.answer(questions, Settings(fallback=False, listed_options=False))
     for question, answer in zip(questions, answers, strict=True):
         sure = bool(question.images or question.answer_in_text)
         assert (answer.text is not None) == (sure or text)
