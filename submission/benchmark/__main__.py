@@ -229,6 +229,7 @@ def _steps(
         cache = _engine_cache(engine, rows, place, vocabulary)
         step = partial(_engine_step, engine, ids[:, -1:], place, cache, vocabulary, sampling)
         fast.append(statistics.median(times(step, device, 4 * REPEATS)))
+        del cache, step  # the next cache wants the storage of the graphs
         read, flops = work(config, rows, place, vocabulary, next(plain.parameters()).element_size())
         work_bytes.append(read)
         work_flops.append(flops)
@@ -401,6 +402,7 @@ def mix(options: argparse.Namespace) -> dict[str, Any]:
             (of_text,) = (rows >= drawn).nonzero(as_tuple=True)
             cache.select(of_text.to(device))
             write(cache, len(of_text))
+            del cache
         for some in left[:drawn].split(MIX_ROWS):
             generate_image(engine, some, IMAGE_SAMPLING)
             write(some, len(some))

@@ -24,7 +24,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 
-from .batches import Batches, Progress, rows_that_fit
+from .batches import Batches, OutOfTime, Progress, rows_that_fit
 from .cache import KVCache
 from .config import BOS, EOS, PAD
 from .generate import generate_image, generate_text
@@ -54,6 +54,7 @@ INT8 = "int8"  # weights alone
 #: one thread of a Zen 4 core, 8 at a time took 0.8 to 1.2 of the time an image (nano and Sber's VQGAN), and changed the
 #: last bits of more than half of what nano's decoder gave.
 VQGAN_GROUP = {"cpu": 1, "cuda": 8}
+READ_AT_A_TIME = 16  # drawings: each takes a cache of its own beside that of the batch
 LOADERS, LOADED_AHEAD = 2, 64  # threads that read images; images that wait for the model, each of 768 m * m bytes
 
 
@@ -486,20 +487,31 @@ class Rudolph:
         self, questions: Sequence[Question], left: Tensor, rows: list[int], settings: Settings,
         check: Callable[..., None],
     ) -> list[Image.Image]:  # fmt: skip
-        """Images for rows: of `image_candidates` each, the one of which the model reads best what was asked for."""
-        candidates = []
+        """Images for rows: of `image_candidates` each, the one of which the model reads best what was asked for. Where
+        the time ends after the first of each, it is that.
+        """
+        wanted = [description(questions[row].texts) for row in rows]
+        codes = least = None
         for number in range(settings.image_candidates):
             name = f"image {number}" if number else "image"
-            candidates.append(generate_image(
-                self.model, left[rows], settings.image_sampling, first_image_id=settings.first_image_id,
-                seeds=[seed_of(settings.seed, questions[row].id, name) for row in rows], progress=check,
-            ))  # fmt: skip
-        codes = candidates[0]
-        if len(candidates) > 1:
-            wanted = [description(questions[row].texts) for row in rows]
-            losses = torch.stack([self._losses_of_reading(codes, wanted) for codes in candidates])
-            best = losses.argmin(0).to(codes.device)
-            codes = torch.stack(candidates)[best, torch.arange(len(rows), device=codes.device)]
+            try:
+                drawn = generate_image(
+                    self.model, left[rows], settings.image_sampling, first_image_id=settings.first_image_id,
+                    seeds=[seed_of(settings.seed, questions[row].id, name) for row in rows], progress=check,
+                )  # fmt: skip
+                codes = drawn if codes is None else codes
+                if settings.image_candidates == 1:
+                    break
+                check()
+                losses = self._losses_of_reading(drawn, wanted)
+            except OutOfTime:
+                if codes is None:
+                    raise
+                break
+            if least is not None:
+                codes = torch.where((losses < least)[:, None].to(codes.device), drawn, codes)
+            least = losses if least is None else least.minimum(losses)
+        assert codes is not None
         return [to_image(pixels) for pixels in self._in_groups(self.vqgan.decode, codes)]
 
     def _losses_of_reading(self, codes: Tensor, texts: Sequence[str]) -> Tensor:
@@ -507,10 +519,11 @@ class Rudolph:
         config, encode = self.model.config, self.tokenizer.encode_text
         left = encode(CAPTION_INSTRUCTION, config.l_text_seq_length, self._left_special)
         right = torch.stack([encode(text, config.r_text_seq_length, self._right_special) for text in texts])
-        losses, _ = text_losses(self.model, left, codes, right, given=2, batch_size=len(texts))
+        losses, _ = text_losses(self.model, left, codes, right, given=2, batch_size=READ_AT_A_TIME)
         return losses
 
     def _auto_batch_size(self) -> int:
+        self.model.release_step_graphs()
         config = self.vqgan.config
         # Measured for Sber's VQGAN on a CPU: 10 tensors of the size of the decoder's last level, in 4 bytes.
         image_bytes = 10 * 4 * config.ch * self.image_side**2

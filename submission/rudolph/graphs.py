@@ -72,14 +72,21 @@ class StepGraphs:
         return len(self._graphs)
 
     def new_cache(self, rows: int) -> GraphCache | None:
-        """A cache in the storage, which grows where it has to; None as long as another one lies there."""
-        if self._user() is not None or rows == 0:
+        """A cache in the storage, which grows where it has to; None as long as another one lies there, and where
+        gradients are recorded, which would hold on to the storage.
+        """
+        if self._user() is not None or rows == 0 or torch.is_grad_enabled():
             return None
         if self._storage is None or self._storage.batch < rows:
             self.release()
             self._reserve(rows)
         assert self._storage is not None
         cache = GraphCache(self, self._storage, rows)
+        # What is masked counts 0 times, which is no number where an earlier sequence left none. The left text, and
+        # what is copied in front of it, are written before they are read.
+        first = self._storage.scratch + self._model.config.l_text_seq_length
+        for tensor in (*cache.keys, *cache.values):
+            tensor[:, :, first:] = 0
         self._user = weakref.ref(cache)
         return cache
 
@@ -96,13 +103,13 @@ class StepGraphs:
             config.hidden_size // config.num_attention_heads, scratch=model.transformer.most_neighbours,
             dtype=model.text_embeddings.weight.dtype, device=model.device,
         )  # fmt: skip
-        for tensor in (*self._storage.keys, *self._storage.values):
-            tensor.zero_()  # what is masked counts 0 times, which is no number where it is none
         self._ids = torch.zeros(rows, 1, dtype=torch.int64, device=model.device)
         self._position = torch.zeros(1, dtype=torch.int64, device=model.device)
         self._buckets = [2**power for power in range(rows.bit_length()) if 2**power < rows] + [rows]
         self._near, self._seen = _neighbour_tables(model)
-        self._pool = torch.cuda.graph_pool_handle() if self._capture else None
+        if self._capture:
+            self._pool = torch.cuda.graph_pool_handle()
+            self._aside = torch.cuda.Stream()
 
     def step(self, ids: Tensor, position: int) -> Tensor:
         """Final hidden states [B, D] of ids [B, 1]; the same memory is written to by the next step."""
@@ -110,10 +117,14 @@ class StepGraphs:
         part: Part = "image" if position < self._model.config.image_end else "right"
         bucket = next(bucket for bucket in self._buckets if bucket >= rows)
         self._ids[:rows] = ids
+        self._ids[rows:bucket] = 0  # those of an earlier step may be of the other vocabulary
         self._position.fill_(position)
         if self._capture and (part, bucket) not in self._graphs:
             try:
-                self._graphs[part, bucket] = self._record(part, bucket)
+                with torch.cuda.stream(torch.cuda.current_stream()):  # a capture that fails may leave its own current
+                    self._graphs[part, bucket] = self._record(part, bucket)
+            except torch.OutOfMemoryError:
+                raise  # fewer rows may fit
             except RuntimeError as error:  # of CUDA, in many words
                 reason = str(error).splitlines()[0]
                 logger.warning("steps are launched one by one, as a CUDA graph cannot be made: %s", reason)
@@ -127,12 +138,11 @@ class StepGraphs:
 
     def _record(self, part: Part, bucket: int) -> tuple[torch.cuda.CUDAGraph, Tensor]:
         """A graph and where it writes. That it writes to the same position more than once changes nothing."""
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
+        self._aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._aside):
             for _ in range(_WARM_UPS):
                 expected = self._compute(part, bucket)
-        torch.cuda.current_stream().wait_stream(aside)
+        torch.cuda.current_stream().wait_stream(self._aside)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool):
             hidden = self._compute(part, bucket)

@@ -329,3 +329,24 @@ def test_of_several_drawings_the_one_that_reads_best_is_kept(model_folder, quest
     for size in (1, 3):
         again = rudolph.answer(asked, dataclasses.replace(settings, batch_size=size))
         assert [answer.image.tobytes() for answer in again] == drawn
+
+
+def test_where_the_time_ends_the_first_drawing_stands(rudolph, monkeypatch):
+    """The time is over once the first of each was drawn, or at once."""
+    asked = [Question(f"{number}", (f"Нарисуй шар {number}",)) for number in range(3)]
+    settings = Settings(route="both", image_candidates=4, batch_size=8)
+    single = dataclasses.replace(settings, image_candidates=1)
+    expected = {answer.id: answer.image.tobytes() for answer in rudolph.answer(asked, single)}
+    left = [60.0]
+    read = type(rudolph)._losses_of_reading
+
+    def reading(self, *arguments):
+        left[0] = 0.0
+        return read(self, *arguments)
+
+    monkeypatch.setattr(type(rudolph), "_losses_of_reading", reading)
+    parts = rudolph.answer_each(asked, settings, seconds_left=lambda: left[0])
+    assert {part.id: part.image.tobytes() for part in parts if part.image is not None} == expected
+    left[0] = 0.0
+    parts = rudolph.answer_each(asked, settings, seconds_left=lambda: left[0])
+    assert not [part for part in parts if part.image is not None]
