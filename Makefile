@@ -32,6 +32,7 @@ PIP = $(VENV) -m pip --disable-pip-version-check install
 INSTALLED = .venv/.installed
 INSTALLED_DEV = .venv/.installed-dev
 INSTALLED_SEASON = .venv/.installed-season
+INSTALLED_RAY = .venv/.installed-ray
 INSTALLED_TRAIN = .venv/.installed-train
 
 .PHONY: help
@@ -94,6 +95,9 @@ bench: $(INSTALLED) ## time the engine beside the published algorithm (10 minute
 
 .PHONY: season-tools
 season-tools: $(INSTALLED_SEASON) ## install what the commands of a season need (docs/season.md)
+
+.PHONY: season-ray
+season-ray: $(INSTALLED_RAY) ## install what a season's queue on many machines needs (docs/scaling.md)
 
 .PHONY: bench-season
 bench-season: $(INSTALLED_SEASON) ## seconds of the boards and the ledger with 10 000 submissions; ARGS='--url postgresql://...'
@@ -177,10 +181,14 @@ $(INSTALLED_SEASON): requirements-season.txt $(INSTALLED)
 	$(PIP) -r requirements-season.txt
 	@touch $@
 
+$(INSTALLED_RAY): requirements-ray.txt requirements-season.txt $(INSTALLED)
+	$(PIP) -r requirements-ray.txt
+	@touch $@
+
 $(INSTALLED_TRAIN): requirements-train.txt $(INSTALLED)
 	$(PIP) -r requirements-train.txt
 	@touch $@
 
-$(INSTALLED_DEV): requirements-dev.txt requirements-season.txt requirements-train.txt $(INSTALLED)
+$(INSTALLED_DEV): requirements-dev.txt requirements-season.txt requirements-ray.txt requirements-train.txt $(INSTALLED)
 	$(PIP) --no-build-isolation -r requirements-dev.txt
 	@touch $@

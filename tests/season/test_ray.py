@@ -1,0 +1,239 @@
+"""The queue on a real Ray cluster of several nodes, all of them on this machine: what happens to runs when nodes, or the
+queue's own process, are killed; and the storage that machines share.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from evaluator.__main__ import main
+from evaluator.season import PUBLIC
+from evaluator.season.database import Database
+from evaluator.season.ledger import Archive, Ledger, Outcome
+from evaluator.season.rules import Season
+from evaluator.season.runs import MAX_FAILURES
+from evaluator.season.store import Damaged, Shared, Store, digest
+from tests.season.conftest import TRUTH, public_state
+from tests.season.test_queue import ROOT, SECONDS, _command_line, start, wait
+
+ray = pytest.importorskip("ray", reason="Ray is not here (`make season-ray`)")
+MEMORY = 80 * 2**20  # Ray's least for a node's objects is 75 MiB
+
+
+class Cluster:
+    """A head without resources, and nodes for one run each."""
+
+    def __init__(self) -> None:
+        from ray.cluster_utils import Cluster
+
+        self._cluster = Cluster(
+            initialize_head=True,
+            head_node_args={"num_cpus": 0, "object_store_memory": MEMORY, "include_dashboard": False},
+        )
+        self.address = self._cluster.address
+
+    def add(self, name: str, **variables: str) -> object:
+        return self._cluster.add_node(
+            num_cpus=1, num_gpus=1, object_store_memory=MEMORY, node_name=name, env_vars=variables
+        )
+
+    def kill(self, node: object) -> None:
+        self._cluster.remove_node(node, allow_graceful=False)
+
+    def clear(self) -> None:
+        for node in list(self._cluster.worker_nodes):
+            self.kill(node)
+
+    def end(self) -> None:
+        self._cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def head_node() -> Iterator[Cluster]:
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: sockets lie below it
+    variables = {
+        "RAY_TMPDIR": folder,
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "PYTHONPATH": str(ROOT),
+        "FUSIONBRAIN_CACHE": f"{folder}/cache",
+        "SEASON_DATABASE_URL": "secret",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        cluster = Cluster()
+        patch.delenv("SEASON_DATABASE_URL")  # the nodes have it, and the queue does not need it
+        try:
+            yield cluster
+        finally:
+            cluster.end()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def cluster(head_node: Cluster) -> Iterator[Cluster]:
+    yield head_node
+    head_node.clear()
+
+
+def submit(season: Season, path: Path) -> tuple[Ledger, int]:
+    """Through the storage that the season names."""
+    from evaluator import archive
+    from evaluator.season.store import open_store
+
+    ledger = Ledger(season, Database(season.url, season.folder))
+    report = archive.check(path)
+    open_store(season).add(path, digest(path))
+    submission, _ = ledger.submit("Ёжики", Archive(digest(path), path.name, report.packed, report.metadata))
+    return ledger, submission.id
+
+
+def add_to_rules(season: Season, text: str) -> Season:
+    from evaluator.season.rules import read_season
+
+    season.path.write_text(season.path.read_text(encoding="utf-8") + text, encoding="utf-8")
+    return read_season(season.path)
+
+
+def waiting_answer(gate: Path, text: str) -> str:
+    """A program that says where it is, and answers when `gate` is there."""
+    from tests.season.conftest import RUN
+
+    return f"""
+import os, time
+print("ёж ждёт 🦔", flush=True)
+open({str(gate)!r} + ".started", "a").write(str(os.getpid()) + "\\n")
+while not os.path.exists({str(gate)!r}):
+    time.sleep(0.1)
+{RUN % text}
+"""
+
+
+def processes(words: str) -> list[int]:
+    return [int(pid) for pid in filter(str.isdigit, os.listdir("/proc")) if words in _command_line(int(pid))]
+
+
+def test_a_killed_node_and_a_killed_queue_cost_retries_and_no_attempt(
+    make_running: Callable[..., Season], make_zip: Callable[..., Path], cluster: Cluster, tmp_path: Path, capfd
+) -> None:
+    season = make_running(lease_seconds="4")
+    season = add_to_rules(season, f'\n[limits]\ncpus = 1\n[storage]\nurl = "file://{tmp_path}/shared"\n')
+    gates = [tmp_path / name for name in ("первый", "второй")]
+    texts = (TRUTH, "Ёлки")
+    for gate, text in zip(gates, texts, strict=True):
+        ledger, _ = submit(season, make_zip(code=waiting_answer(gate, text), name=gate.name))
+    ledger, quick = submit(season, make_zip(code="raise SystemExit(3)", name="третий"))
+    nodes = {name: cluster.add(name) for name in ("узел-1", "узел-2")}
+    started = [Path(f"{gate}.started") for gate in gates]
+
+    head = start(season, "--ray", cluster.address)
+    try:
+        wait(lambda: all(path.exists() for path in started))
+        workers = {state.submission.id: state.worker for state in ledger.waiting()}
+        assert sorted(worker.split(" on ")[1] for worker in workers.values() if worker) == ["узел-1", "узел-2"]
+        first_node = (workers[1] or "").split(" on ")[1]
+        # The log of a run under way is seen from here.
+        log = Path(f"{tmp_path}/shared/runs/1/evaluator.log")
+        wait(lambda: log.exists() and "runner: local" in log.read_text(encoding="utf-8"))
+        capfd.readouterr()
+        assert main(["queue", "logs", "1", "--season", str(season.path)]) == 0
+        assert "runner: local" in capfd.readouterr().out
+
+        # The node of the first submission dies: its run is tried again, elsewhere, while the second goes on.
+        doomed = processes(f"{digest_of(ledger, 1)}.zip")
+        assert doomed
+        cluster.kill(nodes.pop(first_node))
+        wait(lambda: [kind for _, _, kind, *_ in ledger.history(1)][:4] == ["queued", "running", "lost", "queued"])
+        wait(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in doomed))
+        gates[1].touch()
+        wait(lambda: public_state(ledger, 2) == "OK")
+        wait(lambda: started[0].read_text().count("\n") == 2)
+
+        # The queue's process dies: its run dies with it, and the next queue takes it up.
+        doomed = processes(f"{digest_of(ledger, 1)}.zip")
+        assert doomed
+    finally:
+        head.kill()
+        output = head.communicate()[0]
+    wait(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in doomed))
+    gates[0].touch()
+    cluster.add("узел-3")
+    again = start(season, "--ray", cluster.address, "--drain")
+    output += again.communicate(timeout=SECONDS)[0]
+    assert again.returncode == 0, output
+
+    assert {result.submission: result.total for result in ledger.results(PUBLIC)} == {1: 1.0, 2: pytest.approx(0.4)}
+    assert public_state(ledger, quick) == "EXIT"
+    attempts = ledger.attempts("Ёжики")
+    assert (attempts.valid, attempts.invalid, attempts.pending) == (2, 1, 0)
+    kinds = [kind for _, _, kind, *_ in ledger.history(1)]
+    assert kinds == ["queued", "running", "lost", "queued", "running", "lost", "queued", "running", "done"], output
+    assert [event.kind for event in ledger.history(2)] == ["queued", "running", "done"]
+    lost = [event.detail["reason"] for event in ledger.history(1) if event.kind == "lost"]
+    assert "NodeDiedError" in lost[0] and "was not heard of in time" in lost[1]
+    for line in (f"starts on {first_node}", "is lost after", "узел-3 is up: 1 runs at a time"):
+        assert line in output
+    print(output)
+    # What a run left has come into the season's folder, with names of files there.
+    run = max(event.run for event in ledger.history(1))
+    folder = Store(season.folder).run(run)
+    assert {path.name for path in folder.iterdir()} == set(
+        ("scores.json", "report.html", "record.json", "log.txt", "evaluator.log")
+    )
+    names = json.loads((folder / "record.json").read_text(encoding="utf-8"))["files"]
+    assert "../../data/public/input.json" in names
+    capfd.readouterr()
+    assert main(["queue", "logs", str(run), "--printed", "--season", str(season.path)]) == 0
+    assert capfd.readouterr().out == "ёж ждёт 🦔\n"
+
+
+def digest_of(ledger: Ledger, submission: int) -> str:
+    return next(state.submission.digest for state in ledger.states() if state.submission.id == submission)
+
+
+def test_a_node_where_everything_fails_is_set_aside(
+    make_running: Callable[..., Season], make_zip: Callable[..., Path], cluster: Cluster, tmp_path: Path
+) -> None:
+    """The node has an older copy of the evaluator; the other one does all the work."""
+    season = add_to_rules(make_running(), "\n[limits]\ncpus = 1\n")
+    old = tmp_path / "old"
+    shutil.copytree(ROOT / "evaluator", old / "evaluator", ignore=shutil.ignore_patterns("assets", "__pycache__"))
+    with open(old / "evaluator" / "tasks.py", "a", encoding="utf-8") as file:
+        file.write("# ё\n")
+    gate = tmp_path / "ворота"
+    for text in (TRUTH, "Ёлки"):
+        ledger, _ = submit(season, make_zip(code=waiting_answer(gate, text), name=text))
+    cluster.add("новый")
+    cluster.add("старый", PYTHONPATH=str(old))
+    head = start(season, "--ray", cluster.address, "--drain")
+    try:
+        wait(lambda: sum(event.verdict == "INFRA" for id in (1, 2) for event in ledger.history(id)) == MAX_FAILURES)
+        gate.touch()
+        output = head.communicate(timeout=SECONDS)[0]
+    finally:
+        head.kill()
+    assert head.returncode == 0, output
+    assert "node старый: 3 failures of ours in a row: nothing more is started there" in output
+    assert output.count("this machine has another version of the evaluator") == MAX_FAILURES
+    assert sorted(result.total for result in ledger.results(PUBLIC)) == [pytest.approx(0.4), 1.0]
+    attempts = ledger.attempts("Ёжики")
+    assert (attempts.valid, attempts.invalid, attempts.pending) == (2, 0, 0)
+
+
+def test_no_cluster_is_the_callers_fault(make_running: Callable[..., Season], capsys) -> None:
+    season = make_running()
+    assert main(["queue", "run", "--ray", "127.0.0.1:1", "--season", str(season.path)]) == 2
+    assert "data error: --ray 127.0.0.1:1: " in capsys.readouterr().err
+    season = add_to_rules(season, '\n[storage]\nurl = "shared"\n')
+    assert main(["queue", "run", "--season", str(season.path)]) == 2
+    assert "[storage] url is for `queue run --ray ADDRESS`" in capsys.readouterr().err
