@@ -3,6 +3,7 @@ which run goes to which node is decided here, and whether one is tried again is 
 """
 
 import logging
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from evaluator.season.store import Store, open_shared
 LOOK_SECONDS = 1.0  # between looks at the nodes
 SILENT_SECONDS = 60.0  # of a node that lost a run: Ray knows it for dead when it has missed some health checks
 MARGIN_SECONDS = 10.0  # for Ray, on top of what a run has to stop
+CONNECT_SECONDS = 5.0
 FETCHERS = 4  # results that are fetched at a time
 
 
@@ -55,6 +57,7 @@ class RayRuns:
             self._bundles = {path.resolve(): self._shared.publish(path.resolve()) for path in paths}
         except OSError as error:
             raise DataError(f"[storage] url {self._shared.shown}: {error}") from None
+        _check_answers(address)
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, ValueError, RuntimeError) as error:
@@ -164,6 +167,17 @@ class RayRuns:
             self._say(f"run {run}: its files stay in {self._shared.shown}: {error}")
 
 
+def _check_answers(address: str) -> None:
+    """Ray itself looks for a cluster for minutes."""
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise DataError(f"--ray {address}: must be `auto` or a Ray head's host:port; {error}") from None
+
+
 class _RayRun:
     def __init__(self, reference: Any, place: Place, fetch: "Callable[[], Future[None]] | None") -> None:
         self.place = place
@@ -183,10 +197,10 @@ class _RayRun:
             if self._fetched is not None and not self._fetched.done():
                 return None
             return self._future.result()
-        reason = " ".join(str(error).split())
+        lines = str(error).strip().splitlines() or [""]
         if isinstance(error, RayError) and not isinstance(error, RayTaskError | TaskCancelledError):
-            return Lost(f"{type(error).__name__}: {reason}")
-        return failed(f"{type(error).__name__}: {reason}")
+            return Lost(f"{type(error).__name__}: {lines[0].partition('. ')[0]}")
+        return failed(f"the run cannot be worked on,{self.place}: {lines[-1]}")  # a traceback's last line
 
     def stop(self) -> None:
         self._told = time.monotonic()

@@ -1,5 +1,5 @@
-"""The queue on a real Ray cluster of several nodes, all of them on this machine: what happens to runs when nodes, or the
-queue's own process, are killed; and the storage that machines share.
+"""The queue on a real Ray cluster of several nodes, all of them on this machine: what happens to runs when nodes, or
+the queue's own process, are killed; and the storage that machines share.
 """
 
 import contextlib
@@ -7,20 +7,24 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
-import time
+import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from evaluator import record
 from evaluator.__main__ import main
-from evaluator.season import PUBLIC
+from evaluator.errors import DataError
+from evaluator.season import PUBLIC, node
 from evaluator.season.database import Database
 from evaluator.season.ledger import Archive, Ledger, Outcome
 from evaluator.season.rules import Season
-from evaluator.season.runs import MAX_FAILURES
+from evaluator.season.runs import MAX_FAILURES, Call
 from evaluator.season.store import Damaged, Shared, Store, digest
 from tests.season.conftest import TRUTH, public_state
 from tests.season.test_queue import ROOT, SECONDS, _command_line, start, wait
@@ -50,8 +54,8 @@ class Cluster:
         self._cluster.remove_node(node, allow_graceful=False)
 
     def clear(self) -> None:
-        for node in list(self._cluster.worker_nodes):
-            self.kill(node)
+        for added in list(self._cluster.worker_nodes):
+            self.kill(added)
 
     def end(self) -> None:
         self._cluster.shutdown()
@@ -183,7 +187,6 @@ def test_a_killed_node_and_a_killed_queue_cost_retries_and_no_attempt(
     assert "NodeDiedError" in lost[0] and "was not heard of in time" in lost[1]
     for line in (f"starts on {first_node}", "is lost after", "узел-3 is up: 1 runs at a time"):
         assert line in output
-    print(output)
     # What a run left has come into the season's folder, with names of files there.
     run = max(event.run for event in ledger.history(1))
     folder = Store(season.folder).run(run)
@@ -204,30 +207,33 @@ def digest_of(ledger: Ledger, submission: int) -> str:
 def test_a_node_where_everything_fails_is_set_aside(
     make_running: Callable[..., Season], make_zip: Callable[..., Path], cluster: Cluster, tmp_path: Path
 ) -> None:
-    """The node has an older copy of the evaluator; the other one does all the work."""
+    """On one node a package is broken; the other goes on with its run, until the queue is told to stop."""
     season = add_to_rules(make_running(), "\n[limits]\ncpus = 1\n")
-    old = tmp_path / "old"
-    shutil.copytree(ROOT / "evaluator", old / "evaluator", ignore=shutil.ignore_patterns("assets", "__pycache__"))
-    with open(old / "evaluator" / "tasks.py", "a", encoding="utf-8") as file:
-        file.write("# ё\n")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "pathspec.py").write_text("raise ImportError('сломан')", encoding="utf-8")
     gate = tmp_path / "ворота"
     for text in (TRUTH, "Ёлки"):
         ledger, _ = submit(season, make_zip(code=waiting_answer(gate, text), name=text))
-    cluster.add("новый")
-    cluster.add("старый", PYTHONPATH=str(old))
+    cluster.add("целый")
+    cluster.add("сломанный", PYTHONPATH=f"{broken}:{ROOT}")
     head = start(season, "--ray", cluster.address, "--drain")
     try:
         wait(lambda: sum(event.verdict == "INFRA" for id in (1, 2) for event in ledger.history(id)) == MAX_FAILURES)
-        gate.touch()
+        wait(Path(f"{gate}.started").exists)
+        doomed = [pid for id in (1, 2) for pid in processes(f"{digest_of(ledger, id)}.zip")]
+        assert doomed
+        head.send_signal(signal.SIGTERM)
         output = head.communicate(timeout=SECONDS)[0]
     finally:
         head.kill()
     assert head.returncode == 0, output
-    assert "node старый: 3 failures of ours in a row: nothing more is started there" in output
-    assert output.count("this machine has another version of the evaluator") == MAX_FAILURES
-    assert sorted(result.total for result in ledger.results(PUBLIC)) == [pytest.approx(0.4), 1.0]
+    assert "node сломанный: 3 failures of ours in a row: nothing more is started there" in output
+    assert output.count("the run cannot be worked on, on сломанный: ImportError: сломан") == MAX_FAILURES
+    assert output.count("starts on целый") == output.count("is given back") == 1
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in doomed)
     attempts = ledger.attempts("Ёжики")
-    assert (attempts.valid, attempts.invalid, attempts.pending) == (2, 0, 0)
+    assert (attempts.valid, attempts.invalid, attempts.pending) == (0, 0, 2)
 
 
 def test_no_cluster_is_the_callers_fault(make_running: Callable[..., Season], capsys) -> None:
@@ -237,3 +243,126 @@ def test_no_cluster_is_the_callers_fault(make_running: Callable[..., Season], ca
     season = add_to_rules(season, '\n[storage]\nurl = "shared"\n')
     assert main(["queue", "run", "--season", str(season.path)]) == 2
     assert "[storage] url is for `queue run --ray ADDRESS`" in capsys.readouterr().err
+
+
+# --- storage, and a run's work on a node, without a cluster ---
+
+
+@pytest.fixture(params=["file", "s3"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A folder's URL, and that of a bucket where a program that speaks S3 is at hand."""
+    if request.param == "file":
+        yield f"file://{tmp_path}/общее"
+        return
+    program = shutil.which("moto_server")
+    if program is None:
+        pytest.skip("moto_server is not on the PATH (`pip install 'moto[server]'` in an environment of its own)")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ключ".encode().hex())
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen([program, "-H", "127.0.0.1", "-p", str(port)], stderr=subprocess.DEVNULL)
+    try:
+
+        def answers() -> bool:
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}/bucket", method="PUT"))
+                return True
+            return False
+
+        wait(answers)
+        yield f"s3://bucket/season?scheme=http&endpoint_override=127.0.0.1:{port}&region=us-east-1"
+    finally:
+        server.kill()
+        server.wait()
+
+
+def overwrite(shared: Shared, name: str, content: bytes) -> None:
+    with shared._files.open(shared._path(name), "wb") as file:
+        file.write(content)
+
+
+def test_a_storage_gives_back_what_it_was_given_and_finds_what_is_damaged(
+    storage: str, make_zip: Callable[..., Path], tmp_path: Path
+) -> None:
+    shared, path = Shared(storage), make_zip()
+    sent = digest(path)
+    shared.add(path, sent)
+    shared.fetch(sent, tmp_path / "got" / "s.zip")
+    assert (tmp_path / "got" / "s.zip").read_bytes() == path.read_bytes()
+    shared.add(path, sent)  # again is no error
+    with pytest.raises(DataError, match="changed while it was read"):
+        shared.add(path, "0" * 64)
+    with pytest.raises(FileNotFoundError):
+        shared.fetch("0" * 64, tmp_path / "got" / "none.zip")
+
+    data = tmp_path / "данные"
+    (data / "images" / "пустая").mkdir(parents=True)
+    (data / "images" / "ёж 🦔.jpg").write_bytes(b"\x00\xff" * 10**6)
+    bundle = shared.publish(data)
+    os.utime(data / "images" / "ёж 🦔.jpg", (0, 0))
+    assert shared.publish(data) == bundle
+    for name in ("один", "два"):
+        shared.unpack(bundle, tmp_path / "cache", tmp_path / name)
+        assert (tmp_path / name / "данные" / "images" / "ёж 🦔.jpg").read_bytes() == b"\x00\xff" * 10**6
+        assert (tmp_path / name / "данные" / "images" / "пустая").is_dir()
+
+    for name, text in (("evaluator.log", "ёж\n"), ("log.txt", "")):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        shared.send(7, tmp_path / name)
+    (tmp_path / "evaluator.log").write_text("ёж ушёл\n", encoding="utf-8")
+    shared.send(7, tmp_path / "evaluator.log")
+    assert (shared.read(7, "evaluator.log") or b"").decode() == "ёж ушёл\n" and shared.read(7, "scores.json") is None
+    shared.bring(7, tmp_path / "run")
+    assert {path.name: path.read_text() for path in (tmp_path / "run").iterdir()} == {
+        "evaluator.log": "ёж ушёл\n",
+        "log.txt": "",
+    }
+
+    if storage.startswith("file"):
+        Path(shared._path(f"submissions/{sent}.zip")).chmod(0o644)
+    overwrite(shared, f"submissions/{sent}.zip", path.read_bytes()[:-1])
+    with pytest.raises(Damaged, match="is not the ZIP that was sent any more"):
+        shared.fetch(sent, tmp_path / "got" / "again.zip")
+    (tmp_path / "cache" / f"{bundle}.tar").write_bytes(b"damaged")
+    with pytest.raises(Damaged, match="has the SHA-256"):
+        shared.unpack(bundle, tmp_path / "cache", tmp_path / "три")
+    shared.unpack(bundle, tmp_path / "cache", tmp_path / "три")  # fetched anew
+
+
+def test_a_nodes_work_is_refused_or_signed(
+    make_running: Callable[..., Season], make_zip: Callable[..., Path], tmp_path: Path, monkeypatch
+) -> None:
+    """What a node does for a run: with another evaluator nothing, with a damaged ZIP no attempt; a record's key does
+    not stay there, and the record holds for the season's own files.
+    """
+    monkeypatch.setattr(node, "WAIT_SECONDS", 0.01)
+    monkeypatch.setenv("FUSIONBRAIN_CACHE", str(tmp_path / "cache"))
+    season, path = make_running(), make_zip()
+    store, sent = Store(season.folder), digest(path)
+    store.add(path, sent)
+    key = tmp_path / "record.key"
+    key.write_bytes(b"k" * 32)
+    data = season.data[PUBLIC]
+    call = Call(store.archive(sent), store.run(1), data, "local", "RU", (), None, None, key)
+    shared = Shared(str(season.folder))
+    bundles = {data: shared.publish(data)}
+    task = node.Task(1, sent, call, bundles, str(season.folder), key.read_bytes(), record.code_digest())
+    assert "has another version" in found(node.work(replace(task, code="")))
+    outcome = node.work(task)
+    assert (outcome.verdict, dict(outcome.scores)) == ("OK", {5: 1.0})
+    assert main(["verify", str(store.run(1) / "record.json"), "--key-file", str(key)]) == 0
+    assert not list(Path(tempfile.gettempdir()).glob("fbc2-evaluator-node-*/**/record.key"))
+
+    store.archive(sent).chmod(0o644)
+    store.archive(sent).write_bytes(b"damaged")
+    outcome = node.work(task)
+    assert outcome.fault == "organizer" and "is not the ZIP that was sent any more" in found(outcome)
+    store.archive(sent).unlink()
+    outcome = node.work(task)
+    assert outcome.fault == "infra" and "FileNotFoundError" in found(outcome)
+
+
+def found(outcome: Outcome) -> str:
+    return str(outcome.detail["findings"][0]["found"])
