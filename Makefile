@@ -103,6 +103,10 @@ season-ray: $(INSTALLED_RAY) ## install what a season's queue on many machines n
 bench-season: $(INSTALLED_SEASON) ## seconds of the boards and the ledger with 10 000 submissions; ARGS='--url postgresql://...'
 	$(VENV) -m evaluator.season.bench $(ARGS)
 
+.PHONY: bench-runs
+bench-runs: $(INSTALLED_SEASON) ## seconds that a run takes beyond the submission's own; ARGS='--padding 1000000000 --ray auto'
+	$(VENV) -m evaluator.season.bench_runs $(ARGS)
+
 .PHONY: sample-input
 sample-input: $(INSTALLED) ## rebuild sample_input/ from its sources
 	$(VENV) sample_input/build.py $(ARGS)

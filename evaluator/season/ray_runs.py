@@ -200,7 +200,7 @@ class _RayRun:
         lines = str(error).strip().splitlines() or [""]
         if isinstance(error, RayError) and not isinstance(error, RayTaskError | TaskCancelledError):
             return Lost(f"{type(error).__name__}: {lines[0].partition('. ')[0]}")
-        return failed(f"the run cannot be worked on,{self.place}: {lines[-1]}")  # a traceback's last line
+        return failed(f"no work is done{self.place}: {lines[-1]}")  # a traceback's last line
 
     def stop(self) -> None:
         self._told = time.monotonic()
