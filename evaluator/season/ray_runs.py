@@ -60,7 +60,7 @@ class RayRuns:
         _check_answers(address)
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (ConnectionError, ValueError, RuntimeError, RayError) as error:
             raise DataError(f"--ray {address}: {' '.join(str(error).split())}") from None
         # A process for each run: what is left of one, such as an interrupt that came late, cannot meet the next.
         self._work = ray.remote(max_retries=0, max_calls=1)(work)

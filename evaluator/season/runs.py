@@ -31,7 +31,7 @@ STOP_SECONDS = 30.0  # for a run to clean up after it was told to stop
 MAX_FAILURES = 3  # of ours, one after another; then it is the machine that somebody has to look at
 MAX_KEPT_FINDINGS = 20  # of a run, in the data base; scores.json has more
 MAX_SCORES_BYTES = 64 * 10**6
-_SECRETS = (URL_VARIABLE, "AWS_")  # beginnings of variables that the evaluator has no use for
+_SECRETS = (URL_VARIABLE, "AWS_", "RAY_AUTH_")  # beginnings of variables that the evaluator has no use for
 _TAIL_CHARACTERS = 500
 _ROOT = Path(__file__).parents[2]
 # PR_SET_PDEATHSIG of linux/prctl.h: the kernel ends the process when the one that started it ends, even by SIGKILL. In

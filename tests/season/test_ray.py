@@ -5,6 +5,7 @@ the queue's own process, are killed; and the storage that machines share.
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -64,10 +65,14 @@ class Cluster:
 
 @pytest.fixture(scope="module")
 def head_node() -> Iterator[Cluster]:
+    from ray._raylet import Config
+
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: sockets lie below it
     variables = {
         "RAY_TMPDIR": folder,
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "PYTHONPATH": str(ROOT),
         "FUSIONBRAIN_CACHE": f"{folder}/cache",
         "SEASON_DATABASE_URL": "secret",
@@ -76,6 +81,7 @@ def head_node() -> Iterator[Cluster]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in variables.items():
             patch.setenv(name, value)
+        Config.initialize("")  # Ray has read the environment when it was imported
         cluster = Cluster()
         patch.delenv("SEASON_DATABASE_URL")  # the nodes have it, and the queue does not need it
         try:
@@ -83,6 +89,7 @@ def head_node() -> Iterator[Cluster]:
         finally:
             cluster.end()
             shutil.rmtree(folder, ignore_errors=True)
+    Config.initialize("")
 
 
 @pytest.fixture
