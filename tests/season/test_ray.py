@@ -49,7 +49,11 @@ class Cluster:
 
     def add(self, name: str, **variables: str) -> object:
         return self._cluster.add_node(
-            num_cpus=1, num_gpus=1, object_store_memory=MEMORY, node_name=name, env_vars=variables
+            num_cpus=1,
+            num_gpus=1,
+            object_store_memory=MEMORY,
+            node_name=name,
+            env_vars={"SEASON_DATABASE_URL": "secret", **variables},
         )
 
     def kill(self, node: object) -> None:
@@ -75,19 +79,17 @@ def head_node() -> Iterator[Cluster]:
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "PYTHONPATH": str(ROOT),
         "FUSIONBRAIN_CACHE": f"{folder}/cache",
-        "SEASON_DATABASE_URL": "secret",
         "AWS_SECRET_ACCESS_KEY": "secret",
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, value in variables.items():
             patch.setenv(name, value)
         Config.initialize("")  # Ray has read the environment when it was imported
-        cluster = Cluster()
-        patch.delenv("SEASON_DATABASE_URL")  # the nodes have it, and the queue does not need it
         try:
+            cluster = Cluster()
             yield cluster
-        finally:
             cluster.end()
+        finally:
             shutil.rmtree(folder, ignore_errors=True)
     Config.initialize("")
 
@@ -164,6 +166,8 @@ def test_a_killed_node_and_a_killed_queue_cost_retries_and_no_attempt(
         # The node of the first submission dies: its run is tried again, elsewhere, while the second goes on.
         doomed = processes(f"{digest_of(ledger, 1)}.zip")
         assert doomed
+        environment = b"".join(Path(f"/proc/{pid}/environ").read_bytes() for pid in doomed)
+        assert b"PATH=" in environment and b"secret" not in environment and b"RAY_AUTH_TOKEN" not in environment
         cluster.kill(nodes.pop(first_node))
         wait(lambda: [kind for _, _, kind, *_ in ledger.history(1)][:4] == ["queued", "running", "lost", "queued"])
         wait(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in doomed))
