@@ -35,6 +35,7 @@ PIP = $(VENV) -m pip --disable-pip-version-check install
 INSTALLED = .venv/.installed
 INSTALLED_DEV = .venv/.installed-dev
 INSTALLED_SEASON = .venv/.installed-season
+INSTALLED_RAY = .venv/.installed-ray
 INSTALLED_TRAIN = .venv/.installed-train
 
 .PHONY: help
@@ -110,9 +111,16 @@ season-tools: $(INSTALLED_SEASON) ## install what the commands of a season need 
 site: $(INSTALLED_SEASON) ## write the pages of SEASON=season.toml into OUT=build/site; ARGS=--private when the season is over
 	$(VENV) -m evaluator site --season "$(SEASON)" --out "$(OUT)" $(ARGS)
 
+.PHONY: season-ray
+season-ray: $(INSTALLED_RAY) ## install what a season's queue on many machines needs (docs/scaling.md)
+
 .PHONY: bench-season
 bench-season: $(INSTALLED_SEASON) ## seconds of boards, site and ledger with 10 000 submissions; ARGS='--url postgresql://...'
 	$(VENV) -m evaluator.season.bench $(ARGS)
+
+.PHONY: bench-runs
+bench-runs: $(INSTALLED_SEASON) ## seconds that a run takes beyond the submission's own; ARGS='--padding 1000000000 --ray auto'
+	$(VENV) -m evaluator.season.bench_runs $(ARGS)
 
 .PHONY: sample-input
 sample-input: $(INSTALLED) ## rebuild sample_input/ from its sources
@@ -192,10 +200,14 @@ $(INSTALLED_SEASON): requirements-season.txt $(INSTALLED)
 	$(PIP) -r requirements-season.txt
 	@touch $@
 
+$(INSTALLED_RAY): requirements-ray.txt requirements-season.txt $(INSTALLED)
+	$(PIP) -r requirements-ray.txt
+	@touch $@
+
 $(INSTALLED_TRAIN): requirements-train.txt $(INSTALLED)
 	$(PIP) -r requirements-train.txt
 	@touch $@
 
-$(INSTALLED_DEV): requirements-dev.txt requirements-season.txt requirements-train.txt $(INSTALLED)
+$(INSTALLED_DEV): requirements-dev.txt requirements-season.txt requirements-ray.txt requirements-train.txt $(INSTALLED)
 	$(PIP) --no-build-isolation -r requirements-dev.txt
 	@touch $@

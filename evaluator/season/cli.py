@@ -11,7 +11,12 @@ from typing import Any
 from evaluator.errors import DataError
 from evaluator.season import PRIVATE, PUBLIC, TEST_SETS
 
-PACKAGES = ("sqlalchemy", "alembic", "psycopg", "jinja2", "markupsafe")
+PACKAGES = {  # what brings them
+    **dict.fromkeys(
+        ("sqlalchemy", "alembic", "psycopg", "jinja2", "markupsafe"), ("season-tools", "requirements-season.txt")
+    ),
+    **dict.fromkeys(("ray", "fsspec"), ("season-ray", "requirements-ray.txt")),
+}
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -41,11 +46,20 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     what = _group(commands, "queue", "the runs that wait, and working on them")
     command = _add(what, "list", "list_queue", [common], "what waits, runs, or needs somebody")
     command.add_argument("--submission", type=int, metavar="N", help="all that ever happened to this submission")
-    command = _add(what, "run", "run_queue", [common], "work on the queue, on this machine")
+    command = _add(what, "run", "run_queue", [common], "work on the queue, on this machine or a cluster")
     command.add_argument(
         "--workers", type=_count, metavar="N", help="runs at a time (default: as many as GPUs allow, or 1)"
     )
+    command.add_argument(
+        "--ray", metavar="ADDRESS", help="run on the nodes of this Ray cluster, `auto` for the one of this machine"
+    )
     command.add_argument("--drain", action="store_true", help="end when the queue is empty")
+    command = _add(what, "logs", "show_logs", [common], "what the evaluator of a run says, of one under way too")
+    command.add_argument("run", type=int, metavar="RUN", help="its number, as `queue list --submission N` has it")
+    command.add_argument("--follow", action="store_true", help="go on until the run has ended")
+    command.add_argument(
+        "--printed", action="store_true", help="what the submission printed, when it has ended; may have hidden data"
+    )
     for name, function, text in (
         ("retry", "retry", "queue another run of a submission that failed"),
         ("cancel", "cancel", "end a run that waits or runs; it costs no attempt"),
@@ -97,8 +111,9 @@ def _call(function: str, options: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         if error.name not in PACKAGES:
             raise
+        target, file = PACKAGES[error.name]
         raise DataError(
-            f"a season needs the package {error.name}: `make season-tools`, or `pip install -r requirements-season.txt`"
+            f"a season needs the package {error.name}: `make {target}`, or `pip install -r {file}`"
         ) from None
 
 

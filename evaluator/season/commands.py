@@ -1,8 +1,10 @@
 """The commands of a season: season, teams, submit, queue, board, choose, prizes, site. Each is one thin function."""
 
 import argparse
+import contextlib
 import signal
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -12,10 +14,13 @@ from evaluator.errors import DataError
 from evaluator.season import PRIVATE, PUBLIC, TEST_SETS, board, prizes
 from evaluator.season.database import open_database
 from evaluator.season.ledger import Archive, Attempts, Ledger
-from evaluator.season.queue import Queue, machine_gpus
+from evaluator.season.queue import Queue
 from evaluator.season.rules import Season, read_season
-from evaluator.season.store import Store, digest
+from evaluator.season.runs import machine_gpus
+from evaluator.season.store import digest, open_shared, open_store
 from evaluator.tasks import name_of as _task
+
+FOLLOW_SECONDS = 1.0
 
 
 def _ledger(options: argparse.Namespace) -> Ledger:
@@ -71,7 +76,7 @@ def submit(options: argparse.Namespace) -> int:
     submission = ledger.admit(options.team, sent)
     is_new = False
     if submission is None:
-        Store(ledger.season.folder).add(options.archive, sent)
+        open_store(ledger.season).add(options.archive, sent)
         name = options.archive.name.encode("utf-8", "replace").decode()  # a file's name may be any bytes
         found = Archive(sent, name, report.packed, report.metadata)
         submission, is_new = ledger.submit(options.team, found)
@@ -127,21 +132,57 @@ def list_queue(options: argparse.Namespace) -> int:
 
 def run_queue(options: argparse.Namespace) -> int:
     ledger = _ledger(options)
-    gpus = machine_gpus()
-    workers = options.workers or max(1, len(gpus) // max(1, ledger.season.limits.gpus))
+    season = ledger.season
 
     def say(line: str) -> None:
-        print(f"{datetime.now(ledger.season.zone):%Y-%m-%d %H:%M:%S} {line}", flush=True)
+        print(f"{datetime.now(season.zone):%Y-%m-%d %H:%M:%S} {line}", flush=True)
 
-    queue = Queue(ledger, workers, say, gpus)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: queue.stop())
-    say(f"{workers} workers, {len(gpus)} GPUs, runner {ledger.season.runner}")
-    if queue.run(options.drain):
-        return 0
+    with contextlib.ExitStack() as stack:
+        if options.ray:
+            from evaluator.season.ray_runs import RayRuns  # needs the packages of requirements-ray.txt
+
+            runs = RayRuns(season, options.ray, options.workers, say)
+            stack.callback(runs.close)
+            queue = Queue(ledger, 0, say, runs=runs)
+            say(f"Ray at {options.ray}, runner {season.runner}")
+        elif season.storage is not None:
+            raise DataError(f"season {season.path}: [storage] url is for `queue run --ray ADDRESS`")
+        else:
+            gpus = machine_gpus()
+            workers = options.workers or max(1, len(gpus) // max(1, season.limits.gpus))
+            queue = Queue(ledger, workers, say, gpus)
+            say(f"{workers} workers, {len(gpus)} GPUs, runner {season.runner}")
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: queue.stop())
+        if queue.run(options.drain):
+            return 0
     checks = "`python -m evaluator season check` and `python -m evaluator doctor`"
     print(f"evaluator error: look at runs/*/evaluator.log, {checks}", file=sys.stderr)
     return 3
+
+
+def show_logs(options: argparse.Namespace) -> int:
+    """Print a run's log as far as it is there, and with --follow go on until the run has ended."""
+    ledger = _ledger(options)
+    shared, shown = open_shared(ledger.season), 0
+    name = "log.txt" if options.printed else "evaluator.log"
+    while True:
+        pending = ledger.is_pending(options.run)
+        content = shared.read(options.run, name) or b""
+        sys.stdout.write(_harmless(content[shown:].decode("utf-8", "replace")))
+        sys.stdout.flush()
+        shown = len(content)
+        if not (options.follow and pending):
+            break
+        time.sleep(FOLLOW_SECONDS)
+    if not shown:
+        print(f"run {options.run} has no {name} yet" if pending else f"run {options.run} left no {name}")
+    return 0
+
+
+def _harmless(text: str) -> str:
+    """Without what a terminal obeys: a submission can print anything."""
+    return "".join(character if character.isprintable() or character in "\n\t" else "\ufffd" for character in text)
 
 
 def retry(options: argparse.Namespace) -> int:
@@ -215,7 +256,7 @@ def show_prizes(options: argparse.Namespace) -> int:
     season, lines = ledger.season, board.lines(ledger, PRIVATE)
     digests = {state.submission.id: state.submission.digest for state in ledger.states()}
     main = prizes.main_prize(lines, season)
-    green = prizes.sustainable(lines, season, Store(season.folder), digests)
+    green = prizes.sustainable(lines, season, open_store(season), digests)
     rows: list[list[object]] = []
     for each in main:
         why = [f"{_task(task)} {_score(each.line.scores.get(task))} < {least}" for task, least in each.missed.items()]

@@ -517,6 +517,23 @@ class Ledger:
             self._end(connection, job.run, "interrupted", {"reason": reason})
             return True
 
+    def lose(self, job: Job, reason: str) -> bool:
+        """Give up a run whose machine is gone. It is tried again at once, as one whose lease ran out. False where the
+        lease is gone.
+        """
+        with self.database.write() as connection:
+            if not self._held(connection, job):
+                return False
+            self._end(connection, job.run, "lost", {"reason": reason}, retry=True)
+            return True
+
+    def is_pending(self, run: int) -> bool:
+        """Whether a run waits or runs. Raises `DataError` where there is none of that number."""
+        with self.database.read() as connection:
+            if connection.execute(select(_run.c.id).where(_run.c.id == run)).first() is None:
+                raise DataError(f"there is no run {run}; `python -m evaluator queue list` names them")
+            return connection.execute(select(_job.c.run_id).where(_job.c.run_id == run)).first() is not None
+
     def unfinished(self) -> int:
         """How many runs wait or run."""
         with self.database.read() as connection:

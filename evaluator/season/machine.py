@@ -124,11 +124,17 @@ def usage(events: Iterable[Event], sent: Iterable[date], ours: Sequence[str], zo
     )
 
 
+def _machine_of(worker: str) -> str:
+    """`gpu1` of the worker `gpu1:4711`, and of `head:4711 on gpu1`, whose runs are on another machine."""
+    there, elsewhere, name = worker.partition(" on ")
+    return name if elsewhere else there.rpartition(":")[0] or there
+
+
 def _machines(lives: Iterable[Run], now: datetime) -> Iterator[Machine]:
     by_machine: dict[str, list[Run]] = {}
     for run in lives:
         if run.worker is not None:
-            by_machine.setdefault(run.worker.rpartition(":")[0] or run.worker, []).append(run)
+            by_machine.setdefault(_machine_of(run.worker), []).append(run)
     for name, own in sorted(by_machine.items()):
         spans = [(run.started, run.ended or now) for run in own if run.started]
         yield Machine(

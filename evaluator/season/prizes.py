@@ -10,7 +10,7 @@ from evaluator import emission, prize
 from evaluator.errors import DataError, EvaluatorError
 from evaluator.season.board import Line
 from evaluator.season.rules import Season
-from evaluator.season.store import Store
+from evaluator.season.store import Shared, Store, local_archive
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,11 @@ def main_prize(lines: Iterable[Line], season: Season) -> list[Eligibility]:
     return [Eligibility(line, line.misses(season.thresholds)) for line in lines if line.rank is not None]
 
 
-def sustainable(lines: Iterable[Line], season: Season, store: Store, digests: Mapping[int, str]) -> prize.Prize:
+def sustainable(
+    lines: Iterable[Line], season: Season, store: Store | Shared, digests: Mapping[int, str]
+) -> prize.Prize:
     """The prize for the most sustainable solution among the teams of the private board. `digests` are those of the
-    stored ZIPs, by submission.
+    stored ZIPs, by submission; where the store is no folder, each is fetched to look into it.
     """
     baseline = season.total(season.baseline)
     if baseline is None:
@@ -46,15 +48,17 @@ def sustainable(lines: Iterable[Line], season: Season, store: Store, digests: Ma
     return prize.award([_candidate(line, season, store, digests) for line in lines if line.team], baseline)
 
 
-def _candidate(line: Line, season: Season, store: Store, digests: Mapping[int, str]) -> prize.Candidate:
+def _candidate(line: Line, season: Season, store: Store | Shared, digests: Mapping[int, str]) -> prize.Candidate:
     team = line.team or ""
     if line.result is None:
         return prize.Candidate(team, None)
-    path, limits = store.archive(digests[line.result.submission]), season.limits
+    limits = season.limits
     try:
-        found = emission.read_archive(path, limits.archive, limits.unpacked)
-    except EvaluatorError as error:
-        return prize.Candidate(team, line.total, None, f"{emission.NAME} cannot be read: {error.reasons[0]}")
+        with local_archive(store, digests[line.result.submission]) as path:
+            found = emission.read_archive(path, limits.archive, limits.unpacked)
+    except (EvaluatorError, OSError) as error:
+        reason = error.reasons[0] if isinstance(error, EvaluatorError) else error
+        return prize.Candidate(team, line.total, None, f"{emission.NAME} cannot be read: {reason}")
     return prize.Candidate(team, line.total, found)
 
 

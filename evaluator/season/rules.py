@@ -35,6 +35,7 @@ _KEYS: dict[str, tuple[str, ...] | None] = {
     "baseline": None,  # task numbers
     "thresholds": None,
     "database": ("url",),
+    "storage": ("url",),
 }
 _Value = TypeVar("_Value")
 
@@ -69,6 +70,7 @@ class Season:
     baseline: Mapping[int, float]
     thresholds: Mapping[int, float]
     url: str
+    storage: str | None = None  # fsspec's URL, or a folder's path
 
     @property
     def folder(self) -> Path:
@@ -132,6 +134,7 @@ def read_season(path: Path) -> Season:
             "thresholds", {task.number: task.threshold for task in OPEN_TASKS if task.number in weights}
         ),
         url=text("database", "url", "sqlite:///season.sqlite3"),
+        storage=reader.storage("storage", "url"),
     )
     reader.end()
     return season
@@ -184,6 +187,12 @@ class _Reader:
 
     def optional_path(self, table: str, key: str) -> Path | None:
         return None if self._get(table, key) is None else self._path.parent / self.text(table, key)
+
+    def storage(self, table: str, key: str) -> str | None:
+        if self._get(table, key) is None:
+            return None
+        value = self.text(table, key)
+        return value if "://" in value else str(self._path.parent / value)
 
     def number(
         self, table: str, key: str, default: float, lowest: float, highest: float, whole: bool = False

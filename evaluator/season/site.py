@@ -37,7 +37,7 @@ from evaluator.season.board import Line, Result
 from evaluator.season.charts import both
 from evaluator.season.ledger import Ledger, Refused, RunState, Snapshot, Team
 from evaluator.season.rules import Season
-from evaluator.season.store import Store
+from evaluator.season.store import Store, open_store
 from evaluator.tasks import name_of
 
 logger = logging.getLogger(__name__)
@@ -184,7 +184,7 @@ class _Site:
         own.append(("../public/index.html", "Публичная таблица", "Public board"))
         self._board_page(public, links)
         digests = {state.submission.id: state.submission.digest for state in snapshot.states}
-        green = prizes.sustainable(private, season, self._store, digests)
+        green = prizes.sustainable(private, season, open_store(season), digests)
         for place, shown, secret in (("public", links, False), ("organizer", own, True)):
             if secret or self._private:
                 self._private_pages(place, shown, secret, private, missing, green)

@@ -1,21 +1,35 @@
-"""Where the season's folder keeps what belongs to submissions and runs: ZIPs by their digest, and a folder a run."""
+"""Where the season's folder keeps what belongs to submissions and runs: ZIPs by their digest, and a folder a run; and
+the same at a URL, for machines that do not have that folder.
+"""
 
 import contextlib
 import fcntl
 import hashlib
 import logging
 import os
+import re
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, Any
 
 from evaluator.errors import DataError
 
+if TYPE_CHECKING:
+    from evaluator.season.rules import Season
+
 logger = logging.getLogger(__name__)
+
+# What a run leaves; log.txt is what the submission printed.
+RUN_FILES = ("scores.json", "report.html", "record.json", "log.txt", "evaluator.log")
 
 _CHUNK = 1 << 20
 _PARTIAL = "incoming-"
+
+
+class Damaged(DataError):
+    """What is kept under a digest has another one."""
 
 
 class Store:
@@ -26,13 +40,11 @@ class Store:
 
     def archive(self, digest: str) -> Path:
         """A stored ZIP's path."""
-        return self._root / "submissions" / f"{digest}.zip"
+        return self._root / _archive(digest)
 
     def run(self, run: int) -> Path:
-        """A run's folder: scores.json, report.html, record.json, log.txt (what the submission printed), and
-        evaluator.log.
-        """
-        return self._root / "runs" / str(run)
+        """The folder of a run's `RUN_FILES`."""
+        return self._root / _run(run)
 
     def add(self, source: Path, digest: str) -> None:
         """Keep a copy of `source`, on disk when this returns; what is there already stays. What copies that were killed
@@ -47,11 +59,7 @@ class Store:
             if target.exists():
                 return
             with open(source, "rb") as file, _partial(target.parent) as (sink, path):
-                copied = hashlib.sha256()
-                while chunk := file.read(_CHUNK):
-                    copied.update(chunk)
-                    sink.write(chunk)
-                if copied.hexdigest() != digest:
+                if _copy(file, sink) != digest:
                     raise DataError(f"{source} changed while it was read; send it again")
                 sink.flush()
                 os.fsync(sink.fileno())
@@ -62,6 +70,168 @@ class Store:
             raise DataError(f"{source} cannot be kept as {target}: {error.strerror}") from None
 
 
+class Shared:
+    """What machines of a cluster have in common, at fsspec's `url`, which may be a folder's path: the layout of a
+    `Store`, and bundles/<digest>.tar with test sets and encoders.
+
+    s3:// is read and written by pyarrow, which takes the endpoint and the region from the URL
+    (`?endpoint_override=host:port&scheme=http&region=...`), keys from the environment.
+
+    Raises `DataError` for a URL that cannot be used; the methods raise OSError where the storage fails.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.shown = re.sub("//[^/@]*@", "//", url.partition("?")[0])  # keys may stand in both
+        try:
+            self._files, self._root = _filesystem(url)
+        except (ValueError, ImportError, OSError) as error:
+            raise DataError(f"[storage] url {self.shown}: {error}") from None
+        self._is_folder = "file" in self._files.protocol
+
+    def add(self, source: Path, digest: str) -> None:
+        """As `Store.add`."""
+        if self._is_folder:
+            return Store(Path(self._root)).add(source, digest)
+        target = self._path(_archive(digest))
+        try:
+            # An upload that was cut off may have left an object that is shorter.
+            if self._size(target) == source.stat().st_size:
+                return
+            with open(source, "rb") as file, self._writing(target) as sink:
+                copied = _copy(file, sink)
+            if copied != digest:
+                self._files.rm_file(target)
+                raise DataError(f"{source} changed while it was read; send it again")
+        except OSError as error:
+            raise DataError(f"{source} cannot be kept in {self.shown}: {error}") from None
+
+    def fetch(self, digest: str, target: Path) -> None:
+        """Copy the ZIP of `digest` to `target`. Raises `Damaged` where its bytes are others by now."""
+        source = self._path(_archive(digest))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with self._files.open(source, "rb") as file, open(target, "wb") as sink:
+            copied = _copy(file, sink)
+        if copied != digest:
+            raise Damaged(f"{source} is not the ZIP that was sent any more: its SHA-256 is {copied}")
+
+    def publish(self, path: Path) -> str:
+        """Keep a copy of a file, or of a folder with all that is in it, as a tar; returns the digest to `unpack` it
+        by. The same content has the same digest, and is kept once.
+        """
+        counted = _Digest()
+        _pack(path, counted)
+        digest, target = counted.digest.hexdigest(), self._path(_bundle(counted.digest.hexdigest()))
+        if self._size(target) != counted.size:
+            with self._writing(target) as sink:
+                _pack(path, again := _Digest(sink))
+            if again.digest.hexdigest() != digest:
+                self._files.rm_file(target)
+                raise DataError(f"{path} changed while it was read")
+        return digest
+
+    def unpack(self, digest: str, cache: Path, folder: Path) -> None:
+        """Unpack what was published, by its own name, into `folder`. The tar is kept in `cache`.
+
+        Raises `Damaged` where its bytes are others than those of `digest`; then it is not kept.
+        """
+        cached = cache / Path(_bundle(digest)).name
+        if not cached.exists():
+            cache.mkdir(parents=True, exist_ok=True)
+            _sweep(cache)
+            with self._files.open(self._path(_bundle(digest)), "rb") as file, _partial(cache) as (sink, path):
+                _copy(file, sink)
+                sink.flush()
+                os.replace(path, cached)
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(cached, "rb") as file:
+            source = _Digest(file)
+            with contextlib.suppress(tarfile.TarError):  # the digest tells
+                with tarfile.open(fileobj=source, mode="r|") as tar:  # type: ignore[call-overload]
+                    tar.extractall(folder, filter="data")
+            while source.read(_CHUNK):
+                pass
+        if source.digest.hexdigest() != digest:
+            cached.unlink()
+            raise Damaged(f"{self._path(_bundle(digest))} has the SHA-256 {source.digest.hexdigest()}")
+
+    def send(self, run: int, path: Path) -> None:
+        """Keep one of a run's files, in place of what was there."""
+        with open(path, "rb") as file, self._writing(self._path(f"{_run(run)}/{path.name}")) as sink:
+            _copy(file, sink)
+
+    def bring(self, run: int, folder: Path) -> None:
+        """Copy all of a run's files that there are into `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in RUN_FILES:
+            with (
+                contextlib.suppress(FileNotFoundError),
+                self._files.open(self._path(f"{_run(run)}/{name}"), "rb") as file,
+                _partial(folder) as (sink, path),
+            ):
+                _copy(file, sink)
+                sink.flush()
+                os.chmod(path, 0o644)
+                os.replace(path, folder / name)
+
+    def read(self, run: int, name: str) -> bytes | None:
+        """One of a run's files; None where it is not there."""
+        try:
+            with self._files.open(self._path(f"{_run(run)}/{name}"), "rb") as file:
+                content: bytes = file.read()
+                return content
+        except FileNotFoundError:
+            return None
+
+    def _path(self, name: str) -> str:
+        return f"{self._root.rstrip('/')}/{name}"
+
+    def _size(self, path: str) -> int | None:
+        try:
+            size: int = self._files.info(path)["size"]
+            return size
+        except FileNotFoundError:
+            return None
+
+    @contextlib.contextmanager
+    def _writing(self, path: str) -> Iterator[IO[bytes]]:
+        """Write a file that others see when it is whole: an object is made when it is closed."""
+        if not self._is_folder:
+            with self._files.open(path, "wb") as sink:
+                yield sink
+            return
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target.parent)
+        with _partial(target.parent) as (sink, partial):
+            yield sink
+            sink.flush()
+            os.fsync(sink.fileno())
+            os.chmod(partial, 0o644)
+            os.replace(partial, target)
+
+
+def open_store(season: "Season") -> Store | Shared:
+    """Where the season's ZIPs are kept."""
+    return Store(season.folder) if season.storage is None else Shared(season.storage)
+
+
+def open_shared(season: "Season") -> Shared:
+    """What all machines reach: the place that season.toml names, or else the season's folder, on a shared disk."""
+    return Shared(season.storage or str(season.folder))
+
+
+@contextlib.contextmanager
+def local_archive(store: Store | Shared, digest: str) -> Iterator[Path]:
+    """A stored ZIP as a file of this machine, for as long as it is needed."""
+    if isinstance(store, Store):
+        yield store.archive(digest)
+        return
+    with tempfile.TemporaryDirectory(prefix="season-zip-") as folder:
+        path = Path(folder) / "submission.zip"
+        store.fetch(digest, path)
+        yield path
+
+
 def digest(path: Path) -> str:
     """SHA-256 of a file. Raises `DataError` where it cannot be read."""
     try:
@@ -69,6 +239,79 @@ def digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _archive(digest: str) -> str:
+    return f"submissions/{digest}.zip"
+
+
+def _run(run: int) -> str:
+    return f"runs/{run}"
+
+
+def _bundle(digest: str) -> str:
+    return f"bundles/{digest}.tar"
+
+
+def _filesystem(url: str) -> tuple[Any, str]:
+    import fsspec.core
+
+    if url.startswith("s3://"):  # by a package that is here anyway; s3fs would want an older python-dateutil
+        from fsspec.implementations.arrow import ArrowFSWrapper
+        from pyarrow.fs import FileSystem
+
+        files, root = FileSystem.from_uri(url)
+        return ArrowFSWrapper(files), root
+    found: tuple[Any, str] = fsspec.core.url_to_fs(url)
+    return found
+
+
+class _Digest:
+    """A file that is read or written through, if there is one, and the SHA-256 and size of what went by."""
+
+    def __init__(self, file: IO[bytes] | None = None) -> None:
+        self._file = file
+        self.digest, self.size = hashlib.sha256(), 0
+
+    def write(self, chunk: bytes) -> int:
+        if self._file is not None:
+            self._file.write(chunk)
+        self._count(chunk)
+        return len(chunk)
+
+    def read(self, size: int) -> bytes:
+        chunk = self._file.read(size) if self._file is not None else b""
+        self._count(chunk)
+        return chunk
+
+    def _count(self, chunk: bytes) -> None:
+        self.digest.update(chunk)
+        self.size += len(chunk)
+
+
+def _pack(path: Path, sink: _Digest) -> None:
+    """Write a tar that depends on names and contents alone. Links are followed."""
+
+    def plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+        entry.uid = entry.gid = entry.mtime = 0
+        entry.uname = entry.gname = ""
+        entry.mode = 0o755 if entry.isdir() else 0o644
+        return entry
+
+    try:
+        with tarfile.open(fileobj=sink, mode="w|", format=tarfile.PAX_FORMAT, dereference=True) as tar:  # type: ignore[call-overload]
+            tar.add(path, path.name, filter=plain)  # a folder's entries in the order of their names
+    except OSError as error:
+        raise DataError(f"{error.filename or path} cannot be read: {error.strerror}") from None
+
+
+def _copy(file: IO[bytes], sink: IO[bytes]) -> str:
+    """Copy all of a file; returns its SHA-256."""
+    copied = hashlib.sha256()
+    while chunk := file.read(_CHUNK):
+        copied.update(chunk)
+        sink.write(chunk)
+    return copied.hexdigest()
 
 
 @contextlib.contextmanager

@@ -12,7 +12,8 @@ import evaluator
 from evaluator.__main__ import main
 from evaluator.season.rules import Season
 from evaluator.season.store import Store, digest
-from tests.season.conftest import TRUTH
+from tests.evaluator.conftest import build_data
+from tests.season.conftest import RUN, TASK, TRUTH
 
 ROOT = Path(evaluator.__file__).parents[1]
 
@@ -184,3 +185,18 @@ def test_the_benchmark_runs() -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     document = json.loads(done.stdout.splitlines()[-1])
     assert done.returncode == 0 and document["submissions"] == 60 and document["seconds"]["private_board"] > 0
+
+
+def test_the_benchmark_of_runs_counts_what_is_beyond_the_submission(tmp_path) -> None:
+    build_data(tmp_path / "data", (TASK,))
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "run.py").write_text(RUN % TRUTH, encoding="utf-8")
+    metadata = {"image": "a/b:1", "entrypoint": "python3 -S run.py"}
+    (tmp_path / "s" / "metadata.json").write_text(json.dumps(metadata))
+    command = [sys.executable, "-m", "evaluator.season.bench_runs", "--runs", "1", "--padding", "1000000"]
+    options = ["--submission", tmp_path / "s", "--data", tmp_path / "data", "--task", str(TASK)]
+    done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True)
+    document = json.loads(done.stdout.splitlines()[-1])
+    assert done.returncode == 0 and document["archive_bytes"] > 10**6
+    seconds = document["seconds"]
+    assert 0 < seconds["submission"] < seconds["total"] and seconds["beyond"] > 0

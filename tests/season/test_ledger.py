@@ -224,6 +224,17 @@ def test_a_run_that_is_always_lost_ends_up_with_a_person(ledger: Ledger, clock: 
     assert ledger.waiting() == [] and ledger.attempts("Ёжики").valid == 1
 
 
+def test_a_run_whose_machine_is_gone_is_tried_again_at_once(ledger: Ledger) -> None:
+    submission, _ = ledger.submit("Ёжики", archive("a"))
+    job = claimed(ledger)
+    assert ledger.is_pending(job.run) and ledger.lose(job, "узел погас") and not ledger.lose(job, "узел погас")
+    assert ledger.finish(job, scored(0.5)) is None
+    assert events(ledger, submission.id) == ["1queued", "1running", "1lost", "2queued"]
+    assert not ledger.is_pending(job.run) and claimed(ledger).failures == 1 and ledger.attempts("Ёжики").pending == 1
+    with pytest.raises(DataError, match="there is no run 9"):
+        ledger.is_pending(9)
+
+
 def test_a_failure_of_ours_is_tried_again_later_and_later(ledger: Ledger, clock: Clock) -> None:
     submission, _ = ledger.submit("Ёжики", archive(1))
     for wait in (60, 120):

@@ -19,8 +19,9 @@ from evaluator.sandbox import docker
 from evaluator.season import PUBLIC
 from evaluator.season.database import Database
 from evaluator.season.ledger import Archive, Ledger
-from evaluator.season.queue import MAX_FAILURES, Queue, machine_gpus, read_outcome
+from evaluator.season.queue import Queue
 from evaluator.season.rules import Season
+from evaluator.season.runs import MAX_FAILURES, LocalRuns, machine_gpus, read_outcome
 from evaluator.season.store import Store, digest
 from tests.season.conftest import public_state
 
@@ -217,15 +218,16 @@ def test_two_at_a_time_in_containers(make_running, make_zip, base_image) -> None
 def test_slots_have_gpus_of_their_own(make_running, monkeypatch) -> None:
     season = make_running()
     ledger = Ledger(season, Database(season.url, season.folder))
+    store = Store(season.folder)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a, GPU-b,GPU-c")
     gpus = machine_gpus()
     assert gpus == ["GPU-a", "GPU-b", "GPU-c"]
-    assert [slot.gpus for slot in Queue(ledger, 2, print, gpus)._slots] == [("GPU-a",), ("GPU-b",)]
+    assert LocalRuns(season, store, 2, gpus, print).gpus == [("GPU-a",), ("GPU-b",)]
     with pytest.raises(DataError, match="4 workers need 4 GPUs; this machine has 3"):
         Queue(ledger, 4, print, gpus)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert machine_gpus() == []
-    assert [slot.gpus for slot in Queue(ledger, 2, print, [])._slots] == [(), ()]
+    assert LocalRuns(season, store, 2, [], print).gpus == [(), ()]
 
 
 def test_an_outage_of_the_data_base_loses_nothing(make_running, make_zip) -> None:

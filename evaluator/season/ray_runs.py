@@ -1,0 +1,216 @@
+"""Runs on the nodes of a Ray cluster. Ray starts and ends processes, gives them GPUs and tells when a node is gone;
+which run goes to which node is decided here, and whether one is tried again is the ledger's affair.
+"""
+
+import logging
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError, TaskCancelledError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from evaluator import record
+from evaluator.errors import DataError
+from evaluator.season.ledger import Job, Outcome
+from evaluator.season.node import Task, work
+from evaluator.season.rules import Season
+from evaluator.season.runs import MAX_FAILURES, STOP_SECONDS, Lost, Place, Run, call, failed, is_ours
+from evaluator.season.store import Store, open_shared
+
+LOOK_SECONDS = 1.0  # between looks at the nodes
+SILENT_SECONDS = 60.0  # of a node that lost a run: Ray knows it for dead when it has missed some health checks
+MARGIN_SECONDS = 10.0  # for Ray, on top of what a run has to stop
+CONNECT_SECONDS = 5.0
+FETCHERS = 4  # results that are fetched at a time
+
+
+@dataclass
+class _Node:
+    """A node that is up, and for how many runs at a time."""
+
+    place: Place
+    size: int
+
+
+class RayRuns:
+    """Runs on the cluster at `address`, at most so many at a time, or as many as there are GPUs and CPUs for.
+
+    A node with `MAX_FAILURES` failures of ours in a row gets nothing more; one with fewer rests for a while, and is the
+    last to be taken. Where failures in a row are of as many nodes, the cause is common, and nothing more is started.
+
+    Raises `DataError` where there is no cluster, or data or storage cannot be used.
+    """
+
+    def __init__(self, season: Season, address: str, most: int | None, say: Callable[[str], None]) -> None:
+        self._season, self._most, self._say = season, most, say
+        self._store, self._shared = Store(season.folder), open_shared(season)
+        self._key = record.read_key(season.key_file) if season.key_file else None
+        self._code = record.code_digest()
+        paths = [*season.data.values(), *filter(None, [season.assets, season.ruwordnet])]
+        try:
+            self._bundles = {path.resolve(): self._shared.publish(path.resolve()) for path in paths}
+        except OSError as error:
+            raise DataError(f"[storage] url {self._shared.shown}: {error}") from None
+        _check_answers(address)
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, ValueError, RuntimeError, RayError) as error:
+            raise DataError(f"--ray {address}: {' '.join(str(error).split())}") from None
+        # A process for each run: what is left of one, such as an interrupt that came late, cannot meet the next.
+        self._work = ray.remote(max_retries=0, max_calls=1)(work)
+        self._fetchers = ThreadPoolExecutor(FETCHERS)
+        self._nodes: dict[str, _Node] = {}
+        self._runs: list[_RayRun] = []
+        self._failures: Counter[str] = Counter()  # in a row, by node
+        self._rests_until: dict[str, float] = {}
+        self._suspects: set[str] = set()  # nodes with failures since the last good end
+        self._gpus, self._cpus = 0, season.limits.cpus
+        self._next_look = 0.0
+
+    @property
+    def broken(self) -> bool:
+        all_bad = bool(self._nodes) and all(self._failures[id] >= MAX_FAILURES for id in self._nodes)
+        return all_bad or len(self._suspects) >= MAX_FAILURES
+
+    def room(self) -> Place | None:
+        self._look()
+        self._runs = [run for run in self._runs if not run.gone()]
+        if self._most is not None and len(self._runs) >= self._most:
+            return None
+        used = Counter(run.place.id for run in self._runs)
+        fit = [id for id, node in self._nodes.items() if used[id] < node.size and not self._is_out(id)]
+        best = min(fit, key=lambda id: (self._failures[id], used[id] / self._nodes[id].size), default=None)
+        return None if best is None else self._nodes[best].place
+
+    def start(self, job: Job, place: Place) -> Run:
+        its_call = call(self._season, self._store, job).resolved()
+        needed = {its_call.data, *filter(None, [its_call.assets, its_call.ruwordnet])}
+        bundles = {path: digest for path, digest in self._bundles.items() if path in needed}
+        storage = self._season.storage or str(self._season.folder)
+        task = Task(job.run, job.submission.digest, its_call, bundles, storage, self._key, self._code)
+        reference = self._work.options(
+            num_cpus=self._cpus,
+            num_gpus=self._gpus,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(place.id, soft=False),
+            name=f"run {job.run}: submission {job.submission.id}",
+        ).remote(task)
+        run = _RayRun(reference, place, self._fetch(job.run))
+        self._runs.append(run)
+        return run
+
+    def entered(self, place: Place, end: Outcome | Lost) -> None:
+        if not is_ours(end):
+            self._suspects.clear()
+            del self._failures[place.id]
+            self._rests_until.pop(place.id, None)
+            return
+        was_broken = self.broken
+        self._failures[place.id] += 1
+        rest = SILENT_SECONDS if isinstance(end, Lost) else self._season.retry_seconds
+        self._rests_until[place.id] = time.monotonic() + rest
+        if self._failures[place.id] == MAX_FAILURES and place.id in self._nodes:
+            self._say(
+                f"node {place.name}: {MAX_FAILURES} failures of ours in a row: nothing more is started there until Ray"
+                " is started anew on it"
+            )
+        if isinstance(end, Outcome):
+            self._suspects.add(place.id)
+        if self.broken and not was_broken:
+            self._say("only failures of ours, whatever the node: nothing more is started")
+
+    def close(self) -> None:
+        self._fetchers.shutdown()
+        ray.shutdown()
+
+    def _is_out(self, id: str) -> bool:
+        """Whether a node gets nothing, for good or for now."""
+        return self._failures[id] >= MAX_FAILURES or time.monotonic() < self._rests_until.get(id, 0.0)
+
+    def _look(self) -> None:
+        """See which nodes are up, and say what changed."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + LOOK_SECONDS
+        alive = [node for node in ray.nodes() if node["Alive"]]
+        # As on one machine: where there is no GPU at all, runs go without.
+        has_gpus = any(node["Resources"].get("GPU") for node in alive)
+        self._gpus = self._season.limits.gpus if has_gpus else 0
+        found = {}
+        for node in alive:
+            size = int(node["Resources"].get("CPU", 0) // self._cpus)
+            if self._gpus:
+                size = min(size, int(node["Resources"].get("GPU", 0) // self._gpus))
+            if size:
+                found[node["NodeID"]] = _Node(Place(node["NodeID"], node["NodeName"]), size)
+        for id in self._nodes.keys() - found.keys():
+            self._say(f"node {self._nodes[id].place.name} is gone")
+        for id in found.keys() - self._nodes.keys():
+            self._say(f"node {found[id].place.name} is up: {found[id].size} runs at a time")
+        self._nodes = found
+
+    def _fetch(self, run: int) -> "Callable[[], Future[None]] | None":
+        """How a run's results come into the season's folder; None where they are there."""
+        if self._season.storage is None:
+            return None
+        return lambda: self._fetchers.submit(self._bring, run)
+
+    def _bring(self, run: int) -> None:
+        try:
+            self._shared.bring(run, self._store.run(run))
+        except OSError as error:
+            self._say(f"run {run}: its files stay in {self._shared.shown}: {error}")
+
+
+def _check_answers(address: str) -> None:
+    """Ray itself looks for a cluster for minutes."""
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise DataError(f"--ray {address}: must be `auto` or a Ray head's host:port; {error}") from None
+
+
+class _RayRun:
+    def __init__(self, reference: Any, place: Place, fetch: "Callable[[], Future[None]] | None") -> None:
+        self.place = place
+        self._reference, self._fetch = reference, fetch
+        self._future: Future[Outcome] = reference.future()
+        self._fetched: Future[None] | None = None
+        self._told = 0.0  # to stop
+        self._killed = False
+
+    def end(self) -> Outcome | Lost | None:
+        if not self._future.done():
+            return None
+        error = self._future.exception()
+        if error is None:
+            if self._fetch is not None and self._fetched is None:
+                self._fetched = self._fetch()
+            if self._fetched is not None and not self._fetched.done():
+                return None
+            return self._future.result()
+        lines = str(error).strip().splitlines() or [""]
+        if isinstance(error, RayError) and not isinstance(error, RayTaskError | TaskCancelledError):
+            return Lost(f"{type(error).__name__}: {lines[0].partition('. ')[0]}")
+        return failed(f"no work is done{self.place}: {lines[-1]}")  # a traceback's last line
+
+    def stop(self) -> None:
+        self._told = time.monotonic()
+        ray.cancel(self._reference, force=False)
+
+    def gone(self) -> bool:
+        if self._future.done() or not self._told:
+            return self._future.done()
+        late = time.monotonic() - self._told - STOP_SECONDS - MARGIN_SECONDS
+        if late > 0 and not self._killed:
+            self._killed = True
+            ray.cancel(self._reference, force=True)  # its process, and the evaluator with it
+        return late > MARGIN_SECONDS  # the node does not answer

@@ -1,0 +1,323 @@
+"""How a run is run: the evaluator's process that everyone starts it in, and the runs of this machine.
+
+The queue claims, keeps leases and enters what comes of it; a `Runs` has the places where runs can be: here this
+machine, in `ray_runs` the nodes of a cluster.
+"""
+
+import contextlib
+import importlib
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from evaluator.errors import DataError
+from evaluator.season.database import URL_VARIABLE
+from evaluator.season.ledger import Job, Outcome
+from evaluator.season.rules import Season
+from evaluator.season.store import Store, digest
+from evaluator.verdict import BAD_METADATA, BAD_ZIP, INFRA, OK, TABLE
+
+logger = logging.getLogger(__name__)
+
+STOP_SECONDS = 30.0  # for a run to clean up after it was told to stop
+MAX_FAILURES = 3  # of ours, one after another; then it is the machine that somebody has to look at
+MAX_KEPT_FINDINGS = 20  # of a run, in the data base; scores.json has more
+MAX_SCORES_BYTES = 64 * 10**6
+_SECRETS = (URL_VARIABLE, "AWS_", "RAY_AUTH_")  # beginnings of variables that the evaluator has no use for
+_TAIL_CHARACTERS = 500
+_ROOT = Path(__file__).parents[2]
+# PR_SET_PDEATHSIG of linux/prctl.h: the kernel ends the process when the one that started it ends, even by SIGKILL. In
+# a program of its own and not between fork and exec: Ray's workers have threads, which a fork of Python does not go
+# well with. They also block SIGINT, which would be inherited.
+_TIED = """
+import ctypes, os, signal, sys
+signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)
+    if os.getppid() != int(sys.argv[1]):
+        sys.exit(1)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where runs can be. `name` is for people, and empty for this machine."""
+
+    id: str
+    name: str
+
+    def __str__(self) -> str:
+        return f" on {self.name}" if self.name else ""
+
+
+@dataclass(frozen=True)
+class Lost:
+    """The end of a run whose machine is gone."""
+
+    reason: str
+
+
+class Run(Protocol):
+    """A run that was started. What it is told to `stop` has no end any more, and is `gone` when nothing is left."""
+
+    @property
+    def place(self) -> Place: ...
+
+    def end(self) -> Outcome | Lost | None: ...
+
+    def stop(self) -> None: ...
+
+    def gone(self) -> bool: ...
+
+
+class Runs(Protocol):
+    """The places, and what is known of them."""
+
+    @property
+    def broken(self) -> bool:
+        """Whether nothing more should be started anywhere, as only failures of ours come of it."""
+
+    def room(self) -> Place | None:
+        """A place for one more run."""
+
+    def start(self, job: Job, place: Place) -> Run: ...
+
+    def entered(self, place: Place, end: Outcome | Lost) -> None:
+        """Learn from how a run ended at a place."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """What the evaluator is called with."""
+
+    archive: Path
+    folder: Path  # for what the run leaves
+    data: Path
+    runner: str
+    country: str
+    limit_settings: tuple[str, ...]
+    assets: Path | None
+    ruwordnet: Path | None
+    key_file: Path | None
+
+    def with_paths(self, change: Callable[[Path], Path]) -> "Call":
+        names = ("archive", "folder", "data", "assets", "ruwordnet", "key_file")
+        paths: dict[str, Path | None] = {name: getattr(self, name) for name in names}
+        return replace(self, **{name: path and change(path) for name, path in paths.items()})  # type: ignore[arg-type]
+
+    def resolved(self) -> "Call":
+        return self.with_paths(Path.resolve)
+
+    def command(self) -> list[str]:
+        """Tied to this process: they end together."""
+        options: list[tuple[str, object]] = [
+            ("--data", self.data),
+            ("--runner", self.runner),
+            ("--country", self.country),
+            ("--json", self.folder / "scores.json"),
+            ("--record", self.folder / "record.json"),
+            ("--log", self.folder / "log.txt"),
+            *(("--limit", setting) for setting in self.limit_settings),
+        ]
+        for name, path in (
+            ("--assets", self.assets),
+            ("--ruwordnet", self.ruwordnet),
+            ("--key-file", self.key_file),
+        ):
+            if path is not None:
+                options.append((name, path))
+        arguments = [str(part) for option in options for part in option]
+        evaluator = [sys.executable, "-m", "evaluator", "run", str(self.archive), "--private", *arguments]
+        return [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), *evaluator]
+
+
+def call(season: Season, store: Store, job: Job) -> Call:
+    """A job's call, with the season's own folder and data."""
+    return Call(
+        store.archive(job.submission.digest),
+        store.run(job.run),
+        season.data[job.test_set],
+        season.runner,
+        season.country,
+        season.limit_settings,
+        season.assets,
+        season.ruwordnet,
+        season.key_file,
+    )
+
+
+class Evaluator:
+    """The process of a call; what it prints goes to evaluator.log. Raises OSError where it cannot be started."""
+
+    def __init__(self, call: Call, environment: Mapping[str, str]) -> None:
+        call.folder.mkdir(parents=True, exist_ok=True)
+        with open(call.folder / "evaluator.log", "wb") as log:
+            self._process = subprocess.Popen(
+                call.command(),
+                cwd=_ROOT,
+                env={name: value for name, value in os.environ.items() if not name.startswith(_SECRETS)}
+                | dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for this process, which then stops its runs
+            )
+        self._deadline: float | None = None
+
+    def returncode(self) -> int | None:
+        """None while it runs. One that was told to stop, and has not in time, is killed."""
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            self._signal(signal.SIGKILL)
+        return self._process.poll()
+
+    def stop(self) -> None:
+        """Have it end soon: it removes its folders and containers."""
+        self._deadline = time.monotonic() + STOP_SECONDS
+        self._signal(signal.SIGINT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process.poll() is None:  # else its number may be another's by now
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, number)
+
+
+class LocalRuns:
+    """So many `workers` on this machine, each with GPUs of its own, where there are any.
+
+    Raises `DataError` where this machine has GPUs, but not enough of them for so many runs.
+    """
+
+    def __init__(
+        self, season: Season, store: Store, workers: int, gpus: Sequence[str], say: Callable[[str], None]
+    ) -> None:
+        needed = season.limits.gpus if gpus else 0
+        if workers * needed > len(gpus):
+            raise DataError(f"{workers} workers need {workers * needed} GPUs; this machine has {len(gpus)}")
+        self.gpus = [tuple(gpus[i * needed : (i + 1) * needed]) for i in range(workers)]
+        self._season, self._store, self._say = season, store, say
+        self._runs: list[_LocalRun | None] = [None] * workers
+        self._failures = 0
+
+    @property
+    def broken(self) -> bool:
+        return self._failures >= MAX_FAILURES
+
+    def room(self) -> Place | None:
+        return Place("", "") if any(run is None or run.gone() for run in self._runs) else None
+
+    def start(self, job: Job, place: Place) -> Run:
+        slot = next(i for i, run in enumerate(self._runs) if run is None or run.gone())
+        gpus = self.gpus[slot]
+        environment = {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {}
+        run = _LocalRun(call(self._season, self._store, job), job.submission.digest, place, environment)
+        self._runs[slot] = run
+        return run
+
+    def entered(self, place: Place, end: Outcome | Lost) -> None:
+        self._failures = self._failures + 1 if is_ours(end) else 0
+        if self._failures == MAX_FAILURES:
+            self._say(f"{MAX_FAILURES} failures of ours in a row: nothing more is started here")
+
+
+class _LocalRun:
+    def __init__(self, call: Call, digest: str, place: Place, environment: Mapping[str, str]) -> None:
+        self.place = place
+        self._call, self._digest = call, digest
+        self._end: Outcome | None = None
+        self._evaluator: Evaluator | None = None
+        try:
+            self._evaluator = Evaluator(call, environment)
+        except (OSError, subprocess.SubprocessError) as error:
+            self._end = failed(f"the run cannot be started: {error}")
+
+    def end(self) -> Outcome | None:
+        if self._end is None and self._evaluator is not None:
+            code = self._evaluator.returncode()
+            if code is not None:
+                self._end = self._blameless(read_outcome(self._call.folder, code))
+        return self._end
+
+    def stop(self) -> None:
+        if self._evaluator is not None:
+            self._evaluator.stop()
+
+    def gone(self) -> bool:
+        return self._evaluator is None or self._evaluator.returncode() is not None
+
+    def _blameless(self, outcome: Outcome) -> Outcome:
+        """The outcome, but a failure of ours where the ZIP was found faulty and is not the one that was sent."""
+        if outcome.verdict not in (BAD_ZIP.name, BAD_METADATA.name) or digest(self._call.archive) == self._digest:
+            return outcome
+        return Outcome.organizers(f"{self._call.archive} is not the ZIP that was sent any more", outcome.detail)
+
+
+def is_ours(end: Outcome | Lost) -> bool:
+    """Whether a run's end is no fault of the team's."""
+    return isinstance(end, Lost) or end.fault in ("infra", "organizer")
+
+
+def read_outcome(folder: Path, returncode: int) -> Outcome:
+    """What a run's folder says of how it ended; a failure of ours where it does not say."""
+    try:
+        with open(folder / "scores.json", "rb") as file:
+            document = json.loads(file.read(MAX_SCORES_BYTES))
+        run = document.get("run") or {}
+        detail = {
+            "fix": document["fix"],
+            "findings": document["findings"][:MAX_KEPT_FINDINGS],
+            **{name: run.get(name) for name in ("runner", "image_digest", "seconds", "exit_code", "peak_memory")},
+            "labels": document.get("labels", []),
+        }
+        verdict, fault = document["verdict"], document["fault"]
+        if verdict not in TABLE or fault not in (None, "team", "organizer", "infra"):
+            raise ValueError(f"verdict {verdict}, fault {fault}")
+        if verdict != OK.name:
+            return Outcome(verdict, fault, detail=detail)
+        tasks = document["tasks"].items()
+        scores = {int(number): float(task["score"]) for number, task in tasks if task["score"] is not None}
+        return Outcome(verdict, None, scores, document["data_digest"], detail)
+    except FileNotFoundError:
+        return failed(f"the evaluator ended with {returncode} and wrote no scores.json{_tail(folder)}")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        return failed(f"scores.json cannot be read: {type(error).__name__}: {error}")
+
+
+def machine_gpus() -> list[str]:
+    """The GPUs of this machine that may be used: those that CUDA_VISIBLE_DEVICES names, else the UUIDs of all."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name.strip() for name in named.split(",") if name.strip()]
+    try:
+        pynvml: Any = importlib.import_module("pynvml")
+        pynvml.nvmlInit()
+    except Exception as error:  # no library, no driver, no GPU: NVML's errors have no common base with import's
+        logger.debug("no NVML: %s", error)
+        return []
+    try:
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        return [pynvml.nvmlDeviceGetUUID(handle) for handle in handles]
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def failed(found: str) -> Outcome:
+    """A failure of ours, which may not repeat."""
+    finding = {"rule": "evaluator-failure", "where": "", "found": found, "allowed": "", "fix": ""}
+    return Outcome(INFRA.name, INFRA.fault, detail={"fix": INFRA.fix, "findings": [finding]})
+
+
+def _tail(folder: Path) -> str:
+    try:
+        text = (folder / "evaluator.log").read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+    return f": {' '.join(text[-_TAIL_CHARACTERS:].split())}" if text else ""

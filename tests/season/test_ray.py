@@ -1,0 +1,382 @@
+"""The queue on a real Ray cluster of several nodes, all of them on this machine: what happens to runs when nodes, or
+the queue's own process, are killed; and the storage that machines share.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from evaluator import record
+from evaluator.__main__ import main
+from evaluator.errors import DataError
+from evaluator.season import PUBLIC, node
+from evaluator.season.database import Database
+from evaluator.season.ledger import Archive, Ledger, Outcome
+from evaluator.season.rules import Season
+from evaluator.season.runs import MAX_FAILURES, STOP_SECONDS, Call
+from evaluator.season.store import Damaged, Shared, Store, digest
+from tests.season.conftest import TRUTH, public_state
+from tests.season.test_queue import ROOT, SECONDS, _command_line, start, wait
+
+ray = pytest.importorskip("ray", reason="Ray is not here (`make season-ray`)")
+MEMORY = 80 * 2**20  # Ray's least for a node's objects is 75 MiB
+
+
+class Cluster:
+    """A head without resources, and nodes for one run each."""
+
+    def __init__(self) -> None:
+        from ray.cluster_utils import Cluster
+
+        self._cluster = Cluster(
+            initialize_head=True,
+            head_node_args={"num_cpus": 0, "object_store_memory": MEMORY, "include_dashboard": False},
+        )
+        self.address = self._cluster.address
+
+    def add(self, name: str, **variables: str) -> object:
+        return self._cluster.add_node(
+            num_cpus=1,
+            num_gpus=1,
+            object_store_memory=MEMORY,
+            node_name=name,
+            env_vars={"SEASON_DATABASE_URL": "secret", **variables},
+        )
+
+    def kill(self, node: object) -> None:
+        self._cluster.remove_node(node, allow_graceful=False)
+
+    def clear(self) -> None:
+        for added in list(self._cluster.worker_nodes):
+            self.kill(added)
+
+    def end(self) -> None:
+        self._cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def head_node() -> Iterator[Cluster]:
+    from ray._raylet import Config
+
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: sockets lie below it
+    variables = {
+        "RAY_TMPDIR": folder,
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "PYTHONPATH": str(ROOT),
+        "FUSIONBRAIN_CACHE": f"{folder}/cache",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        Config.initialize("")  # Ray has read the environment when it was imported
+        try:
+            cluster = Cluster()
+            yield cluster
+            cluster.end()
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    Config.initialize("")
+
+
+@pytest.fixture
+def cluster(head_node: Cluster) -> Iterator[Cluster]:
+    yield head_node
+    head_node.clear()
+
+
+def submit(season: Season, path: Path) -> tuple[Ledger, int]:
+    """Through the storage that the season names."""
+    from evaluator import archive
+    from evaluator.season.store import open_store
+
+    ledger = Ledger(season, Database(season.url, season.folder))
+    report = archive.check(path)
+    open_store(season).add(path, digest(path))
+    submission, _ = ledger.submit("Ёжики", Archive(digest(path), path.name, report.packed, report.metadata))
+    return ledger, submission.id
+
+
+def add_to_rules(season: Season, text: str) -> Season:
+    from evaluator.season.rules import read_season
+
+    season.path.write_text(season.path.read_text(encoding="utf-8") + text, encoding="utf-8")
+    return read_season(season.path)
+
+
+def waiting_answer(gate: Path, text: str) -> str:
+    """A program that says where it is, and answers when `gate` is there."""
+    from tests.season.conftest import RUN
+
+    return f"""
+import os, time
+print("ёж ждёт 🦔", flush=True)
+open({str(gate)!r} + ".started", "a").write(str(os.getpid()) + "\\n")
+while not os.path.exists({str(gate)!r}):
+    time.sleep(0.1)
+{RUN % text}
+"""
+
+
+def processes(words: str) -> list[int]:
+    return [int(pid) for pid in filter(str.isdigit, os.listdir("/proc")) if words in _command_line(int(pid))]
+
+
+def test_a_killed_node_and_a_killed_queue_cost_retries_and_no_attempt(
+    make_running: Callable[..., Season], make_zip: Callable[..., Path], cluster: Cluster, tmp_path: Path, capfd
+) -> None:
+    season = make_running(lease_seconds="4")
+    season = add_to_rules(season, f'\n[limits]\ncpus = 1\n[storage]\nurl = "file://{tmp_path}/shared"\n')
+    gates = [tmp_path / name for name in ("первый", "второй")]
+    texts = (TRUTH, "Ёлки")
+    for gate, text in zip(gates, texts, strict=True):
+        ledger, _ = submit(season, make_zip(code=waiting_answer(gate, text), name=gate.name))
+    ledger, quick = submit(season, make_zip(code="raise SystemExit(3)", name="третий"))
+    nodes = {name: cluster.add(name) for name in ("узел-1", "узел-2")}
+    started = [Path(f"{gate}.started") for gate in gates]
+
+    head = start(season, "--ray", cluster.address)
+    try:
+        wait(lambda: all(path.exists() for path in started))
+        workers = {state.submission.id: state.worker for state in ledger.waiting()}
+        assert sorted(worker.split(" on ")[1] for worker in workers.values() if worker) == ["узел-1", "узел-2"]
+        first_node = (workers[1] or "").split(" on ")[1]
+        # The log of a run under way is seen from here.
+        log = Path(f"{tmp_path}/shared/runs/1/evaluator.log")
+        wait(lambda: log.exists() and "runner: local" in log.read_text(encoding="utf-8"))
+        capfd.readouterr()
+        assert main(["queue", "logs", "1", "--season", str(season.path)]) == 0
+        assert "runner: local" in capfd.readouterr().out
+
+        # The node of the first submission dies: its run is tried again, elsewhere, while the second goes on.
+        doomed = processes(f"{digest_of(ledger, 1)}.zip")
+        assert doomed
+        environment = b"".join(Path(f"/proc/{pid}/environ").read_bytes() for pid in doomed)
+        assert b"PATH=" in environment and b"secret" not in environment and b"RAY_AUTH_TOKEN" not in environment
+        cluster.kill(nodes.pop(first_node))
+        wait(lambda: [kind for _, _, kind, *_ in ledger.history(1)][:4] == ["queued", "running", "lost", "queued"])
+        wait(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in doomed))
+        gates[1].touch()
+        wait(lambda: public_state(ledger, 2) == "OK")
+        wait(lambda: started[0].read_text().count("\n") == 2)
+
+        # The queue's process dies: its run dies with it, and the next queue takes it up.
+        doomed = processes(f"{digest_of(ledger, 1)}.zip")
+        assert doomed
+    finally:
+        head.kill()
+        output = head.communicate()[0]
+    wait(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in doomed))
+    gates[0].touch()
+    cluster.add("узел-3")
+    again = start(season, "--ray", cluster.address, "--drain")
+    output += again.communicate(timeout=SECONDS)[0]
+    assert again.returncode == 0, output
+
+    assert {result.submission: result.total for result in ledger.results(PUBLIC)} == {1: 1.0, 2: pytest.approx(0.4)}
+    assert public_state(ledger, quick) == "EXIT"
+    attempts = ledger.attempts("Ёжики")
+    assert (attempts.valid, attempts.invalid, attempts.pending) == (2, 1, 0)
+    kinds = [kind for _, _, kind, *_ in ledger.history(1)]
+    assert kinds == ["queued", "running", "lost", "queued", "running", "lost", "queued", "running", "done"], output
+    assert [event.kind for event in ledger.history(2)] == ["queued", "running", "done"]
+    lost = [event.detail["reason"] for event in ledger.history(1) if event.kind == "lost"]
+    assert "NodeDiedError" in lost[0] and "was not heard of in time" in lost[1]
+    for line in (f"starts on {first_node}", "is lost after", "узел-3 is up: 1 runs at a time"):
+        assert line in output
+    # What a run left has come into the season's folder, with names of files there.
+    run = max(event.run for event in ledger.history(1))
+    folder = Store(season.folder).run(run)
+    assert {path.name for path in folder.iterdir()} == set(
+        ("scores.json", "report.html", "record.json", "log.txt", "evaluator.log")
+    )
+    names = json.loads((folder / "record.json").read_text(encoding="utf-8"))["files"]
+    assert "../../data/public/input.json" in names
+    capfd.readouterr()
+    assert main(["queue", "logs", str(run), "--printed", "--season", str(season.path)]) == 0
+    assert capfd.readouterr().out == "ёж ждёт 🦔\n"
+
+
+def digest_of(ledger: Ledger, submission: int) -> str:
+    return next(state.submission.digest for state in ledger.states() if state.submission.id == submission)
+
+
+def test_a_node_where_everything_fails_is_set_aside(
+    make_running: Callable[..., Season], make_zip: Callable[..., Path], cluster: Cluster, tmp_path: Path
+) -> None:
+    """On one node a package is broken; the other goes on with its run, until the queue is told to stop."""
+    season = add_to_rules(make_running(), "\n[limits]\ncpus = 1\n")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "pathspec.py").write_text("raise ImportError('сломан')", encoding="utf-8")
+    gate = tmp_path / "ворота"
+    for text in (TRUTH, "Ёлки"):
+        ledger, _ = submit(season, make_zip(code=waiting_answer(gate, text), name=text))
+    cluster.add("целый")
+    cluster.add("сломанный", PYTHONPATH=f"{broken}:{ROOT}")
+    head = start(season, "--ray", cluster.address, "--drain")
+    try:
+        wait(lambda: sum(event.verdict == "INFRA" for id in (1, 2) for event in ledger.history(id)) == MAX_FAILURES)
+        wait(Path(f"{gate}.started").exists)
+        doomed = [pid for id in (1, 2) for pid in processes(f"{digest_of(ledger, id)}.zip")]
+        assert doomed
+        began = time.monotonic()
+        head.send_signal(signal.SIGTERM)
+        output = head.communicate(timeout=SECONDS)[0]
+        assert time.monotonic() - began < STOP_SECONDS  # the evaluator was not killed, but ended
+    finally:
+        head.kill()
+    assert head.returncode == 0, output
+    assert "node сломанный: 3 failures of ours in a row: nothing more is started there" in output
+    assert output.count("no work is done on сломанный: ImportError: сломан") == MAX_FAILURES
+    assert output.count("starts on целый") == output.count("is given back") == 1
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in doomed)
+    attempts = ledger.attempts("Ёжики")
+    assert (attempts.valid, attempts.invalid, attempts.pending) == (0, 0, 2)
+
+
+def test_no_cluster_is_the_callers_fault(make_running: Callable[..., Season], capsys) -> None:
+    season = make_running()
+    assert main(["queue", "run", "--ray", "127.0.0.1:1", "--season", str(season.path)]) == 2
+    assert "data error: --ray 127.0.0.1:1: " in capsys.readouterr().err
+    season = add_to_rules(season, '\n[storage]\nurl = "shared"\n')
+    assert main(["queue", "run", "--season", str(season.path)]) == 2
+    assert "[storage] url is for `queue run --ray ADDRESS`" in capsys.readouterr().err
+
+
+# --- storage, and a run's work on a node, without a cluster ---
+
+
+@pytest.fixture(params=["file", "s3"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A folder's URL, and that of a bucket where a program that speaks S3 is at hand."""
+    if request.param == "file":
+        yield f"file://{tmp_path}/общее"
+        return
+    program = shutil.which("moto_server")
+    if program is None:
+        pytest.skip("moto_server is not on the PATH (`pip install 'moto[server]'` in an environment of its own)")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ключ".encode().hex())
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen([program, "-H", "127.0.0.1", "-p", str(port)], stderr=subprocess.DEVNULL)
+    try:
+
+        def answers() -> bool:
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}/bucket", method="PUT"))
+                return True
+            return False
+
+        wait(answers)
+        yield f"s3://bucket/season?scheme=http&endpoint_override=127.0.0.1:{port}&region=us-east-1"
+    finally:
+        server.kill()
+        server.wait()
+
+
+def overwrite(shared: Shared, name: str, content: bytes) -> None:
+    with shared._files.open(shared._path(name), "wb") as file:
+        file.write(content)
+
+
+def test_a_storage_gives_back_what_it_was_given_and_finds_what_is_damaged(
+    storage: str, make_zip: Callable[..., Path], tmp_path: Path
+) -> None:
+    shared, path = Shared(storage), make_zip()
+    sent = digest(path)
+    shared.add(path, sent)
+    shared.fetch(sent, tmp_path / "got" / "s.zip")
+    assert (tmp_path / "got" / "s.zip").read_bytes() == path.read_bytes()
+    shared.add(path, sent)  # again is no error
+    with pytest.raises(DataError, match="changed while it was read"):
+        shared.add(path, "0" * 64)
+    with pytest.raises(FileNotFoundError):
+        shared.fetch("0" * 64, tmp_path / "got" / "none.zip")
+
+    data = tmp_path / "данные"
+    (data / "images" / "пустая").mkdir(parents=True)
+    (data / "images" / "ёж 🦔.jpg").write_bytes(b"\x00\xff" * 10**6)
+    bundle = shared.publish(data)
+    os.utime(data / "images" / "ёж 🦔.jpg", (0, 0))
+    assert shared.publish(data) == bundle
+    for name in ("один", "два"):
+        shared.unpack(bundle, tmp_path / "cache", tmp_path / name)
+        assert (tmp_path / name / "данные" / "images" / "ёж 🦔.jpg").read_bytes() == b"\x00\xff" * 10**6
+        assert (tmp_path / name / "данные" / "images" / "пустая").is_dir()
+
+    for name, text in (("evaluator.log", "ёж\n"), ("log.txt", "")):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        shared.send(7, tmp_path / name)
+    (tmp_path / "evaluator.log").write_text("ёж ушёл\n", encoding="utf-8")
+    shared.send(7, tmp_path / "evaluator.log")
+    assert (shared.read(7, "evaluator.log") or b"").decode() == "ёж ушёл\n" and shared.read(7, "scores.json") is None
+    shared.bring(7, tmp_path / "run")
+    assert {path.name: path.read_text() for path in (tmp_path / "run").iterdir()} == {
+        "evaluator.log": "ёж ушёл\n",
+        "log.txt": "",
+    }
+
+    if storage.startswith("file"):
+        Path(shared._path(f"submissions/{sent}.zip")).chmod(0o644)
+    overwrite(shared, f"submissions/{sent}.zip", path.read_bytes()[:-1])
+    with pytest.raises(Damaged, match="is not the ZIP that was sent any more"):
+        shared.fetch(sent, tmp_path / "got" / "again.zip")
+    (tmp_path / "cache" / f"{bundle}.tar").write_bytes(b"damaged")
+    with pytest.raises(Damaged, match="has the SHA-256"):
+        shared.unpack(bundle, tmp_path / "cache", tmp_path / "три")
+    shared.unpack(bundle, tmp_path / "cache", tmp_path / "три")  # fetched anew
+
+
+def test_a_nodes_work_is_refused_or_signed(
+    make_running: Callable[..., Season], make_zip: Callable[..., Path], tmp_path: Path, monkeypatch
+) -> None:
+    """What a node does for a run: with another evaluator nothing, with a damaged ZIP no attempt; a record's key does
+    not stay there, and the record holds for the season's own files.
+    """
+    monkeypatch.setattr(node, "WAIT_SECONDS", 0.01)
+    monkeypatch.setenv("FUSIONBRAIN_CACHE", str(tmp_path / "cache"))
+    season, path = make_running(), make_zip()
+    store, sent = Store(season.folder), digest(path)
+    store.add(path, sent)
+    key = tmp_path / "record.key"
+    key.write_bytes(b"k" * 32)
+    data = season.data[PUBLIC]
+    call = Call(store.archive(sent), store.run(1), data, "local", "RU", (), None, None, key)
+    shared = Shared(str(season.folder))
+    bundles = {data: shared.publish(data)}
+    task = node.Task(1, sent, call, bundles, str(season.folder), key.read_bytes(), record.code_digest())
+    assert "has another version" in found(node.work(replace(task, code="")))
+    outcome = node.work(task)
+    assert (outcome.verdict, dict(outcome.scores)) == ("OK", {5: 1.0})
+    assert main(["verify", str(store.run(1) / "record.json"), "--key-file", str(key)]) == 0
+    assert not list(Path(tempfile.gettempdir()).glob("fbc2-evaluator-node-*/**/record.key"))
+
+    store.archive(sent).chmod(0o644)
+    store.archive(sent).write_bytes(b"damaged")
+    outcome = node.work(task)
+    assert outcome.fault == "organizer" and "is not the ZIP that was sent any more" in found(outcome)
+    store.archive(sent).unlink()
+    outcome = node.work(task)
+    assert outcome.fault == "infra" and "FileNotFoundError" in found(outcome)
+
+
+def found(outcome: Outcome) -> str:
+    return str(outcome.detail["findings"][0]["found"])
