@@ -226,10 +226,13 @@ class Simulation:
                     if event.how == "copying":
                         sys.addaudithook(_kill_before_rename)
                     else:
-                        sqlalchemy.event.listen(Engine, "commit", _kill_self)
+                        sqlalchemy.event.listen(Engine, "before_cursor_execute", _kill_before_insert)
                     self._call(event.at, "submit", path, "--team", event.team)
             status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        return "killed" if status == -signal.SIGKILL else f"ended with {status}"
+        if status != -signal.SIGKILL:
+            return f"ended with {status}"
+        kept = self._stored(event.programs[0]).exists()
+        return "killed, the ZIP is kept" if kept else "killed, the ZIP is not kept"
 
     def _choose(self, event: Event) -> str:
         numbers = [self._number(key, event.team) for key in event.programs]
@@ -503,13 +506,14 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _kill_self(*_: object) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def _kill_before_insert(_c: object, _d: object, statement: str, *_: object) -> None:
+    if statement.startswith("INSERT INTO submission"):
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _kill_before_rename(name: str, _: object) -> None:
     if name == "os.rename":
-        _kill_self()
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 @contextlib.contextmanager
