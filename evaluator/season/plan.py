@@ -150,7 +150,7 @@ class _Planner:
         self._made[team] += 1
         key = f"{self._teams.index(team) + 1:02d}-{self._made[team]:02d}"
         emission = ""
-        if kind in SCORED and self._chance.random() < 0.7:
+        if kind in SCORED and self._chance.random() < (0.7 if self._mode == "nano" else 0.9):
             emission = self._chance.choices(EMISSIONS, (7, 1, 1, 1))[0]
         kg = round(self._chance.uniform(0.5, 30), 3) if emission else 0.0
         self._programs[key] = Program(key, kind, self._chance.randrange(10**6), emission, kg)

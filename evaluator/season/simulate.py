@@ -162,7 +162,6 @@ class Simulation:
         (folder / "assets").mkdir()
         (folder / "runs").mkdir()
         quick = self.plan.mode == "quick"
-        tasks = [task for task in range(12) if not (quick and task in (2, 3))]
         rules = _RULES.format(
             plan=self.plan,
             zone=ZONE,
@@ -172,7 +171,7 @@ class Simulation:
             lease=LEASE_SECONDS,
             seconds=_SECONDS[self.plan.mode],
             formula='open = "1/15"\nhidden = "1/10"\n' + (_WITHOUT_ENCODERS if quick else ""),
-            baseline="\n".join(f"{task} = {_BASELINE[task]}" for task in tasks),
+            baseline="\n".join(f"{task} = {value}" for task, value in _BASELINE.items()),
             thresholds="\n".join(f"{task} = {least}" for task, least in _THRESHOLDS[self.plan.mode].items()),
         )
         (folder / "season.toml").write_text(rules, encoding="utf-8")
