@@ -109,10 +109,10 @@ class Clock:
 
 
 class Simulation:
-    """Carries out a plan in `folder`; `say` gets a line now and then."""
+    """Carries out a plan in `folder`."""
 
-    def __init__(self, season: Plan, folder: Path, workers: int, say: Callable[[str], None]) -> None:
-        self.plan, self.folder, self._workers, self._say = season, folder.resolve(), workers, say
+    def __init__(self, season: Plan, folder: Path, workers: int) -> None:
+        self.plan, self.folder, self._workers = season, folder.resolve(), workers
         self.store = Store(self.folder)
         self._digests: dict[str, str] = {}
 
@@ -150,11 +150,13 @@ class Simulation:
         elif path.read_text(encoding="utf-8") != text:
             raise DataError(f"{self.folder} has another season; name another folder, or remove it")
         journal = read_journal(self.folder)
+        done = sum("event" in entry for entry in journal)
         if journal:
-            self._note({"resumed": len([entry for entry in journal if "event" in entry])})
+            lines = [json.dumps(entry, ensure_ascii=False) for entry in [*journal, {"resumed": done}]]
+            files.write_text(self.folder / JOURNAL, "\n".join(lines) + "\n")
         if (self.folder / DIGESTS).exists():
             self._digests = json.loads((self.folder / DIGESTS).read_text(encoding="utf-8"))
-        return len([entry for entry in journal if "event" in entry])
+        return done
 
     def _make(self, folder: Path) -> None:
         folder.mkdir()
@@ -488,12 +490,8 @@ class Simulation:
 def read_journal(folder: Path) -> list[dict[str, Any]]:
     """The lines of a journal; a last one that was not written to its end is none."""
     path = folder / JOURNAL
-    if not path.exists():
-        return []
-    whole, end, rest = path.read_text(encoding="utf-8").rpartition("\n")
-    if rest:
-        os.truncate(path, len((whole + end).encode()))
-    return [json.loads(line) for line in whole.splitlines()]
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return [json.loads(line) for line in text.rpartition("\n")[0].splitlines()]
 
 
 def _refusal(error: EvaluatorError) -> str:
@@ -584,7 +582,7 @@ def main(arguments: list[str] | None = None) -> int:
         season = plan(options.seed, options.teams, options.days, options.program, options.rate)
     except ValueError as error:
         parser.error(str(error))
-    simulation = Simulation(season, options.out, options.workers, print)
+    simulation = Simulation(season, options.out, options.workers)
     bar, began = _Bar(season), time.monotonic()
     try:
         simulation.run(bar)
