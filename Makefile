@@ -23,6 +23,8 @@ WHEELS = docker/wheels
 # PyPI has torch's CUDA build alone. A machine that sets pip's own PIP_FIND_LINKS has the CPU build there.
 TORCH_CPU = $(or $(PIP_FIND_LINKS),https://download.pytorch.org/whl/cpu/torch/)
 RUN = build/finetune-demo
+SEASON = season.toml
+OUT = build/site
 ARGS =
 
 IS_3_11 = import sys; sys.exit(sys.version_info[:2] != (3, 11))
@@ -95,8 +97,12 @@ bench: $(INSTALLED) ## time the engine beside the published algorithm (10 minute
 .PHONY: season-tools
 season-tools: $(INSTALLED_SEASON) ## install what the commands of a season need (docs/season.md)
 
+.PHONY: site
+site: $(INSTALLED_SEASON) ## write the pages of SEASON=season.toml into OUT=build/site; ARGS=--private when the season is over
+	$(VENV) -m evaluator site --season "$(SEASON)" --out "$(OUT)" $(ARGS)
+
 .PHONY: bench-season
-bench-season: $(INSTALLED_SEASON) ## seconds of the boards and the ledger with 10 000 submissions; ARGS='--url postgresql://...'
+bench-season: $(INSTALLED_SEASON) ## seconds of boards, site and ledger with 10 000 submissions; ARGS='--url postgresql://...'
 	$(VENV) -m evaluator.season.bench $(ARGS)
 
 .PHONY: sample-input

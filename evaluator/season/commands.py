@@ -234,9 +234,9 @@ def show_prizes(options: argparse.Namespace) -> int:
 
 
 def make_site(options: argparse.Namespace) -> int:
-    from evaluator.season import site  # its packages are for this command alone
+    from evaluator.season.site import build  # its packages are for this command alone
 
-    built = site.build(_ledger(options), options.out, options.private)
+    built = build(_ledger(options), options.out, options.private)
     print(f"{options.out}: {built.pages} pages, {built.reports} reports; public/ is for everybody,")
     print("teams/ for each team its own folder (organizer/teams.json names them), organizer/ for you alone")
     return 0

@@ -11,7 +11,7 @@ from evaluator.season import PRIVATE, PUBLIC, board, rules
 from evaluator.season.board import Choice, Line, Result
 from evaluator.season.ledger import Ledger
 from evaluator.season.rules import read_season
-from tests.season.conftest import NOON, Clock, enter, scored
+from tests.season.conftest import NOON, Clock, archive, enter, scored
 
 SEASON = read_season(Path(rules.__file__).with_name("season.example.toml"))
 START = datetime(2022, 10, 1, tzinfo=UTC)
@@ -133,3 +133,18 @@ def test_boards_come_out_of_the_ledger(ledger: Ledger, clock: Clock) -> None:
     lines = board.lines(ledger, PRIVATE)
     assert shown(lines) == [(1, "Ёжики", better), (None, None, None), (None, "Кот", None)]
     assert (lines[0].total, lines[0].count, lines[0].expected) == (0.9, 2, 2)
+
+
+def test_a_snapshot_says_what_the_ledger_says(ledger: Ledger, clock: Clock) -> None:
+    first = enter(ledger, "Ёжики", 1, scored(0.7))
+    enter(ledger, "Кот", 1, scored(0.8))
+    clock.forward(days=1)
+    ledger.submit("Кот", archive(2))
+    ledger.choose("Ёжики", [first])
+    taken = ledger.snapshot()
+    for test_set in (PUBLIC, PRIVATE):
+        assert board.lines(taken, test_set) == board.lines(ledger, test_set)
+    assert taken.attempts == ledger.all_attempts() and taken.attempts["Кот"].pending == 1
+    assert list(taken.states) == ledger.states() and [team.name for team in taken.teams] == ["Ёжики", "Кот"]
+    events = [event for submission in (1, 2, 3) for event in ledger.history(submission)]
+    assert list(taken.events) == events and taken.now == clock.now

@@ -10,7 +10,7 @@ import pytest
 
 from evaluator import emission
 from evaluator.__main__ import main
-from evaluator.season import PRIVATE, PUBLIC, board, prizes
+from evaluator.season import PRIVATE, board, prizes
 from evaluator.season.database import Database
 from evaluator.season.ledger import Ledger
 from evaluator.season.rules import Season
@@ -128,21 +128,6 @@ def test_a_team_whose_private_run_is_not_done_has_no_score_yet(season: Season, l
     green = prizes.sustainable(lines, season, Store(season.folder), {})
     assert [(place.team, place.cause) for place in green.places] == [("Кот", "no-score")]
     assert prizes.main_prize(lines, season) == []
-
-
-def test_a_snapshot_says_what_the_ledger_says(ledger: Ledger, clock: Clock) -> None:
-    first = enter(ledger, "Ёжики", 1, scored(0.7))
-    enter(ledger, "Кот", 1, scored(0.8))
-    clock.forward(days=1)
-    ledger.submit("Кот", archive(2))
-    ledger.choose("Ёжики", [first])
-    taken = ledger.snapshot()
-    for test_set in (PUBLIC, PRIVATE):
-        assert board.lines(taken, test_set) == board.lines(ledger, test_set)
-    assert taken.attempts == ledger.all_attempts() and taken.attempts["Кот"].pending == 1
-    assert list(taken.states) == ledger.states() and [team.name for team in taken.teams] == ["Ёжики", "Кот"]
-    events = [event for submission in (1, 2, 3) for event in ledger.history(submission)]
-    assert list(taken.events) == events and taken.now == clock.now
 
 
 def test_without_results_nobody_wins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

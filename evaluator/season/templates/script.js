@@ -1,0 +1,47 @@
+
+"use strict";
+/* Language: what was chosen here before, else the browser's. */
+const root = document.documentElement, page = document.querySelector("title");
+function speak(language) {
+  root.lang = language;
+  document.title = page.dataset[language];
+  document.getElementById(language).checked = true;
+}
+let chosen = null;
+try { chosen = localStorage.getItem("language"); } catch { /* storage is refused */ }
+speak(["ru", "en"].includes(chosen) ? chosen : navigator.language.toLowerCase().startsWith("ru") ? "ru" : "en");
+document.querySelector(".switch").addEventListener("change", event => {
+  speak(event.target.value);
+  try { localStorage.setItem("language", event.target.value); } catch { /* storage is refused */ }
+});
+
+/* Sorting: by data-v where a cell has it, else by its text; numbers as numbers, what is empty below. */
+const collate = new Intl.Collator("ru", { numeric: true }).compare;
+const key = cell => cell ? (cell.dataset.v ?? cell.textContent.trim()) : "";
+const isNumber = text => text !== "" && Number.isFinite(Number(text));
+function sort(table, heads, column, direction) {
+  const rows = [...table.tBodies[0].rows].map(row => [key(row.cells[column]), row]);
+  const sign = direction === "ascending" ? 1 : -1;
+  rows.sort(([a], [b]) => {
+    if (a === "" || b === "") return (a === "") - (b === "");
+    return sign * (isNumber(a) && isNumber(b) ? Number(a) - Number(b) : collate(a, b));
+  });
+  table.tBodies[0].append(...rows.map(([, row]) => row));
+  heads.forEach((head, i) => i === column ? head.setAttribute("aria-sort", direction) : head.removeAttribute("aria-sort"));
+}
+document.addEventListener("DOMContentLoaded", () => {
+  for (const table of document.querySelectorAll("table.sortable")) {
+    const heads = [...table.tHead.rows[0].cells];
+    heads.forEach((head, column) => {
+      if (head.classList.contains("plain")) return;
+      const button = document.createElement("button");
+      button.type = "button";
+      button.append(...head.childNodes);
+      head.append(button);
+      button.addEventListener("click", () => {
+        const now = head.getAttribute("aria-sort"), first = head.dataset.first ?? "ascending";
+        sort(table, heads, column, now === null ? first : now === "ascending" ? "descending" : "ascending");
+      });
+    });
+  }
+});
