@@ -101,6 +101,10 @@ season-tools: $(INSTALLED_SEASON) ## install what the commands of a season need 
 site: $(INSTALLED_SEASON) ## write the pages of SEASON=season.toml into OUT=build/site; ARGS=--private when the season is over
 	$(VENV) -m evaluator site --season "$(SEASON)" --out "$(OUT)" $(ARGS)
 
+.PHONY: season-demo
+season-demo: $(INSTALLED_SEASON) ## play a season of 30 teams and 14 days through, into build/season-demo; an interrupted one goes on
+	$(VENV) -m evaluator.season.simulate $(ARGS)
+
 .PHONY: bench-season
 bench-season: $(INSTALLED_SEASON) ## seconds of boards, site and ledger with 10 000 submissions; ARGS='--url postgresql://...'
 	$(VENV) -m evaluator.season.bench $(ARGS)

@@ -126,12 +126,15 @@ class Simulation:
                 progress(number, event)
                 self._note({"event": number, "came": self._do(event)})
         for name, arguments in (
-            ("public", ("board", "--public")),
-            ("private", ("board", "--private")),
-            ("prizes", ("prizes",)),
+            ("public", ("board", "--public", "--json", self.folder / "public.json")),
+            ("private", ("board", "--private", "--json", self.folder / "private.json")),
+            ("prizes", ("prizes", "--json", self.folder / "prizes.json")),
+            ("site", ("site", "--private", "--out", self.folder / "site")),
         ):
-            _, output = self._call(self.plan.events[-1].at, *arguments, "--json", self.folder / f"{name}.json")
-            (self.folder / f"{name}.txt").write_text(output, encoding="utf-8")
+            error, output = self._call(self.plan.events[-1].at, *arguments)
+            if error is not None:
+                raise error
+            files.write_text(self.folder / f"{name}.txt", output)
 
     def _begin(self) -> int:
         """Make the season, where it is not there; returns how many events are done."""
