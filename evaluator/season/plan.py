@@ -284,7 +284,7 @@ class _Planner:
         """What is retried on the next day is a fourth of the day on which it was sent, and no attempt of that day."""
         self._add(_at(day, "13:30"), "work")
         key = self._send(_at(day, "13:35"), team, "quick")
-        self._add(_at(day, "13:59"), "spoil", team, key, how="store")
+        self._add(_at(day, "13:58"), "spoil", team, key, how="store")
         self._add(_at(day, "13:59"), "work", case="stored ZIP damaged")
         for _ in range(VALID_A_DAY):
             self._send(self._afternoon(day), team, "quick")

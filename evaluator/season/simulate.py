@@ -272,8 +272,9 @@ class Simulation:
                 (public / "ground_truth.json").unlink(missing_ok=True)
             case "encoders-damaged":
                 encoder.write_bytes(b"half of a file")
-                record = {assets.INCEPTION.path: {"size": 95628359, "sha256": assets.INCEPTION.digest.ljust(64, "0")}}
-                files.write_json(self.folder / "assets" / assets.LOCK_FILE, record)
+                record = assets.Record(assets.INCEPTION.source, 10**8, assets.INCEPTION.digest.ljust(64, "0"))
+                lock = {assets.INCEPTION.path: vars(record)}
+                files.write_json(self.folder / "assets" / assets.LOCK_FILE, lock)
         return "spoilt"
 
     def _restore(self, event: Event) -> str:
