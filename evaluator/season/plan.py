@@ -78,7 +78,9 @@ class Plan:
     events: tuple[Event, ...]
 
     def to_json(self) -> dict[str, Any]:
-        events = [asdict(event) | {"at": event.at.isoformat()} for event in self.events]
+        events = [
+            asdict(event) | {"at": event.at.isoformat(), "programs": list(event.programs)} for event in self.events
+        ]
         days = {name: str(getattr(self, name)) for name in ("start", "end", "choose_until")}
         programs = {key: asdict(program) for key, program in self.programs.items()}
         return {

@@ -11,12 +11,11 @@ import hashlib
 import io
 import json
 import sqlite3
-import subprocess
 import sys
 import tomllib
 import zipfile
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, redirect_stdout
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from evaluator.__main__ import main
 from evaluator.season.database import Database
 from evaluator.season.ledger import Ledger
 from evaluator.season.rules import read_season
@@ -105,8 +105,9 @@ class Season:
     def command(self, *arguments: str) -> Any:
         """The JSON that a command writes."""
         target = self.folder / "said.json"
-        command = [sys.executable, "-m", "evaluator", *arguments, "--json", str(target)]
-        subprocess.run([*command, "--season", str(self.folder / "season.toml")], check=True, capture_output=True)
+        command = [*arguments, "--json", str(target), "--season", str(self.folder / "season.toml")]
+        with redirect_stdout(io.StringIO()):
+            assert main(command) == 0
         document = _json(target)
         target.unlink()
         return document
