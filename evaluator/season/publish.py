@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import glob
 import os
 import secrets
 import shutil
@@ -115,7 +116,7 @@ def _exchange(first: Path, second: Path) -> bool:
 
 def _sweep(out: Path) -> None:
     """Remove what buildings that were killed left."""
-    for path in out.parent.glob(f".{out.name}.*{_BUILDING}"):
+    for path in out.parent.glob(f".{glob.escape(out.name)}.*{_BUILDING}"):
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except OSError:

@@ -534,7 +534,7 @@ def _environment(season: Season) -> jinja2.Environment:
 
     def moment(value: datetime) -> Markup:
         local = value.astimezone(season.zone)
-        return Markup('<time datetime="{}">{:%Y-%m-%d %H:%M}</time>').format(local.isoformat("T", "seconds"), local)
+        return Markup(f'<time datetime="{local.isoformat("T", "seconds")}">{local:%Y-%m-%d %H:%M}</time>')
 
     environment.filters |= {
         "v": visible,

@@ -71,6 +71,15 @@ def test_a_season_from_the_first_team_to_the_board(make_running, make_zip, call,
     assert TRUTH not in (folder / "scores.json").read_text(encoding="utf-8")
     assert digest(store.archive(digest(make_zip()))) == digest(make_zip())
 
+    # The reports that runs write are those that teams get.
+    code, text = call(season, "site", "--out", tmp_path / "site")
+    assert code == 0 and "6 pages, 2 reports; public/ is for everybody" in text
+    (report,) = (tmp_path / "site").glob("teams/*/reports/1.html")
+    assert report.read_bytes() == (folder / "report.html").read_bytes()
+    for path in (tmp_path / "site").rglob("*.html"):
+        text = path.read_text(encoding="utf-8").replace(f"{TRUTH}.zip", "")  # as the team called its file
+        assert TRUTH not in text
+
 
 def test_prizes_are_by_the_private_board_and_the_thresholds(make_running, make_zip, call) -> None:
     season = make_running(start="2020-01-01", end="2090-01-01", choose_until="2090-01-01")

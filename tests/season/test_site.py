@@ -403,7 +403,7 @@ def test_readers_never_see_half_of_it(going: demo.Demo, tmp_path: Path) -> None:
 
 
 def test_a_kill_leaves_the_old_site_and_the_next_call_sweeps_up(going: demo.Demo, tmp_path: Path) -> None:
-    out = tmp_path / "site"
+    out = tmp_path / "site [2022]"
     build(going.ledger, out)
     inode = out.stat().st_ino
     code = f"""
@@ -419,7 +419,7 @@ main(["site", "--season", {str(going.season.path)!r}, "--out", {str(out)!r}])
     with publish._building(out) as other:  # another process is at work: its folder is not touched
         build(going.ledger, out)
         assert other.exists() and not left.exists() and out.stat().st_ino != inode
-    assert [path.name for path in tmp_path.iterdir()] == ["site"]
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
 
 def test_a_failure_leaves_the_old_site(going: demo.Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -449,7 +449,7 @@ def test_only_a_site_is_replaced(
     (tmp_path / "empty").mkdir()
     (tmp_path / "link").symlink_to("empty")
     monkeypatch.chdir(tmp_path)
-    assert main([*common, "link"]) == 0 and "16 pages" not in capsys.readouterr().out
+    assert main([*common, "link"]) == 0 and "link: 18 pages, " in capsys.readouterr().out
     assert (tmp_path / "link").is_symlink() and (tmp_path / "empty" / "public" / "index.html").exists()
     key = going.season.folder / "site.key"
     secret = key.read_bytes()
