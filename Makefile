@@ -114,6 +114,10 @@ site: $(INSTALLED_SEASON) ## write the pages of SEASON=season.toml into OUT=buil
 .PHONY: season-ray
 season-ray: $(INSTALLED_RAY) ## install what a season's queue on many machines needs (docs/scaling.md)
 
+.PHONY: season-demo
+season-demo: $(INSTALLED_SEASON) ## play a season of 30 teams and 14 days through, into build/season-demo; an interrupted one goes on
+	$(VENV) -m evaluator.season.simulate $(ARGS)
+
 .PHONY: bench-season
 bench-season: $(INSTALLED_SEASON) ## seconds of boards, site and ledger with 10 000 submissions; ARGS='--url postgresql://...'
 	$(VENV) -m evaluator.season.bench $(ARGS)

@@ -24,8 +24,9 @@ FOLLOW_SECONDS = 1.0
 
 
 def _ledger(options: argparse.Namespace) -> Ledger:
+    """`clock`, which no argument sets, is that of a simulated season."""
     season = read_season(options.season)
-    return Ledger(season, open_database(season))
+    return Ledger(season, open_database(season), getattr(options, "clock", None))
 
 
 def migrate(options: argparse.Namespace) -> int:
