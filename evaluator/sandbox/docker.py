@@ -110,6 +110,21 @@ def unavailable(image: str) -> str:
     return ""
 
 
+def can_use(image: str, limits: Limits) -> bool:
+    """Whether this machine's engine has `image`, and a run may use it."""
+    try:
+        _image(_connect(), image, limits)
+    except (EvaluatorError, *_ENGINE_FAILURES) as error:
+        logger.debug("%s: %s", image, error)
+        return False
+    return True
+
+
+def has_gpus(count: int) -> bool:
+    """Whether a run gets so many GPUs here."""
+    return len(_gpus(count)) >= count
+
+
 def sweep(client: Any) -> None:
     """Remove containers and volumes of runs that are over: those whose folder is gone from this machine."""
     mine = {"label": [RUN_LABEL, f"{HOST_LABEL}={_host()}"]}

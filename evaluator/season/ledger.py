@@ -182,8 +182,16 @@ class Outcome:
     @classmethod
     def organizers(cls, found: str, detail: Mapping[str, Any]) -> "Outcome":
         """A run whose end says nothing of the submission, by the organizer's fault."""
-        finding = {"rule": "season-failure", "where": "", "found": found, "allowed": "", "fix": ""}
-        return cls(INFRA.name, "organizer", detail={**detail, "findings": [finding]})
+        return cls(INFRA.name, "organizer", detail={**detail, "findings": [_finding(found)]})
+
+    @classmethod
+    def infra(cls, found: str, detail: Mapping[str, Any]) -> "Outcome":
+        """The same by a machine's fault: another one may do better."""
+        return cls(INFRA.name, INFRA.fault, detail={**detail, "fix": INFRA.fix, "findings": [_finding(found)]})
+
+
+def _finding(found: str) -> dict[str, str]:
+    return {"rule": "season-failure", "where": "", "found": found, "allowed": "", "fix": ""}
 
 
 class Ledger:
@@ -486,7 +494,7 @@ class Ledger:
         is.
 
         Scores that cannot stand beside those entered before, as the data or the tasks are others, become an
-        organizer's failure.
+        organizer's failure; those that were made with other encoders one that is tried again, on another machine maybe.
         """
         with self.database.write() as connection:
             if not self._held(connection, job):
@@ -550,8 +558,9 @@ class Ledger:
             found = f"the {job.test_set} test set gives no score for task {missing}, which the formula needs"
             return Outcome.organizers(found, outcome.detail), None
         row = _lock_set(connection, job.test_set)
+        labels = sorted(set(outcome.detail.get("labels") or ()))
         if row.data_digest is None:
-            pinned = {"data_digest": outcome.data_digest, "weights": self._weights}
+            pinned = {"data_digest": outcome.data_digest, "weights": self._weights, "labels": labels}
             connection.execute(update(_test_set).where(_test_set.c.name == job.test_set).values(**pinned))
         elif row.data_digest != outcome.data_digest:
             found = (
@@ -562,6 +571,12 @@ class Ledger:
         elif row.weights != self._weights:
             found = f"earlier {job.test_set} results were made with the weights {row.weights}"
             return Outcome.organizers(found, outcome.detail), None
+        elif row.labels != labels:
+            found = (
+                f"earlier {job.test_set} results have {_shown(row.labels)}, this one has {_shown(labels)}: the machines"
+                " do not have the same assets (`make assets-check`)"
+            )
+            return Outcome.infra(found, outcome.detail), None
         return outcome, total
 
     def _lose(self, connection: Connection, now: datetime) -> None:
@@ -651,6 +666,10 @@ _SUBMISSIONS = select(*_SUBMISSION).join(_team, _team.c.id == _submission.c.team
 def _for_update(query: Select[Any]) -> Select[Any]:
     """Lock the rows, yet not against new rows that refer to them. (SQLite has one writer, and no such locks.)"""
     return query.with_for_update(key_share=True)
+
+
+def _shown(labels: Sequence[str]) -> str:
+    return f"the labels {'; '.join(labels)}" if labels else "no labels"
 
 
 def _lock_set(connection: Connection, name: str) -> Row[Any]:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from evaluator import leftovers, record
+from evaluator import assets, leftovers, record
 from evaluator.errors import EvaluatorError
+from evaluator.limits import Limits
 from evaluator.season.ledger import Outcome
 from evaluator.season.runs import Call, Evaluator, failed, read_outcome
 from evaluator.season.store import RUN_FILES, Damaged, Shared
@@ -37,6 +38,8 @@ class Task:
     storage: str
     key: bytes | None
     code: str  # the digest of the evaluator that the queue has
+    assets: Mapping[str, str] | None = None  # what is recorded of the queue's own, where a run uses this machine's own
+    gpus: int = 0
 
 
 def work(task: Task) -> Outcome:
@@ -44,12 +47,33 @@ def work(task: Task) -> Outcome:
     try:
         if record.code_digest() != task.code:
             return failed("this machine has another version of the evaluator than the one that the queue runs with")
+        if task.assets is not None and (own := assets.recorded()) != task.assets:
+            other = sorted(name for name, _ in own.items() ^ task.assets.items())
+            return failed(
+                "this machine has other assets in evaluator/assets than the queue's machine, where `make assets-check`"
+                f" tells: {', '.join(dict.fromkeys(other))}"
+            )
+        if task.call.runner != "local" and not _has_gpus(task.gpus):
+            return failed(f"this machine does not have the {task.gpus} GPUs any more that Ray gives away")
         with leftovers.private_folder("node") as root:
             return _work(task, root)
     except Damaged as error:
         return Outcome.organizers(str(error), {})
     except (OSError, EvaluatorError) as error:
         return failed(f"{type(error).__name__}: {error}")
+
+
+def has_image(image: str, limits: Limits) -> bool:
+    """Whether runs in containers may use the image on this machine."""
+    from evaluator.sandbox import docker
+
+    return docker.can_use(image, limits)
+
+
+def _has_gpus(count: int) -> bool:
+    from evaluator.sandbox import docker
+
+    return docker.has_gpus(count)
 
 
 def _work(task: Task, root: Path) -> Outcome:

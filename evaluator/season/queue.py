@@ -119,7 +119,7 @@ class Queue:
                 self._say(f"{_what(held.job)} is lost after {seconds}: {end.reason}")
             else:
                 self._say(f"{_what(held.job)} ended as {end.verdict} in {seconds}{_reason(end)}")
-            self._runs.entered(held.run.place, end)
+            self._runs.entered(held.job, held.run.place, end)
 
     def _beat(self) -> None:
         still = self._ledger.beat([held.job for held in self._held]) if self._held else set()

@@ -2,10 +2,11 @@
 which run goes to which node is decided here, and whether one is tried again is the ledger's affair.
 """
 
+import contextlib
 import logging
 import socket
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,19 +16,34 @@ import ray
 from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from evaluator import record
+from evaluator import assets, record
 from evaluator.errors import DataError
 from evaluator.season.ledger import Job, Outcome
-from evaluator.season.node import Task, work
+from evaluator.season.node import Task, has_image, work
 from evaluator.season.rules import Season
-from evaluator.season.runs import MAX_FAILURES, STOP_SECONDS, Lost, Place, Run, call, failed, is_ours
+from evaluator.season.runs import (
+    MAX_FAILURES,
+    STOP_SECONDS,
+    Lost,
+    Place,
+    Run,
+    are_too_many,
+    call,
+    failed,
+    is_ours,
+)
 from evaluator.season.store import Store, open_shared
+from evaluator.verdict import BAD_IMAGE
+
+logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0  # between looks at the nodes
 SILENT_SECONDS = 60.0  # of a node that lost a run: Ray knows it for dead when it has missed some health checks
 MARGIN_SECONDS = 10.0  # for Ray, on top of what a run has to stop
 CONNECT_SECONDS = 5.0
 FETCHERS = 4  # results that are fetched at a time
+FETCH_SECONDS = 120.0  # that a result waits for its files; then it counts without them
+ASK_SECONDS = 60.0  # for nodes to say whether they have an image
 
 
 @dataclass
@@ -41,8 +57,9 @@ class _Node:
 class RayRuns:
     """Runs on the cluster at `address`, at most so many at a time, or as many as there are GPUs and CPUs for.
 
-    A node with `MAX_FAILURES` failures of ours in a row gets nothing more; one with fewer rests for a while, and is the
-    last to be taken. Where failures in a row are of as many nodes, the cause is common, and nothing more is started.
+    A node with `MAX_FAILURES` failures of ours in a row, not all of one submission, gets nothing more; one with fewer
+    rests for a while, and is the last to be taken. Where failures in a row are of as many nodes and submissions, the
+    cause is common, and nothing more is started.
 
     Raises `DataError` where there is no cluster, or data or storage cannot be used.
     """
@@ -52,6 +69,7 @@ class RayRuns:
         self._store, self._shared = Store(season.folder), open_shared(season)
         self._key = record.read_key(season.key_file) if season.key_file else None
         self._code = record.code_digest()
+        self._assets = assets.recorded() if season.assets is None else None
         paths = [*season.data.values(), *filter(None, [season.assets, season.ruwordnet])]
         try:
             self._bundles = {path.resolve(): self._shared.publish(path.resolve()) for path in paths}
@@ -64,19 +82,26 @@ class RayRuns:
             raise DataError(f"--ray {address}: {' '.join(str(error).split())}") from None
         # A process for each run: what is left of one, such as an interrupt that came late, cannot meet the next.
         self._work = ray.remote(max_retries=0, max_calls=1)(work)
-        self._fetchers = ThreadPoolExecutor(FETCHERS)
+        self._has_image = ray.remote(max_retries=0, num_cpus=0)(has_image)
+        self._fetchers, self._askers = ThreadPoolExecutor(FETCHERS), ThreadPoolExecutor(FETCHERS)
         self._nodes: dict[str, _Node] = {}
         self._runs: list[_RayRun] = []
-        self._failures: Counter[str] = Counter()  # in a row, by node
+        self._unfit: set[str] = set()  # nodes that are up and lack GPUs
+        self._failures: defaultdict[str, list[int]] = defaultdict(list)  # submissions of those in a row, by node
         self._rests_until: dict[str, float] = {}
-        self._suspects: set[str] = set()  # nodes with failures since the last good end
-        self._gpus, self._cpus = 0, season.limits.cpus
+        # Since the last good end: with a failure, and of one.
+        self._suspects: set[str] = set()
+        self._suspect_submissions: set[int] = set()
+        # A run in a container that is to have GPUs waits for them, whatever the nodes that are up have. Where code is
+        # trusted and there was no GPU yet, it goes without, as on one machine.
+        self._gpus = season.limits.gpus if season.runner != "local" else 0
+        self._cpus = season.limits.cpus
         self._next_look = 0.0
 
     @property
     def broken(self) -> bool:
-        all_bad = bool(self._nodes) and all(self._failures[id] >= MAX_FAILURES for id in self._nodes)
-        return all_bad or len(self._suspects) >= MAX_FAILURES
+        all_bad = bool(self._nodes) and all(are_too_many(self._failures[id]) for id in self._nodes)
+        return all_bad or min(len(self._suspects), len(self._suspect_submissions)) >= MAX_FAILURES
 
     def room(self) -> Place | None:
         self._look()
@@ -85,7 +110,7 @@ class RayRuns:
             return None
         used = Counter(run.place.id for run in self._runs)
         fit = [id for id, node in self._nodes.items() if used[id] < node.size and not self._is_out(id)]
-        best = min(fit, key=lambda id: (self._failures[id], used[id] / self._nodes[id].size), default=None)
+        best = min(fit, key=lambda id: (len(self._failures[id]), used[id] / self._nodes[id].size), default=None)
         return None if best is None else self._nodes[best].place
 
     def start(self, job: Job, place: Place) -> Run:
@@ -93,44 +118,53 @@ class RayRuns:
         needed = {its_call.data, *filter(None, [its_call.assets, its_call.ruwordnet])}
         bundles = {path: digest for path, digest in self._bundles.items() if path in needed}
         storage = self._season.storage or str(self._season.folder)
-        task = Task(job.run, job.submission.digest, its_call, bundles, storage, self._key, self._code)
+        task = Task(
+            job.run, job.submission.digest, its_call, bundles, storage, self._key, self._code, self._assets, self._gpus
+        )
         reference = self._work.options(
             num_cpus=self._cpus,
             num_gpus=self._gpus,
             scheduling_strategy=NodeAffinitySchedulingStrategy(place.id, soft=False),
             name=f"run {job.run}: submission {job.submission.id}",
         ).remote(task)
-        run = _RayRun(reference, place, self._fetch(job.run))
+        image = job.submission.image
+        run = _RayRun(
+            reference, place, self._fetch(job.run), lambda: self._askers.submit(self._elsewhere, image, place)
+        )
         self._runs.append(run)
         return run
 
-    def entered(self, place: Place, end: Outcome | Lost) -> None:
+    def entered(self, job: Job, place: Place, end: Outcome | Lost) -> None:
         if not is_ours(end):
             self._suspects.clear()
-            del self._failures[place.id]
+            self._suspect_submissions.clear()
+            self._failures.pop(place.id, None)
             self._rests_until.pop(place.id, None)
             return
-        was_broken = self.broken
-        self._failures[place.id] += 1
+        was_broken, was_out = self.broken, are_too_many(self._failures[place.id])
+        self._failures[place.id].append(job.submission.id)
         rest = SILENT_SECONDS if isinstance(end, Lost) else self._season.retry_seconds
         self._rests_until[place.id] = time.monotonic() + rest
-        if self._failures[place.id] == MAX_FAILURES and place.id in self._nodes:
+        count = len(self._failures[place.id])
+        if are_too_many(self._failures[place.id]) and not was_out and place.id in self._nodes:
             self._say(
-                f"node {place.name}: {MAX_FAILURES} failures of ours in a row: nothing more is started there until Ray"
+                f"node {place.name}: {count} failures of ours in a row: nothing more is started there until Ray"
                 " is started anew on it"
             )
         if isinstance(end, Outcome):
             self._suspects.add(place.id)
+            self._suspect_submissions.add(job.submission.id)
         if self.broken and not was_broken:
             self._say("only failures of ours, whatever the node: nothing more is started")
 
     def close(self) -> None:
-        self._fetchers.shutdown()
+        self._fetchers.shutdown(wait=False, cancel_futures=True)  # what is wanted has come, or its time is over
+        self._askers.shutdown(wait=False, cancel_futures=True)
         ray.shutdown()
 
     def _is_out(self, id: str) -> bool:
         """Whether a node gets nothing, for good or for now."""
-        return self._failures[id] >= MAX_FAILURES or time.monotonic() < self._rests_until.get(id, 0.0)
+        return are_too_many(self._failures[id]) or time.monotonic() < self._rests_until.get(id, 0.0)
 
     def _look(self) -> None:
         """See which nodes are up, and say what changed."""
@@ -138,16 +172,26 @@ class RayRuns:
             return
         self._next_look = time.monotonic() + LOOK_SECONDS
         alive = [node for node in ray.nodes() if node["Alive"]]
-        # As on one machine: where there is no GPU at all, runs go without.
-        has_gpus = any(node["Resources"].get("GPU") for node in alive)
-        self._gpus = self._season.limits.gpus if has_gpus else 0
-        found = {}
+        if any(node["Resources"].get("GPU") for node in alive):
+            self._gpus = self._season.limits.gpus
+        found, unfit = {}, {}
         for node in alive:
-            size = int(node["Resources"].get("CPU", 0) // self._cpus)
-            if self._gpus:
-                size = min(size, int(node["Resources"].get("GPU", 0) // self._gpus))
+            resources = node["Resources"]
+            size = int(resources.get("CPU", 0) // self._cpus)
+            if size and "memory" in resources:  # one run may have all of it, as on one machine
+                size = min(size, max(1, int(resources["memory"] // self._season.limits.memory)))
+            if size and self._gpus:
+                size = min(size, int(resources.get("GPU", 0) // self._gpus))
+                if not size:
+                    unfit[node["NodeID"]] = node["NodeName"]
             if size:
                 found[node["NodeID"]] = _Node(Place(node["NodeID"], node["NodeName"]), size)
+        for id in unfit.keys() - self._unfit:
+            self._say(
+                f"node {unfit[id]} gets nothing, as it has fewer than {self._gpus} GPUs; with `gpus = 0` in [limits]"
+                " runs go without"
+            )
+        self._unfit = set(unfit)
         for id in self._nodes.keys() - found.keys():
             self._say(f"node {self._nodes[id].place.name} is gone")
         for id in found.keys() - self._nodes.keys():
@@ -159,6 +203,21 @@ class RayRuns:
         if self._season.storage is None:
             return None
         return lambda: self._fetchers.submit(self._bring, run)
+
+    def _elsewhere(self, image: str, place: Place) -> str | None:
+        """The name of another node, where runs may use the image."""
+        asked = {}
+        for node in self._nodes.values():
+            if node.place.id != place.id:
+                there = NodeAffinitySchedulingStrategy(node.place.id, soft=False)
+                reference = self._has_image.options(scheduling_strategy=there).remote(image, self._season.limits)
+                asked[reference] = node.place.name
+        answered = ray.wait(list(asked), num_returns=len(asked), timeout=ASK_SECONDS)[0] if asked else []
+        for reference in answered:
+            with contextlib.suppress(RayError):  # the node is gone
+                if ray.get(reference):
+                    return asked[reference]
+        return None
 
     def _bring(self, run: int) -> None:
         try:
@@ -179,11 +238,21 @@ def _check_answers(address: str) -> None:
 
 
 class _RayRun:
-    def __init__(self, reference: Any, place: Place, fetch: "Callable[[], Future[None]] | None") -> None:
+    """`elsewhere` finds another node that has the run's image."""
+
+    def __init__(
+        self,
+        reference: Any,
+        place: Place,
+        fetch: "Callable[[], Future[None]] | None",
+        elsewhere: "Callable[[], Future[str | None]]",
+    ) -> None:
         self.place = place
-        self._reference, self._fetch = reference, fetch
+        self._reference, self._fetch, self._elsewhere = reference, fetch, elsewhere
         self._future: Future[Outcome] = reference.future()
         self._fetched: Future[None] | None = None
+        self._fetched_by = 0.0
+        self._found: Future[str | None] | None = None
         self._told = 0.0  # to stop
         self._killed = False
 
@@ -193,14 +262,31 @@ class _RayRun:
         error = self._future.exception()
         if error is None:
             if self._fetch is not None and self._fetched is None:
-                self._fetched = self._fetch()
+                self._fetched, self._fetched_by = self._fetch(), time.monotonic() + FETCH_SECONDS
             if self._fetched is not None and not self._fetched.done():
-                return None
-            return self._future.result()
+                if time.monotonic() < self._fetched_by:
+                    return None
+                logger.warning("a run's files have not come from the storage in time; its end is entered without them")
+            return self._blameless(self._future.result())
         lines = str(error).strip().splitlines() or [""]
         if isinstance(error, RayError) and not isinstance(error, RayTaskError | TaskCancelledError):
             return Lost(f"{type(error).__name__}: {lines[0].partition('. ')[0]}")
         return failed(f"no work is done{self.place}: {lines[-1]}")  # a traceback's last line
+
+    def _blameless(self, outcome: Outcome) -> Outcome | None:
+        """The outcome, but a failure of ours where an image is found bad that another node has; None until others have
+        been asked.
+        """
+        if outcome.verdict != BAD_IMAGE.name:
+            return outcome
+        if self._found is None:
+            self._found = self._elsewhere()
+        if not self._found.done():
+            return None
+        if self._found.exception() is not None:
+            return failed(f"nobody knows whether the image is{self.place} alone bad: {self._found.exception()}")
+        name = self._found.result()
+        return outcome if name is None else failed(f"the image is bad or missing{self.place}, and good on {name}")
 
     def stop(self) -> None:
         self._told = time.monotonic()

@@ -22,7 +22,7 @@ from evaluator.errors import DataError
 from evaluator.season.database import URL_VARIABLE
 from evaluator.season.ledger import Job, Outcome
 from evaluator.season.rules import Season
-from evaluator.season.store import Store, digest
+from evaluator.season.store import RUN_FILES, Store, digest
 from evaluator.verdict import BAD_METADATA, BAD_ZIP, INFRA, OK, TABLE
 
 logger = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class Runs(Protocol):
 
     def start(self, job: Job, place: Place) -> Run: ...
 
-    def entered(self, place: Place, end: Outcome | Lost) -> None:
+    def entered(self, job: Job, place: Place, end: Outcome | Lost) -> None:
         """Learn from how a run ended at a place."""
 
 
@@ -156,10 +156,14 @@ def call(season: Season, store: Store, job: Job) -> Call:
 
 
 class Evaluator:
-    """The process of a call; what it prints goes to evaluator.log. Raises OSError where it cannot be started."""
+    """The process of a call; what it prints goes to evaluator.log. What another run of this number left, before the
+    data base began anew, is removed. Raises OSError where it cannot be started.
+    """
 
     def __init__(self, call: Call, environment: Mapping[str, str]) -> None:
         call.folder.mkdir(parents=True, exist_ok=True)
+        for name in RUN_FILES:
+            (call.folder / name).unlink(missing_ok=True)
         with open(call.folder / "evaluator.log", "wb") as log:
             self._process = subprocess.Popen(
                 call.command(),
@@ -205,11 +209,11 @@ class LocalRuns:
         self.gpus = [tuple(gpus[i * needed : (i + 1) * needed]) for i in range(workers)]
         self._season, self._store, self._say = season, store, say
         self._runs: list[_LocalRun | None] = [None] * workers
-        self._failures = 0
+        self._failures: list[int] = []  # submissions of those in a row
 
     @property
     def broken(self) -> bool:
-        return self._failures >= MAX_FAILURES
+        return are_too_many(self._failures)
 
     def room(self) -> Place | None:
         return Place("", "") if any(run is None or run.gone() for run in self._runs) else None
@@ -222,10 +226,11 @@ class LocalRuns:
         self._runs[slot] = run
         return run
 
-    def entered(self, place: Place, end: Outcome | Lost) -> None:
-        self._failures = self._failures + 1 if is_ours(end) else 0
-        if self._failures == MAX_FAILURES:
-            self._say(f"{MAX_FAILURES} failures of ours in a row: nothing more is started here")
+    def entered(self, job: Job, place: Place, end: Outcome | Lost) -> None:
+        was_broken = self.broken
+        self._failures = [*self._failures, job.submission.id] if is_ours(end) else []
+        if self.broken and not was_broken:
+            self._say(f"{len(self._failures)} failures of ours in a row: nothing more is started here")
 
 
 class _LocalRun:
@@ -263,6 +268,13 @@ class _LocalRun:
 def is_ours(end: Outcome | Lost) -> bool:
     """Whether a run's end is no fault of the team's."""
     return isinstance(end, Lost) or end.fault in ("infra", "organizer")
+
+
+def are_too_many(submissions: Sequence[int]) -> bool:
+    """Whether failures of ours in a row, of these submissions, speak against the machine. Those of a single submission
+    may be its own doing, and end with its tries.
+    """
+    return len(submissions) >= MAX_FAILURES and len(set(submissions)) > 1
 
 
 def read_outcome(folder: Path, returncode: int) -> Outcome:

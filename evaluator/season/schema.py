@@ -29,7 +29,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0001"
+REVISION = "0002"
 
 # What can happen to a run, and after what. The step is the event's place in the run's life; a run has at most one event
 # of each, so of two that would end it, or begin it, one fails.
@@ -161,13 +161,14 @@ chosen = Table(
 
 HISTORY = (team, submission, run, event, result, score, choice, chosen)
 
-# What results of a test set have in common. The first result sets both, and nothing changes them after.
+# What results of a test set have in common. The first result sets them, and nothing changes them after.
 test_set = Table(
     "test_set",
     metadata,
     Column("name", String, primary_key=True),
     Column("data_digest", String(64)),
     Column("weights", JSON(none_as_null=True)),
+    Column("labels", JSON(none_as_null=True)),  # why no score is the leaderboard's, such as encoders that stand in
 )
 
 job = Table(

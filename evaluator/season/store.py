@@ -116,12 +116,13 @@ class Shared:
 
     def publish(self, path: Path) -> str:
         """Keep a copy of a file, or of a folder with all that is in it, as a tar; returns the digest to `unpack` it
-        by. The same content has the same digest, and is kept once.
+        by. The same content has the same digest, and is kept once; what is there by now is read, and replaced where it
+        is damaged.
         """
         counted = _Digest()
         _pack(path, counted)
         digest, target = counted.digest.hexdigest(), self._path(_bundle(counted.digest.hexdigest()))
-        if self._size(target) != counted.size:
+        if self._size(target) != counted.size or self._digest(target) != digest:
             with self._writing(target) as sink:
                 _pack(path, again := _Digest(sink))
             if again.digest.hexdigest() != digest:
@@ -192,12 +193,25 @@ class Shared:
         except FileNotFoundError:
             return None
 
+    def _digest(self, path: str) -> str:
+        with self._files.open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
     @contextlib.contextmanager
     def _writing(self, path: str) -> Iterator[IO[bytes]]:
         """Write a file that others see when it is whole: an object is made when it is closed."""
         if not self._is_folder:
-            with self._files.open(path, "wb") as sink:
+            sink = self._files.open(path, "wb")
+            try:
                 yield sink
+            except BaseException:
+                # Closing is the only way to end it, and makes an object of what there is so far.
+                with contextlib.suppress(Exception):
+                    sink.close()
+                with contextlib.suppress(Exception):
+                    self._files.rm_file(path)
+                raise
+            sink.close()
             return
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)

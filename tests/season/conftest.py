@@ -186,6 +186,11 @@ def scored(value: float, digest: str = "d" * 64) -> Outcome:
     return Outcome("OK", None, {TASK: value}, digest)
 
 
+def labelled(value: float, *labels: str) -> Outcome:
+    """As `scored`, with reasons why the score is not the leaderboard's."""
+    return Outcome("OK", None, {TASK: value}, "d" * 64, {"labels": list(labels), "findings": []})
+
+
 def failed(verdict: str, fault: str) -> Outcome:
     return Outcome(verdict, fault, detail={"findings": []})
 

@@ -18,7 +18,7 @@ from evaluator.season import schema
 from evaluator.season.database import MIGRATIONS, URL_VARIABLE, Database, open_database
 from evaluator.season.ledger import Ledger
 from evaluator.season.rules import Season
-from tests.season.conftest import archive
+from tests.season.conftest import archive, enter, labelled, public_state
 
 ROOT = Path(database_module.__file__).parents[2]
 
@@ -75,10 +75,27 @@ def test_migrating_again_or_at_once_is_no_error(season: Season) -> None:
     database.engine.dispose()
 
 
+def test_an_older_season_keeps_the_labels_of_its_first_results(ledger: Ledger, database: Database) -> None:
+    """Its data base is made older here: 0002 adds one column."""
+    nano = "ruCLIP: запасной 🦔"
+    enter(ledger, "Ёжики", 1, labelled(0.5, nano))
+    with database.write() as connection:
+        connection.exec_driver_sql("ALTER TABLE test_set DROP COLUMN labels")
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
+    with pytest.raises(DataError, match="has the tables of version 0001"):
+        Ledger(ledger.season, database)
+    database.migrate()
+    with database.read() as connection:
+        rows = connection.execute(sqlalchemy.select(schema.test_set.c.name, schema.test_set.c.labels)).all()
+    assert dict(map(tuple, rows)) == {"public": [nano], "private": None}
+    submission = enter(ledger, "Кот", 2, labelled(0.5, nano))
+    assert public_state(ledger, submission) == "OK"
+
+
 def test_an_older_or_newer_data_base_is_told(database: Database, season: Season) -> None:
     with database.write() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0000'")
-    with pytest.raises(DataError, match="has the tables of version 0000, this is 0001; `python -m eval"):
+    with pytest.raises(DataError, match=f"has the tables of version 0000, this is {schema.REVISION}; `python -m eval"):
         Ledger(season, database)
 
 

@@ -11,7 +11,7 @@ from evaluator.errors import DataError, EvaluatorError
 from evaluator.season import PRIVATE, PUBLIC, schema
 from evaluator.season.ledger import Job, Ledger, Outcome, Refused, _append
 from evaluator.season.rules import read_season
-from tests.season.conftest import Clock, archive, enter, failed, public_state, scored
+from tests.season.conftest import Clock, archive, enter, failed, labelled, public_state, scored
 
 OURS = failed("INFRA", "infra")
 METRIC = failed("METRIC_ERROR", "infra")
@@ -344,6 +344,19 @@ def test_scores_of_other_data_or_of_too_few_tasks_are_not_taken(ledger: Ledger) 
     entered = ledger.finish(claimed(ledger), Outcome("OK", None, {4: 0.9}, "a" * 64))
     assert entered is not None and "no score for task 5" in entered.detail["findings"][0]["found"]
     assert [result.total for result in ledger.results(PUBLIC)] == [0.5]
+
+
+def test_scores_of_other_encoders_are_not_taken_and_tried_again(ledger: Ledger, clock: Clock) -> None:
+    enter(ledger, "Ёжики", 1, scored(0.5))
+    submission, _ = ledger.submit("Кот", archive(2))
+    entered = ledger.finish(claimed(ledger), labelled(0.9, "nano", "без RuWordNet"))
+    assert entered is not None and (entered.verdict, entered.fault) == ("INFRA", "infra")
+    found = entered.detail["findings"][0]["found"]
+    assert "have no labels, this one has the labels nano; без RuWordNet" in found
+    assert len(ledger.results(PUBLIC)) == 1 and ledger.attempts("Кот").pending == 1
+    clock.forward(seconds=60)
+    assert ledger.finish(claimed(ledger), labelled(0.8)) == labelled(0.8)
+    assert public_state(ledger, submission.id) == "OK"
 
 
 def test_a_formula_stays_what_results_were_made_with(ledger: Ledger) -> None:

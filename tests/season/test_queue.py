@@ -18,12 +18,21 @@ from evaluator.errors import DataError
 from evaluator.sandbox import docker
 from evaluator.season import PUBLIC
 from evaluator.season.database import Database
-from evaluator.season.ledger import Archive, Ledger
+from evaluator.season.ledger import Archive, Job, Ledger, Outcome, Submission
 from evaluator.season.queue import Queue
 from evaluator.season.rules import Season
-from evaluator.season.runs import MAX_FAILURES, LocalRuns, machine_gpus, read_outcome
-from evaluator.season.store import Store, digest
-from tests.season.conftest import public_state
+from evaluator.season.runs import (
+    MAX_FAILURES,
+    Call,
+    Evaluator,
+    LocalRuns,
+    Place,
+    failed,
+    machine_gpus,
+    read_outcome,
+)
+from evaluator.season.store import RUN_FILES, Store, digest
+from tests.season.conftest import NOON, public_state
 
 ROOT = Path(evaluator.__file__).parents[1]
 SLEEPS = "import time\ntime.sleep(600)"
@@ -181,6 +190,37 @@ def test_a_machine_that_only_fails_stops_taking_runs(make_running, make_zip) -> 
     assert "`python -m evaluator season check`" in output and ledger.unfinished() == 1
     attempts = ledger.attempts("Ёжики")
     assert (attempts.valid, attempts.invalid, attempts.pending) == (0, 0, 1)
+
+
+def test_one_submission_that_always_fails_does_not_stop_the_machine(make_running) -> None:
+    season, lines = make_running(), []
+    runs = LocalRuns(season, Store(season.folder), 1, [], lines.append)
+
+    def enter(submission: int, end: Outcome) -> None:
+        sent = Submission(submission, "Ёжики", "d", "n", 1, "a/b:1", NOON, NOON.date())
+        runs.entered(Job(submission, "t", sent, PUBLIC, 0), Place("", ""), end)
+
+    for _ in range(MAX_FAILURES):
+        enter(1, failed("сломан"))
+    assert not runs.broken and lines == []
+    enter(2, failed("сломан"))
+    assert runs.broken and lines == ["4 failures of ours in a row: nothing more is started here"]
+    enter(3, Outcome("OK", None))
+    assert not runs.broken
+
+
+def test_what_another_run_of_this_number_left_is_removed(make_running) -> None:
+    """A data base that began anew counts from one again, in a folder that was kept."""
+    season = make_running()
+    folder = Store(season.folder).run(1)
+    folder.mkdir(parents=True)
+    for name in RUN_FILES:
+        (folder / name).write_text('{"verdict": "OK", "тот": "ёж"}', encoding="utf-8")
+    call = Call(season.folder / "нет.zip", folder, season.data[PUBLIC], "local", "RU", (), None, None, None)
+    process = Evaluator(call, {})
+    process.stop()
+    wait(lambda: process.returncode() is not None)
+    assert not any("ёж" in path.read_text(encoding="utf-8") for path in folder.iterdir())
 
 
 def test_a_stored_zip_that_is_damaged_is_no_valid_attempt(make_running, make_zip) -> None:

@@ -14,24 +14,27 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from evaluator import record
+from evaluator import assets, record
 from evaluator.__main__ import main
 from evaluator.errors import DataError
 from evaluator.season import PUBLIC, node
 from evaluator.season.database import Database
-from evaluator.season.ledger import Archive, Ledger, Outcome
+from evaluator.season.ledger import Archive, Job, Ledger, Outcome, Submission
 from evaluator.season.rules import Season
-from evaluator.season.runs import MAX_FAILURES, STOP_SECONDS, Call
+from evaluator.season.runs import MAX_FAILURES, STOP_SECONDS, Call, Lost, Place
+from evaluator.season.runs import failed as runs_failed
 from evaluator.season.store import Damaged, Shared, Store, digest
-from tests.season.conftest import TRUTH, public_state
+from tests.season.conftest import NOON, TRUTH, public_state
 from tests.season.test_queue import ROOT, SECONDS, _command_line, start, wait
 
 ray = pytest.importorskip("ray", reason="Ray is not here (`make season-ray`)")
+ray_runs = pytest.importorskip("evaluator.season.ray_runs")
 MEMORY = 80 * 2**20  # Ray's least for a node's objects is 75 MiB
 
 
@@ -220,20 +223,20 @@ def test_a_node_where_everything_fails_is_set_aside(
     make_running: Callable[..., Season], make_zip: Callable[..., Path], cluster: Cluster, tmp_path: Path
 ) -> None:
     """On one node a package is broken; the other goes on with its run, until the queue is told to stop."""
-    season = add_to_rules(make_running(), "\n[limits]\ncpus = 1\n")
+    season = add_to_rules(make_running(tries="2"), "\n[limits]\ncpus = 1\n")
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "pathspec.py").write_text("raise ImportError('сломан')", encoding="utf-8")
     gate = tmp_path / "ворота"
-    for text in (TRUTH, "Ёлки"):
+    for text in (TRUTH, "Ёлки", "Иголки"):
         ledger, _ = submit(season, make_zip(code=waiting_answer(gate, text), name=text))
     cluster.add("целый")
     cluster.add("сломанный", PYTHONPATH=f"{broken}:{ROOT}")
     head = start(season, "--ray", cluster.address, "--drain")
     try:
-        wait(lambda: sum(event.verdict == "INFRA" for id in (1, 2) for event in ledger.history(id)) == MAX_FAILURES)
+        wait(lambda: sum(event.verdict == "INFRA" for id in (1, 2, 3) for event in ledger.history(id)) == MAX_FAILURES)
         wait(Path(f"{gate}.started").exists)
-        doomed = [pid for id in (1, 2) for pid in processes(f"{digest_of(ledger, id)}.zip")]
+        doomed = [pid for id in (1, 2, 3) for pid in processes(f"{digest_of(ledger, id)}.zip")]
         assert doomed
         began = time.monotonic()
         head.send_signal(signal.SIGTERM)
@@ -262,11 +265,11 @@ def test_no_cluster_is_the_callers_fault(make_running: Callable[..., Season], ca
 # --- storage, and a run's work on a node, without a cluster ---
 
 
-@pytest.fixture(params=["file", "s3"])
+@pytest.fixture(params=["file", "memory", "s3"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A folder's URL, and that of a bucket where a program that speaks S3 is at hand."""
-    if request.param == "file":
-        yield f"file://{tmp_path}/общее"
+    """A folder's URL, that of objects in this process, and of a bucket where a program that speaks S3 is at hand."""
+    if request.param != "s3":
+        yield f"{request.param}://{tmp_path}/общее"
         return
     program = shutil.which("moto_server")
     if program is None:
@@ -339,10 +342,19 @@ def test_a_storage_gives_back_what_it_was_given_and_finds_what_is_damaged(
     overwrite(shared, f"submissions/{sent}.zip", path.read_bytes()[:-1])
     with pytest.raises(Damaged, match="is not the ZIP that was sent any more"):
         shared.fetch(sent, tmp_path / "got" / "again.zip")
+    with pytest.raises(ZeroDivisionError), shared._writing(shared._path("runs/7/log.txt")) as sink:
+        sink.write("половина".encode())
+        raise ZeroDivisionError
+    assert shared.read(7, "log.txt") == (b"" if storage.startswith("file") else None)  # never a half
     (tmp_path / "cache" / f"{bundle}.tar").write_bytes(b"damaged")
     with pytest.raises(Damaged, match="has the SHA-256"):
         shared.unpack(bundle, tmp_path / "cache", tmp_path / "три")
     shared.unpack(bundle, tmp_path / "cache", tmp_path / "три")  # fetched anew
+    size = len((tmp_path / "cache" / f"{bundle}.tar").read_bytes())
+    overwrite(shared, f"bundles/{bundle}.tar", b"x" * size)
+    (tmp_path / "cache" / f"{bundle}.tar").unlink()
+    assert shared.publish(data) == bundle
+    shared.unpack(bundle, tmp_path / "cache", tmp_path / "четыре")
 
 
 def test_a_nodes_work_is_refused_or_signed(
@@ -376,6 +388,149 @@ def test_a_nodes_work_is_refused_or_signed(
     store.archive(sent).unlink()
     outcome = node.work(task)
     assert outcome.fault == "infra" and "FileNotFoundError" in found(outcome)
+
+
+def test_a_node_with_other_assets_or_without_its_gpus_refuses(
+    make_running: Callable[..., Season], make_zip: Callable[..., Path], tmp_path: Path, monkeypatch
+) -> None:
+    season, path = make_running(), make_zip()
+    store, sent = Store(season.folder), digest(path)
+    store.add(path, sent)
+    call = Call(store.archive(sent), store.run(1), season.data[PUBLIC], "local", "RU", (), None, None, None)
+    own = assets.recorded()
+    task = node.Task(1, sent, call, {}, str(season.folder), None, record.code_digest(), own | {"ёж.bin": "1"})
+    assert "has other assets" in found(node.work(task)) and "ёж.bin" in found(node.work(task))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    task = replace(task, assets=own, call=replace(call, runner="docker"), gpus=1)
+    assert "does not have the 1 GPUs" in found(node.work(task))
+
+
+def test_recorded_assets_are_those_that_are_there_in_their_size(tmp_path: Path) -> None:
+    paths = [asset.path for asset in assets.ENCODERS[-2:]]
+    for path in paths:
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_bytes(b"ab")
+    entry = {"source": "", "sha256": "a" * 64}
+    lock = {path: entry | {"size": size} for path, size in zip(paths, (2, 3), strict=True)}
+    (tmp_path / assets.LOCK_FILE).write_text(json.dumps(lock), encoding="utf-8")
+    assert assets.recorded(tmp_path) == {paths[0]: "a" * 64}
+    assert assets.recorded(tmp_path / "нет") == {}
+
+
+# --- what the head decides, on nodes that are only told of ---
+
+GPU_NODE = {"CPU": 8.0, "GPU": 2.0}
+
+
+class Nodes:
+    """A head that is told of nodes: what Ray would say is set here, and nothing is started."""
+
+    def __init__(self, season: Season, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.resources: dict[str, dict[str, float]] = {}
+        self.lines: list[str] = []
+        monkeypatch.setattr(ray_runs, "_check_answers", lambda _: None)
+        monkeypatch.setattr(ray_runs, "LOOK_SECONDS", 0.0)
+        monkeypatch.setattr(ray, "init", lambda **_: None)
+        monkeypatch.setattr(ray, "nodes", self._nodes)
+        self.runs = ray_runs.RayRuns(season, "auto", None, self.lines.append)
+
+    def _nodes(self) -> list[dict[str, object]]:
+        return [
+            {"Alive": True, "NodeID": name, "NodeName": name, "Resources": resources}
+            for name, resources in self.resources.items()
+        ]
+
+    def sizes(self) -> dict[str, int]:
+        self.runs.room()
+        return {id: found.size for id, found in self.runs._nodes.items()}
+
+    def entered(self, submission: int, name: str, end: Outcome | Lost) -> None:
+        sent = Submission(submission, "Ёжики", "d", "n", 1, "a/b:1", NOON, NOON.date())
+        self.runs.entered(Job(submission, "t", sent, PUBLIC, 0), Place(name, name), end)
+
+
+@pytest.fixture
+def make_nodes(make_running: Callable[..., Season], monkeypatch) -> Callable[..., Nodes]:
+    def make(runner: str, limits: str = "") -> Nodes:
+        return Nodes(add_to_rules(make_running(runner=f'"{runner}"'), f"\n[limits]\n{limits}\n"), monkeypatch)
+
+    return make
+
+
+def test_runs_that_are_to_have_gpus_never_go_where_there_is_none(make_nodes: Callable[..., Nodes]) -> None:
+    nodes = make_nodes("docker", "cpus = 2")
+    nodes.resources = {"ёж-1": {"CPU": 8.0}, "голова": {}}
+    assert nodes.sizes() == {} and nodes.runs.room() is None
+    assert [line.partition(",")[0] for line in nodes.lines] == ["node ёж-1 gets nothing"]
+    nodes.resources["кот-1"] = GPU_NODE
+    assert nodes.sizes() == {"кот-1": 2}
+    del nodes.resources["кот-1"]
+    assert nodes.sizes() == {} and nodes.lines[-1] == "node кот-1 is gone" and len(nodes.lines) == 3
+
+
+def test_trusted_code_goes_without_gpus_until_there_is_one(make_nodes: Callable[..., Nodes]) -> None:
+    nodes = make_nodes("local", "cpus = 2")
+    nodes.resources = {"ёж-1": {"CPU": 8.0}}
+    assert nodes.sizes() == {"ёж-1": 4}
+    nodes.resources["кот-1"] = GPU_NODE
+    assert nodes.sizes() == {"кот-1": 2}
+    del nodes.resources["кот-1"]
+    assert nodes.sizes() == {}
+
+
+def test_without_gpus_in_the_limits_none_is_asked_for_and_memory_counts(make_nodes: Callable[..., Nodes]) -> None:
+    nodes = make_nodes("docker", 'cpus = 1\ngpus = 0\nmemory = "100GB"')
+    nodes.resources = {"три": {"CPU": 8.0, "memory": 399e9}, "мало": {"CPU": 8.0, "memory": 9e9}, "все": {"CPU": 8.0}}
+    assert nodes.sizes() == {"три": 3, "мало": 1, "все": 8}
+
+
+def test_one_submission_that_always_fails_stops_neither_nodes_nor_fleet(make_nodes: Callable[..., Nodes]) -> None:
+    bad, good = runs_failed("сломан"), Outcome("OK", None)
+    nodes = make_nodes("local", "cpus = 1")
+    nodes.resources = {name: {"CPU": 1.0} for name in ("а", "б", "в", "г")}
+    assert len(nodes.sizes()) == 4
+    for name in ("а", "б", "в", "в", "в"):
+        nodes.entered(1, name, bad)
+    assert not nodes.runs.broken and nodes.lines[4:] == []
+    nodes.entered(2, "в", bad)
+    assert not nodes.runs.broken and nodes.lines[4].startswith("node в: 4 failures of ours in a row")
+    nodes.entered(3, "а", Lost("узел пропал"))  # says nothing of what all share
+    assert not nodes.runs.broken
+    nodes.entered(3, "а", bad)
+    assert nodes.runs.broken
+    nodes.entered(4, "г", good)
+    assert not nodes.runs.broken
+
+
+def test_a_run_whose_image_another_node_has_is_no_fault_of_the_teams() -> None:
+    for answer, expected in ((None, "BAD_IMAGE"), ("целый", "INFRA")):
+        asked: Future[str | None] = Future()
+        run = ray_runs._RayRun(Ended(Outcome("BAD_IMAGE", "team")), Place("1", "пустой"), None, lambda: asked)  # noqa: B023
+        assert run.end() is None  # until the others have answered
+        asked.set_result(answer)
+        end = run.end()
+        assert isinstance(end, Outcome) and end.verdict == expected
+    assert found(end) == "the image is bad or missing on пустой, and good on целый"
+
+
+def test_a_storage_that_hangs_does_not_keep_a_result(monkeypatch) -> None:
+    run = ray_runs._RayRun(Ended(Outcome("OK", None)), Place("1", "ёж"), Future, Future)
+    assert run.end() is None
+    late = time.monotonic() + ray_runs.FETCH_SECONDS
+    monkeypatch.setattr(time, "monotonic", lambda: late)
+    assert run.end() == Outcome("OK", None)
+
+
+class Ended:
+    """Ray's reference to what has ended."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        self._outcome = outcome
+
+    def future(self) -> "Future[Outcome]":
+        future: Future[Outcome] = Future()
+        future.set_result(self._outcome)
+        return future
 
 
 def found(outcome: Outcome) -> str:
