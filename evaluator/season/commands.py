@@ -276,7 +276,7 @@ def show_prizes(options: argparse.Namespace) -> int:
 def make_site(options: argparse.Namespace) -> int:
     from evaluator.season.site import build  # its packages are for this command alone
 
-    built = build(_ledger(options), options.out, options.private)
+    built = build(_ledger(options), options.out, options.publish)
     print(f"{options.out}: {built.pages} pages, {built.reports} reports; public/ is for everybody,")
     print("teams/ for each team its own folder (organizer/teams.json names them), organizer/ for you alone")
     return 0

@@ -241,9 +241,9 @@ class _Site:
             tasks=self._tasks([line.scores for line in lines if line.team and line.result]),
         )
         dots = [
-            (each.score, each.kg, visible(each.team), "won" if each.rank == 1 else "inside" if each.rank else "out")
+            (each.score, each.kg, visible(each.team), "won" if each.rank == 1 else "inside")
             for each in green.places
-            if each.score is not None and each.kg is not None and each.emission and each.emission.ok
+            if each.rank is not None and each.score is not None and each.kg is not None
         ]
         self._page(
             f"{place}/prizes.html",
