@@ -342,7 +342,8 @@ def _partial(folder: Path) -> Iterator[tuple[IO[bytes], Path]]:
 def _sweep(folder: Path) -> None:
     for path in folder.glob(f"{_PARTIAL}*"):
         try:
-            with open(path, "rb") as file:
+            # For writing, as NFS wants it for this lock; what was left just before its renaming may be read-only.
+            with open(path, "r+b" if os.access(path, os.W_OK) else "rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.unlink(missing_ok=True)
         except (BlockingIOError, FileNotFoundError):  # being written; gone

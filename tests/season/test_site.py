@@ -1,6 +1,9 @@
 """The season's site: what is in it, what is not, how it is replaced, and how it behaves in a real Chromium."""
 
+import errno
+import fcntl
 import json
+import os
 import re
 import stat
 import subprocess
@@ -10,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -20,7 +23,7 @@ from evaluator.season import PRIVATE, PUBLIC, board, machine, prizes, publish, s
 from evaluator.season.database import Database
 from evaluator.season.ledger import Event, Ledger, Refused
 from evaluator.season.site import build
-from evaluator.season.store import Store
+from evaluator.season.store import Store, digest
 from tests.evaluator import test_report_html
 from tests.season import demo
 from tests.season.conftest import NOON, write_season
@@ -414,12 +417,73 @@ from evaluator.__main__ import main
 main(["site", "--season", {str(going.season.path)!r}, "--out", {str(out)!r}])
 """
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == -9
-    (left,) = (path for path in tmp_path.iterdir() if path != out)
+    (left,) = tmp_path.glob("*.building")
     assert (left / "public" / "index.html").exists() and out.stat().st_ino == inode
-    with publish._building(out) as other:  # another process is at work: its folder is not touched
-        build(going.ledger, out)
-        assert other.exists() and not left.exists() and out.stat().st_ino != inode
+    build(going.ledger, out)
+    assert not left.exists() and out.stat().st_ino != inode
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+def test_one_call_at_a_time_writes_a_site(
+    going: demo.Demo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "site"
+    build(going.ledger, out)
+    with publish.replacing(out) as folder:
+        assert main(["site", "--season", str(going.season.path), "--out", str(out)]) == 2
+        assert f"--out {out}: another call is writing it" in capsys.readouterr().err
+        build(going.ledger, tmp_path / "other")  # which nobody is writing
+        (folder / "новое.txt").write_text("ёж", encoding="utf-8")
+    assert {path.name for path in out.iterdir()} == {"новое.txt", publish.MARK}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "site"]
+
+
+def test_locks_are_on_files_that_are_open_for_writing_as_nfs_wants(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(file: int | IO[bytes], operation: int) -> None:
+        if fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        lock(file, operation)
+
+    lock = fcntl.flock
+    monkeypatch.setattr("fcntl.flock", flock)
+    store, left = Store(tmp_path), tmp_path / "submissions" / "incoming-x"
+    left.parent.mkdir()
+    left.write_bytes(b"PK")
+    (tmp_path / "ёж.zip").write_bytes(b"PK")
+    store.add(tmp_path / "ёж.zip", digest(tmp_path / "ёж.zip"))
+    assert not left.exists()
+    for _ in range(2):
+        with publish.replacing(tmp_path / "site") as folder:
+            (folder / "page").write_text("ёж", encoding="utf-8")
+    assert (tmp_path / "site" / "page").exists()
+
+
+def test_a_kill_between_two_renames_loses_no_site(tmp_path: Path) -> None:
+    """Where folders cannot be exchanged; the next call fails, and still the old one is there again."""
+    out = tmp_path / "site"
+    with publish.replacing(out) as folder:
+        (folder / "page").write_text("старая", encoding="utf-8")
+    code = f"""
+import os, pathlib
+from evaluator.season import publish
+publish._exchange = lambda *_: False
+rename = os.rename
+def stop(source, target):
+    rename(source, target)
+    if str(target).endswith(publish._REPLACED):
+        os.kill(os.getpid(), 9)
+os.rename = stop
+with publish.replacing(pathlib.Path({str(out)!r})) as folder:
+    (folder / "page").write_text("новая", encoding="utf-8")
+"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == -9
+    assert not out.exists()
+    with pytest.raises(ZeroDivisionError), publish.replacing(out):
+        raise ZeroDivisionError
+    assert (out / "page").read_text(encoding="utf-8") == "старая"
+    assert [path.name for path in tmp_path.iterdir()] == ["site"]
 
 
 def test_a_failure_leaves_the_old_site(going: demo.Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
