@@ -9,7 +9,9 @@ from typing import Any
 from evaluator import emission, prize
 from evaluator.emission import Emission
 from evaluator.errors import DataError, SubmissionError, show
+from evaluator.season import PRIVATE, PUBLIC, board
 from evaluator.season.board import Line
+from evaluator.season.ledger import Snapshot
 from evaluator.season.rules import Season
 from evaluator.season.store import Shared, Store, local_archive
 
@@ -30,6 +32,34 @@ class Eligibility:
     def to_json(self) -> dict[str, Any]:
         missed = {str(task): least for task, least in sorted(self.missed.items())}
         return {**self.line.to_json(), "eligible": self.eligible, "missed": missed}
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """How many runs that may still change the private board are not at their end, or wait for somebody as they failed
+    by our fault: `private` ones that it needs, `public` ones of teams that chose nothing, whose best ones it takes.
+    """
+
+    private: int
+    public: int
+
+    def __bool__(self) -> bool:
+        return self.private + self.public > 0
+
+    def __str__(self) -> str:
+        return f"Preliminary: runs not done: private {self.private}, public {self.public}"
+
+
+def unfinished(snapshot: Snapshot) -> Unfinished:
+    chose = {choice.team for choice in snapshot.choices()}
+    finals = board.finals(snapshot.results(PUBLIC), snapshot.choices(), snapshot.season.chosen)
+    going = [state for state in snapshot.states if state.pending or state.ours]
+    ended = {state.submission.id for state in snapshot.states if state.test_set == PRIVATE}
+    ended -= {state.submission.id for state in going if state.test_set == PRIVATE}
+    return Unfinished(
+        sum(submission not in ended for of_team in finals.values() for submission in of_team),
+        sum(state.test_set == PUBLIC and state.submission.team not in chose for state in going),
+    )
 
 
 def main_prize(lines: Iterable[Line], season: Season) -> list[Eligibility]:
@@ -73,5 +103,11 @@ def _look(place: prize.Place, season: Season, store: Store | Shared, digest: str
     return prize.Candidate(place.team, place.score, found, problem)
 
 
-def to_json(main: Sequence[Eligibility], green: prize.Prize) -> dict[str, Any]:
-    return {"main": [each.to_json() for each in main], "sustainable": green.to_json()}
+def to_json(main: Sequence[Eligibility], green: prize.Prize, missing: Unfinished) -> dict[str, Any]:
+    not_done = {"private": missing.private, "public": missing.public}
+    return {
+        "preliminary": bool(missing),
+        "not_done": not_done,
+        "main": [each.to_json() for each in main],
+        "sustainable": green.to_json(),
+    }

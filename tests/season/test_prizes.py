@@ -15,14 +15,14 @@ import pytest
 from evaluator import emission, leftovers
 from evaluator.__main__ import main
 from evaluator.errors import DataError
-from evaluator.season import PRIVATE, board, prizes
+from evaluator.season import PRIVATE, PUBLIC, board, prizes
 from evaluator.season.database import Database
 from evaluator.season.ledger import Archive, Ledger
 from evaluator.season.rules import Season
 from evaluator.season.site import build
 from evaluator.season.store import Shared, Store
 from tests.evaluator.test_prize import files
-from tests.season.conftest import Clock, archive, enter, scored, write_season
+from tests.season.conftest import Clock, archive, enter, failed, scored, write_season
 
 LATER = datetime(2022, 10, 25, tzinfo=UTC)
 
@@ -130,6 +130,49 @@ def enter_late(ledger: Ledger, clock: Clock, team: str, content: int) -> int:
     """A submission of an earlier day."""
     clock.now = datetime(2022, 10, 4 + content % 10, 9, tzinfo=UTC)
     return enter(ledger, team, content, scored(0.4))
+
+
+def test_results_are_preliminary_until_no_run_can_change_them(
+    season: Season, ledger: Ledger, clock: Clock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A public run that waits, and then one that failed by our fault, may still be a team's best."""
+    path, out = tmp_path / "prizes.json", tmp_path / "site"
+
+    def shown(private: int, public: int) -> None:
+        line = f"Preliminary: runs not done: private {private}, public {public}"
+        build(ledger, out, private=True)
+        capsys.readouterr()
+        assert main(["prizes", "--season", str(season.path), "--json", str(path)]) == 0
+        document = json.loads(path.read_text(encoding="utf-8"))
+        assert document["not_done"] == {"private": private, "public": public}
+        assert document["preliminary"] == (private + public > 0) == (line in capsys.readouterr().out)
+        for name in ("private.html", "prizes.html"):
+            page = (out / "public" / name).read_text(encoding="utf-8")
+            assert ("Preliminary" in page) == (f"{line}." in page) == (private + public > 0)
+
+    zips = [put_zip(season, number, 1.0) for number in range(3)]
+    private = {enter(ledger, "Ёжики", zips[0], scored(0.9)): 0.9, enter(ledger, "Кот", zips[1], scored(0.8)): 0.8}
+    ledger.choose("Кот", list(private)[1:])
+    broken = enter(ledger, "Кот", 3, failed("METRIC_ERROR", "infra"))  # of a team that chose: changes nothing
+    late, _ = ledger.submit("Ёжики", zips[2])
+    clock.now = LATER
+    shown(private=2, public=1)
+    job = ledger.claim("worker")
+    assert job and job.submission == late
+    ledger.finish(job, failed("METRIC_ERROR", "infra"))
+    finals(ledger, clock, private)
+    shown(private=0, public=1)
+    assert main(["queue", "finals", "--season", str(season.path)]) == 0
+    assert "2 public runs failed by us: retry or cancel them, then do this again" in capsys.readouterr().out
+    ledger.retry(late.id, PUBLIC, "починили")
+    shown(private=0, public=1)
+    job = ledger.claim("worker")
+    assert job
+    ledger.finish(job, scored(0.95))
+    shown(private=1, public=0)  # its private run is not even queued
+    finals(ledger, clock, private | {late.id: 0.95})
+    shown(private=0, public=0)
+    assert broken in {state.submission.id for state in ledger.waiting()}
 
 
 @pytest.fixture
