@@ -5,17 +5,20 @@
 
 Fills a data base (default: SQLite in a temporary folder; a URL must name an empty one) with submissions, runs, events,
 results and scores as a season leaves them, and times each view, the best of five; the site, written anew and once more
-over itself, with a report of a kilobyte for each result; then the ledger's own work for a thousand submissions, one
-after another: submit, claim, finish. The last line is one JSON object.
+over itself, with a report of a kilobyte for each result and tiny ZIPs; then the ledger's own work for a thousand
+submissions, one after another: submit, claim, finish. The last line is one JSON object.
 """
 
 import argparse
+import hashlib
+import io
 import json
 import platform
 import random
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -66,7 +69,7 @@ def main() -> int:
             "states_of_a_team": _best(lambda: ledger.states("team 1")),
         }
         ledger = Ledger(season, database, lambda _: START + timedelta(days=60))  # the private board is final
-        _leave_reports(ledger)
+        _leave_files(ledger)
         for name in ("site", "site_again"):
             began = time.perf_counter()
             build(ledger, Path(folder) / "site", private=True)
@@ -143,7 +146,7 @@ def _fill(database: Database, season: Season, submissions: int, teams: int, chan
             {
                 "id": submission,
                 "team_id": team,
-                "digest": f"{submission:064x}",
+                "digest": hashlib.sha256(_zip(submission)).hexdigest(),
                 "name": "submission.zip",
                 "bytes": 10**9,
                 "image": "fusionbrain/fbc2:latest",
@@ -177,8 +180,21 @@ def _fill(database: Database, season: Season, submissions: int, teams: int, chan
         connection.execute(sqlalchemy.text("ANALYZE"))
 
 
-def _leave_reports(ledger: Ledger) -> None:
+def _zip(submission: int) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as packed:
+        packed.writestr(zipfile.ZipInfo("run.py"), f"print({submission})")
+    return file.getvalue()
+
+
+def _leave_files(ledger: Ledger) -> None:
+    """Reports, and the ZIPs that the prizes may look into."""
     store = Store(ledger.season.folder)
+    digests = {state.submission.id: state.submission.digest for state in ledger.states()}
+    for result in ledger.results(PRIVATE):
+        path = store.archive(digests[result.submission])
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(_zip(result.submission))
     for test_set in (PUBLIC, PRIVATE):
         for result in ledger.results(test_set):
             store.run(result.run).mkdir(parents=True)

@@ -85,7 +85,10 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command = _add(commands, "site", "make_site", [common], "write the season's pages into a folder, all at once")
     command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="new, or of an earlier call")
     command.add_argument(
-        "--private", action="store_true", help="show the private board and the prizes to everybody, when it is final"
+        "--private",
+        dest="publish",  # `private` is that of `run`, by which errors say less
+        action="store_true",
+        help="show the private board and the prizes to everybody, when it is final",
     )
 
 

@@ -202,8 +202,11 @@ def finals(options: argparse.Namespace) -> int:
     ledger = _ledger(options)
     queued = ledger.queue_finals()
     print(f"{len(queued)} private runs queued")
-    if pending := sum(state.pending and state.test_set == PUBLIC for state in ledger.waiting()):
+    public = [state for state in ledger.waiting() if state.test_set == PUBLIC]
+    if pending := sum(state.pending for state in public):
         print(f"{pending} public runs are not done; do this again when they are")
+    if stuck := sum(state.ours for state in public):
+        print(f"{stuck} public runs failed by us: retry or cancel them, then do this again")
     return 0
 
 
@@ -254,8 +257,9 @@ def choose(options: argparse.Namespace) -> int:
 
 def show_prizes(options: argparse.Namespace) -> int:
     ledger = _ledger(options)
-    season, lines = ledger.season, board.lines(ledger, PRIVATE)
-    digests = {state.submission.id: state.submission.digest for state in ledger.states()}
+    season, snapshot = ledger.season, ledger.snapshot()
+    lines, missing = board.lines(snapshot, PRIVATE), prizes.unfinished(snapshot)
+    digests = {state.submission.id: state.submission.digest for state in snapshot.states}
     main = prizes.main_prize(lines, season)
     green = prizes.sustainable(lines, season, open_store(season), digests)
     rows: list[list[object]] = []
@@ -263,13 +267,15 @@ def show_prizes(options: argparse.Namespace) -> int:
         why = [f"{_task(task)} {_score(each.line.scores.get(task))} < {least}" for task, least in each.missed.items()]
         total = _score(each.line.total)
         rows.append([each.line.rank, each.line.team, total, "yes" if each.eligible else "no", ", ".join(why)])
+    if missing:
+        print(f"{missing}\n")
     print("Main prize, by the private board")
     print(_table(["rank", "team", "score", "eligible", "below the threshold"], rows))
     print("\nPrize for the most sustainable solution")
     print("\n".join(green.lines()))
     if options.json:
         now = datetime.now(season.zone).isoformat(timespec="seconds")
-        document = {"season": season.name, "computed_at": now} | prizes.to_json(main, green)
+        document = {"season": season.name, "computed_at": now} | prizes.to_json(main, green, missing)
         files.write_json(options.json, document)
     return 0
 
@@ -277,7 +283,7 @@ def show_prizes(options: argparse.Namespace) -> int:
 def make_site(options: argparse.Namespace) -> int:
     from evaluator.season.site import build  # its packages are for this command alone
 
-    built = build(_ledger(options), options.out, options.private)
+    built = build(_ledger(options), options.out, options.publish)
     print(f"{options.out}: {built.pages} pages, {built.reports} reports; public/ is for everybody,")
     print("teams/ for each team its own folder (organizer/teams.json names them), organizer/ for you alone")
     return 0

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from evaluator import emission, prize
-from evaluator.errors import DataError, EvaluatorError
+from evaluator.emission import Emission
+from evaluator.errors import DataError, SubmissionError, show
+from evaluator.season import PRIVATE, PUBLIC, board
 from evaluator.season.board import Line
+from evaluator.season.ledger import Snapshot
 from evaluator.season.rules import Season
 from evaluator.season.store import Shared, Store, local_archive
 
@@ -31,6 +34,34 @@ class Eligibility:
         return {**self.line.to_json(), "eligible": self.eligible, "missed": missed}
 
 
+@dataclass(frozen=True)
+class Unfinished:
+    """How many runs that may still change the private board are not at their end, or wait for somebody as they failed
+    by our fault: `private` ones that it needs, `public` ones of teams that chose nothing, whose best ones it takes.
+    """
+
+    private: int
+    public: int
+
+    def __bool__(self) -> bool:
+        return self.private + self.public > 0
+
+    def __str__(self) -> str:
+        return f"Preliminary: runs not done: private {self.private}, public {self.public}"
+
+
+def unfinished(snapshot: Snapshot) -> Unfinished:
+    chose = {choice.team for choice in snapshot.choices()}
+    finals = board.finals(snapshot.results(PUBLIC), snapshot.choices(), snapshot.season.chosen)
+    going = [state for state in snapshot.states if state.pending or state.ours]
+    ended = {state.submission.id for state in snapshot.states if state.test_set == PRIVATE}
+    ended -= {state.submission.id for state in going if state.test_set == PRIVATE}
+    return Unfinished(
+        sum(submission not in ended for of_team in finals.values() for submission in of_team),
+        sum(state.test_set == PUBLIC and state.submission.team not in chose for state in going),
+    )
+
+
 def main_prize(lines: Iterable[Line], season: Season) -> list[Eligibility]:
     """The teams of the private board that have a result, in its order."""
     return [Eligibility(line, line.misses(season.thresholds)) for line in lines if line.rank is not None]
@@ -40,27 +71,43 @@ def sustainable(
     lines: Iterable[Line], season: Season, store: Store | Shared, digests: Mapping[int, str]
 ) -> prize.Prize:
     """The prize for the most sustainable solution among the teams of the private board. `digests` are those of the
-    stored ZIPs, by submission; where the store is no folder, each is fetched to look into it.
+    stored ZIPs, by submission. Only those of teams that are in by their score are looked into, as each is read whole
+    and, where the store is no folder, fetched.
+
+    Raises `DataError` where such a ZIP is not there, is not the one that was sent, or cannot be read: a storage that is
+    down must not decide who wins.
     """
     baseline = season.total(season.baseline)
     if baseline is None:
         raise DataError(f"season {season.path}: [baseline] has no score for some task that has weight")
-    return prize.award([_candidate(line, season, store, digests) for line in lines if line.team], baseline)
+    teams = {line.team: line for line in lines if line.team}
+    candidates = {team: prize.Candidate(team, line.total) for team, line in teams.items()}
+    for place in prize.award(candidates.values(), baseline).places:
+        if place.cause == "no-file":  # all that a team without a file can be out for, but its score
+            result = teams[place.team].result
+            assert result is not None  # it has a score
+            candidates[place.team] = _look(place, season, store, digests[result.submission])
+    return prize.award(candidates.values(), baseline)
 
 
-def _candidate(line: Line, season: Season, store: Store | Shared, digests: Mapping[int, str]) -> prize.Candidate:
-    team = line.team or ""
-    if line.result is None:
-        return prize.Candidate(team, None)
-    limits = season.limits
+def _look(place: prize.Place, season: Season, store: Store | Shared, digest: str) -> prize.Candidate:
+    found: Emission | None = None
+    problem = None
     try:
-        with local_archive(store, digests[line.result.submission]) as path:
-            found = emission.read_archive(path, limits.archive, limits.unpacked)
-    except (EvaluatorError, OSError) as error:
-        reason = error.reasons[0] if isinstance(error, EvaluatorError) else error
-        return prize.Candidate(team, line.total, None, f"{emission.NAME} cannot be read: {reason}")
-    return prize.Candidate(team, line.total, found)
+        with local_archive(store, digest) as path:
+            found = emission.read_archive(path, season.limits.archive, season.limits.unpacked)
+    except SubmissionError as error:  # of the bytes that the team sent
+        problem = f"{emission.NAME} cannot be read: {error.reasons[0]}"
+    except (DataError, OSError) as error:
+        raise DataError(f"team {show(place.team)}: the ZIP of its private result cannot be read: {error}") from None
+    return prize.Candidate(place.team, place.score, found, problem)
 
 
-def to_json(main: Sequence[Eligibility], green: prize.Prize) -> dict[str, Any]:
-    return {"main": [each.to_json() for each in main], "sustainable": green.to_json()}
+def to_json(main: Sequence[Eligibility], green: prize.Prize, missing: Unfinished) -> dict[str, Any]:
+    not_done = {"private": missing.private, "public": missing.public}
+    return {
+        "preliminary": bool(missing),
+        "not_done": not_done,
+        "main": [each.to_json() for each in main],
+        "sustainable": green.to_json(),
+    }

@@ -15,7 +15,7 @@ from pathlib import Path
 from evaluator.errors import DataError
 
 MARK = ".season-site"  # a folder that has it was written here, and may be replaced
-_BUILDING = ".building"
+_BUILDING, _REPLACED, _LOCK = ".building", ".replaced", ".lock"  # of hidden names beside the folder
 _RENAME_EXCHANGE = 2  # linux/fs.h
 _AT_FDCWD = -100
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -24,18 +24,28 @@ _libc = ctypes.CDLL(None, use_errno=True)
 @contextlib.contextmanager
 def replacing(out: Path) -> Iterator[Path]:
     """A new folder to fill, which takes the place of `out` at the end, at once; where filling it fails, or is killed,
-    `out` stays as it is.
+    `out` stays as it is. What calls that were killed left is removed, or put back.
 
-    Raises `DataError` where `out` is something that was not written so.
+    Raises `DataError` where `out` is something that was not written so, or while another call is filling one for it.
     """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(out):
+        _recover(out)
+        _check(out)
+        folder = _beside(out, _BUILDING)
+        folder.mkdir()
+        try:
+            yield folder
+            mark = "`python -m evaluator site` wrote this folder, and replaces it\n"
+            (folder / MARK).write_text(mark, encoding="utf-8")
+            _swap(folder, out)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check(out: Path) -> None:
     if out.exists() and not (out / MARK).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"--out {out}: is neither empty nor a site of an earlier call; name a new folder")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(out)
-    with _building(out) as folder:
-        yield folder
-        (folder / MARK).write_text("`python -m evaluator site` wrote this folder, and replaces it\n", encoding="utf-8")
-        _swap(folder, out)
 
 
 def key(path: Path) -> bytes:
@@ -58,46 +68,54 @@ def key(path: Path) -> bytes:
             os.unlink(name)
 
 
+def _beside(out: Path, kind: str) -> Path:
+    return out.with_name(f".{out.name}.{secrets.token_hex(8)}{kind}")
+
+
 @contextlib.contextmanager
-def _building(out: Path) -> Iterator[Path]:
-    """A new folder beside `out`, which this process has a lock on as long as it lives; removed at the end, whatever
-    is in it by then.
+def _locked(out: Path) -> Iterator[None]:
+    """Have the lock on `out`, a file beside it, which ends with the process, however that ends. A folder itself cannot
+    be locked on NFS, which wants a file that is open for writing.
     """
+    path = out.with_name(f".{out.name}{_LOCK}")
     while True:
-        folder = out.with_name(f".{out.name}.{secrets.token_hex(8)}{_BUILDING}")
-        folder.mkdir()
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        with contextlib.suppress(FileNotFoundError):  # a sweep may come between making and locking
-            if os.path.samestat(os.fstat(descriptor), os.stat(folder)):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise DataError(f"--out {out}: another call is writing it; wait until that has ended") from None
+        with contextlib.suppress(FileNotFoundError):  # whoever had it may have removed it since
+            if os.path.samestat(os.fstat(descriptor), os.lstat(path)):
                 break
         os.close(descriptor)
     try:
-        yield folder
+        yield
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        path.unlink(missing_ok=True)
         os.close(descriptor)
 
 
 def _swap(folder: Path, out: Path) -> None:
     """Put `folder` in the place of `out`, at once. Where the file system cannot exchange two folders, there is a moment
-    without either.
+    without either; `_recover` puts the old one back after a kill in it.
     """
-    while True:
-        try:
-            os.rename(folder, out)  # nothing there, or an empty folder
-            return
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
-        if _exchange(folder, out):
-            return
-        old = out.with_name(f".{out.name}.{secrets.token_hex(8)}{_BUILDING}")
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(out, old)
-            os.rename(folder, out)
-            shutil.rmtree(old, ignore_errors=True)
-            return
+    try:
+        os.rename(folder, out)  # nothing there, or an empty folder
+        return
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+    if _exchange(folder, out):
+        return
+    old = _beside(out, _REPLACED)
+    os.rename(out, old)
+    try:
+        os.rename(folder, out)
+    except OSError:
+        os.rename(old, out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _exchange(first: Path, second: Path) -> bool:
@@ -109,22 +127,16 @@ def _exchange(first: Path, second: Path) -> bool:
     if rename(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE) == 0:
         return True
     number = ctypes.get_errno()
-    if number in (errno.EINVAL, errno.ENOSYS, errno.ENOENT):
+    if number in (errno.EINVAL, errno.ENOSYS):
         return False
     raise OSError(number, os.strerror(number), str(second))
 
 
-def _sweep(out: Path) -> None:
-    """Remove what buildings that were killed left."""
-    for path in out.parent.glob(f".{glob.escape(out.name)}.*{_BUILDING}"):
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        except OSError:
-            continue
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(path, ignore_errors=True)
-        except BlockingIOError:  # being built
-            continue
-        finally:
-            os.close(descriptor)
+def _recover(out: Path) -> None:
+    """Put back an `out` that a kill took away, and remove what else calls that were killed left."""
+    for kind in (_REPLACED, _BUILDING):
+        for path in out.parent.glob(f".{glob.escape(out.name)}.*{kind}"):
+            if kind == _REPLACED and not out.exists() and (path / MARK).is_file():
+                os.rename(path, out)
+            else:
+                shutil.rmtree(path, ignore_errors=True)

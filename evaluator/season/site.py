@@ -178,7 +178,7 @@ class _Site:
         snapshot, season = self._snapshot, self._season
         public, private = (board.lines(snapshot, test_set) for test_set in (PUBLIC, PRIVATE))
         finals = board.finals(snapshot.results(PUBLIC), snapshot.choices(), season.chosen)
-        missing = self._missing(finals)
+        missing = prizes.unfinished(snapshot)
         links = PUBLIC_LINKS + (PRIVATE_LINKS if self._private else [])
         own = [("index.html", "Очередь и машины", "Queue and machines"), *PRIVATE_LINKS]
         own.append(("../public/index.html", "Публичная таблица", "Public board"))
@@ -224,7 +224,7 @@ class _Site:
         links: Sequence[tuple[str, str, str]],
         secret: bool,
         lines: Sequence[Line],
-        missing: int,
+        missing: prizes.Unfinished,
         green: prize.Prize,
     ) -> None:
         self._page(
@@ -241,9 +241,9 @@ class _Site:
             tasks=self._tasks([line.scores for line in lines if line.team and line.result]),
         )
         dots = [
-            (each.score, each.kg, visible(each.team), "won" if each.rank == 1 else "inside" if each.rank else "out")
+            (each.score, each.kg, visible(each.team), "won" if each.rank == 1 else "inside")
             for each in green.places
-            if each.score is not None and each.kg is not None and each.emission and each.emission.ok
+            if each.rank is not None and each.score is not None and each.kg is not None
         ]
         self._page(
             f"{place}/prizes.html",
@@ -307,7 +307,7 @@ class _Site:
         public: Sequence[Line],
         private: Sequence[Line],
         finals: Mapping[str, tuple[int, ...]],
-        missing: int,
+        missing: prizes.Unfinished,
     ) -> None:
         (self._folder / "teams").mkdir()
         (self._folder / "teams" / "index.html").write_text("<!doctype html><title>–</title>\n", encoding="utf-8")
@@ -422,15 +422,6 @@ class _Site:
     @property
     def _open(self) -> bool:
         return self._season.start <= self._season.day(self._snapshot.now) <= self._season.end
-
-    def _missing(self, finals: Mapping[str, Sequence[int]]) -> int:
-        """How many of the private runs that the private board needs are not at their end."""
-        ended = {
-            state.submission.id
-            for state in self._snapshot.states
-            if state.test_set == PRIVATE and not state.pending and not state.ours
-        }
-        return sum(submission not in ended for of_team in finals.values() for submission in of_team)
 
     def _token(self, team: Team) -> str:
         return hmac.new(self._key, f"team {team.id}".encode(), "sha256").hexdigest()[:32]

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from evaluator import leftovers
 from evaluator.errors import DataError
 
 if TYPE_CHECKING:
@@ -235,14 +236,20 @@ def open_shared(season: "Season") -> Shared:
 
 
 @contextlib.contextmanager
-def local_archive(store: Store | Shared, digest: str) -> Iterator[Path]:
-    """A stored ZIP as a file of this machine, for as long as it is needed."""
+def local_archive(store: Store | Shared, sent: str) -> Iterator[Path]:
+    """The stored ZIP of the digest `sent` as a file of this machine, for as long as it is needed.
+
+    Raises `Damaged` where its bytes are others by now, `DataError` or OSError where it cannot be read.
+    """
     if isinstance(store, Store):
-        yield store.archive(digest)
+        path = store.archive(sent)
+        if (found := digest(path)) != sent:
+            raise Damaged(f"{path} is not the ZIP that was sent any more: its SHA-256 is {found}")
+        yield path
         return
-    with tempfile.TemporaryDirectory(prefix="season-zip-") as folder:
-        path = Path(folder) / "submission.zip"
-        store.fetch(digest, path)
+    with leftovers.private_folder("zip") as folder:  # a kill must not leave what fills the disk
+        path = folder / "submission.zip"
+        store.fetch(sent, path)
         yield path
 
 
@@ -349,7 +356,8 @@ def _partial(folder: Path) -> Iterator[tuple[IO[bytes], Path]]:
 def _sweep(folder: Path) -> None:
     for path in folder.glob(f"{_PARTIAL}*"):
         try:
-            with open(path, "rb") as file:
+            # For writing, as NFS wants it for this lock; what was left just before its renaming may be read-only.
+            with open(path, "r+b" if os.access(path, os.W_OK) else "rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.unlink(missing_ok=True)
         except (BlockingIOError, FileNotFoundError):  # being written; gone

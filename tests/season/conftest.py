@@ -196,8 +196,10 @@ def failed(verdict: str, fault: str) -> Outcome:
 
 
 def enter(ledger: Ledger, team: str, content: object, *outcomes: Outcome) -> int:
-    """Submit, and end one run after another with these outcomes; the queue must be empty. Returns the submission."""
-    submission, is_new = ledger.submit(team, archive(content))
+    """Submit an `Archive`, or one of this content, and end one run after another with these outcomes; the queue must be
+    empty. Returns the submission.
+    """
+    submission, is_new = ledger.submit(team, content if isinstance(content, Archive) else archive(content))
     assert is_new
     for outcome in outcomes:
         job = ledger.claim("worker")

@@ -4,6 +4,8 @@ Played through the ledger on its own clock: teams with names of all kinds, every
 cancelled runs, two machines, choices, private runs, and what runs and submissions leave, with secrets in it.
 """
 
+import hashlib
+import io
 import json
 import random
 import sys
@@ -140,20 +142,22 @@ class _Player:
         if not self.ledger.attempts(team).left:
             return
         self.sent += 1
-        digest = f"{self.sent:064x}"
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as file:
+            file.writestr("run.py", f"print({self.sent})")
+            number = sum(map(ord, team))
+            if number % 7 != 3:
+                plain, encoded = files(0.2 + number % 97 / 12)
+                file.writestr(emission.NAME, plain)
+                if number % 7:
+                    file.writestr(emission.TWIN, encoded)
+        digest = hashlib.sha256(packed.getvalue()).hexdigest()
         facts = Metadata("fusionbrain/fbc2:latest", "python3 run.py", ("python3", "run.py"))
         name = "<b>решение</b>.zip" if self.sent % 7 == 0 else f"submission_{self.sent}.zip"
         self.ledger.submit(team, Archive(digest, name, 10**6, facts))
         path = self.store.archive(digest)
         path.parent.mkdir(exist_ok=True)
-        with zipfile.ZipFile(path, "w") as file:
-            file.writestr("run.py", "print()")
-            number = sum(map(ord, team))
-            if number % 5:
-                plain, encoded = files(0.2 + number % 97 / 12)
-                file.writestr(emission.NAME, plain)
-                if number % 7:
-                    file.writestr(emission.TWIN, encoded)
+        path.write_bytes(packed.getvalue())
         self.skill[team] = min(0.85, self.skill[team] + self.chance.uniform(-0.01, 0.04))
 
     def finish(self, job: Job) -> None:

@@ -1,6 +1,10 @@
 """The season's site: what is in it, what is not, how it is replaced, and how it behaves in a real Chromium."""
 
+import dataclasses
+import errno
+import fcntl
 import json
+import os
 import re
 import stat
 import subprocess
@@ -10,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -18,9 +22,9 @@ import pytest
 from evaluator.__main__ import main
 from evaluator.season import PRIVATE, PUBLIC, board, machine, prizes, publish, schema
 from evaluator.season.database import Database
-from evaluator.season.ledger import Event, Ledger, Refused
+from evaluator.season.ledger import Event, Ledger, Refused, Snapshot
 from evaluator.season.site import build
-from evaluator.season.store import Store
+from evaluator.season.store import Store, digest
 from tests.evaluator import test_report_html
 from tests.season import demo
 from tests.season.conftest import NOON, write_season
@@ -296,6 +300,24 @@ def test_nobody_sees_logs_hidden_data_or_what_is_another_teams(
         assert count > 20
 
 
+class _WithoutPrivate:
+    """A ledger as it were without its private runs."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def snapshot(self) -> Snapshot:
+        full = self._ledger.snapshot()
+        public = {result.run for result in full.results(PUBLIC)}
+        return dataclasses.replace(
+            full,
+            states=tuple(state for state in full.states if state.test_set == PUBLIC),
+            events=tuple(event for event in full.events if event.test_set == PUBLIC),
+            all_results={PUBLIC: full.results(PUBLIC), PRIVATE: []},
+            all_scores={run: scores for run, scores in full.all_scores.items() if run in public},
+        )
+
+
 def test_private_results_are_the_organizers_until_they_are_published(
     over: demo.Demo, final: Path, tmp_path: Path
 ) -> None:
@@ -310,6 +332,15 @@ def test_private_results_are_the_organizers_until_they_are_published(
         assert [value for value in values if value in text] == [] and "-private.html" not in text
     assert not list((out / "teams").rglob("*-private.html"))
     check_board(out / "organizer" / "private.html", over.ledger, PRIVATE)
+    # However rounded: without any private run, what is not the organizer's is the same to the byte.
+    build(cast(Ledger, _WithoutPrivate(over.ledger)), tmp_path / "without")
+    pages_of = [
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        for folder in (out, tmp_path / "without")
+    ]
+    assert pages_of[0].keys() == pages_of[1].keys()
+    differ = {path.as_posix() for path, content in pages_of[0].items() if pages_of[1][path] != content}
+    assert differ == {f"organizer/{name}.html" for name in ("index", "private", "prizes")}
     assert list((final / "teams").rglob("*-private.html"))
 
 
@@ -322,11 +353,14 @@ def test_the_private_board_is_not_published_while_teams_can_choose(going: demo.D
 def test_a_private_board_that_waits_for_runs_is_preliminary(over: demo.Demo, going: demo.Demo, tmp_path: Path) -> None:
     later = Ledger(going.season, going.database, lambda _: going.now + timedelta(days=30))
     build(later, tmp_path / "site", private=True)
-    expected = sum(line.expected for line in board.lines(later, PRIVATE))
+    missing = prizes.unfinished(later.snapshot())
+    assert missing.private == sum(line.expected for line in board.lines(later, PRIVATE))
     page = (tmp_path / "site" / "public" / "private.html").read_text(encoding="utf-8")
-    assert f"Preliminary: private runs not done: {expected}." in page
+    assert f"Preliminary: runs not done: private {missing.private}, public {missing.public}." in page
     build(over.ledger, tmp_path / "other", private=True)
-    assert "Preliminary" not in (tmp_path / "other" / "public" / "private.html").read_text(encoding="utf-8")
+    page = (tmp_path / "other" / "public" / "private.html").read_text(encoding="utf-8")
+    stuck = prizes.unfinished(over.ledger.snapshot()).public  # all else is done
+    assert f"Preliminary: runs not done: private 0, public {stuck}." in page and stuck > 0
 
 
 def test_a_report_with_single_examples_is_not_handed_out(over: demo.Demo, tmp_path: Path) -> None:
@@ -414,12 +448,73 @@ from evaluator.__main__ import main
 main(["site", "--season", {str(going.season.path)!r}, "--out", {str(out)!r}])
 """
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == -9
-    (left,) = (path for path in tmp_path.iterdir() if path != out)
+    (left,) = tmp_path.glob("*.building")
     assert (left / "public" / "index.html").exists() and out.stat().st_ino == inode
-    with publish._building(out) as other:  # another process is at work: its folder is not touched
-        build(going.ledger, out)
-        assert other.exists() and not left.exists() and out.stat().st_ino != inode
+    build(going.ledger, out)
+    assert not left.exists() and out.stat().st_ino != inode
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+def test_one_call_at_a_time_writes_a_site(
+    going: demo.Demo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "site"
+    build(going.ledger, out)
+    with publish.replacing(out) as folder:
+        assert main(["site", "--season", str(going.season.path), "--out", str(out)]) == 2
+        assert f"--out {out}: another call is writing it" in capsys.readouterr().err
+        build(going.ledger, tmp_path / "other")  # which nobody is writing
+        (folder / "новое.txt").write_text("ёж", encoding="utf-8")
+    assert {path.name for path in out.iterdir()} == {"новое.txt", publish.MARK}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "site"]
+
+
+def test_locks_are_on_files_that_are_open_for_writing_as_nfs_wants(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(file: int | IO[bytes], operation: int) -> None:
+        if fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        lock(file, operation)
+
+    lock = fcntl.flock
+    monkeypatch.setattr("fcntl.flock", flock)
+    store, left = Store(tmp_path), tmp_path / "submissions" / "incoming-x"
+    left.parent.mkdir()
+    left.write_bytes(b"PK")
+    (tmp_path / "ёж.zip").write_bytes(b"PK")
+    store.add(tmp_path / "ёж.zip", digest(tmp_path / "ёж.zip"))
+    assert not left.exists()
+    for _ in range(2):
+        with publish.replacing(tmp_path / "site") as folder:
+            (folder / "page").write_text("ёж", encoding="utf-8")
+    assert (tmp_path / "site" / "page").exists()
+
+
+def test_a_kill_between_two_renames_loses_no_site(tmp_path: Path) -> None:
+    """Where folders cannot be exchanged; the next call fails, and still the old one is there again."""
+    out = tmp_path / "site"
+    with publish.replacing(out) as folder:
+        (folder / "page").write_text("старая", encoding="utf-8")
+    code = f"""
+import os, pathlib
+from evaluator.season import publish
+publish._exchange = lambda *_: False
+rename = os.rename
+def stop(source, target):
+    rename(source, target)
+    if str(target).endswith(publish._REPLACED):
+        os.kill(os.getpid(), 9)
+os.rename = stop
+with publish.replacing(pathlib.Path({str(out)!r})) as folder:
+    (folder / "page").write_text("новая", encoding="utf-8")
+"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == -9
+    assert not out.exists()
+    with pytest.raises(ZeroDivisionError), publish.replacing(out):
+        raise ZeroDivisionError
+    assert (out / "page").read_text(encoding="utf-8") == "старая"
+    assert [path.name for path in tmp_path.iterdir()] == ["site"]
 
 
 def test_a_failure_leaves_the_old_site(going: demo.Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
