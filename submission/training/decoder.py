@@ -28,7 +28,7 @@ from rudolph.masks import attention_masks
 from rudolph.modeling import Losses
 from training.checkpoint import Checkpoint, fast_autocast
 from training.muon import Muon
-from training.worlds import Example, make_example, scene_example, scenes, seeded
+from training.worlds import Example, make_example, scene_example, scenes, seeded, signs
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,6 @@ TASK_TOKENS = {
     "TRitW": ("LT_REC", "RT_REC"),
 }
 UNKNOWN_TOKENS = ("LT_UNK", "RT_UNK")
-TASK_TOKEN_SHARE = 0.75
 # Tasks whose rows share a layout, so that a group is cut as short as its longest texts allow.
 GROUPS = (("TextQA",), ("MathQA",), ("ImageGeneration",), ("ImageCaptioning", "VisualQA", "TRitW"))
 # Read letter by letter: a word that training never showed is spelt of letters that it did.
@@ -86,6 +85,8 @@ class DecoderTraining:
     learning_rate: float = 4e-3
     warmup: int = 3000  # samples
     weight_decay: float = 0.05
+    named_share: float = 0.75  # of the examples carry their task's tokens, as published; the others UNK
+    blurred_share: float = 0.0  # of the UNK examples whose instruction stands alone have half its words replaced
     first_step: int = 0  # number of the first step's examples: a later run goes on behind those of an earlier one
     seed: int = 0
 
@@ -93,6 +94,12 @@ class DecoderTraining:
 FIRST_DECODER = DecoderTraining()
 SECOND_DECODER = DecoderTraining(
     samples=165_000, easy_until=60_000, late_from=0, whole_from=157_000, learning_rate=2.5e-3, first_step=10_000,
+)  # fmt: skip
+# Answers are asked for under UNK alone, and under instructions with words that training never showed.
+THIRD_DECODER = DecoderTraining(
+    samples=225_000, easy_until=80_000, late_from=0, whole_from=215_000, learning_rate=2.5e-3, first_step=20_000,
+    named_share=0.2, blurred_share=0.3,
+    late_shares={"TextQA": 7, "MathQA": 9, "ImageGeneration": 10, "ImageCaptioning": 4, "VisualQA": 4, "TRitW": 12},
 )  # fmt: skip
 
 
@@ -114,12 +121,15 @@ class Group(NamedTuple):
 
 
 def left_and_right(
-    config: RudolphConfig, tokenizer: Tokenizer, example: Example, rng: random.Random
+    config: RudolphConfig, tokenizer: Tokenizer, example: Example, rng: random.Random, training: DecoderTraining
 ) -> tuple[Tensor, Tensor]:
     """Ids of the left text [l] and the right text [r]; no right text, all padding, where a picture is wanted."""
-    named = rng.random() < TASK_TOKEN_SHARE
+    named = rng.random() < training.named_share
     left_token, right_token = TASK_TOKENS[example.task] if named else UNKNOWN_TOKENS
-    question = join_texts([entry for entry in example.inputs if isinstance(entry, str)])
+    texts = [entry for entry in example.inputs if isinstance(entry, str)]
+    if not named and stands_alone(example.task, texts) and rng.random() < training.blurred_share:
+        texts[0] = blur(texts[0], rng)
+    question = join_texts(texts)
     left = tokenizer.encode_text(question, config.l_text_seq_length, config.special_id(left_token))
     if not example.answers:
         return left, torch.zeros(config.r_text_seq_length, dtype=torch.long)
@@ -127,6 +137,16 @@ def left_and_right(
         example.answers[0], config.r_text_seq_length, config.special_id(right_token), example.task in SPELT_TASKS
     )
     return left, right
+
+
+def stands_alone(task: str, texts: list[str]) -> bool:
+    """Whether the first text is surely an instruction and nothing else."""
+    return task in ("ImageCaptioning", "TRitW") or (task == "ImageGeneration" and len(texts) > 1)
+
+
+def blur(instruction: str, rng: random.Random) -> str:
+    """The instruction with about half its words replaced by any: the others, and the picture, say what is wanted."""
+    return " ".join(rng.choice(signs.dictionary()) if rng.random() < 0.5 else word for word in instruction.split())
 
 
 class Steps(IterableDataset[list[Group]]):
@@ -186,7 +206,7 @@ class Steps(IterableDataset[list[Group]]):
         no_picture = torch.zeros(config.image_seq_length, dtype=torch.long)  # code 0 everywhere, as published
         rows: dict[str, list[tuple[Tensor, Tensor, Tensor, Tensor]]] = {}
         for example, picture in examples:
-            left, right = left_and_right(config, tokenizer, example, rng)
+            left, right = left_and_right(config, tokenizer, example, rng, self.training)
             row = (left, no_picture if picture is None else codes[picture], right)
             rows.setdefault(example.task, []).append((*row, torch.tensor(LOSS_WEIGHTS[example.task])))
         return rows

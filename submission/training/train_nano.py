@@ -27,7 +27,7 @@ import torch.distributed as dist
 from rudolph import VQGAN, RudolphConfig, RudolphModel
 from rudolph.config import SIZES
 from training.bpe import train_bpe
-from training.decoder import FIRST_DECODER, SECOND_DECODER, train_decoder
+from training.decoder import FIRST_DECODER, SECOND_DECODER, THIRD_DECODER, train_decoder
 from training.vqgan import SECOND_RUN, train_vqgan
 
 log = logging.getLogger("train_nano")
@@ -37,7 +37,7 @@ SHIPPED = Path(__file__).resolve().parents[1] / "weights" / "nano"
 
 
 def run_stage(stage: str, out: Path, shipped: Path) -> None:
-    """Runs one stage; the folder `out` holds bpe.model, vqgan/ and decoder/, and the first runs of the last two."""
+    """Runs one stage; the folder `out` holds bpe.model, vqgan/ and decoder/, and the earlier runs of the last two."""
     config = RudolphConfig(**SIZES["nano"])
     bpe, vqgan, decoder = out / "bpe.model", out / "vqgan", out / "decoder"
     if stage == "bpe":
@@ -50,10 +50,12 @@ def run_stage(stage: str, out: Path, shipped: Path) -> None:
                 train_vqgan(first)
             train_vqgan(vqgan, SECOND_RUN, first=first)
     elif stage == "decoder":
-        first = out / "decoder-first"
+        first, second = out / "decoder-first", out / "decoder-second"
         if not (first / "model.safetensors").exists():
             train_decoder(first, config, bpe, vqgan, FIRST_DECODER)
-        train_decoder(decoder, config, bpe, vqgan, SECOND_DECODER, first=first)
+        if not (second / "model.safetensors").exists():
+            train_decoder(second, config, bpe, vqgan, SECOND_DECODER, first=first)
+        train_decoder(decoder, config, bpe, vqgan, THIRD_DECODER, first=second)
     else:
         ship(out, shipped)
 
