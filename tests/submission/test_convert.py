@@ -750,6 +750,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path):
     process = subprocess.Popen(command, cwd=SUBMISSION, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("data/.convert-*/mathqa/*.json")) and time.monotonic() < deadline:
+        assert process.poll() is None  # ended before anybody looked
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)

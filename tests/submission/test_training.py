@@ -181,7 +181,7 @@ def test_codes_that_look_alike_begin_alike(config: RudolphConfig) -> None:
 def test_left_text_is_the_prompt_of_inference(bpe: Path, config: RudolphConfig) -> None:
     example = make_example("MathQA", 3)
     tokenizer = Tokenizer.from_file(bpe)
-    left, right = left_and_right(config, tokenizer, example, seeded("any"))
+    left, right = left_and_right(config, tokenizer, example, seeded("any"), DecoderTraining())
     assert tokenizer.decode(left) == tokenizer.decode(tokenizer.encode_ids(" ".join(map(str, example.inputs))))
     assert tokenizer.decode(right) == tokenizer.decode(tokenizer.encode_ids(example.answers[0]))
 
@@ -189,10 +189,31 @@ def test_left_text_is_the_prompt_of_inference(bpe: Path, config: RudolphConfig) 
 def test_a_sign_is_learnt_letter_by_letter(bpe: Path, config: RudolphConfig) -> None:
     tokenizer = Tokenizer.from_file(bpe)
     for task, spelt in (("TRitW", True), ("VisualQA", False)):
-        _, right = left_and_right(config, tokenizer, Example(task, "", ["Что?"], ["на и на"]), seeded("any"))
+        example = Example(task, "", ["Что?"], ["на и на"])
+        _, right = left_and_right(config, tokenizer, example, seeded("any"), DecoderTraining())
         ids = [i for i in right.tolist() if EOS < i < tokenizer.vocab_size]
         assert (len(ids) == len("▁на▁и▁на")) == spelt
         assert tokenizer.decode(ids) == "на и на"
+
+
+def test_some_instructions_that_stand_alone_are_blurred(bpe: Path, config: RudolphConfig) -> None:
+    """Under UNK alone, and never what is asked."""
+    tokenizer = Tokenizer.from_file(bpe)
+    training = DecoderTraining(named_share=0.5, blurred_share=1.0)
+    unknown = config.special_id("LT_UNK")
+    wanted = tokenizer.decode(tokenizer.encode_ids("нарисуй картину ёж на траве"))
+    found = set()
+    for number in range(40):
+        example = Example("ImageGeneration", "", ["нарисуй картину", "ёж на траве"], [])
+        left, right = left_and_right(config, tokenizer, example, seeded(number), training)
+        text = tokenizer.decode(left)
+        assert text.endswith("ёж на траве") and not right.any()
+        found.add((int(left[1]) == unknown, text == wanted))
+    assert found == {(False, True), (True, True), (True, False)}
+    joined = Example("ImageGeneration", "", ["нарисуй картину: ёж на траве"], [])
+    for number in range(10):
+        left, _ = left_and_right(config, tokenizer, joined, seeded(number), training)
+        assert tokenizer.decode(left) == tokenizer.decode(tokenizer.encode_ids("нарисуй картину: ёж на траве"))
 
 
 @needs_pictures
