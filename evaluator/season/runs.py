@@ -36,10 +36,11 @@ _TAIL_CHARACTERS = 500
 _ROOT = Path(__file__).parents[2]
 # PR_SET_PDEATHSIG of linux/prctl.h: the kernel ends the process when the one that started it ends, even by SIGKILL. In
 # a program of its own and not between fork and exec: Ray's workers have threads, which a fork of Python does not go
-# well with. They also block SIGINT, which would be inherited.
+# well with. They also block SIGINT, and in a script's background it is ignored: both would be inherited.
 _TIED = """
 import ctypes, os, signal, sys
 signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)
     if os.getppid() != int(sys.argv[1]):

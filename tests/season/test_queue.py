@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -49,8 +49,8 @@ def submit(season: Season, path: Path) -> tuple[Ledger, int]:
     return ledger, submission.id
 
 
-def start(season: Season, *options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "evaluator", "queue", "run", "--season", str(season.path), *options]
+def start(season: Season, *options: str, shell: Sequence[str] = ()) -> subprocess.Popen[str]:
+    command = [*shell, sys.executable, "-m", "evaluator", "queue", "run", "--season", str(season.path), *options]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -122,11 +122,13 @@ def test_a_cancelled_run_is_stopped(make_running, make_zip) -> None:
     assert gone(below) and public_state(ledger, submission) == "cancelled"
 
 
+@pytest.mark.parametrize("shell", [(), ("sh", "-c", 'trap "" INT; exec "$@"', "sh")], ids=["", "in the background"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_worker_that_is_told_to_stop_gives_its_run_back(make_running, make_zip, number) -> None:
+def test_a_worker_that_is_told_to_stop_gives_its_run_back(make_running, make_zip, number, shell) -> None:
+    """Whether or not the shell that started it has SIGINT ignored, as it does in a script's background."""
     season = make_running()
     ledger, submission = submit(season, make_zip(code=SLEEPS))
-    worker = start(season)
+    worker = start(season, shell=shell)
     try:
         wait(lambda: submission_runs(worker))
         below = children(worker.pid)
@@ -136,6 +138,8 @@ def test_a_worker_that_is_told_to_stop_gives_its_run_back(make_running, make_zip
         worker.kill()
     assert worker.returncode == 0 and "is given back" in output
     assert gone(below) and public_state(ledger, submission) == "queued"
+    log = (Store(season.folder).run(1) / "evaluator.log").read_text(encoding="utf-8")
+    assert log.endswith("interrupted\n")  # it was not killed, but ended
     (state,) = ledger.waiting()
     assert state.failures == 0 and state.run == 2
 
