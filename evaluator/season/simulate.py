@@ -26,7 +26,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,7 @@ class Simulation:
         self.plan, self.folder, self._workers = season, folder.resolve(), workers
         self.store = Store(self.folder)
         self._digests: dict[str, str] = {}
+        self._runners: set[int] = set()  # processes of this one
 
     # --- the whole ---
 
@@ -360,9 +361,19 @@ class Simulation:
                 pass
         raise EvaluatorError(f"the queue does not become empty; look at {self.folder / 'queue.log'}")
 
+    def _after_dead_leases(self, at: datetime) -> datetime:
+        """That moment, or the first in which no lease stands any more of a runner that was killed, as with an
+        interrupted simulation: nobody else would wait for it, as the clock stands still.
+        """
+        expires = None if self._runners else self._rows("SELECT max(expires_at) FROM job")[0][0]
+        if expires is None:
+            return at
+        return max(at, datetime.fromisoformat(expires).replace(tzinfo=UTC) + timedelta(seconds=1))
+
     @contextlib.contextmanager
     def _runner(self, at: datetime, workers: int) -> Iterator[int]:
         """`queue run --drain` in a process of its own, which has ended when this is left."""
+        at = self._after_dead_leases(at)
         pid = os.fork()
         if not pid:
             self._in_child()
@@ -376,6 +387,7 @@ class Simulation:
                 options = command_line._parser().parse_args([*arguments, "--season", str(self.folder / "season.toml")])
                 options.clock = Clock(at, jumps=True)
                 options.command(options)
+        self._runners.add(pid)
         try:
             yield pid
         except BaseException:
@@ -385,6 +397,7 @@ class Simulation:
         finally:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
+            self._runners.discard(pid)
 
     @staticmethod
     def _in_child() -> None:

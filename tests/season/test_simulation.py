@@ -5,10 +5,12 @@ SEASON_DEMO=build/season-demo names a finished season to check in place of the s
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import closing
 from datetime import date
 from pathlib import Path
 
@@ -17,7 +19,7 @@ import pytest
 import evaluator
 from evaluator.season import plan as plans
 from evaluator.season.plan import plan
-from evaluator.season.simulate import JOURNAL, PLAN, main, read_journal
+from evaluator.season.simulate import PLAN, main, read_journal
 
 pytest.register_assert_rewrite("tests.season.simulated")
 from tests.season import simulated  # noqa: E402
@@ -53,20 +55,25 @@ def test_a_season_that_was_killed_in_the_midst_is_what_its_plan_and_the_scores_o
 
 
 def killed_and_finished(folder: Path) -> Path:
-    """A small season whose process was killed, and started again."""
+    """A small season whose process was killed while a run was held, and started again."""
     options = ["--teams", 6, "--days", 4, "--seed", 0, "--program", "quick", "--rate", 0, "--out", folder]
     command = [sys.executable, "-m", "evaluator.season.simulate", *map(str, options)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     deadline = time.monotonic() + SECONDS
-    while not (folder / JOURNAL).exists() or len(read_journal(folder)) < 40:
+    while len(read_journal(folder)) < 40 or not a_run_is_held(folder):
         assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(0.01)
     process.kill()
     process.communicate()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "What was injected" in done.stdout and "The most sustainable solution: ёмкость" in done.stdout
     return folder
+
+
+def a_run_is_held(folder: Path) -> bool:
+    with closing(sqlite3.connect(folder / "season.sqlite3", timeout=30)) as connection:
+        return connection.execute("SELECT 1 FROM job WHERE token IS NOT NULL").fetchone() is not None
 
 
 def change_a_score(folder: Path) -> None:
