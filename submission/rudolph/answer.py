@@ -38,6 +38,7 @@ from .route import Route, outputs, text_probability_of
 from .sampling import GREEDY, IMAGE_SAMPLING, Sampling
 from .tokenizer import Tokenizer
 from .vqgan import VQGAN
+from .working import split_working
 
 logger = logging.getLogger(__name__)
 
@@ -131,6 +132,7 @@ class Settings:
     fallback: bool = True
     text_sampling: Sampling = GREEDY
     listed_options: bool = True
+    cut_working: bool = True
     max_answer_tokens: int | None = None
     image_sampling: Sampling = IMAGE_SAMPLING
     first_image_id: FirstImageId = "text_head"
@@ -154,7 +156,7 @@ class Settings:
         one_of("route", get_args(Route))
         threshold = self.route_threshold
         need("route_threshold", _is_number(threshold) and 0 <= threshold <= 1, "a number from 0 to 1")
-        for name in ("fallback", "fast", "listed_options"):
+        for name in ("fallback", "fast", "listed_options", "cut_working"):
             need(name, isinstance(getattr(self, name), bool), "true or false")
         for name in ("text_sampling", "image_sampling"):
             need(name, isinstance(getattr(self, name), Sampling), "a Sampling")
@@ -445,19 +447,24 @@ class Rudolph:
             max_tokens=settings.max_answer_tokens,
             seeds=[seed_of(settings.seed, questions[row].id, "text") for row in rows], progress=check,
         )  # fmt: skip
-        texts = [self.tokenizer.decode(ids) or EMPTY_ANSWER for ids in answers]
-        if settings.listed_options:
-            for place, row in enumerate(rows):
-                options = listed_options(questions[row].texts)
-                if options and not is_listed(texts[place], options):
-                    check()
-                    texts[place] = self._likeliest(options, left[row], given[place])
+        texts = []
+        for place, row in enumerate(rows):
+            working, text = "", self.tokenizer.decode(answers[place]) or EMPTY_ANSWER
+            if settings.cut_working and row not in codes:
+                working, text = split_working(text)
+            options = listed_options(questions[row].texts) if settings.listed_options else ()
+            if options and not is_listed(text, options):
+                check()
+                text = self._likeliest(options, left[row], given[place], working)
+            texts.append(text)
         return texts
 
-    def _likeliest(self, options: Sequence[str], left: Tensor, image: Tensor) -> str:
-        """The option that goes best after a left text [l] and an image [m * m]."""
+    def _likeliest(self, options: Sequence[str], left: Tensor, image: Tensor, working: str) -> str:
+        """The option that goes best after a left text [l], an image [m * m] and the steps that lead to it."""
         length = self.model.config.r_text_seq_length
-        right = torch.stack([self.tokenizer.encode_text(option, length, self._right_special) for option in options])
+        right = torch.stack([
+            self.tokenizer.encode_text(f"{working} {option}", length, self._right_special) for option in options
+        ])  # fmt: skip
         losses, _ = text_losses(self.model, left, image, right, given=2, batch_size=len(options))
         return options[int(losses.argmin())]
 

@@ -26,6 +26,7 @@ from rudolph.config import PAD
 from rudolph.images import preprocess
 from rudolph.masks import attention_masks
 from rudolph.modeling import Losses
+from rudolph.options import listed_options
 from training.checkpoint import Checkpoint, fast_autocast
 from training.muon import Muon
 from training.worlds import Example, make_example, scene_example, scenes, seeded, signs
@@ -101,6 +102,17 @@ THIRD_DECODER = DecoderTraining(
     named_share=0.2, blurred_share=0.3,
     late_shares={"TextQA": 7, "MathQA": 9, "ImageGeneration": 10, "ImageCaptioning": 4, "VisualQA": 4, "TRitW": 12},
 )  # fmt: skip
+# Equations are worked out step by step before the answer; more questions on pictures, and more equations.
+FOURTH_DECODER = DecoderTraining(
+    samples=330_000, easy_until=0, late_from=0, whole_from=320_000, learning_rate=2.5e-3, first_step=30_000,
+    named_share=0.2, blurred_share=0.4,
+    late_shares={"TextQA": 6, "MathQA": 16, "ImageGeneration": 10, "ImageCaptioning": 3, "VisualQA": 11, "TRitW": 4},
+)  # fmt: skip
+FIFTH_DECODER = DecoderTraining(
+    samples=100_000, easy_until=0, late_from=0, whole_from=97_000, learning_rate=2e-3, first_step=40_000,
+    named_share=0.2, blurred_share=0.4,
+    late_shares={"TextQA": 4, "MathQA": 32, "ImageGeneration": 8, "ImageCaptioning": 2, "VisualQA": 8, "TRitW": 4},
+)  # fmt: skip
 
 
 class Layout(NamedTuple):
@@ -133,14 +145,17 @@ def left_and_right(
     left = tokenizer.encode_text(question, config.l_text_seq_length, config.special_id(left_token))
     if not example.answers:
         return left, torch.zeros(config.r_text_seq_length, dtype=torch.long)
+    answer = f"{example.working} {example.answers[0]}"
     right = tokenizer.encode_text(
-        example.answers[0], config.r_text_seq_length, config.special_id(right_token), example.task in SPELT_TASKS
+        answer, config.r_text_seq_length, config.special_id(right_token), example.task in SPELT_TASKS
     )
     return left, right
 
 
 def stands_alone(task: str, texts: list[str]) -> bool:
     """Whether the first text is surely an instruction and nothing else."""
+    if task == "VisualQA":
+        return len(texts) > 1 + bool(listed_options(texts))
     return task in ("ImageCaptioning", "TRitW") or (task == "ImageGeneration" and len(texts) > 1)
 
 

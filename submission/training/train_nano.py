@@ -27,7 +27,7 @@ import torch.distributed as dist
 from rudolph import VQGAN, RudolphConfig, RudolphModel
 from rudolph.config import SIZES
 from training.bpe import train_bpe
-from training.decoder import FIRST_DECODER, SECOND_DECODER, THIRD_DECODER, train_decoder
+from training.decoder import FIFTH_DECODER, FIRST_DECODER, FOURTH_DECODER, SECOND_DECODER, THIRD_DECODER, train_decoder
 from training.vqgan import SECOND_RUN, train_vqgan
 
 log = logging.getLogger("train_nano")
@@ -50,19 +50,32 @@ def run_stage(stage: str, out: Path, shipped: Path) -> None:
                 train_vqgan(first)
             train_vqgan(vqgan, SECOND_RUN, first=first)
     elif stage == "decoder":
-        first, second = out / "decoder-first", out / "decoder-second"
+        first, second, third, fourth = (out / f"decoder-{run}" for run in ("first", "second", "third", "fourth"))
         if not (first / "model.safetensors").exists():
             train_decoder(first, config, bpe, vqgan, FIRST_DECODER)
         if not (second / "model.safetensors").exists():
             train_decoder(second, config, bpe, vqgan, SECOND_DECODER, first=first)
-        train_decoder(decoder, config, bpe, vqgan, THIRD_DECODER, first=second)
+        if not (third / "model.safetensors").exists():
+            train_decoder(third, config, bpe, vqgan, THIRD_DECODER, first=second)
+        if not (fourth / "model.safetensors").exists():
+            train_decoder(fourth, config, bpe, vqgan, FOURTH_DECODER, first=third)
+        train_decoder(decoder, config, bpe, vqgan, FIFTH_DECODER, first=fourth)
     else:
         ship(out, shipped)
 
 
 def ship(out: Path, shipped: Path) -> None:
-    """Writes the model's folder in half precision: RUDOLPH, `bpe.model` and `vqgan/`."""
-    RudolphModel.from_pretrained(out / "decoder").to(torch.bfloat16).save_pretrained(shipped)
+    """Writes the model's folder in half precision: RUDOLPH, `bpe.model` and `vqgan/`.
+
+    RUDOLPH is the mean of the last two runs' weights (a model soup: Wortsman et al., 2022, arXiv:2203.05482): the last
+    one learnt mostly equations, and the mean keeps more of what the one before could.
+    """
+    model = RudolphModel.from_pretrained(out / "decoder", dtype=torch.float32)
+    before = dict(RudolphModel.from_pretrained(out / "decoder-fourth", dtype=torch.float32).named_parameters())
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.lerp_(before[name], 0.5)
+    model.to(torch.bfloat16).save_pretrained(shipped)
     VQGAN.from_pretrained(out / "vqgan").save_pretrained(shipped / "vqgan", dtype=torch.float16)
     shutil.copy(out / "bpe.model", shipped / "bpe.model")
     log.info("%s: %.1f MB", shipped, sum(f.stat().st_size for f in shipped.rglob("*") if f.is_file()) / 1e6)

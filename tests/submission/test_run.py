@@ -198,7 +198,7 @@ def test_shipped_files():
     # The file and the defaults in the code say the same, but that nano answers alike on every machine, and that it is
     # quick and weak enough to draw more than once.
     shipped = Settings.from_dict(yaml.safe_load((SUBMISSION / "config.yaml").read_text(encoding="utf-8")))
-    assert shipped == Settings(dtype="float32", image_candidates=8)
+    assert shipped == Settings(dtype="float32", image_candidates=16)
 
 
 def start(place: Path, *options: str) -> subprocess.Popen[str]:

@@ -23,6 +23,7 @@ from training.decoder import (
     begin,
     left_and_right,
     schedule,
+    stands_alone,
     train_decoder,
 )
 from training.muon import Muon, orthogonalised
@@ -183,7 +184,10 @@ def test_left_text_is_the_prompt_of_inference(bpe: Path, config: RudolphConfig) 
     tokenizer = Tokenizer.from_file(bpe)
     left, right = left_and_right(config, tokenizer, example, seeded("any"), DecoderTraining())
     assert tokenizer.decode(left) == tokenizer.decode(tokenizer.encode_ids(" ".join(map(str, example.inputs))))
-    assert tokenizer.decode(right) == tokenizer.decode(tokenizer.encode_ids(example.answers[0]))
+    assert example.working
+    answer = f"{example.working} {example.answers[0]}"
+    special_id = int(right[1])
+    assert torch.equal(right, tokenizer.encode_text(answer, config.r_text_seq_length, special_id))
 
 
 def test_a_sign_is_learnt_letter_by_letter(bpe: Path, config: RudolphConfig) -> None:
@@ -210,6 +214,11 @@ def test_some_instructions_that_stand_alone_are_blurred(bpe: Path, config: Rudol
         assert text.endswith("ёж на траве") and not right.any()
         found.add((int(left[1]) == unknown, text == wanted))
     assert found == {(False, True), (True, True), (True, False)}
+    for texts, told in (
+        (["ответь по картинке", "что это?"], True), (["что это?"], False), (["что это?", "a) ёж; b) кот"], False),
+        (["ответь по картинке", "что это?", "a) ёж; b) кот"], True),
+    ):  # fmt: skip
+        assert stands_alone("VisualQA", texts) == told
     joined = Example("ImageGeneration", "", ["нарисуй картину: ёж на траве"], [])
     for number in range(10):
         left, _ = left_and_right(config, tokenizer, joined, seeded(number), training)

@@ -1,3 +1,4 @@
+import itertools
 import random
 import re
 import time
@@ -6,6 +7,10 @@ from fractions import Fraction
 
 import pytest
 
+from rudolph import RudolphConfig, Tokenizer
+from rudolph.config import EOS, PAD, SIZES
+from rudolph.working import split_working
+from training.train_nano import SHIPPED as NANO
 from training.worlds import mathqa, textqa, wording
 from training.worlds.wording import SPLITS, TASKS, instruct, option_key, options
 
@@ -254,6 +259,30 @@ def test_linear_2d_answers_agree_with_both_equations():
             assert len(roots) == 1, example
             checked += 1
     assert checked > 100
+
+
+def test_steps_lead_to_the_answer():
+    """Each link of a chain such as `15-7=8/2= 4` is worked out at the beginning of the next one."""
+    length, written = RudolphConfig(**SIZES["nano"]).r_text_seq_length, Counter()
+    tokenizer = Tokenizer.from_file(NANO / "bpe.model")
+    for example in examples("MathQA", n=3000):
+        text, answer = f"{example.working} {example.answers[0]}", example.answers[0]
+        assert tokenizer.encode_text(text, length, 0)[-1] in (PAD, EOS), example
+        assert split_working(tokenizer.decode(tokenizer.encode_ids(text))) == (example.working, answer), example
+        written[example.kind, bool(example.working)] += 1
+        if example.kind.startswith("linear") and example.working:
+            chain = (example.working.rpartition(",")[2] + answer).split("=")
+            for link, following in itertools.pairwise(chain):
+                (found,) = re.findall(r"^-?\d+", following)
+                assert value(link) == int(found), example
+        elif example.kind == "comparison_relation" and example.working:
+            first, second = (Fraction(number.replace(",", ".")) for number in example.working[:-1].split(";"))
+            sign = "больше" if first > second else "меньше" if first < second else "равно"
+            assert answer.removeprefix("знак ") == sign, example
+        elif example.kind == "comparison_extreme" and example.working:
+            assert set(example.working[:-1].split(";")) <= set(listed_options(example.inputs[-1]).values())
+    for kind in mathqa.KINDS:
+        assert written[kind, True] > 30 * written[kind, False], written
 
 
 def test_comparisons_hold():

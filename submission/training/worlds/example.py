@@ -11,6 +11,7 @@ class Example:
 
     `inputs` are texts and images in the order in which the challenge gives them. `answers` are the accepted texts, of
     which the first is the training target; no answer is empty, and an ImageGeneration example has none.
+    `working`: steps to be written before it, up to a `rudolph.working.MARK`.
     """
 
     task: str  # TextQA, MathQA, ImageGeneration, ImageCaptioning, VisualQA or TRitW
@@ -18,3 +19,4 @@ class Example:
     inputs: list[str | Image.Image]
     answers: list[str]
     image: Image.Image | None = None  # the wanted picture of an ImageGeneration example
+    working: str = ""
