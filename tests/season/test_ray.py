@@ -198,7 +198,9 @@ def test_a_killed_node_and_a_killed_queue_cost_retries_and_no_attempt(
     attempts = ledger.attempts("Ёжики")
     assert (attempts.valid, attempts.invalid, attempts.pending) == (2, 1, 0)
     kinds = [kind for _, _, kind, *_ in ledger.history(1)]
-    assert kinds == ["queued", "running", "lost", "queued", "running", "lost", "queued", "running", "done"], output
+    # For a while Ray still counts the killed node among its own, so the next queue may lose a run there once more.
+    lives = kinds.count("lost")
+    assert lives in (2, 3) and kinds == ["queued", "running", "lost"] * lives + ["queued", "running", "done"], output
     assert [event.kind for event in ledger.history(2)] == ["queued", "running", "done"]
     lost = [event.detail["reason"] for event in ledger.history(1) if event.kind == "lost"]
     assert "NodeDiedError" in lost[0] and "was not heard of in time" in lost[1]
