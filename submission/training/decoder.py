@@ -7,7 +7,7 @@ import itertools
 import logging
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -81,6 +81,7 @@ class DecoderTraining:
         }
     )  # fmt: skip
     easy_until: int = 140_000  # samples up to which most scenes are single shapes (`scenes.EASY_KINDS`)
+    late_kinds: scenes.Kinds = scenes.KINDS  # of the scenes after them
     whole_share: float = 0.05  # of the steps keep all padding and zeros; the others are cut
     whole_from: int = 300_000  # samples after which every step does
     learning_rate: float = 4e-3
@@ -89,30 +90,52 @@ class DecoderTraining:
     named_share: float = 0.75  # of the examples carry their task's tokens, as published; the others UNK
     blurred_share: float = 0.0  # of the UNK examples whose instruction stands alone have half its words replaced
     first_step: int = 0  # number of the first step's examples: a later run goes on behind those of an earlier one
+    begins_with: tuple[str, ...] = ()  # earlier runs, the mean of whose weights is the beginning
     seed: int = 0
 
 
 FIRST_DECODER = DecoderTraining()
 SECOND_DECODER = DecoderTraining(
+    begins_with=("decoder-first",),
     samples=165_000, easy_until=60_000, late_from=0, whole_from=157_000, learning_rate=2.5e-3, first_step=10_000,
 )  # fmt: skip
 # Answers are asked for under UNK alone, and under instructions with words that training never showed.
 THIRD_DECODER = DecoderTraining(
+    begins_with=("decoder-second",),
     samples=225_000, easy_until=80_000, late_from=0, whole_from=215_000, learning_rate=2.5e-3, first_step=20_000,
     named_share=0.2, blurred_share=0.3,
     late_shares={"TextQA": 7, "MathQA": 9, "ImageGeneration": 10, "ImageCaptioning": 4, "VisualQA": 4, "TRitW": 12},
 )  # fmt: skip
 # Equations are worked out step by step before the answer; more questions on pictures, and more equations.
 FOURTH_DECODER = DecoderTraining(
+    begins_with=("decoder-third",),
     samples=330_000, easy_until=0, late_from=0, whole_from=320_000, learning_rate=2.5e-3, first_step=30_000,
     named_share=0.2, blurred_share=0.4,
     late_shares={"TextQA": 6, "MathQA": 16, "ImageGeneration": 10, "ImageCaptioning": 3, "VisualQA": 11, "TRitW": 4},
 )  # fmt: skip
 FIFTH_DECODER = DecoderTraining(
+    begins_with=("decoder-fourth",),
     samples=100_000, easy_until=0, late_from=0, whole_from=97_000, learning_rate=2e-3, first_step=40_000,
     named_share=0.2, blurred_share=0.4,
     late_shares={"TextQA": 4, "MathQA": 32, "ImageGeneration": 8, "ImageCaptioning": 2, "VisualQA": 8, "TRitW": 4},
 )  # fmt: skip
+# Equations and drawings, with more single shapes among the scenes.
+SIXTH_DECODER = DecoderTraining(
+    begins_with=("decoder-fourth", "decoder-fifth"),
+    samples=400_000, easy_until=0, late_from=0, whole_from=388_000, learning_rate=2.5e-3, first_step=50_000,
+    named_share=0.2, blurred_share=0.4,
+    late_shares={"TextQA": 4, "MathQA": 24, "ImageGeneration": 18, "ImageCaptioning": 3, "VisualQA": 8, "TRitW": 5},
+    late_kinds=(("shape", 0.3), ("two shapes", 0.12), ("counted shapes", 0.08), ("object", 0.26), ("two objects", 0.14),
+                ("counted objects", 0.1)),
+)  # fmt: skip
+DECODER_RUNS = {
+    "decoder-first": FIRST_DECODER,
+    "decoder-second": SECOND_DECODER,
+    "decoder-third": THIRD_DECODER,
+    "decoder-fourth": FOURTH_DECODER,
+    "decoder-fifth": FIFTH_DECODER,
+    "decoder-sixth": SIXTH_DECODER,
+}
 
 
 class Layout(NamedTuple):
@@ -187,7 +210,7 @@ class Steps(IterableDataset[list[Group]]):
             number = (training.first_step + step) * self.world + self.rank
             rng = seeded("train", "decoder", training.seed, number)
             shares = training.late_shares if seen >= training.late_from else training.shares
-            kinds = scenes.KINDS if seen >= training.easy_until else scenes.EASY_KINDS
+            kinds = training.late_kinds if seen >= training.easy_until else scenes.EASY_KINDS
             rows = self._round(rng, number, shares, kinds, tokenizer, vqgan)
             whole = rng.random() < (1.0 if seen >= training.whole_from else training.whole_share)
             yield [
@@ -302,22 +325,22 @@ class _Loss(torch.nn.Module):
 
 def train_decoder(
     folder: Path, config: RudolphConfig, tokenizer: Path, vqgan: Path, training: DecoderTraining,
-    first: Path | None = None,
+    first: Sequence[Path] = (),
 ) -> RudolphModel:  # fmt: skip
     """Trains on all six tasks, going on from `folder`/checkpoint.pt, and saves the model in `folder`.
 
-    It begins with the weights in the folder `first`, or else from nothing.
+    It begins with the mean of the weights in the folders `first`, or else from nothing.
     Under `torchrun` the processes share the work; each uses the threads that OMP_NUM_THREADS gives it.
     """
     distributed = dist.is_initialized()
     rank, world = (dist.get_rank(), dist.get_world_size()) if distributed else (0, 1)
     torch.manual_seed(training.seed)
-    if first is None:
+    if first:
+        model = load_mean(first).train()
+        config = model.config
+    else:
         model = RudolphModel(config).train()
         begin(model, VQGAN.from_pretrained(vqgan))
-    else:
-        model = RudolphModel.from_pretrained(first, dtype=torch.float32).train()
-        config = model.config
     matrices = [p for p in model.transformer.parameters() if p.dim() == 2]
     inside = set(map(id, matrices))
     optimizers: dict[str, torch.optim.Optimizer] = {
@@ -359,6 +382,21 @@ def train_decoder(
     model.eval()
     if rank == 0:
         model.save_pretrained(folder)
+    return model
+
+
+@torch.no_grad()
+def load_mean(folders: Sequence[Path]) -> RudolphModel:
+    """A float32 model whose weights are the mean of those in `folders`.
+
+    A model soup (Wortsman et al., 2022, arXiv:2203.05482): runs that went on from the same weights keep in their mean
+    most of what each has learnt.
+    """
+    model, *others = (RudolphModel.from_pretrained(folder, dtype=torch.float32) for folder in folders)
+    for i, other in enumerate(others, start=2):
+        rest = dict(other.named_parameters())
+        for name, parameter in model.named_parameters():
+            parameter.lerp_(rest[name], 1 / i)
     return model
 
 

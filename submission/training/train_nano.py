@@ -24,22 +24,23 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from rudolph import VQGAN, RudolphConfig, RudolphModel
+from rudolph import VQGAN, RudolphConfig
 from rudolph.config import SIZES
 from training.bpe import train_bpe
-from training.decoder import FIFTH_DECODER, FIRST_DECODER, FOURTH_DECODER, SECOND_DECODER, THIRD_DECODER, train_decoder
+from training.decoder import DECODER_RUNS, load_mean, train_decoder
 from training.vqgan import SECOND_RUN, train_vqgan
 
 log = logging.getLogger("train_nano")
 
 STAGES = ("bpe", "vqgan", "decoder", "ship")
+SHIPPED_RUNS = ("decoder-sixth",)  # of which the mean is shipped
 SHIPPED = Path(__file__).resolve().parents[1] / "weights" / "nano"
 
 
 def run_stage(stage: str, out: Path, shipped: Path) -> None:
-    """Runs one stage; the folder `out` holds bpe.model, vqgan/ and decoder/, and the earlier runs of the last two."""
+    """Runs one stage; `out` holds bpe.model, vqgan/, vqgan-first/ and a folder for each of `DECODER_RUNS`."""
     config = RudolphConfig(**SIZES["nano"])
-    bpe, vqgan, decoder = out / "bpe.model", out / "vqgan", out / "decoder"
+    bpe, vqgan = out / "bpe.model", out / "vqgan"
     if stage == "bpe":
         if not bpe.exists():
             train_bpe(bpe, config.bpe_vocab_size)
@@ -50,31 +51,17 @@ def run_stage(stage: str, out: Path, shipped: Path) -> None:
                 train_vqgan(first)
             train_vqgan(vqgan, SECOND_RUN, first=first)
     elif stage == "decoder":
-        first, second, third, fourth = (out / f"decoder-{run}" for run in ("first", "second", "third", "fourth"))
-        if not (first / "model.safetensors").exists():
-            train_decoder(first, config, bpe, vqgan, FIRST_DECODER)
-        if not (second / "model.safetensors").exists():
-            train_decoder(second, config, bpe, vqgan, SECOND_DECODER, first=first)
-        if not (third / "model.safetensors").exists():
-            train_decoder(third, config, bpe, vqgan, THIRD_DECODER, first=second)
-        if not (fourth / "model.safetensors").exists():
-            train_decoder(fourth, config, bpe, vqgan, FOURTH_DECODER, first=third)
-        train_decoder(decoder, config, bpe, vqgan, FIFTH_DECODER, first=fourth)
+        for name, training in DECODER_RUNS.items():
+            if not (out / name / "model.safetensors").exists():
+                first = [out / earlier for earlier in training.begins_with]
+                train_decoder(out / name, config, bpe, vqgan, training, first)
     else:
         ship(out, shipped)
 
 
 def ship(out: Path, shipped: Path) -> None:
-    """Writes the model's folder in half precision: RUDOLPH, `bpe.model` and `vqgan/`.
-
-    RUDOLPH is the mean of the last two runs' weights (a model soup: Wortsman et al., 2022, arXiv:2203.05482): the last
-    one learnt mostly equations, and the mean keeps more of what the one before could.
-    """
-    model = RudolphModel.from_pretrained(out / "decoder", dtype=torch.float32)
-    before = dict(RudolphModel.from_pretrained(out / "decoder-fourth", dtype=torch.float32).named_parameters())
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.lerp_(before[name], 0.5)
+    """Writes the model's folder in half precision: RUDOLPH, `bpe.model` and `vqgan/`."""
+    model = load_mean([out / name for name in SHIPPED_RUNS])
     model.to(torch.bfloat16).save_pretrained(shipped)
     VQGAN.from_pretrained(out / "vqgan").save_pretrained(shipped / "vqgan", dtype=torch.float16)
     shutil.copy(out / "bpe.model", shipped / "bpe.model")

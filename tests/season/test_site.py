@@ -628,13 +628,12 @@ class Browser:
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-        self.driver.get(path.as_uri())
-        if language:
-            self.run("localStorage.setItem('language', arguments[0])", language)
-        else:
-            self.run("localStorage.clear()")
+        # Stored by the page's own process before its scripts read it: another's arrives in its own time.
+        stored = f"localStorage.setItem('language', '{language}')" if language else "localStorage.clear()"
+        before = self.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": stored})
         self.driver.get_log("browser")
         self.driver.get(path.as_uri())
+        self.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", before)
         return self
 
     def run(self, script: str, *arguments: Any) -> Any:

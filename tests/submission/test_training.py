@@ -232,7 +232,7 @@ def test_a_second_run_begins_with_the_first_ones_weights_and_further_examples(
     training = DecoderTraining(samples=12, shares=dict.fromkeys(TASKS, 1), warmup=1, whole_share=0.0)
     first = train_decoder(tmp_path / "first", config, bpe, vqgan, training)
     still = replace(training, learning_rate=0.0)
-    second = train_decoder(tmp_path / "second", config, bpe, vqgan, still, first=tmp_path / "first")
+    second = train_decoder(tmp_path / "second", config, bpe, vqgan, still, first=[tmp_path / "first"])
     for name, value in first.state_dict().items():
         assert torch.equal(second.state_dict()[name], value), name
     behind = replace(training, first_step=7)
