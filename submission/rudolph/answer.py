@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import pickle
+import re
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -43,8 +44,13 @@ from .working import split_working
 logger = logging.getLogger(__name__)
 
 EMPTY_ANSWER = "пустая строка"
-#: The challenge's own wording for captions: what the model is asked about an image that it has drawn.
-CAPTION_INSTRUCTION = "Что изображено на картинке?"
+#: What a model is asked for a caption. The challenge's own `Что изображено на картинке?` is a question of VisualQA too,
+#: answered by a name alone: a model that learnt both reads less of a description in its images.
+CAPTION_INSTRUCTION = "Опиши изображение."
+#: Words with which a description begins at times and that say nothing of the image.
+_SHOWN = re.compile(
+    r"на (этой |этом )?(картинке|картине|рисунке|изображении|фотографии|фото|снимке):?\s+", re.IGNORECASE
+)
 Output = Literal["text", "image"]
 FirstImageId = Literal["text_head", "image_head"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -229,16 +235,19 @@ def join_texts(texts: Sequence[str]) -> str:
 
 def description(texts: Sequence[str]) -> str:
     """What a request for an image says of the image: all texts but the first, which is the instruction; of a single
-    text all sentences but the first, or what follows a colon; where there is none of these, the text itself.
+    text all sentences but the first, or what follows a colon; where there is none of these, the text itself. Without
+    `на картинке` at its beginning.
     """
-    if others := join_texts(texts[1:]):
-        return others
-    whole = join_texts(texts)
-    for mark in (". ", ": "):
-        _, found, rest = whole.partition(mark)
-        if found and rest.strip():
-            return rest.strip()
-    return whole
+    wanted = join_texts(texts[1:])
+    if not wanted:
+        wanted = whole = join_texts(texts)
+        for mark in (". ", ": "):
+            _, found, rest = whole.partition(mark)
+            if found and rest.strip():
+                wanted = rest.strip()
+                break
+    shown = _SHOWN.match(wanted)
+    return wanted[shown.end() :] if shown else wanted
 
 
 def seed_of(seed: int, id: str, output: str) -> int:

@@ -289,6 +289,10 @@ def test_settings_defaults_and_values():
         (("Сгенерируй изображение по тексту. Ёжик на снегу. Ночь.",), "Ёжик на снегу. Ночь."),
         (("Создай картинку: красный круг",), "красный круг"),
         (("Красный круг на синем фоне.",), "Красный круг на синем фоне."),
+        (("Нарисуй", "На картинке ёжик на картинке"), "ёжик на картинке"),
+        (("Нарисуй: на этом рисунке: красный круг",), "красный круг"),
+        (("Нарисуй", "на картинке"), "на картинке"),
+        (("Нарисуй", "на картинкеёж"), "на картинкеёж"),
         ((" ",), ""),
     ],
 )
@@ -304,7 +308,7 @@ def test_of_several_drawings_the_one_that_reads_best_is_kept(model_folder, quest
     drawn = [answer.image.tobytes() for answer in rudolph.answer(asked, settings)]
     config = rudolph.model.config
     prompt = rudolph.tokenizer.encode_text(
-        "Что изображено на картинке?", config.l_text_seq_length, config.special_id("LT_UNK")
+        "Опиши изображение.", config.l_text_seq_length, config.special_id("LT_UNK")
     )
     others = 0
     for question, image in zip(asked, drawn, strict=True):
