@@ -24,7 +24,8 @@ from challenge import INPUT_NAME, Example, InputError, PredictionWriter, read_ex
 from resume import Journal, fingerprint
 
 if TYPE_CHECKING:
-    from rudolph.answer import Output, Rudolph, Settings
+    from rudolph.answer import Output, Rudolph
+    from rudolph.settings import Settings
 
 logger = logging.getLogger("run")
 
@@ -132,7 +133,7 @@ def read_settings(options: argparse.Namespace) -> "Settings":
 
     A relative model folder counts from run.py's folder where the file names it, else from the working directory.
     """
-    from rudolph.answer import Settings
+    from rudolph.settings import Settings
 
     try:
         values = yaml.safe_load(options.config.read_text(encoding="utf-8"))

@@ -28,7 +28,7 @@ from benchmark import published
 from benchmark.published import LayerCache
 from challenge import read_examples
 from rudolph import RudolphConfig, RudolphModel
-from rudolph.answer import DTYPES, Question, Rudolph, Settings
+from rudolph.answer import Question, Rudolph
 from rudolph.cache import KVCache
 from rudolph.config import BOS, SIZES, Vocabulary
 from rudolph.generate import generate_image, generate_text
@@ -36,6 +36,7 @@ from rudolph.graphs import use_step_graphs_
 from rudolph.linear import can_pack, pack_
 from rudolph.route import text_probability_of
 from rudolph.sampling import GREEDY, IMAGE_SAMPLING, TEXT_SAMPLING, Sampling, sample
+from rudolph.settings import DTYPES, Settings
 
 HERE = Path(__file__).resolve().parent
 NANO = HERE.parent / "weights" / "nano"

@@ -1,10 +1,11 @@
 """RUDOLPH in PyTorch: the model, its VQGAN and its tokenizer, questions in and answers out, and zero-shot uses."""
 
-from .answer import Question, Rudolph, Settings
+from .answer import Question, Rudolph
 from .config import RudolphConfig
 from .modeling import RudolphModel
 from .perplexity import image_perplexity, perplexity
 from .sampling import Sampling
+from .settings import Settings
 from .tokenizer import Tokenizer
 from .vqgan import VQGAN
 from .zero_shot import (

@@ -18,7 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar
 
 import torch
 from PIL import Image
@@ -30,13 +30,13 @@ from .cache import KVCache
 from .config import BOS, EOS, PAD
 from .generate import generate_image, generate_text
 from .graphs import use_step_graphs_
-from .images import JPEG_QUALITY, ImageError, load_image, preprocess, to_image
+from .images import ImageError, load_image, preprocess, to_image
 from .linear import can_pack, pack_, quantize_int8_
 from .modeling import RudolphModel
 from .options import is_listed, listed_options
 from .perplexity import text_losses
-from .route import Route, outputs, text_probability_of
-from .sampling import GREEDY, IMAGE_SAMPLING, Sampling
+from .route import outputs, text_probability_of
+from .settings import DTYPES, INT8, Settings
 from .tokenizer import Tokenizer
 from .vqgan import VQGAN
 from .working import split_working
@@ -52,9 +52,6 @@ _SHOWN = re.compile(
     r"на (этой |этом )?(картинке|картине|рисунке|изображении|фотографии|фото|снимке):?\s+", re.IGNORECASE
 )
 Output = Literal["text", "image"]
-FirstImageId = Literal["text_head", "image_head"]
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-INT8 = "int8"  # weights alone
 
 #: Images that the VQGAN takes at a time. Convolutions round differently in another batch, which can tip a code or a
 #: grey level, so the number is always the same, and a group that is not full is filled up. One on a CPU: measured with
@@ -120,99 +117,6 @@ class Done:
 
     made: Collection[tuple[str, Output]] = frozenset()
     text_probabilities: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to answer; `config.yaml` documents each setting. Raises ValueError naming setting, value and what is allowed.
-
-    `model` is a folder. `max_answer_tokens` None: up to the end of the sequence.
-    """
-
-    model: str = "weights/nano"
-    dtype: str = "auto"
-    batch_size: int | Literal["auto"] = "auto"
-    seed: int = 0
-    route: Route = "auto"
-    route_threshold: float = 0.5
-    fallback: bool = True
-    text_sampling: Sampling = GREEDY
-    listed_options: bool = True
-    cut_working: bool = True
-    max_answer_tokens: int | None = None
-    image_sampling: Sampling = IMAGE_SAMPLING
-    first_image_id: FirstImageId = "text_head"
-    image_candidates: int = 1
-    fast: bool = True
-    jpeg_quality: int = JPEG_QUALITY
-
-    def __post_init__(self) -> None:
-        def need(name: str, holds: bool, allowed: str) -> None:
-            if not holds:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be {allowed}")
-
-        def one_of(name: str, allowed: Sequence[str]) -> None:
-            need(name, getattr(self, name) in allowed, f"one of {', '.join(allowed)}")
-
-        need("model", isinstance(self.model, str) and bool(self.model), "the path of a model folder")
-        one_of("dtype", ("auto", *DTYPES, INT8))
-        size = self.batch_size
-        need("batch_size", size == "auto" or (_is_int(size) and size >= 1), "auto, or a whole number, 1 or more")
-        need("seed", _is_int(self.seed), "a whole number")
-        one_of("route", get_args(Route))
-        threshold = self.route_threshold
-        need("route_threshold", _is_number(threshold) and 0 <= threshold <= 1, "a number from 0 to 1")
-        for name in ("fallback", "fast", "listed_options", "cut_working"):
-            need(name, isinstance(getattr(self, name), bool), "true or false")
-        for name in ("text_sampling", "image_sampling"):
-            need(name, isinstance(getattr(self, name), Sampling), "a Sampling")
-        limit = self.max_answer_tokens
-        need("max_answer_tokens", limit is None or (_is_int(limit) and limit >= 1), "null, or a whole number from 1 on")
-        one_of("first_image_id", get_args(FirstImageId))
-        need("image_candidates", _is_int(self.image_candidates) and self.image_candidates >= 1, "a whole number from 1")
-        quality = self.jpeg_quality
-        need("jpeg_quality", _is_int(quality) and 1 <= quality <= 100, "a whole number from 1 to 100")
-
-    @classmethod
-    def from_dict(cls, values: Any, source: str = "settings") -> Settings:
-        """Settings of a parsed YAML file; what it leaves out has its default. Raises ValueError with `source` in it."""
-        try:
-            values = dict(_known(values, "the settings", cls))
-            for name in ("text_sampling", "image_sampling"):
-                if name in values:
-                    values[name] = _sampling(name, values[name])
-            return cls(**values)
-        except ValueError as error:
-            raise ValueError(f"{source}: {error}") from error
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    return _is_int(value) or isinstance(value, float)
-
-
-def _known(values: Any, name: str, kind: type) -> Mapping[str, Any]:
-    allowed = [field.name for field in fields(kind)]
-    if not isinstance(values, Mapping):
-        raise ValueError(f"{name} is {values!r}; it must be keys and values, with the keys {', '.join(allowed)}")
-    for key in values:
-        if key not in allowed:
-            raise ValueError(f"{name}: key {key!r} is unknown; allowed are {', '.join(allowed)}")
-    return values
-
-
-def _sampling(name: str, values: Any) -> Sampling:
-    for key, value in _known(values, name, Sampling).items():
-        if not (_is_int(value) if key == "top_k" else _is_number(value)):
-            kind = "a whole number" if key == "top_k" else "a number"
-            raise ValueError(f"{name}: {key} is {value!r}; it must be {kind}")
-    try:
-        return Sampling(**values)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
 
 
 def _best_dtype(device: str, dtype: str) -> torch.dtype:

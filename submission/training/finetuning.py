@@ -38,8 +38,9 @@ from transformers.integrations import TensorBoardCallback
 
 from challenge import IMAGE_FOLDER, PREDICTIONS_NAME, show
 from rudolph import VQGAN, RudolphModel, Tokenizer
-from rudolph.answer import Question, Rudolph, Settings
+from rudolph.answer import Question, Rudolph
 from rudolph.images import save_jpeg
+from rudolph.settings import Settings
 from training.carbon import EMISSION, ENCODED, TrainingCarbon, check_country, cpu_seconds
 from training.convert.challenge import FOLDERS, DataError, Sample, read_samples, split_files, write_evaluation_data
 from training.dataset import DEFAULT_WEIGHTS, MODE_SOURCES, Draws, ImageCodes, TrainingRows, make_row

@@ -53,8 +53,8 @@ def run_stage(stage: str, out: Path, shipped: Path) -> None:
     elif stage == "decoder":
         for name, training in DECODER_RUNS.items():
             if not (out / name / "model.safetensors").exists():
-                first = [out / earlier for earlier in training.begins_with]
-                train_decoder(out / name, config, bpe, vqgan, training, first)
+                begin = [out / earlier for earlier in training.begins_with]
+                train_decoder(out / name, config, bpe, vqgan, training, begin)
     else:
         ship(out, shipped)
 
@@ -62,7 +62,7 @@ def run_stage(stage: str, out: Path, shipped: Path) -> None:
 def ship(out: Path, shipped: Path) -> None:
     """Writes the model's folder in half precision: RUDOLPH, `bpe.model` and `vqgan/`."""
     model = load_mean([out / name for name in SHIPPED_RUNS])
-    model.to(torch.bfloat16).save_pretrained(shipped)
+    model.bfloat16().save_pretrained(shipped)
     VQGAN.from_pretrained(out / "vqgan").save_pretrained(shipped / "vqgan", dtype=torch.float16)
     shutil.copy(out / "bpe.model", shipped / "bpe.model")
     log.info("%s: %.1f MB", shipped, sum(f.stat().st_size for f in shipped.rglob("*") if f.is_file()) / 1e6)

@@ -10,10 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from rudolph.answer import EMPTY_ANSWER, ModelError, Question, Rudolph, Settings, description, join_texts, seed_of
+from rudolph.answer import EMPTY_ANSWER, ModelError, Question, Rudolph, description, join_texts, seed_of
 from rudolph.generate import generate_image, generate_text
 from rudolph.images import load_image, preprocess, to_image
 from rudolph.sampling import GREEDY, TEXT_SAMPLING, Sampling
+from rudolph.settings import Settings
 from rudolph.tokenizer import Tokenizer
 
 EVERY_OUTPUT = Settings(route="both")

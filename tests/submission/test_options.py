@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rudolph.answer import Question, Rudolph, Settings
+from rudolph import Question, Rudolph, Settings
 from rudolph.options import is_listed, listed_options
 
 

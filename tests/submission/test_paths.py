@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 
 from challenge import read_examples
 from rudolph import RudolphModel
-from rudolph.answer import Answer, Done, Question, Rudolph, Settings
+from rudolph.answer import Answer, Done, Question, Rudolph
 from rudolph.config import BOS, EOS
 from rudolph.generate import generate_image, generate_text
 from rudolph.graphs import GraphCache, use_step_graphs_
 from rudolph.linear import pack_
 from rudolph.sampling import GREEDY, IMAGE_SAMPLING, Sampling
+from rudolph.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 NANO = ROOT / "submission" / "weights" / "nano"

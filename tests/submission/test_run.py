@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 
 import run
-from rudolph.answer import Settings
+from rudolph.settings import Settings
 
 SUBMISSION = Path(run.__file__).parent
 FILES = ("run.py", "budget.py", "resume.py", "challenge.py", "config.yaml", "metadata.json", "rudolph")
