@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
@@ -274,13 +275,11 @@ def test_no_cluster_is_the_callers_fault(make_running: Callable[..., Season], ca
 
 @pytest.fixture(params=["file", "memory", "s3"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A folder's URL, that of objects in this process, and of a bucket where a program that speaks S3 is at hand."""
+    """A folder's URL, that of objects in this process, and of a bucket of moto's server, which speaks S3."""
     if request.param != "s3":
         yield f"{request.param}://{tmp_path}/общее"
         return
-    program = shutil.which("moto_server")
-    if program is None:
-        pytest.skip("moto_server is not on the PATH (`pip install 'moto[server]'` in an environment of its own)")
+    program = Path(sys.executable).with_name("moto_server")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ключ".encode().hex())
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     with socket.socket() as free:
