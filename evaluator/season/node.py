@@ -78,6 +78,7 @@ def _has_gpus(count: int) -> bool:
 
 def _work(task: Task, root: Path) -> Outcome:
     shared, call = Shared(task.storage), _below(task.call, root)
+    _patiently(partial(shared.clear, task.run))
     _patiently(partial(shared.fetch, task.digest, call.archive))
     cache = Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/fusionbrain").expanduser() / "season"
     for path, digest in task.bundles.items():

@@ -161,6 +161,12 @@ class Shared:
         with open(path, "rb") as file, self._writing(self._path(f"{_run(run)}/{path.name}")) as sink:
             _copy(file, sink)
 
+    def clear(self, run: int) -> None:
+        """Remove a run's files: an earlier try at it may have left some that this one does not make."""
+        for name in RUN_FILES:
+            with contextlib.suppress(FileNotFoundError):
+                self._files.rm_file(self._path(f"{_run(run)}/{name}"))
+
     def bring(self, run: int, folder: Path) -> None:
         """Copy all of a run's files that there are into `folder`."""
         folder.mkdir(parents=True, exist_ok=True)

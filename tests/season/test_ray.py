@@ -362,6 +362,12 @@ def test_a_storage_gives_back_what_it_was_given_and_finds_what_is_damaged(
     assert shared.publish(data) == bundle
     shared.unpack(bundle, tmp_path / "cache", tmp_path / "четыре")
 
+    shared.send(8, tmp_path / "log.txt")
+    shared.clear(7)
+    shared.clear(7)  # of what is not there is no error
+    assert shared.read(7, "evaluator.log") is None and shared.read(7, "log.txt") is None
+    assert shared.read(8, "log.txt") == b""
+
 
 def test_a_nodes_work_is_refused_or_signed(
     make_running: Callable[..., Season], make_zip: Callable[..., Path], tmp_path: Path, monkeypatch
@@ -391,6 +397,7 @@ def test_a_nodes_work_is_refused_or_signed(
     store.archive(sent).write_bytes(b"damaged")
     outcome = node.work(task)
     assert outcome.fault == "organizer" and "is not the ZIP that was sent any more" in found(outcome)
+    assert not list(store.run(1).iterdir())  # the report of an earlier try at this run
     store.archive(sent).unlink()
     outcome = node.work(task)
     assert outcome.fault == "infra" and "FileNotFoundError" in found(outcome)
