@@ -35,7 +35,7 @@ from .linear import can_pack, pack_, quantize_int8_
 from .modeling import RudolphModel
 from .options import is_listed, listed_options
 from .perplexity import text_losses
-from .route import outputs, text_probability_of
+from .route import is_question, outputs, text_probability_of
 from .settings import DTYPES, INT8, Settings
 from .tokenizer import Tokenizer
 from .vqgan import VQGAN
@@ -276,7 +276,7 @@ class Rudolph:
 
         def decided(row: int, probability: float | None) -> Part:
             """What the answer consists of; what is still to do for it is noted."""
-            chosen, fallback = _outputs(settings, probability)
+            chosen, fallback = _outputs(settings, questions[row], probability)
             if "text" in chosen and to_do(row, "text"):
                 (fallback_texts if fallback == "text" else texts).append(row)
             if "image" in chosen and fallback != "image" and to_do(row, "image"):
@@ -392,7 +392,7 @@ class Rudolph:
         probabilities = text_probability_of(self.model, hidden).tolist()
         going = [
             place for place, (row, probability) in enumerate(zip(rows, probabilities, strict=True))
-            if _outputs(settings, probability)[0][0] == "text" and to_write(row)
+            if _outputs(settings, questions[row], probability)[0][0] == "text" and to_write(row)
         ]  # fmt: skip
         if not going:
             return probabilities, {}
@@ -493,9 +493,13 @@ class Rudolph:
         return None
 
 
-def _outputs(settings: Settings, probability: float | None) -> tuple[tuple[Output, ...], Output | None]:
+def _outputs(
+    settings: Settings, question: Question, probability: float | None
+) -> tuple[tuple[Output, ...], Output | None]:
     """The entries of an answer to a question of text alone, in their order, and which of them is a fallback."""
-    in_text, in_image = outputs(settings.route, 1.0 if probability is None else probability, settings.route_threshold)
+    if probability is None or (settings.route_by_form and is_question(question.texts)):
+        probability = 1.0
+    in_text, in_image = outputs(settings.route, probability, settings.route_threshold)
     if in_text and in_image:
         return ("text", "image"), None
     if in_text:

@@ -9,6 +9,10 @@ Why this holds for hidden instructions: nothing looks for known words or known t
 reading of the whole left text that would go on to answer or to draw, so a wording that the model understands at all is
 routed as it is understood; and a task that never occurred in training is routed by what it resembles.
 
+Before that, the form: an input that lists options, or whose last text of several is a question, asks for a text
+(`is_question`). No description of a picture looks like that, and a small model, asked about prose that it cannot read,
+would take it for a request.
+
 Why it holds for published weights: they were trained with the same loss and with zeros for text tasks. The image head,
 from which the published inference draws this id, gets no loss at this position and would say nothing. The text head
 names text id 0 (padding) nowhere else: left padding has ids of its own.
@@ -19,12 +23,14 @@ threshold holds for the mixture of tasks in training: where this differs much fr
 route must not cost more than its example, so the answer's `fallback` adds an entry of the other type.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from .modeling import RudolphModel
+from .options import listed_options
 
 #: `auto`: the model decides. `both`: text and image for every input without an image, as published.
 Route = Literal["auto", "both"]
@@ -43,6 +49,14 @@ def text_probability(model: RudolphModel, left: Tensor) -> Tensor:
 def text_probability_of(model: RudolphModel, hidden: Tensor) -> Tensor:
     """The same from the hidden states [B, D] of the last left position, fp32 [B]."""
     return model.head(hidden, "first_code").float().softmax(-1)[:, 0]
+
+
+def is_question(texts: Sequence[str]) -> bool:
+    """Whether the form of an input of text alone shows that a text is asked: it lists options, or the last of several
+    texts ends with a question mark. A single text may be a request that is put as a question.
+    """
+    stated = [stripped for text in texts if (stripped := text.strip())]
+    return bool(listed_options(texts)) or (len(stated) > 1 and stated[-1].endswith("?"))
 
 
 def outputs(route: Route, probability: float, threshold: float) -> tuple[bool, bool]:

@@ -30,6 +30,7 @@ class Settings:
     seed: int = 0
     route: Route = "auto"
     route_threshold: float = 0.5
+    route_by_form: bool = True
     fallback: bool = True
     text_sampling: Sampling = GREEDY
     listed_options: bool = True
@@ -57,7 +58,7 @@ class Settings:
         one_of("route", get_args(Route))
         threshold = self.route_threshold
         need("route_threshold", _is_number(threshold) and 0 <= threshold <= 1, "a number from 0 to 1")
-        for name in ("fallback", "fast", "listed_options", "cut_working"):
+        for name in ("route_by_form", "fallback", "fast", "listed_options", "cut_working"):
             need(name, isinstance(getattr(self, name), bool), "true or false")
         for name in ("text_sampling", "image_sampling"):
             need(name, isinstance(getattr(self, name), Sampling), "a Sampling")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rudolph.answer import EMPTY_ANSWER, ModelError, Question, Rudolph, description, join_texts, seed_of
+from rudolph.answer import EMPTY_ANSWER, Done, ModelError, Question, Rudolph, description, join_texts, seed_of
 from rudolph.generate import generate_image, generate_text
 from rudolph.images import load_image, preprocess, to_image
 from rudolph.sampling import GREEDY, TEXT_SAMPLING, Sampling
@@ -124,7 +124,8 @@ def test_auto_route_asks_the_model_only_where_it_has_to(model_folder, questions,
     rudolph = Rudolph.from_pretrained(model_folder, "cpu")
     with torch.no_grad():
         rudolph.model.to_logits[1].bias[0] = bias
-    answers = rudolph.answer(questions, Settings(fallback=False, listed_options=False))
+    settings = Settings(route_by_form=False, fallback=False, listed_options=False)
+    answers = rudolph.answer(questions, settings)
     for question, answer in zip(questions, answers, strict=True):
         sure = bool(question.images or question.answer_in_text)
         assert (answer.text is not None) == (sure or text)
@@ -135,9 +136,29 @@ def test_auto_route_asks_the_model_only_where_it_has_to(model_folder, questions,
         assert all(a.text == EMPTY_ANSWER for a in answers)
 
 
+def test_a_form_that_shows_that_a_text_is_asked_overrules_the_model(model_folder):
+    rudolph = Rudolph.from_pretrained(model_folder, "cpu")
+    with torch.no_grad():
+        rudolph.model.to_logits[1].bias[0] = -60.0  # an image, it says, whatever is asked
+    asked = [
+        Question("0", ("Найди лишнее слово.", "a) ёж; b) сыр")),
+        Question("1", ("Служил на Кавказе один барин.", "Кто служил?")),
+        Question("2", ("Нарисуй", "ёжика")),
+    ]
+    first = Settings(fallback=False)
+    for settings, in_text in ((first, "01"), (dataclasses.replace(first, route_by_form=False), "")):
+        for answer in rudolph.answer(asked, settings):
+            assert (answer.text is not None, answer.image is None) == (answer.id in in_text,) * 2
+            assert answer.text_probability is not None and answer.text_probability < 0.5  # as the model says
+    # A run that goes on decides alike.
+    done = Done(text_probabilities={"0": 0.1, "1": 0.1, "2": 0.1})
+    parts = [part for part in rudolph.answer_each(asked, first, done=done) if part.outputs]
+    assert {part.id: part.outputs for part in parts} == {"0": ("text",), "1": ("text",), "2": ("image",)}
+
+
 @pytest.mark.parametrize(("threshold", "fallback"), [(0.0, "image"), (1.0, "text")])
 def test_fallback_adds_the_other_entry_and_leaves_the_first(rudolph, questions, threshold, fallback):
-    settings = Settings(route_threshold=threshold)
+    settings = Settings(route_threshold=threshold, route_by_form=False)
     plain = rudolph.answer(questions, dataclasses.replace(settings, fallback=False))
     safe = rudolph.answer(questions, settings)
     both = rudolph.answer(questions, EVERY_OUTPUT)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rudolph.route import outputs, text_probability
+from rudolph.route import is_question, outputs, text_probability
 
 TINY_LEFT, TINY_CODES = 24, 64
 
@@ -65,6 +65,23 @@ def test_outputs():
     assert outputs("auto", 0.5, 0.5) == (True, False)
     assert outputs("auto", 0.49, 0.5) == (False, True)
     assert outputs("auto", 0.49, 0.4) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("texts", "question"),
+    [
+        (("Найди лишнее слово.", "a) коза; b) сыр; c) лошадь"), True),
+        (("Решите: 2 * ё = 4 a) 1; b) 2",), True),
+        (("Прочитай текст.", "Служил на Кавказе один барин.", "Кто служил? "), True),
+        (("Где ёжик?", "", " "), False),
+        (("Можешь нарисовать ёжика?",), False),
+        (("Каким будет рисунок?", "красный круг на белом фоне"), False),
+        (("Нарисуй a) и b)", "ёжик 🦔"), False),
+        ((), False),
+    ],
+)
+def test_a_form_that_shows_that_a_text_is_asked(texts, question):
+    assert is_question(texts) == question
 
 
 def test_wrong_length_is_named(tiny_model, left):
