@@ -45,6 +45,7 @@ class Task:
 def work(task: Task) -> Outcome:
     """Run it to its end, good or bad. KeyboardInterrupt stops it, and waits until it has cleaned up."""
     try:
+        _patiently(partial(Shared(task.storage).clear, task.run))
         if record.code_digest() != task.code:
             return failed("this machine has another version of the evaluator than the one that the queue runs with")
         if task.assets is not None and (own := assets.recorded()) != task.assets:
@@ -78,7 +79,6 @@ def _has_gpus(count: int) -> bool:
 
 def _work(task: Task, root: Path) -> Outcome:
     shared, call = Shared(task.storage), _below(task.call, root)
-    _patiently(partial(shared.clear, task.run))
     _patiently(partial(shared.fetch, task.digest, call.archive))
     cache = Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/fusionbrain").expanduser() / "season"
     for path, digest in task.bundles.items():

@@ -114,6 +114,7 @@ class RayRuns:
         return None if best is None else self._nodes[best].place
 
     def start(self, job: Job, place: Place) -> Run:
+        self._store.clear(job.run)
         its_call = call(self._season, self._store, job).resolved()
         needed = {its_call.data, *filter(None, [its_call.assets, its_call.ruwordnet])}
         bundles = {path: digest for path, digest in self._bundles.items() if path in needed}

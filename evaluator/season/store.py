@@ -47,6 +47,11 @@ class Store:
         """The folder of a run's `RUN_FILES`."""
         return self._root / _run(run)
 
+    def clear(self, run: int) -> None:
+        """Remove a run's files: another run of this number may have left some, before the data base began anew."""
+        for name in RUN_FILES:
+            (self.run(run) / name).unlink(missing_ok=True)
+
     def add(self, source: Path, digest: str) -> None:
         """Keep a copy of `source`, on disk when this returns; what is there already stays. What copies that were killed
         left is removed.
@@ -162,7 +167,7 @@ class Shared:
             _copy(file, sink)
 
     def clear(self, run: int) -> None:
-        """Remove a run's files: an earlier try at it may have left some that this one does not make."""
+        """As `Store.clear`."""
         for name in RUN_FILES:
             with contextlib.suppress(FileNotFoundError):
                 self._files.rm_file(self._path(f"{_run(run)}/{name}"))

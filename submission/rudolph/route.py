@@ -10,8 +10,8 @@ reading of the whole left text that would go on to answer or to draw, so a wordi
 routed as it is understood; and a task that never occurred in training is routed by what it resembles.
 
 Before that, the form: an input that lists options, or whose last text of several is a question, asks for a text
-(`is_question`). No description of a picture looks like that, and a small model, asked about prose that it cannot read,
-would take it for a request.
+(`is_question`). Descriptions of pictures hardly look like that, and a small model, asked about prose that it cannot
+read, takes it for a request. Where the model says image, its image is added to the text.
 
 Why it holds for published weights: they were trained with the same loss and with zeros for text tasks. The image head,
 from which the published inference draws this id, gets no loss at this position and would say nothing. The text head

@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from training.heldout import check_pictures, check_routes, export
 from training.worlds import IMAGE_SIZE, TASKS
 
@@ -80,8 +82,12 @@ def bars(out: Path, seed: int, n: int, model: Path | None = None) -> dict[str, A
     first = seed * SEED_STEP
     log.info("writing %d held-out examples a task, numbers %d to %d", n, first, first + n - 1)
     export(out, n, first, IMAGE_SIZE, opponents=False)
+    # The routes are to be the model's own: the form of a question, where it has one, would leave nothing to measure.
+    settings = yaml.safe_load((SUBMISSION / "config.yaml").read_text(encoding="utf-8")) | {"route_by_form": False}
+    (out / "config.yaml").write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
     named = () if model is None else ("--model", model)
-    _run("run.py", ["run.py", "--input", out / "data", "--output", out / "output", *named], SUBMISSION)
+    folders = ("--input", out / "data", "--output", out / "output")
+    _run("run.py", ["run.py", "--config", out / "config.yaml", *folders, *named], SUBMISSION)
     scores = _score(out / "data", out / "output", out / "scores.json")
     captions = _score(*_captions_alone(out), out / "captions" / "scores.json")
     pictures, routes = check_pictures(out, out / "output"), check_routes(out, out / "output")

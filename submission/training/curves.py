@@ -41,6 +41,7 @@ def read_log(run: str, path: Path) -> Rows:
                 found = dict(_FIGURE.findall(step[1]))
                 if {"samples", *LOSSES} <= found.keys():
                     samples = int(float(found["samples"]))
+                    rows = {key: row for key, row in rows.items() if key[1] < samples}  # a restart goes on before them
                     rows[run, samples] = {name: found[name] for name in LOSSES}
     if not rows:
         raise ValueError(f"{path} has no line of a decoder's training, `step … of …` with {', '.join(LOSSES)}")
@@ -96,7 +97,10 @@ def main() -> None:
         prog="python -m training.curves", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, help="the folder of losses.csv and losses.png")
-    parser.add_argument("--add", nargs=2, action="append", default=[], metavar=("RUN", "LOG"), help="may be repeated")
+    parser.add_argument(
+        "--add", nargs=2, action="append", default=[], metavar=("RUN", "LOG"),
+        help="may be repeated; the log takes the place of what is there of the run",
+    )  # fmt: skip
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     table, picture = arguments.out / "losses.csv", arguments.out / "losses.png"

@@ -382,6 +382,8 @@ def train_decoder(
     model.eval()
     if rank == 0:
         model.save_pretrained(folder)
+    if distributed:
+        dist.barrier()  # the next run reads what is saved
     return model
 
 

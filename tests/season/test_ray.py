@@ -397,7 +397,7 @@ def test_a_nodes_work_is_refused_or_signed(
     store.archive(sent).write_bytes(b"damaged")
     outcome = node.work(task)
     assert outcome.fault == "organizer" and "is not the ZIP that was sent any more" in found(outcome)
-    assert not list(store.run(1).iterdir())  # the report of an earlier try at this run
+    assert not list(store.run(1).iterdir())  # the report of another run of this number
     store.archive(sent).unlink()
     outcome = node.work(task)
     assert outcome.fault == "infra" and "FileNotFoundError" in found(outcome)

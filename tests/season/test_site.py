@@ -632,8 +632,10 @@ class Browser:
         stored = f"localStorage.setItem('language', '{language}')" if language else "localStorage.clear()"
         before = self.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": stored})
         self.driver.get_log("browser")
-        self.driver.get(path.as_uri())
-        self.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", before)
+        try:
+            self.driver.get(path.as_uri())
+        finally:
+            self.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", before)
         return self
 
     def run(self, script: str, *arguments: Any) -> Any:

@@ -150,6 +150,11 @@ def test_a_form_that_shows_that_a_text_is_asked_overrules_the_model(model_folder
         for answer in rudolph.answer(asked, settings):
             assert (answer.text is not None, answer.image is None) == (answer.id in in_text,) * 2
             assert answer.text_probability is not None and answer.text_probability < 0.5  # as the model says
+    with_fallback = rudolph.answer(asked, Settings())
+    for answer in with_fallback[:2]:  # the model is not sure to be wrong: its image is drawn
+        assert answer.text is not None and answer.fallback is None
+        assert answer.image.tobytes() != rudolph.empty_image().tobytes()
+    assert with_fallback[2].fallback == "text"
     # A run that goes on decides alike.
     done = Done(text_probabilities={"0": 0.1, "1": 0.1, "2": 0.1})
     parts = [part for part in rudolph.answer_each(asked, first, done=done) if part.outputs]

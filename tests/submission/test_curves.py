@@ -47,6 +47,11 @@ def test_logs_become_a_table_and_a_picture(tmp_path: Path, monkeypatch: pytest.M
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_a_restart_with_other_steps_goes_on_where_it_began(tmp_path: Path) -> None:
+    path = write_log(tmp_path / "log", (50, 0.4, 6200), (100, 0.3, 12400), (150, 0.2, 18600), (120, 0.25, 15000))
+    assert list(curves.read_log("x", path)) == [("x", 6200), ("x", 12400), ("x", 15000)]
+
+
 def test_what_is_no_log_or_no_table_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = tmp_path / "ёж.log"
     other.write_text("step 50 of 2600  l1 0.1000  1.00 s a step\n", encoding="utf-8")
