@@ -22,6 +22,7 @@ from training.decoder import (
     Steps,
     begin,
     left_and_right,
+    load_mean,
     schedule,
     stands_alone,
     train_decoder,
@@ -240,6 +241,19 @@ def test_a_second_run_begins_with_the_first_ones_weights_and_further_examples(
         next(iter(Steps(config, bpe, vqgan, what, step, 0, 0, 1))) for what, step in ((training, 7), (behind, 0))
     )
     assert all(torch.equal(a.ids, b.ids) for a, b in zip(expected, found, strict=True))
+
+
+def test_a_run_can_begin_with_the_mean_of_several(config: RudolphConfig, tmp_path: Path) -> None:
+    folders, weights = [], []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        model = RudolphModel(config)
+        folders.append(tmp_path / str(seed))
+        model.save_pretrained(folders[-1])
+        weights.append(dict(model.named_parameters()))
+    for name, found in load_mean(folders).named_parameters():
+        torch.testing.assert_close(found, torch.stack([own[name] for own in weights]).mean(0), msg=name)
+    assert torch.equal(dict(load_mean(folders[:1]).named_parameters())[name], weights[0][name])
 
 
 @needs_pictures
