@@ -9,6 +9,8 @@ import os
 import sys
 from pathlib import Path
 
+from training.processes import leave
+
 HERE = Path(__file__).resolve().parent
 EXIT_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 2, 130
 
@@ -50,4 +52,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -28,6 +28,7 @@ from rudolph import VQGAN, RudolphConfig
 from rudolph.config import SIZES
 from training.bpe import train_bpe
 from training.decoder import DECODER_RUNS, load_mean, train_decoder
+from training.processes import leave
 from training.vqgan import SECOND_RUN, train_vqgan
 
 log = logging.getLogger("train_nano")
@@ -87,6 +88,9 @@ def main() -> None:
     for stage in arguments.stage or STAGES:
         with carbon_tracked(arguments.out, stage, arguments.country):
             run_stage(stage, arguments.out, arguments.shipped)
+    if dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
 
 
 @contextmanager
@@ -128,3 +132,4 @@ def _cpu_seconds() -> float:
 
 if __name__ == "__main__":
     main()
+    leave(0)

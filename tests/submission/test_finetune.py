@@ -430,6 +430,7 @@ from pathlib import Path
 import torch
 from transformers import TrainerCallback
 from training import finetuning
+from training.processes import leave
 
 class Gradients(TrainerCallback):
     def on_pre_optimizer_step(self, args, state, control, model=None, **_):
@@ -442,6 +443,7 @@ def with_gradients(self, *args, **kwargs):
     self.add_callback(Gradients())
 finetuning.RudolphTrainer.__init__ = with_gradients
 finetuning.finetune(finetuning.FineTuning.from_file(Path(sys.argv[1])))
+leave(0)
 """
 
 

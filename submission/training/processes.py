@@ -1,0 +1,23 @@
+"""The end of a process that trains together with others."""
+
+import atexit
+import logging
+import os
+import sys
+from typing import NoReturn
+
+
+def leave(code: int) -> NoReturn:
+    """Ends the process with `code`.
+
+    One of torchrun's ends without the interpreter's finalisation: a thread of gloo's that wants the interpreter's lock
+    then is unwound through C++, which aborts the process, and torchrun reports a training that went well as failed.
+    What is registered to be done at the end is done.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        atexit._run_exitfuncs()
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
