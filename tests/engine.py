@@ -192,8 +192,7 @@ def _answers(host: str) -> bool:
 
 
 def _start() -> None:
-    _end_process(_daemon())  # one that runs and does not answer
-    (_folder() / "docker.pid").unlink(missing_ok=True)
+    _end_daemons()  # those that run and do not answer
     log = _folder() / "dockerd.log"
     command = ["setsid", "--fork", "dockerd", "--host", _own_host(), "--pidfile", str(_folder() / "docker.pid")]
     command += ["--data-root", str(_folder() / "data"), "--exec-root", str(_folder() / "exec")]
@@ -225,14 +224,13 @@ def _stop() -> None:
         with closing(docker.DockerClient(base_url=_own_host())) as client:
             client.volumes.prune()
             client.images.prune(filters={"dangling": True, "until": IMAGE_AGE})
-    _end_process(_daemon())
+    _end_daemons()
     # dockerd unmounts its own; after a kill some may be left.
     mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
     for mount in reversed([mount for mount in mounts if mount.startswith(f"{_folder()}/")]):
         subprocess.run(["umount", "--lazy", mount], check=False, stderr=subprocess.DEVNULL)
     shutil.rmtree(_folder() / "exec", ignore_errors=True)
-    for name in ("docker.sock", "docker.pid"):
-        (_folder() / name).unlink(missing_ok=True)
+    (_folder() / "docker.sock").unlink(missing_ok=True)
 
 
 def _remove_containers() -> None:
@@ -242,31 +240,34 @@ def _remove_containers() -> None:
                 container.remove(force=True, v=True)
 
 
-def _daemon() -> int | None:
-    """The process id of our dockerd, or None where it does not run."""
-    with suppress(OSError, ValueError):
-        pid = int((_folder() / "docker.pid").read_text())
-        if _runs(pid):
-            return pid
-    return None
+def _end_daemons() -> None:
+    """dockerd, then its containerd, which ends with it: SIGTERM, then SIGKILL after `STOP_SECONDS`.
+
+    Their files of process ids go, too. Where nobody waits for the dead, as in a container without an init process, a
+    containerd that was killed stays a zombie, which the next dockerd would believe to be running.
+    """
+    for name, file in (("dockerd", "docker.pid"), ("containerd", "exec/containerd/containerd.pid")):
+        path = _folder() / file
+        with suppress(OSError, ValueError):
+            _end_process(int(path.read_text()), name)
+        path.unlink(missing_ok=True)
 
 
-def _runs(pid: int) -> bool:
+def _runs(pid: int, name: str) -> bool:
     with suppress(OSError):
-        name, state = Path(f"/proc/{pid}/stat").read_text().split(" ", 1)[1].rsplit(") ", 1)
-        return name == "(dockerd" and not state.startswith("Z")
+        found, state = Path(f"/proc/{pid}/stat").read_text().split(" ", 1)[1].rsplit(") ", 1)
+        return found == f"({name}" and not state.startswith("Z")
     return False
 
 
-def _end_process(pid: int | None) -> None:
-    """SIGTERM, then SIGKILL after `STOP_SECONDS`; dockerd takes its containerd with it."""
+def _end_process(pid: int, name: str) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
-        if pid is None or not _runs(pid):
+        if not _runs(pid, name):
             return
         with suppress(ProcessLookupError):
             os.kill(pid, number)
         end = time.monotonic() + STOP_SECONDS
-        while _runs(pid) and time.monotonic() < end:
+        while _runs(pid, name) and time.monotonic() < end:
             time.sleep(0.1)
 
 
