@@ -138,13 +138,17 @@ class Stage:
 
 @dataclass(frozen=True)
 class FineTuning:
-    """A whole run: its stages one after the other, each from the model of the one before."""
+    """A whole run: its stages one after the other, each from the model of the one before.
+
+    `config`: what the exported config.yaml has otherwise than this one's; validation answers so, too.
+    """
 
     stages: tuple[Stage, ...]
     output: Path
     codes: Path
     country: str
     device: str
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def from_file(cls, path: Path, output: Path | None = None) -> FineTuning:
@@ -180,14 +184,19 @@ class FineTuning:
             country = shared.get("country", "RU")
             check_country(country)
             codes = shared.get("codes") or f"{written}/codes"
-            return cls(tuple(stages), (SUBMISSION / written).resolve(), (SUBMISSION / codes).resolve(), country, device)
+            config = shared.get("config") or {}
+            _known(config, "config", [f.name for f in fields(Settings) if f.name != "model"])
+            Settings.from_dict(config, "config")
+            return cls(
+                tuple(stages), (SUBMISSION / written).resolve(), (SUBMISSION / codes).resolve(), country, device, config
+            )  # fmt: skip
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ValueError(f"{path}: is not YAML in UTF-8: {' '.join(str(error).split())}") from error
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}: {error}") from error
 
 
-_RUN_KEYS = ("output", "codes", "country", "device")
+_RUN_KEYS = ("output", "codes", "country", "device", "config")
 
 
 def _is_int(value: object) -> bool:
@@ -463,7 +472,7 @@ class Validation:
         ]
         devices = [self.model.device] if self.model.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
-            answers = rudolph.answer(questions, Settings(seed=self.stage.seed))
+            answers = rudolph.answer(questions, Settings.from_dict({**self.run.config, "seed": self.stage.seed}))
         output = self.folder / "output"
         predictions: dict[str, list[dict[str, str]]] = {}
         for number, made in enumerate(answers):
@@ -523,7 +532,7 @@ def finetune(run: FineTuning) -> Path:
     target = run.output / "submission"
     state = PartialState()
     if state.is_main_process:
-        export_submission(model, run.output, target)
+        export_submission(model, run.output, target, run.config)
     # A process that ends while others still talk to it can abort in gloo's threads.
     state.wait_for_everyone()
     state.destroy_process_group()
@@ -669,15 +678,23 @@ def export_model(model: RudolphModel, trained: WeightedLoss, source: Path, targe
     os.replace(temporary, target)
 
 
-def export_submission(model: Path, output: Path, target: Path) -> None:
-    """Writes a submission of this one's code, a model folder and the emission.csv in `output`; replaces an old one."""
+def export_submission(model: Path, output: Path, target: Path, config: Mapping[str, Any]) -> None:
+    """Writes a submission of this one's code, a model folder and the emission.csv in `output`; replaces an old one.
+
+    Its config.yaml is this one's but for `model` and the settings of `config`.
+    """
     temporary = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.copytree(SUBMISSION, temporary, ignore=lambda _, names: [name for name in names if name in NOT_EXPORTED])
     shutil.copytree(model, temporary / "weights" / "finetuned")
-    config = temporary / "config.yaml"
-    text, found = re.subn(r"(?m)^model:\s*\S+", "model: weights/finetuned", config.read_text(encoding="utf-8"))
-    config.write_text(text if found else f"model: weights/finetuned\n{text}", encoding="utf-8")
+    path = temporary / "config.yaml"
+    text = path.read_text(encoding="utf-8")
+    for key, value in {"model": "weights/finetuned", **config}.items():
+        written = yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n").strip()
+        line = f"{key}: {written}"
+        text, found = re.subn(rf"(?m)^{key}:[ \t]*(\{{[^}}]*\}}|[^\s#]*)", line, text)  # comments stay
+        text = text if found else f"{line}\n{text}"
+    path.write_text(text, encoding="utf-8")
     for name in (EMISSION, ENCODED):
         if (output / name).exists():
             shutil.copyfile(output / name, temporary / name)

@@ -31,6 +31,7 @@ from training.finetuning import (
     Task,
     WeightedLoss,
     export_model,
+    export_submission,
     freeze_group,
     prepare_model,
 )
@@ -538,6 +539,8 @@ def test_without_eco2ai_training_goes_on(tmp_path: Path, caplog: pytest.LogCaptu
         ({"stages": [{"name": "a"}, {"name": "a"}]}, "two stages have the same name"),
         ({"name": "../x"}, "name is '../x'"),
         ({"precision": "fp16"}, "precision is 'fp16'; it must be one of auto"),
+        ({"config": {"image_candidates": 0}}, "config: image_candidates is 0; it must be a whole number from 1"),
+        ({"config": {"model": "weights/nano"}}, "config: key 'model' is unknown"),
     ],
 )
 def test_wrong_settings_are_named(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -545,6 +548,22 @@ def test_wrong_settings_are_named(changes: dict[str, Any], message: str, tmp_pat
     with pytest.raises(ValueError, match="config.yaml") as error:
         FineTuning.from_file(config)
     assert message in str(error.value)
+
+
+def test_an_exported_config_differs_in_what_is_asked_for_alone(tmp_path: Path) -> None:
+    for name in ("model", "out"):
+        (tmp_path / name).mkdir()
+    changes = {
+        "dtype": "auto", "image_candidates": 1, "cut_working": False, "max_answer_tokens": 7,
+        "text_sampling": {"top_k": 5, "top_p": 0.5},
+    }  # fmt: skip
+    export_submission(tmp_path / "model", tmp_path / "out", tmp_path / "submission", changes)
+    before, after = (
+        yaml.safe_load((folder / "config.yaml").read_text("utf-8")) for folder in (SUBMISSION, tmp_path / "submission")
+    )
+    assert after == before | changes | {"model": "weights/finetuned"}
+    text = (tmp_path / "submission" / "config.yaml").read_text("utf-8")
+    assert text.count("#") == (SUBMISSION / "config.yaml").read_text("utf-8").count("#")  # comments stay
 
 
 @pytest.mark.parametrize("path", sorted((SUBMISSION / "training" / "configs").glob("*")), ids=lambda path: path.stem)
