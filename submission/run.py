@@ -164,9 +164,8 @@ def answer(options: argparse.Namespace, limit: Budget, watch: Watch | None) -> N
     _silence_libraries()
     settings = read_settings(options)
 
-    import torch
-
     from rudolph.answer import ModelError, Rudolph
+    from rudolph.batches import is_out_of_memory
 
     start = time.monotonic()
     # What each example gets as long as the model has not said which of the two is asked for.
@@ -185,11 +184,13 @@ def answer(options: argparse.Namespace, limit: Budget, watch: Watch | None) -> N
             path = writer.finish(keep_journal=not complete)
     except ModelError as error:
         raise Stop(str(error), EXIT_FAILED) from error
-    except torch.OutOfMemoryError as error:
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
         raise Stop(f"not even one example at a time fits into the device's memory: {error}", EXIT_FAILED) from error
     except OSError as error:
         raise Stop(f"output folder {options.output}: {error}", EXIT_FAILED) from error
-    logger.info("%d answers in %s after %.1f s", len(examples), path, time.monotonic() - start)
+    logger.info("%d entries in %s after %.1f s", len(examples), path, time.monotonic() - start)
 
 
 def _answer_all(
@@ -217,16 +218,19 @@ def _answer_all(
 
 
 def _run_fingerprint(rudolph: "Rudolph", examples: Sequence[Example], settings: "Settings", root: Path) -> str:
-    """Of all that answers depend on. The batch size is not part of it, nor is where the model's folder lies."""
+    """Of all that answers depend on. The batch size is not part of it, nor is where the model's and the input's folder
+    lie.
+    """
     import torch
 
     values = dataclasses.asdict(settings) | {
         "model": None, "batch_size": None, "device": rudolph.model.device.type, "dtype": str(rudolph.model.dtype),
-        "torch": torch.__version__, "images": [[e.id, [str(path) for path in e.images]] for e in examples],
+        "torch": torch.__version__,
+        "images": [[e.id, [path.relative_to(root).as_posix() for path in e.images]] for e in examples],
     }  # fmt: skip
     model = Path(settings.model)
     images = dict.fromkeys(path for example in examples for path in example.images)
-    files = [(INPUT_NAME, root / INPUT_NAME), *((str(path), path) for path in images)]
+    files = [(INPUT_NAME, root / INPUT_NAME), *((path.relative_to(root).as_posix(), path) for path in images)]
     for kind, folder, found in (
         ("model", model, model.rglob("*")), ("code", HERE, (*HERE.glob("*.py"), *HERE.glob("rudolph/*.py"))),
     ):  # fmt: skip

@@ -216,6 +216,9 @@ class Rudolph:
             return cls(model, vqgan, Tokenizer.from_file(folder / "bpe.model"))
         except (OSError, ValueError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
             raise ModelError(f"model folder {folder} cannot be loaded: {' '.join(str(error).split())}") from error
+        except (TypeError, AttributeError, LookupError, ArithmeticError) as error:  # of damaged files, by their readers
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ModelError(f"model folder {folder} cannot be loaded: {reason}") from error
 
     def answer(
         self, questions: Sequence[Question], settings: Settings = Settings(), progress: Progress | None = None
@@ -320,7 +323,7 @@ class Rudolph:
         def write(batch: list[int]) -> list[str]:
             return self._write(questions, left, batch, {}, settings, batches.check)
 
-        def draw(batch: list[int]) -> list[Image.Image]:
+        def draw(batch: list[int]) -> Tensor:
             return self._draw(questions, left, batch, settings, batches.check)
 
         for rows, written in batches.run("answering about images", with_image, write_about_images):
@@ -334,8 +337,9 @@ class Rudolph:
                     yield Part(questions[row].id, text=at_once[row])
         for rows, written in batches.run("answering", texts, write):
             yield from (Part(questions[row].id, text=text) for row, text in zip(rows, written, strict=True))
-        for rows, drawn in batches.run("drawing", images, draw):
-            yield from (Part(questions[row].id, image=image) for row, image in zip(rows, drawn, strict=True))
+        for rows, codes in batches.run("drawing", images, draw):
+            # One after the other, so that none waits for the others where the process has to end.
+            yield from (Part(questions[row].id, image=image) for row, image in zip(rows, self._images(codes), strict=True))
         for rows, written in batches.run("answering in case", fallback_texts, write):
             yield from (Part(questions[row].id, text=text) for row, text in zip(rows, written, strict=True))
 
@@ -406,8 +410,8 @@ class Rudolph:
     def _draw(
         self, questions: Sequence[Question], left: Tensor, rows: list[int], settings: Settings,
         check: Callable[..., None],
-    ) -> list[Image.Image]:  # fmt: skip
-        """Images for rows: of `image_candidates` each, the one of which the model reads best what was asked for. Where
+    ) -> Tensor:  # fmt: skip
+        """Codes of images for rows, [B, m * m]: of `image_candidates` each, the one of which the model reads best what was asked for. Where
         the time ends after the first of each, it is that.
         """
         wanted = [description(questions[row].texts) for row in rows]
@@ -432,7 +436,12 @@ class Rudolph:
                 codes = torch.where((losses < least)[:, None].to(codes.device), drawn, codes)
             least = losses if least is None else least.minimum(losses)
         assert codes is not None
-        return [to_image(pixels) for pixels in self._in_groups(self.vqgan.decode, codes)]
+        return codes
+
+    def _images(self, codes: Tensor) -> Iterator[Image.Image]:
+        """Images of codes [B, m * m], decoded as they are asked for."""
+        for group in codes.split(VQGAN_GROUP[self.model.device.type]):
+            yield from map(to_image, self._in_groups(self.vqgan.decode, group))
 
     def _losses_of_reading(self, codes: Tensor, texts: Sequence[str]) -> Tensor:
         """Cross-entropy of each text as the model's caption of each image of codes [B, m * m], fp32 [B]."""

@@ -88,10 +88,10 @@ class Batches:
                 size = count // 2
                 logger.warning("%s: %d rows do not fit into memory; going on with %d at a time", stage, count, size)
             else:
-                seconds += time.monotonic() - began
                 done += count
                 yield batch, made
                 del made
+                seconds += time.monotonic() - began  # what became of it, decoding for instance, took time as well
                 self._progress(stage, done, len(rows))
                 continue
             self._release()

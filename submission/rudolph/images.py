@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import io
 import os
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 from torch import Tensor
 
 MAX_PIXELS = 50_000_000  # decoded size; a few kB of PNG can otherwise claim gigabytes
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # PIL's other decoders start programs or are rarely tested
 JPEG_QUALITY = 95
-# What PIL's decoders raise on damaged files, as seen and as documented.
-_DECODE_ERRORS = (
-    OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, OverflowError, MemoryError,
-    struct.error, zlib.error, Image.DecompressionBombError,
-)  # fmt: skip
+#: What turns a picture upright, by EXIF's Orientation.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
 
 
 class ImageError(ValueError):
@@ -40,19 +39,35 @@ def load_image(source: str | os.PathLike[str] | bytes) -> Image.Image:
             if width * height > MAX_PIXELS:
                 raise ImageError(f"{name}: {width}×{height} pixels; allowed are {MAX_PIXELS}")
             image.load()
-            return flatten(ImageOps.exif_transpose(image))
+            return flatten(upright(image))
     except ImageError:
         raise
     except Image.UnidentifiedImageError as error:
         raise ImageError(f"{name}: not an image in one of the formats {', '.join(FORMATS)}") from error
-    except _DECODE_ERRORS as error:
+    except Exception as error:  # a decoder of damaged files may raise anything; all of it means the same
         raise ImageError(f"{name}: cannot be read as an image: {error}") from error
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """An image turned as its EXIF says. `ImageOps.exif_transpose` also writes EXIF anew, and so fails on sound pixels
+    beside tags that it cannot write.
+    """
+    try:
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # EXIF that cannot be read says nothing
+        return image
+    return image if turn is None else image.transpose(turn)
 
 
 def flatten(image: Image.Image) -> Image.Image:
     """RGB of an image of any mode, transparency on white."""
-    if image.mode.startswith("I"):  # 16 bits a pixel; PIL's conversion would clip all but the darkest 256 levels
-        return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode[0] in "IF":  # more than 8 bits a pixel: PIL's conversion would clip all but the darkest 256 levels
+        levels = np.nan_to_num(np.asarray(image).astype(np.float64))
+        if image.mode.startswith("I;16") or levels.max() > 255:
+            levels = levels // 256
+        elif image.mode == "F" and levels.max() <= 1:
+            levels = levels * 255
+        return Image.fromarray(levels.clip(0, 255).astype(np.uint8)).convert("RGB")
     if not image.has_transparency_data:
         return image.convert("RGB")
     image = image.convert("RGBA")

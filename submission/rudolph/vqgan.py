@@ -364,7 +364,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     else:
         try:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        except (pickle.UnpicklingError, EOFError, RuntimeError, LookupError) as error:
             # torch's own message advises unpickling everything; only its reason is passed on.
             reason = str(error).rpartition("WeightsUnpickler error: ")[2].partition(" Please use")[0].strip()
             raise ValueError(

@@ -249,6 +249,25 @@ def test_a_damaged_folder_is_one_line(model_folder, tmp_path, damaged):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "reason"),
+    [
+        ("config.json", b"[]", "TypeError: "),
+        ("model.safetensors", None, "KeyError: 101"),
+    ],
+)
+def test_what_readers_raise_of_a_damaged_file_is_named(model_folder, tmp_path, file, content, reason):
+    folder = shutil.copytree(model_folder, tmp_path / "model")
+    if content is None:
+        (folder / file).unlink()
+        (folder / "pytorch_model.bin").write_bytes(b"hello world" * 100)
+    else:
+        (folder / file).write_bytes(content)
+    with pytest.raises(ModelError, match=f"^model folder {folder} cannot be loaded: ") as error:
+        Rudolph.from_pretrained(folder)
+    assert reason in str(error.value)
+
+
 def test_missing_folder_device_and_parts_that_do_not_fit(model_folder, rudolph, tmp_path):
     with pytest.raises(ModelError, match="does not exist or is no folder"):
         Rudolph.from_pretrained(tmp_path / "нет")
@@ -381,3 +400,13 @@ def test_where_the_time_ends_the_first_drawing_stands(rudolph, monkeypatch):
     left[0] = 0.0
     parts = rudolph.answer_each(asked, settings, seconds_left=lambda: left[0])
     assert not [part for part in parts if part.image is not None]
+
+
+def test_drawings_come_one_by_one_as_they_are_decoded(rudolph, monkeypatch):
+    """So that those that are decoded are kept where the process ends within a batch."""
+    asked = [Question(f"{number}", (f"Нарисуй шар {number}",)) for number in range(3)]
+    decoded = []
+    decode = rudolph.vqgan.decode
+    monkeypatch.setattr(rudolph.vqgan, "decode", lambda codes: decoded.append(1) or decode(codes))
+    parts = rudolph.answer_each(asked, Settings(route="both", batch_size=8))
+    assert [len(decoded) for part in parts if part.image is not None] == [1, 2, 3]

@@ -85,6 +85,16 @@ def test_no_more_rows_are_begun_than_the_measured_pace_has_time_for(caplog: pyte
     assert any("are left out" in message for message in caplog.messages)
 
 
+def test_what_becomes_of_a_batch_counts_in_its_pace() -> None:
+    """No time for the work, but 0.05 s a row for who takes it, of 0.5 s in all."""
+    end = time.monotonic() + 0.5
+    taken: list[int] = []
+    for batch, _ in Batches(4, lambda: end - time.monotonic()).run("drawing", range(100), lambda batch: None):
+        time.sleep(0.05 * len(batch))
+        taken += batch
+    assert 4 <= len(taken) <= 10
+
+
 def test_a_batch_that_the_end_of_the_time_meets_is_left_out() -> None:
     left = iter([1.0, -1.0])
     batched = Batches(2, lambda: next(left))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from rudolph import images
 from rudolph.images import ImageError, load_image, preprocess, save_jpeg, to_image
@@ -79,6 +79,30 @@ def test_exif_orientation_is_applied():
     assert loaded.size == (8, 16)
     top, bottom = loaded.getpixel((4, 2)), loaded.getpixel((4, 13))
     assert top[0] > 200 > 50 > top[2] and bottom[2] > 200 > 50 > bottom[0]
+
+
+@pytest.mark.parametrize("orientation", range(9))
+def test_every_orientation_is_turned_as_pil_does(orientation):
+    image = Image.effect_noise((6, 4), 90).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.open(io.BytesIO(encoded(image, exif=exif)))
+    assert images.upright(stored).tobytes() == ImageOps.exif_transpose(stored).tobytes()
+
+
+def test_pixels_stay_where_exif_cannot_be_written_again():
+    """Turned by 90 degrees, with a camera's name that is a float."""
+    tags = [(0x010F, 11, 1, struct.pack(">f", 1.5)), (0x0112, 3, 1, struct.pack(">HH", 6, 0))]
+    exif = b"MM\0*" + struct.pack(">IH", 8, 2)
+    exif += b"".join(struct.pack(">HHI", *tag[:3]) + tag[3] for tag in tags) + bytes(4)
+    loaded = load_image(encoded(Image.new("RGB", (32, 24), "red"), exif=b"Exif\0\0" + exif))
+    assert loaded.size == (24, 32) and loaded.getpixel((5, 5)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize("value", [200, 200 * 256, 200 / 255])
+def test_thirty_two_bits_keep_their_tones(value):
+    array = np.full((2, 2), value, dtype=np.float32 if value < 1 else np.int32)
+    assert load_image(encoded(Image.fromarray(array), "TIFF")).getpixel((0, 0)) in ((200,) * 3, (199,) * 3)
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"])

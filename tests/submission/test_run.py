@@ -90,7 +90,7 @@ def test_as_the_leaderboard_runs_it(place):
     for id in ASKED.keys() - WITH_IMAGE:  # both, so that a wrong route cannot make the attempt invalid
         assert sorted(entry["type"] for entry in predictions[id]) == ["image", "text"]
     assert predictions["missing"] == predictions["corrupt"]  # both from the same text alone
-    for named in ("id 'missing'", "id 'corrupt'", "id 'odd'", "8 answers"):
+    for named in ("id 'missing'", "id 'corrupt'", "id 'odd'", "8 entries"):
         assert named in done.stderr
     assert done.stderr.count("WARNING") == 3 and "Traceback" not in done.stderr
     assert "it/s" not in done.stderr and "%|" not in done.stderr  # no bars in a log
@@ -264,6 +264,32 @@ def test_what_an_earlier_run_left_is_dropped_where_it_does_not_fit(place):
     assert other.returncode == 0 and "starting anew" in other.stderr
     assert launch(place, "--seed=7", "--output=whole").returncode == 0
     assert files_of(place / "submission" / "output") == files_of(place / "submission" / "whole")
+
+
+def test_a_run_goes_on_wherever_its_input_lies(place):
+    many(place)
+    assert launch(place, "--batch-size=1", "--output=whole").returncode == 0
+    process = start(place, "--batch-size=1")
+    wait_for(process, place / "submission" / "output" / ".resume.jsonl", 40)
+    process.kill()
+    process.communicate()
+    (place / "input").rename(place / "moved")
+    done = launch(place, "--batch-size=1", f"--input={place / 'moved'}")
+    assert done.returncode == 0 and "going on with an earlier run" in done.stderr
+    assert files_of(place / "submission" / "output") == files_of(place / "submission" / "whole")
+
+
+def test_one_example_that_does_not_fit_is_said_in_a_line(place, monkeypatch, capsys):
+    from rudolph.answer import Rudolph
+
+    def write(*_):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(Rudolph, "_write", write)
+    folder = place / "submission"
+    options = [f"--input={place / 'input'}", f"--output={place / 'out'}", f"--model={folder / 'weights' / 'nano'}"]
+    assert run.main(options) == 1
+    assert "not even one example at a time fits into the device's memory: [enforce fail" in capsys.readouterr().err
 
 
 def test_a_budget_that_is_too_short_leaves_placeholders(place):

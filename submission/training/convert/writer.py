@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import IO, Any
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from challenge import show
 from training.convert.challenge import FOLDERS, IMAGES, SPLITS, DataError, link_or_copy
@@ -336,11 +336,13 @@ def _load(path: Path, size: tuple[int, int] | None) -> Image.Image:
 
     Raises ValueError.
     """
+    from rudolph.images import upright  # here, as torch comes with it, and only --max-side needs it
+
     with _open(path, SHRINK_FORMATS) as opened:
         _check_size(*opened.size, SHRINK_MAX_PIXELS)
         is_as_annotated = opened.size == size and size[0] != size[1]
         _decode(opened)
-        image = opened if is_as_annotated else ImageOps.exif_transpose(opened)
+        image = opened if is_as_annotated else upright(opened)
         if image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
