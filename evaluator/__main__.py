@@ -289,6 +289,9 @@ def _compare(options: argparse.Namespace) -> int:
     from evaluator import compare
 
     _check_path("--json", options.json)
+    if options.json and any(options.json.resolve() == path.resolve() for path in (options.a, options.b)):
+        raise DataError(f"--json {options.json}: is one of the two that are compared; name another file")
+    _remove_stale(options)
     comparison = compare.compare(options.a, options.b)
     print("\n".join(comparison.lines()))
     if options.json:

@@ -12,7 +12,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal, TextIO
 
 from evaluator import archive, leftovers, metadata, verdict
@@ -28,10 +28,10 @@ from evaluator.errors import (
     TimeLimitError,
     show,
 )
-from evaluator.folder import copy_folder
+from evaluator.folder import copy_folder, create_file, make_folders
 from evaluator.limits import RUN, Limits
 from evaluator.sandbox import local
-from evaluator.sandbox.base import Outcome, Runner, Workspace
+from evaluator.sandbox.base import TMP_FILES, Outcome, Runner, Workspace
 
 RunnerName = Literal["auto", "docker", "local"]
 
@@ -64,7 +64,7 @@ def workspace(
         local.sweep()
         space = Workspace(base, aside, data.root)
         try:
-            space.submission.mkdir(parents=True)
+            make_folders(space.base, (str(path.relative_to(space.base)) for path in (space.work, space.submission)))
             _copy_input(data, space.input)
             if source.is_dir():
                 copy_folder(source.resolve(), space.submission, limits.unpacked)
@@ -149,7 +149,7 @@ def _failure(outcome: Outcome, limits: Limits, log: Path, private: bool) -> Subm
         found = f"ran longer than the time limit of {limits.time:g} s and was stopped"
         return TimeLimitError(finding("time-limit", found, f"{limits.time:g} s"))
     if ending is verdict.DISK:
-        allowed = f"{limits.tmp} bytes in /tmp"
+        allowed = f"{limits.tmp} bytes, and {TMP_FILES} files and folders, in /tmp"
         if outcome.full == "output/":
             allowed = f"{limits.output} bytes, and {limits.output_files} files and folders, in output/"
         found = f"{outcome.full} is full after {outcome.seconds:.1f} s"
@@ -162,12 +162,14 @@ def _failure(outcome: Outcome, limits: Limits, log: Path, private: bool) -> Subm
 
 
 def _copy_input(data: Data, destination: Path) -> None:
-    (destination / "images").mkdir(parents=True)
-    shutil.copyfile(data.root / "input.json", destination / "input.json")
-    for path in sorted({path for example in data.examples for path in example.images}):
-        target = destination / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(data.root / path, target)
+    """The part of the data that a submission sees, for its user to read, whoever that is."""
+    images = {path for example in data.examples for path in example.images}
+    folders = {str(folder) for path in images for folder in PurePosixPath(path).parents} - {"."} | {"images"}
+    make_folders(destination.parent, [destination.name])
+    make_folders(destination, folders)
+    for path in sorted({"input.json", *images}):
+        with open(data.root / path, "rb") as source, create_file(destination / path, executable=False) as target:
+            shutil.copyfileobj(source, target)
 
 
 def _ending(code: int) -> str:

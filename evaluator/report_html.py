@@ -31,6 +31,7 @@ from evaluator.assets import FOLDER as ASSETS
 from evaluator.assets import PARTIAL_FOLDER
 from evaluator.contract import Data, Example, Predictions, load_image
 from evaluator.files import write_text
+from evaluator.folder import list_folder
 from evaluator.tasks import BASELINE_INTEGRAL, OPEN_TASKS, Task, weight
 
 TEMPLATE = Path(__file__).with_name("report.template.html")
@@ -204,7 +205,7 @@ def digests(
     if submission is not None:
         source = Path(submission)
         if source.is_dir():
-            add(f"submission {source.name}/", {path: _sha256(source / path) for path in _submission_files(source)})
+            add(f"submission {source.name}/", {path: _sha256(source / path) for path in list_folder(source).sizes})
         elif source.is_file():
             add_file(f"submission {source.name}", _sha256(source))
     add_file("predictions.json", predictions.files.get("predictions.json"))
@@ -408,8 +409,3 @@ def _files(folder: Path) -> Iterator[str]:
         for path in (Path(parent, name) for name in names):
             if path.is_file() and not path.is_symlink():
                 yield path.relative_to(folder).as_posix()
-
-
-def _submission_files(folder: Path) -> Iterator[str]:
-    """The files of a submission's folder that a run copies: all but caches and the output of an earlier run."""
-    return (path for path in _files(folder) if not path.startswith("output/"))

@@ -20,6 +20,8 @@ from evaluator.verdict import Verdict
 LOG_CUT = "\n[the log's limit is reached; the rest of what the submission prints is dropped]\n"
 #: Of a submission's environment: the time limit of its run, in seconds, for it to plan by.
 BUDGET_VARIABLE = "FUSIONBRAIN_BUDGET"
+TMP_FILES = 10**6  # files and folders in /tmp
+_SIGNALS = 64  # of Linux
 FILE, FOLDER, HARD_LINK = "a file", "a folder", "a hard link"
 _KINDS = {
     stat.S_IFREG: FILE,
@@ -139,14 +141,40 @@ class Runner(Protocol):
         ...
 
 
+def exit_code(status: int) -> int:
+    """As of subprocess, negative for a signal, of a shell's or an init process's status, which is 128 + signal."""
+    return 128 - status if 128 < status <= 128 + _SIGNALS else status
+
+
 class LogCopier(threading.Thread):
-    """Copies what the submission prints to its log and to the terminal, as it comes, `limit` bytes of it."""
+    """Copies what the submission prints to its log and to the terminal, as it comes, `limit` bytes of it.
+
+    A log that cannot be written is the evaluator's failure: `finish` says so, and until then the submission, which must
+    not wait for us, goes on printing.
+    """
 
     def __init__(self, chunks: Iterable[bytes], log: Path, terminal: TextIO, limit: int) -> None:
         super().__init__(daemon=True)
-        self._chunks, self._log, self._terminal, self._left = chunks, log, terminal, limit
+        self._chunks, self._log, self._terminal, self._left = iter(chunks), log, terminal, limit
+        self._failure: OSError | None = None
 
     def run(self) -> None:
+        try:
+            self._copy()
+        except OSError as error:
+            self._failure = error
+            with contextlib.suppress(OSError):
+                for _ in self._chunks:
+                    pass
+
+    def finish(self, seconds: float) -> None:
+        """Wait for the end, at most so long. Raises `EvaluatorError` where the log could not be written."""
+        self.join(seconds)
+        if self._failure is not None:
+            reason = self._failure.strerror or self._failure
+            raise EvaluatorError(f"what the submission prints cannot be written to {self._log}: {reason}")
+
+    def _copy(self) -> None:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         with open(self._log, "w", encoding="utf-8", newline="") as file:
             for chunk in self._chunks:

@@ -31,7 +31,15 @@ import urllib3
 from evaluator import verdict
 from evaluator.errors import EvaluatorError, ImageError, MetadataError, show
 from evaluator.limits import Limits
-from evaluator.sandbox.base import BUDGET_VARIABLE, LogCopier, Outcome, Workspace, collect_tar
+from evaluator.sandbox.base import (
+    BUDGET_VARIABLE,
+    TMP_FILES,
+    LogCopier,
+    Outcome,
+    Workspace,
+    collect_tar,
+    exit_code,
+)
 
 docker: Any = importlib.import_module("docker")  # untyped, and mypy would take the folder docker/ for it
 types: Any = importlib.import_module("docker.types")
@@ -48,7 +56,6 @@ ENGINE_SECONDS = 120  # for one answer of the engine
 LOG_SECONDS = 10.0
 KEEPER_COMMAND = ["sleep", "infinity"]
 KEEPER_MEMORY = 32 * 2**20
-TMP_FILES = 10**6
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # as the engine has it
 
 _ENGINE_FAILURES = (docker.errors.DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError)
@@ -316,7 +323,7 @@ class _Run:
         state = container.attrs["State"]
         if state["Error"] or state["Status"] == "dead":
             raise _EngineError(state["Error"] or "the container is dead")
-        copier.join(LOG_SECONDS)
+        copier.finish(LOG_SECONDS)
         code = state["ExitCode"]
         events = _call(
             self._client.events,
@@ -326,7 +333,7 @@ class _Run:
             decode=True,
         )
         return Outcome(
-            exit_code=128 - code if code > 128 else code,  # the init process says 128 + signal
+            exit_code=exit_code(code),
             seconds=seconds,
             expired=expired,
             oom=bool(state["OOMKilled"]) or any(True for _ in events),

@@ -29,7 +29,15 @@ from evaluator import verdict
 from evaluator.carbon import children_cpu_seconds
 from evaluator.errors import EvaluatorError, MetadataError, show
 from evaluator.limits import Limits
-from evaluator.sandbox.base import BUDGET_VARIABLE, LogCopier, Outcome, Workspace, collect_folder, read_chunks
+from evaluator.sandbox.base import (
+    BUDGET_VARIABLE,
+    TMP_FILES,
+    LogCopier,
+    Outcome,
+    Workspace,
+    collect_folder,
+    read_chunks,
+)
 
 # What a submission gets of the environment: how to find programs, libraries and devices, and the language. All else
 # stays here.
@@ -120,6 +128,7 @@ class LocalRunner:
             seconds = time.monotonic() - start
             _kill_all(process, before)
             copier.join(KILL_SECONDS)
+        copier.finish(0)
         watch.measure()
         outcome = Outcome(
             process.returncode,
@@ -274,17 +283,19 @@ class _Watch:
 
     def measure(self) -> None:
         """Set `full` where a place has as much as it may have."""
-        caps = {"output/": self._limits.output, "/tmp": self._limits.tmp}
+        caps = {"output/": (self._limits.output, self._limits.output_files), "/tmp": (self._limits.tmp, TMP_FILES)}
         for name, path in self._places.items():
+            max_size, max_entries = caps[name]
             size = entries = 0
-            for _, folders, files, descriptor in os.fwalk(path):
-                for file in folders + files:
-                    with contextlib.suppress(OSError):
-                        size += os.stat(file, dir_fd=descriptor, follow_symlinks=False).st_blocks * 512
-                        entries += 1
-                if size >= caps[name] or entries > self._limits.output_files:
-                    self.full = name
-                    return
+            with contextlib.suppress(OSError):  # the submission may have removed it, or closed it to itself
+                for _, folders, files, descriptor in os.fwalk(path):
+                    for file in folders + files:
+                        with contextlib.suppress(OSError):
+                            size += os.stat(file, dir_fd=descriptor, follow_symlinks=False).st_blocks * 512
+                            entries += 1
+                    if size >= max_size or entries > max_entries:
+                        self.full = name
+                        return
 
 
 def _proportional(process: _Process) -> int:

@@ -338,8 +338,8 @@ class Rudolph:
         for rows, written in batches.run("answering", texts, write):
             yield from (Part(questions[row].id, text=text) for row, text in zip(rows, written, strict=True))
         for rows, codes in batches.run("drawing", images, draw):
-            # One after the other, so that none waits for the others where the process has to end.
-            yield from (Part(questions[row].id, image=image) for row, image in zip(rows, self._images(codes), strict=True))
+            decoded = self._images(codes)  # as they come, so that none is lost where the process has to end
+            yield from (Part(questions[row].id, image=image) for row, image in zip(rows, decoded, strict=True))
         for rows, written in batches.run("answering in case", fallback_texts, write):
             yield from (Part(questions[row].id, text=text) for row, text in zip(rows, written, strict=True))
 
@@ -411,8 +411,8 @@ class Rudolph:
         self, questions: Sequence[Question], left: Tensor, rows: list[int], settings: Settings,
         check: Callable[..., None],
     ) -> Tensor:  # fmt: skip
-        """Codes of images for rows, [B, m * m]: of `image_candidates` each, the one of which the model reads best what was asked for. Where
-        the time ends after the first of each, it is that.
+        """Codes of images for rows, [B, m * m]: of `image_candidates` each, the one of which the model reads best what
+        was asked for. Where the time ends after the first of each, it is that.
         """
         wanted = [description(questions[row].texts) for row in rows]
         codes = least = None

@@ -181,3 +181,17 @@ def test_command_line(files, tmp_path, capsys):
     assert written["tasks"]["0"]["verdict"] == "better" and written["overall"]["interval"] == [1 / 15, 1 / 15]
     assert main(["compare", str(a), str(tmp_path / "none.json")]) == 2
     assert f"data error: {tmp_path / 'none.json'}: the file does not exist" in capsys.readouterr().err
+
+
+def test_an_older_comparison_does_not_pass_for_one_that_failed(tmp_path, capsys):
+    result = tmp_path / "comparison.json"
+    result.write_text('{"old": 1}')
+    assert main(["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json"), "--json", str(result)]) == 2
+    assert json.loads(result.read_text())["fault"] == "organizer"
+
+
+def test_a_comparison_does_not_replace_what_it_compares(files, capsys):
+    one, other = files(document({0: [1, 0]}), document({0: [0, 1]}))
+    before = one.read_bytes()
+    assert main(["compare", str(one), str(other), "--json", str(one)]) == 2
+    assert "is one of the two that are compared" in capsys.readouterr().err and one.read_bytes() == before

@@ -200,6 +200,9 @@ def put(output: Path, name: str, kind: str, content: bytes, data: Data) -> None:
     if ".." in path.parts or "\0" in name:
         return
     with contextlib.suppress(OSError, ValueError):
+        # Through a link that was put there before, or into a FIFO, which would wait for a reader, nothing is written.
+        if not Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(output)) or path.is_fifo():
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         if kind == "file":
             path.write_bytes(content)
@@ -239,15 +242,13 @@ def test_any_folder(data, tmp_path, things, paths, written):
         entries[id].append({"type": "image", "content": path})
     try:
         output.mkdir()
-        for name, kind, content in things:
-            if written == "before":
-                with contextlib.suppress(OSError):
-                    (output / "predictions.json").write_text(json.dumps(entries), encoding="utf-8")
-            put(output, name, kind, content, data)
+        predictions = ("predictions.json", "file", json.dumps(entries).encode(), data)
+        if written == "before":
+            put(output, *predictions)
+        for thing in things:
+            put(output, *thing, data)
         if written == "after":
-            with contextlib.suppress(OSError):
-                if not (output / "predictions.json").is_fifo():  # writing to it would wait for a reader
-                    (output / "predictions.json").write_text(json.dumps(entries), encoding="utf-8")
+            put(output, *predictions)
         verdict(output, data)
     finally:
         shutil.rmtree(output, ignore_errors=True)

@@ -109,6 +109,17 @@ def test_only_named_images_are_copied(data_folder, make_submission):
     )
 
 
+def test_whatever_the_umask_the_containers_user_can_read(data_folder, make_submission):
+    before = os.umask(0o077)
+    try:
+        with launch.workspace(make_submission("pass"), read_data(data_folder)) as space:
+            for path in (space.submission, space.input, *space.submission.rglob("*"), *space.input.rglob("*")):
+                assert path.stat().st_mode & 0o777 == (0o755 if path.is_dir() else 0o644), path
+            assert space.base.stat().st_mode & 0o077 == 0
+    finally:
+        os.umask(before)
+
+
 def test_output_is_shown_while_it_runs(data_folder, make_submission):
     class Terminal(io.StringIO):
         times: dict[str, float] = {}

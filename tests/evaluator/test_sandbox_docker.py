@@ -243,10 +243,10 @@ def test_killed_by_itself_is_not_out_of_memory(run):
     assert outcome.exit_code == -signal.SIGKILL and outcome.ending is verdict.EXIT and not outcome.oom
 
 
-@pytest.mark.parametrize("code", [1, 3, 137, 143])
+@pytest.mark.parametrize("code", [1, 3, 137, 143, 255])
 def test_exit_code(run, code):
     outcome = run(f"print('нет весов'); raise SystemExit({code})")
-    assert outcome.ending is verdict.EXIT
+    assert outcome.ending is verdict.EXIT and outcome.exit_code == {137: -9, 143: -15}.get(code, code)
     with pytest.raises(EvaluatorError, match="нет весов") as caught:
         launch.judge(outcome, run.limits, run.space.log)
     assert caught.value.verdict == "EXIT" and caught.value.to_json()["counts"] is False

@@ -15,7 +15,7 @@ import pytest
 
 from evaluator import launch, leftovers, verdict
 from evaluator.contract import read_data
-from evaluator.errors import OutputError
+from evaluator.errors import EvaluatorError, OutputError
 from evaluator.limits import RUN
 from evaluator.sandbox import local
 from evaluator.sandbox.base import Outcome
@@ -104,6 +104,44 @@ def test_the_submission_knows_its_time_limit(run):
 def test_time_limit(run):
     outcome = run("import time; time.sleep(600)", time=2.0)
     assert outcome.ending is verdict.TIMEOUT and outcome.expired and outcome.seconds < 2 + 30
+
+
+@pytest.mark.parametrize("place", ["'output'", "os.environ['HOME']"])
+def test_a_place_that_is_removed_is_no_failure_of_ours(run, place, monkeypatch):
+    """Some clean up first, and then write. Without namespaces, output/ can be removed too."""
+    monkeypatch.setattr(local, "_can_unshare", lambda: False)
+    monkeypatch.setattr(local, "SIZE_POLL_SECONDS", 0.01)
+    code = f"""
+        import os, shutil, time
+        shutil.rmtree({place})
+        time.sleep(1)
+        os.makedirs("output", exist_ok=True)
+        open("output/predictions.json", "w").write("{{}}")
+    """
+    assert run(code).ending is verdict.OK
+    assert (run.space.collected / "predictions.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize(("place", "ending"), [("os.environ['TMPDIR']", verdict.OK), ("'output'", verdict.DISK)])
+def test_files_are_counted_by_their_place(run, place, ending):
+    """As in a container, /tmp may hold more of them than output/."""
+    code = f"""
+        import os, sys, time
+        for number in range(20):
+            open(os.path.join({place}, str(number)), "w").close()
+        time.sleep(2)
+        sys.exit({int(ending is verdict.DISK)})
+    """
+    assert run(code, output_files=10).ending is ending
+
+
+def test_a_log_that_cannot_be_written_neither_stops_nor_blames_the_submission(run, data_folder, make_submission):
+    code = "print('ё' * 10**6); open('output/predictions.json', 'w').write('{}')"
+    with launch.workspace(make_submission(code), read_data(data_folder)) as space:
+        space.log.symlink_to("/dev/full")
+        with pytest.raises(EvaluatorError, match="log.txt: No space left") as caught:
+            launch.execute(space, local.LocalRunner(), SMALL, io.StringIO())
+        assert caught.value.exit_code == 3 and (space.output / "predictions.json").exists()
 
 
 def test_exit_0_with_output(run):
