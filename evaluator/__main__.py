@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import logging
 import math
-import os
 import re
 import shutil
 import sys
@@ -67,9 +66,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _score(options: argparse.Namespace) -> int:
     from evaluator import contract, report, score
 
-    _check_path("--json", options.json)
-    _check_path("--table", options.table)
-    _check_path("--report", _report_path(options))
+    files.check_writable("--json", options.json)
+    files.check_writable("--table", options.table)
+    files.check_writable("--report", _report_path(options))
     _remove_stale(options)
     data = contract.read_data(options.data)
     predictions = contract.read_predictions(options.output, data)
@@ -90,8 +89,8 @@ def _run(options: argparse.Namespace) -> int:
         options.report_private = True
         logging.disable()  # messages and tracebacks quote what they fail on
     for option in ("--json", "--table", "--record", "--log"):
-        _check_path(option, getattr(options, option[2:]))
-    _check_path("--report", _report_path(options))
+        files.check_writable(option, getattr(options, option[2:]))
+    files.check_writable("--report", _report_path(options))
     options.key = options.key_file and record.read_key(options.key_file)
     _remove_stale(options)
     options.started = datetime.now(UTC)
@@ -176,7 +175,7 @@ def _write_record(options: argparse.Namespace, document: dict[str, Any]) -> None
 def _check(options: argparse.Namespace) -> int:
     from evaluator import archive, emission
 
-    _check_path("--json", options.json)
+    files.check_writable("--json", options.json)
     _remove_stale(options)
     found = archive.check(options.archive)
     emitted = emission.read_archive(options.archive)
@@ -222,7 +221,7 @@ def _verify(options: argparse.Namespace) -> int:
 def _prize(options: argparse.Namespace) -> int:
     from evaluator import prize
 
-    _check_path("--json", options.json)
+    files.check_writable("--json", options.json)
     _remove_stale(options)
     awarded = prize.award(prize.read_candidates(options.runs), prize.read_baseline(options.baseline))
     print("\n".join(awarded.lines()))
@@ -288,7 +287,7 @@ def _write_report(
 def _compare(options: argparse.Namespace) -> int:
     from evaluator import compare
 
-    _check_path("--json", options.json)
+    files.check_writable("--json", options.json)
     if options.json and any(options.json.resolve() == path.resolve() for path in (options.a, options.b)):
         raise DataError(f"--json {options.json}: is one of the two that are compared; name another file")
     _remove_stale(options)
@@ -328,20 +327,6 @@ def _write_failure(options: argparse.Namespace, error: EvaluatorError) -> None:
                 _write_record(options, document)
         except OSError as fault:
             print(f"evaluator error: {options.json} cannot be written: {fault.strerror}", file=sys.stderr)
-
-
-def _check_path(option: str, path: Path | None) -> None:
-    """A path that cannot be written should not be noticed after hours of running."""
-    if path is None:
-        return
-    if path.is_dir():
-        raise DataError(f"{option} {path} is a folder; it must be a file's path")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{option} {path}: its folder cannot be made: {error.strerror}") from None
-    if not os.access(path.parent, os.W_OK):
-        raise DataError(f"{option} {path}: its folder cannot be written to")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from evaluator import limits, rules
-from evaluator.errors import RuleBroken
+from evaluator.errors import DataError, RuleBroken
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -104,3 +104,19 @@ def _check_kind(name: str, folder: int, wanted: int) -> None:
     if wanted == stat.S_IFDIR:
         raise RuleBroken(rules.FILE_MISSING, "the path goes through a file that is no folder")
     raise RuleBroken(rules.FILE_KIND, f"the file is {_KINDS.get(kind, 'of an unknown kind')}, not a regular file")
+
+
+def check_writable(option: str, path: Path | None) -> None:
+    """Make the folder of a file that a command will write, if any: that it cannot be written should not be noticed
+    after hours of running. Raises `DataError`.
+    """
+    if path is None:
+        return
+    if path.is_dir():
+        raise DataError(f"{option} {path} is a folder; it must be a file's path")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{option} {path}: its folder cannot be made: {error.strerror}") from None
+    if not os.access(path.parent, os.W_OK):
+        raise DataError(f"{option} {path}: its folder cannot be written to")

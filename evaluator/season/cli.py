@@ -45,7 +45,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
     what = _group(commands, "queue", "the runs that wait, and working on them")
     command = _add(what, "list", "list_queue", [common], "what waits, runs, or needs somebody")
-    command.add_argument("--submission", type=int, metavar="N", help="all that ever happened to this submission")
+    command.add_argument("--submission", type=_number, metavar="N", help="all that ever happened to this submission")
     command = _add(what, "run", "run_queue", [common], "work on the queue, on this machine or a cluster")
     command.add_argument(
         "--workers", type=_count, metavar="N", help="runs at a time (default: as many as GPUs allow, or 1)"
@@ -55,7 +55,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     command.add_argument("--drain", action="store_true", help="end when the queue is empty")
     command = _add(what, "logs", "show_logs", [common], "what the evaluator of a run says, of one under way too")
-    command.add_argument("run", type=int, metavar="RUN", help="its number, as `queue list --submission N` has it")
+    command.add_argument("run", type=_number, metavar="RUN", help="its number, as `queue list --submission N` has it")
     command.add_argument("--follow", action="store_true", help="go on until the run has ended")
     command.add_argument(
         "--printed", action="store_true", help="what the submission printed, when it has ended; may have hidden data"
@@ -65,7 +65,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         ("cancel", "cancel", "end a run that waits or runs; it costs no attempt"),
     ):
         command = _add(what, name, function, [common], text)
-        command.add_argument("submission", type=int, metavar="N")
+        command.add_argument("submission", type=_number, metavar="N")
         command.add_argument("--set", dest="test_set", choices=TEST_SETS, default=PUBLIC, help="default: %(default)s")
         command.add_argument("--reason", required=True, help="for the record")
     _add(what, "finals", "finals", [common], "queue the private runs, after the last day to choose")
@@ -77,7 +77,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command.add_argument("--json", type=Path, metavar="FILE", help="write it to this file, too")
 
     command = _add(commands, "choose", "choose", [common, team], "a team's choice for the private board, or what it is")
-    command.add_argument("submissions", type=int, nargs="*", metavar="N", help="submissions; none: show the choice")
+    command.add_argument("submissions", type=_number, nargs="*", metavar="N", help="submissions; none: show the choice")
 
     command = _add(commands, "prizes", "show_prizes", [common], "who wins the prizes, and why others cannot")
     command.add_argument("--json", type=Path, metavar="FILE", help="write it to this file, too")
@@ -118,6 +118,14 @@ def _call(function: str, options: argparse.Namespace) -> int:
         raise DataError(
             f"a season needs the package {error.name}: `make {target}`, or `pip install -r {file}`"
         ) from None
+
+
+def _number(text: str) -> int:
+    """Of a submission or a run, as the data base can have them."""
+    value = int(text)
+    if not 1 <= value < 2**31:
+        raise argparse.ArgumentTypeError(f"must be 1..{2**31 - 1}, not {text}")
+    return value
 
 
 def _count(text: str) -> int:

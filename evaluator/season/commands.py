@@ -83,9 +83,11 @@ def submit(options: argparse.Namespace) -> int:
         submission, is_new = ledger.submit(options.team, found)
     if not is_new:
         state = next(state for state in ledger.states(options.team) if state.submission.id == submission.id)
+        came_to_nothing = state.ours or state.kind == "cancelled"
+        costs = "which costs no attempt; only the organizers can `queue retry` it" if came_to_nothing else ""
         print(
             f"submission {submission.id}: the same ZIP was sent {_moment(submission.submitted_at, ledger.season)};"
-            f" it is {state.name}, and still one attempt"
+            f" it is {state.name}, {costs or 'and still one attempt'}"
         )
     else:
         print(f"submission {submission.id}: queued; {_attempts(ledger.attempts(options.team))}")
@@ -211,6 +213,7 @@ def finals(options: argparse.Namespace) -> int:
 
 
 def show_board(options: argparse.Namespace) -> int:
+    files.check_writable("--json", options.json)
     ledger = _ledger(options)
     season = ledger.season
     lines = board.lines(ledger, options.test_set)
@@ -256,6 +259,7 @@ def choose(options: argparse.Namespace) -> int:
 
 
 def show_prizes(options: argparse.Namespace) -> int:
+    files.check_writable("--json", options.json)
     ledger = _ledger(options)
     season, snapshot = ledger.season, ledger.snapshot()
     lines, missing = board.lines(snapshot, PRIVATE), prizes.unfinished(snapshot)

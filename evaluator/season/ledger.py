@@ -372,7 +372,7 @@ class Ledger:
         return [state for state in self.states() if state.pending or state.ours]
 
     def history(self, submission: int) -> list[Event]:
-        """All that happened to a submission's runs, in order."""
+        """All that happened to a submission's runs, in order. Raises `DataError` where there is no such submission."""
         with self.database.read() as connection:
             rows = connection.execute(
                 select(_run.c.id, _run.c.test_set, _event.c.kind, _event.c.at, _event.c.verdict, _event.c.detail)
@@ -380,7 +380,10 @@ class Ledger:
                 .where(_run.c.submission_id == submission)
                 .order_by(_run.c.id, _event.c.step)
             )
-            return [Event(*row) for row in rows]
+            events = [Event(*row) for row in rows]
+        if not events:
+            raise DataError(f"there is no submission {submission}")
+        return events
 
     def snapshot(self) -> Snapshot:
         """Everything, as it is at one moment."""
@@ -682,6 +685,8 @@ def _key(name: str) -> str:
 
 
 def _find_team(connection: Connection, name: str, lock: bool = False) -> Row[Any]:
+    if not name.isprintable():  # bytes of the command line that are no text, for instance
+        raise DataError(f"there is no team {show(name)}")
     query = select(*_TEAM).where(_team.c.key == _key(name))
     row = connection.execute(_for_update(query) if lock else query).first()
     if row is None:

@@ -5,6 +5,7 @@ This process only claims, keeps the leases, waits and enters results. Where it d
 their leases have run out, whoever looks next queues them anew.
 """
 
+import contextlib
 import os
 import socket
 import time
@@ -15,7 +16,7 @@ from typing import Any
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from evaluator.season.ledger import Job, Ledger, Outcome
-from evaluator.season.runs import LocalRuns, Lost, Place, Run, Runs
+from evaluator.season.runs import LocalRuns, Lost, Place, Run, Runs, is_ours
 from evaluator.season.store import Store
 
 POLL_SECONDS = 0.1  # looking whether a run has ended
@@ -100,10 +101,14 @@ class Queue:
         return True
 
     def _reap(self) -> None:
-        """Enter the runs that have ended. An outcome that could not be entered stays for the next time."""
+        """Enter the runs that have ended. An outcome that could not be entered stays for the next time.
+
+        Who stops this process may well have told the runs' processes, too, as systemd does. So what fails by then is no
+        failure, and is given back.
+        """
         for held in list(self._held):
             held.end = held.end or held.run.end()
-            if held.end is None:
+            if held.end is None or (self._stopping and is_ours(held.end)):
                 continue
             end: Outcome | Lost | None
             if isinstance(held.end, Lost):
@@ -138,7 +143,12 @@ class Queue:
         stopped = list(self._held)
         for held in stopped:
             self._abandon(held)
+        next_beat = 0.0
         while not all(run.gone() for run in self._leaving):
+            if time.monotonic() >= next_beat:  # they are ours until they are gone
+                with contextlib.suppress(DBAPIError):
+                    self._ledger.beat([held.job for held in stopped])
+                next_beat = time.monotonic() + self._season.lease_seconds / 3
             time.sleep(POLL_SECONDS)
         for held in stopped:
             try:

@@ -130,9 +130,7 @@ def read_season(path: Path) -> Season:
         limits=reader.limits(settings),
         weights=weights,
         baseline=reader.by_task("baseline", {task.number: task.baseline for task in OPEN_TASKS} | HIDDEN_BASELINE),
-        thresholds=reader.by_task(
-            "thresholds", {task.number: task.threshold for task in OPEN_TASKS if task.number in weights}
-        ),
+        thresholds=reader.thresholds(weights),
         url=text("database", "url", "sqlite:///season.sqlite3"),
         storage=reader.storage("storage", "url"),
     )
@@ -271,4 +269,12 @@ class _Reader:
                 self._faults.append(f"[{table}] {show(key)} is unknown; allowed are {', '.join(known)}")
             else:
                 values[known[key]] = self.number(table, key, 0.0, 0, 1)
+        return values
+
+    def thresholds(self, weights: Mapping[int, float]) -> dict[int, float]:
+        """The least scores by task; nobody has a score of a task without weight, so it can have none."""
+        defaults = {task.number: task.threshold for task in OPEN_TASKS if task.number in weights}
+        values = self.by_task("thresholds", defaults)
+        for number in values.keys() - weights.keys():
+            self._faults.append(f"[thresholds] {number}: the task has no weight in [formula]; remove one of the two")
         return values

@@ -12,8 +12,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -238,6 +240,8 @@ class _LocalRun:
     def __init__(self, call: Call, digest: str, place: Place, environment: Mapping[str, str]) -> None:
         self.place = place
         self._call, self._digest = call, digest
+        self._outcome: Outcome | None = None  # before it is known who is to blame
+        self._found: Future[str] | None = None  # the stored ZIP's digest
         self._end: Outcome | None = None
         self._evaluator: Evaluator | None = None
         try:
@@ -249,7 +253,8 @@ class _LocalRun:
         if self._end is None and self._evaluator is not None:
             code = self._evaluator.returncode()
             if code is not None:
-                self._end = self._blameless(read_outcome(self._call.folder, code))
+                self._outcome = self._outcome or read_outcome(self._call.folder, code)
+                self._end = self._blameless(self._outcome)
         return self._end
 
     def stop(self) -> None:
@@ -259,11 +264,35 @@ class _LocalRun:
     def gone(self) -> bool:
         return self._evaluator is None or self._evaluator.returncode() is not None
 
-    def _blameless(self, outcome: Outcome) -> Outcome:
-        """The outcome, but a failure of ours where the ZIP was found faulty and is not the one that was sent."""
-        if outcome.verdict not in (BAD_ZIP.name, BAD_METADATA.name) or digest(self._call.archive) == self._digest:
+    def _blameless(self, outcome: Outcome) -> Outcome | None:
+        """The outcome, but a failure of ours where the ZIP was found faulty and is not the one that was sent; None
+        until its digest is known.
+        """
+        if outcome.verdict not in (BAD_ZIP.name, BAD_METADATA.name):
+            return outcome
+        if self._found is None:
+            self._found = _in_thread(digest, self._call.archive)  # of up to 15 GB; leases must be kept meanwhile
+        if not self._found.done():
+            return None
+        if error := self._found.exception():
+            return Outcome.organizers(f"nobody knows whether the ZIP is the one that was sent: {error}", outcome.detail)
+        if self._found.result() == self._digest:
             return outcome
         return Outcome.organizers(f"{self._call.archive} is not the ZIP that was sent any more", outcome.detail)
+
+
+def _in_thread(function: Callable[[Path], str], path: Path) -> Future[str]:
+    """What the call returns or raises, in a thread that does not keep the process from ending."""
+    found: Future[str] = Future()
+
+    def call() -> None:
+        try:
+            found.set_result(function(path))
+        except Exception as error:
+            found.set_exception(error)
+
+    threading.Thread(target=call, daemon=True).start()
+    return found
 
 
 def is_ours(end: Outcome | Lost) -> bool:

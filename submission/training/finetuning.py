@@ -344,9 +344,11 @@ class RudolphTrainer(Trainer):
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         stage = self.stage
         assert self.optimizer is not None
+        # With a rise of one step exactly, PyTorch divides by 0.
+        rise = stage.warmup_share * (1 + 1e-9 * (stage.warmup_share * num_training_steps == 1))
         schedule: Any = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer, stage.learning_rate, total_steps=num_training_steps,
-            pct_start=stage.warmup_share, final_div_factor=stage.final_div_factor,
+            pct_start=rise, final_div_factor=stage.final_div_factor,
         )  # fmt: skip
         self.lr_scheduler, self._created_lr_scheduler = schedule, True
         return schedule
@@ -525,6 +527,7 @@ def finetune(run: FineTuning) -> Path:
     run.output.mkdir(parents=True, exist_ok=True)
     for number, stage in enumerate(run.stages):
         if (run.output / stage.name / MODEL).exists():
+            _check_same_settings(run.output / stage.name, stage, None, write=False)
             log.info("%s: is done, its model is in %s", stage.name, run.output / stage.name / MODEL)
             continue
         train_stage(run, stage, is_final=number == len(run.stages) - 1)
@@ -622,14 +625,17 @@ def train_stage(run: FineTuning, stage: Stage, is_final: bool) -> None:
     PartialState().wait_for_everyone()
 
 
-def _check_same_settings(folder: Path, stage: Stage, world: int, write: bool) -> None:
-    """A training goes on with the settings that it began with, or its curve would be of neither."""
+def _check_same_settings(folder: Path, stage: Stage, world: int | None, write: bool) -> None:
+    """A training goes on with the settings that it began with, or its curve would be of neither; and one that is done
+    is not taken for one with others, for which the number of processes, `world`, does not matter.
+    """
     path = folder / "settings.json"
     settings = json.loads(json.dumps(dataclasses.asdict(stage) | {"processes": world}))
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
-        changed = sorted(key for key in settings | before if settings.get(key) != before.get(key))
-        if changed and _checkpoints(folder):
+        ignored = {"processes"} if world is None else set()
+        changed = sorted(key for key in (settings | before).keys() - ignored if settings.get(key) != before.get(key))
+        if changed and (_checkpoints(folder) or (folder / MODEL).exists()):
             raise ValueError(
                 f"{folder}: was begun with other settings ({', '.join(changed)}); "
                 "take them back, name another `output`, or remove the folder"

@@ -200,3 +200,34 @@ def test_the_benchmark_of_runs_counts_what_is_beyond_the_submission(tmp_path) ->
     assert done.returncode == 0 and document["archive_bytes"] > 10**6
     seconds = document["seconds"]
     assert 0 < seconds["submission"] < seconds["total"] and seconds["beyond"] > 0
+
+
+def test_a_cancelled_zip_that_is_sent_again_is_told_to_wait_for_nothing(make_running, make_zip, call) -> None:
+    season = make_running()
+    assert call(season, "submit", make_zip(), "--team", "Ёжики")[0] == 0
+    assert call(season, "queue", "cancel", "1", "--reason", "ошибка")[0] == 0
+    code, text = call(season, "submit", make_zip(name="copy"), "--team", "Ёжики")
+    assert code == 0 and "it is cancelled, which costs no attempt; only the organizers can `queue retry` it" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("board", "--json", "."), "--json . is a folder"),
+        (("prizes", "--json", "season.toml/x.json"), "--json season.toml/x.json: its folder cannot be made"),
+        (("queue", "list", "--submission", "77"), "there is no submission 77"),
+        (("choose", "--team", "\udcff"), "there is no team"),
+        (("queue", "logs", "77"), "there is no run 77"),
+    ],
+)
+def test_a_fault_of_a_call_is_told_in_a_line(make_running, call, monkeypatch, arguments, message) -> None:
+    season = make_running()
+    monkeypatch.chdir(season.folder)
+    code, text = call(season, *arguments)
+    assert code == 2 and message in text and "Traceback" not in text
+
+
+def test_numbers_that_no_data_base_has(make_running, call, capsys) -> None:
+    with pytest.raises(SystemExit) as caught:
+        call(make_running(), "queue", "retry", "9" * 20, "--reason", "x")
+    assert caught.value.code == 2 and "must be 1..2147483647" in capsys.readouterr().err

@@ -144,6 +144,25 @@ def test_a_worker_that_is_told_to_stop_gives_its_run_back(make_running, make_zip
     assert state.failures == 0 and state.run == 2
 
 
+def test_who_ends_all_processes_at_once_costs_no_try(make_running, make_zip) -> None:
+    """As systemd does when it stops a service."""
+    season = make_running()
+    ledger, submission = submit(season, make_zip(code=SLEEPS))
+    worker = start(season)
+    try:
+        wait(lambda: submission_runs(worker))
+        below = children(worker.pid)
+        for pid in (worker.pid, *below):
+            os.kill(pid, signal.SIGTERM)
+        output = worker.communicate(timeout=SECONDS)[0]
+    finally:
+        worker.kill()
+    assert worker.returncode == 0 and "is given back" in output
+    wait(lambda: gone(below))
+    (state,) = ledger.waiting()
+    assert (state.kind, state.failures, state.run) == ("queued", 0, 2)
+
+
 def test_a_killed_worker_takes_its_runs_along_and_a_killed_run_is_our_failure(make_running, make_zip) -> None:
     season = make_running(lease_seconds="2")
     marker = season.folder / "second"
@@ -238,6 +257,31 @@ def test_a_stored_zip_that_is_damaged_is_no_valid_attempt(make_running, make_zip
     assert worker.returncode == 0
     assert public_state(ledger, submission) == "INFRA" and "is not the ZIP that was sent any more" in output
     assert ledger.attempts("Ёжики").left == 100
+
+
+def test_leases_are_kept_while_a_stored_zip_is_read(make_running, make_zip, monkeypatch) -> None:
+    season = make_running(lease_seconds="1")
+    ledger, submission = submit(season, path := make_zip())
+    stored = Store(season.folder).archive(digest(path))
+    stored.chmod(0o644)
+    stored.write_bytes(b"damaged")
+    beats: list[int] = []
+    beat = Ledger.beat
+
+    def counted(self: Ledger, jobs: Sequence[Job]) -> set[int]:
+        beats.append(len(jobs))
+        return beat(self, jobs)
+
+    def slow(archive: Path) -> str:
+        before = len(beats)
+        wait(lambda: len(beats) >= before + 3)
+        return digest(archive)
+
+    monkeypatch.setattr(Ledger, "beat", counted)
+    monkeypatch.setattr("evaluator.season.runs.digest", slow)
+    assert Queue(ledger, 1, lambda line: None).run(drain=True)
+    (state,) = ledger.states()
+    assert state.verdict == "INFRA" and "is not the ZIP that was sent any more" in str(state.detail)
 
 
 @pytest.mark.docker

@@ -100,6 +100,16 @@ def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
         assert part in text
 
 
+def test_a_threshold_of_a_task_without_weight_is_a_fault(tmp_path: Path) -> None:
+    """Nobody has a score there, so nobody could win."""
+    example = EXAMPLE.read_text(encoding="utf-8")
+    assert example.count("# 11 = 0  ") == 1
+    path = tmp_path / "season.toml"
+    path.write_text(example.replace("# 11 = 0  ", "5 = 0  "), encoding="utf-8")
+    with pytest.raises(DataError, match=r"\[thresholds\] 5: the task has no weight in \[formula\]"):
+        read_season(path)
+
+
 def test_a_file_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot be read: No such file.*start with season.example.toml"):
         read_season(tmp_path / "season.toml")

@@ -369,6 +369,34 @@ def test_other_settings_do_not_go_on(uninterrupted: Path, trainable: Path, tmp_p
     assert done.returncode == 2 and "other settings (epochs)" in done.stderr
 
 
+def test_what_is_done_with_other_settings_is_not_exported_again(
+    uninterrupted: Path, trainable: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "whole"
+    shutil.copytree(uninterrupted, folder)
+    config = write_config(folder / "config.yaml", trainable, epochs=3, learning_rate=5e-4)
+    done = subprocess.run(command(config), env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and "other settings (learning_rate)" in done.stderr
+    run_finetune(write_config(folder / "config.yaml", trainable, epochs=3))
+
+
+@pytest.mark.parametrize(("steps", "share"), [(10, 0.1), (2, 0.5), (20, 0.05), (10, 0.3)])
+def test_a_warmup_of_one_step_is_a_warmup(trainable: Path, tmp_path: Path, steps: int, share: float) -> None:
+    config = write_config(tmp_path / "config.yaml", trainable, warmup_share=share)
+    (stage,) = FineTuning.from_file(config).stages
+    trainer = RudolphTrainer.__new__(RudolphTrainer)
+    trainer.stage = stage
+    trainer.optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    schedule = trainer.create_scheduler(steps)
+    rates = [schedule.get_last_lr()[0]]
+    for _ in range(steps - 1):
+        trainer.optimizer.step()
+        schedule.step()
+        rates += schedule.get_last_lr()
+    assert max(rates) <= stage.learning_rate * (1 + 1e-6) and rates[0] < 0.1 * stage.learning_rate
+    assert rates[-1] < rates[0]
+
+
 def test_what_a_run_leaves(uninterrupted: Path, trainable: Path, tmp_path: Path) -> None:
     out = uninterrupted / "out"
     rows, emission = table(out / "loss.csv"), table(out / "emission.csv")
