@@ -152,13 +152,14 @@ build: ## build the image TAG=fusionbrain/fbc2:latest; DEVICE=cpu, BASE_IMAGE=..
 	    --build-arg COMMIT="$$(git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null || echo unknown)" \
 	    $(ARGS) "$(CONTEXT)"
 
-# A shell as a run has it, but for the caps on memory, CPUs and processes.
+# A shell as a run has it, but for its limits, with all GPUs, and with what a ZIP leaves out.
 .PHONY: interact-container
 interact-container: ## a shell in the image TAG, with SUBMISSION and DATA where a run has them
 	@mkdir -p "$(SUBMISSION)/output"
 	docker run --rm -i $$(test -t 0 && echo -t) $$(nvidia-smi -L >/dev/null 2>&1 && echo --gpus all) \
 	    --network none --read-only --cap-drop ALL --security-opt no-new-privileges --init --user 10001:10001 \
-	    --tmpfs /tmp:exec,mode=1777 --tmpfs /work/submission/output:uid=10001,gid=10001 --workdir /work/submission \
+	    --tmpfs /tmp:exec,mode=1777 --shm-size 16g --env TMPDIR=/tmp \
+	    --tmpfs /work/submission/output:uid=10001,gid=10001 --workdir /work/submission \
 	    --volume "$(abspath $(SUBMISSION)):/work/submission:ro" \
 	    --volume "$(abspath $(DATA))/input.json:/work/input/input.json:ro" \
 	    --volume "$(abspath $(DATA))/images:/work/input/images:ro" \
