@@ -28,7 +28,7 @@ from evaluator.errors import (
     TimeLimitError,
     show,
 )
-from evaluator.folder import copy_folder, create_file, make_folders
+from evaluator.folder import copy_folder, make_folders
 from evaluator.limits import RUN, Limits
 from evaluator.sandbox import local
 from evaluator.sandbox.base import TMP_FILES, Outcome, Runner, Workspace
@@ -163,13 +163,13 @@ def _failure(outcome: Outcome, limits: Limits, log: Path, private: bool) -> Subm
 
 def _copy_input(data: Data, destination: Path) -> None:
     """The part of the data that a submission sees, for its user to read, whoever that is."""
-    images = {path for example in data.examples for path in example.images}
-    folders = {str(folder) for path in images for folder in PurePosixPath(path).parents} - {"."} | {"images"}
+    images = {PurePosixPath(path) for example in data.examples for path in example.images}
+    folders = {str(folder) for path in images for folder in path.parents} - {"."} | {"images"}
     make_folders(destination.parent, [destination.name])
     make_folders(destination, folders)
-    for path in sorted({"input.json", *images}):
-        with open(data.root / path, "rb") as source, create_file(destination / path, executable=False) as target:
-            shutil.copyfileobj(source, target)
+    for path in {PurePosixPath("input.json"), *images}:
+        shutil.copyfile(data.root / path, destination / path)
+        (destination / path).chmod(0o644)
 
 
 def _ending(code: int) -> str:

@@ -10,6 +10,7 @@ that even a mistake in the script could neither run what was predicted nor reach
 """
 
 import base64
+import contextlib
 import hashlib
 import importlib.metadata
 import io
@@ -18,6 +19,7 @@ import os
 import platform
 import re
 import statistics
+import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +32,7 @@ from PIL import Image
 from evaluator.assets import FOLDER as ASSETS
 from evaluator.assets import PARTIAL_FOLDER
 from evaluator.contract import Data, Example, Predictions, load_image
+from evaluator.errors import ArchiveError
 from evaluator.files import write_text
 from evaluator.folder import list_folder
 from evaluator.tasks import BASELINE_INTEGRAL, OPEN_TASKS, Task, weight
@@ -205,7 +208,9 @@ def digests(
     if submission is not None:
         source = Path(submission)
         if source.is_dir():
-            add(f"submission {source.name}/", {path: _sha256(source / path) for path in list_folder(source).sizes})
+            with contextlib.suppress(ArchiveError, OSError):  # changed since it was copied: these are not its files
+                listed = list_folder(source, sys.maxsize).sizes
+                add(f"submission {source.name}/", {path: _sha256(source / path) for path in listed})
         elif source.is_file():
             add_file(f"submission {source.name}", _sha256(source))
     add_file("predictions.json", predictions.files.get("predictions.json"))

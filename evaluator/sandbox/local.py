@@ -278,8 +278,10 @@ class _Watch:
         self.oom = resident > self._limits.memory
         self.crowded = sum(process.threads for process in processes) > self._limits.pids
         if time.monotonic() > self._next_measure:
+            began = time.monotonic()
             self.measure()
-            self._next_measure = time.monotonic() + SIZE_POLL_SECONDS
+            ended = time.monotonic()  # of many files it takes long, and memory and time must be looked at, too
+            self._next_measure = ended + max(SIZE_POLL_SECONDS, 10 * (ended - began))
 
     def measure(self) -> None:
         """Set `full` where a place has as much as it may have."""

@@ -685,9 +685,10 @@ def _key(name: str) -> str:
 
 
 def _find_team(connection: Connection, name: str, lock: bool = False) -> Row[Any]:
-    if not name.isprintable():  # bytes of the command line that are no text, for instance
+    key = _key(name)
+    if not key.isprintable():  # bytes of the command line that are no text, for instance
         raise DataError(f"there is no team {show(name)}")
-    query = select(*_TEAM).where(_team.c.key == _key(name))
+    query = select(*_TEAM).where(_team.c.key == key)
     row = connection.execute(_for_update(query) if lock else query).first()
     if row is None:
         raise DataError(f"there is no team {show(name)}; `python -m evaluator teams add NAME` adds one")

@@ -25,7 +25,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 
-from .batches import Batches, OutOfTime, Progress, rows_that_fit
+from .batches import Batches, OutOfTime, Progress, free_memory, is_out_of_memory, rows_that_fit
 from .cache import KVCache
 from .config import BOS, EOS, PAD
 from .generate import generate_image, generate_text
@@ -441,7 +441,17 @@ class Rudolph:
     def _images(self, codes: Tensor) -> Iterator[Image.Image]:
         """Images of codes [B, m * m], decoded as they are asked for."""
         for group in codes.split(VQGAN_GROUP[self.model.device.type]):
-            yield from map(to_image, self._in_groups(self.vqgan.decode, group))
+            decoded = None
+            try:
+                decoded = self._in_groups(self.vqgan.decode, group)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            if decoded is None:  # a group has one size, but what the batch took can be let go of
+                self.model.release_step_graphs()
+                free_memory()
+                decoded = self._in_groups(self.vqgan.decode, group)
+            yield from map(to_image, decoded)
 
     def _losses_of_reading(self, codes: Tensor, texts: Sequence[str]) -> Tensor:
         """Cross-entropy of each text as the model's caption of each image of codes [B, m * m], fp32 [B]."""

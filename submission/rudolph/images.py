@@ -62,10 +62,12 @@ def upright(image: Image.Image) -> Image.Image:
 def flatten(image: Image.Image) -> Image.Image:
     """RGB of an image of any mode, transparency on white."""
     if image.mode[0] in "IF":  # more than 8 bits a pixel: PIL's conversion would clip all but the darkest 256 levels
-        levels = np.nan_to_num(np.asarray(image).astype(np.float64))
-        if image.mode.startswith("I;16") or levels.max() > 255:
+        levels = np.asarray(image).astype(np.float64)
+        brightest = levels.max(initial=0, where=np.isfinite(levels))
+        levels = np.nan_to_num(levels)
+        if image.mode.startswith("I;16") or brightest > 255:
             levels = levels // 256
-        elif image.mode == "F" and levels.max() <= 1:
+        elif image.mode == "F" and brightest <= 1:
             levels = levels * 255
         return Image.fromarray(levels.clip(0, 255).astype(np.uint8)).convert("RGB")
     if not image.has_transparency_data:

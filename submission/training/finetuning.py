@@ -22,7 +22,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -140,7 +140,8 @@ class Stage:
 class FineTuning:
     """A whole run: its stages one after the other, each from the model of the one before.
 
-    `config`: what the exported config.yaml has otherwise than this one's; validation answers so, too.
+    `config`: what the exported config.yaml has otherwise than this one's. Validation answers by these and, for what
+    they leave out, by the defaults of `Settings`, as submission/config.yaml may draw each image many times.
     """
 
     stages: tuple[Stage, ...]
@@ -527,7 +528,9 @@ def finetune(run: FineTuning) -> Path:
     run.output.mkdir(parents=True, exist_ok=True)
     for number, stage in enumerate(run.stages):
         if (run.output / stage.name / MODEL).exists():
-            _check_same_settings(run.output / stage.name, stage, None, write=False)
+            # Done is done on any number of processes, and wherever the stage before has its model by now.
+            ignored = {"processes", "model"} if number else {"processes"}
+            _check_same_settings(run.output / stage.name, stage, world=0, write=False, ignored=ignored)
             log.info("%s: is done, its model is in %s", stage.name, run.output / stage.name / MODEL)
             continue
         train_stage(run, stage, is_final=number == len(run.stages) - 1)
@@ -625,16 +628,18 @@ def train_stage(run: FineTuning, stage: Stage, is_final: bool) -> None:
     PartialState().wait_for_everyone()
 
 
-def _check_same_settings(folder: Path, stage: Stage, world: int | None, write: bool) -> None:
+def _check_same_settings(
+    folder: Path, stage: Stage, world: int, write: bool, ignored: Collection[str] = ()
+) -> None:  # fmt: skip
     """A training goes on with the settings that it began with, or its curve would be of neither; and one that is done
-    is not taken for one with others, for which the number of processes, `world`, does not matter.
+    is not taken for one with others.
     """
     path = folder / "settings.json"
     settings = json.loads(json.dumps(dataclasses.asdict(stage) | {"processes": world}))
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
-        ignored = {"processes"} if world is None else set()
-        changed = sorted(key for key in (settings | before).keys() - ignored if settings.get(key) != before.get(key))
+        different = {key for key in settings | before if settings.get(key) != before.get(key)}
+        changed = sorted(different.difference(ignored))
         if changed and (_checkpoints(folder) or (folder / MODEL).exists()):
             raise ValueError(
                 f"{folder}: was begun with other settings ({', '.join(changed)}); "

@@ -109,6 +109,12 @@ def test_only_named_images_are_copied(data_folder, make_submission):
     )
 
 
+def test_two_spellings_of_an_image_are_one(data_folder, make_submission, edit_json):
+    edit_json(data_folder / "input.json", lambda d: d["401"][1].update(content="images//400.png"))
+    with launch.workspace(make_submission("pass"), read_data(data_folder)) as space:
+        assert (space.input / "images" / "400.png").is_file()
+
+
 def test_whatever_the_umask_the_containers_user_can_read(data_folder, make_submission):
     before = os.umask(0o077)
     try:

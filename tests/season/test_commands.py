@@ -227,6 +227,12 @@ def test_a_fault_of_a_call_is_told_in_a_line(make_running, call, monkeypatch, ar
     assert code == 2 and message in text and "Traceback" not in text
 
 
+def test_a_teams_name_may_come_with_other_spaces(make_running, call) -> None:
+    season = make_running()
+    assert call(season, "teams", "add", "Красная лиса")[0] == 0
+    assert call(season, "choose", "--team", "красная\u00a0лиса\n")[0] == 0
+
+
 def test_numbers_that_no_data_base_has(make_running, call, capsys) -> None:
     with pytest.raises(SystemExit) as caught:
         call(make_running(), "queue", "retry", "9" * 20, "--reason", "x")

@@ -402,6 +402,23 @@ def test_where_the_time_ends_the_first_drawing_stands(rudolph, monkeypatch):
     assert not [part for part in parts if part.image is not None]
 
 
+def test_a_drawing_that_does_not_fit_is_decoded_when_memory_was_let_go_of(rudolph, monkeypatch):
+    asked = [Question(f"{number}", (f"Нарисуй шар {number}",)) for number in range(2)]
+    settings = Settings(route="both", batch_size=2)
+    expected = [answer.image.tobytes() for answer in rudolph.answer(asked, settings)]
+    decode = rudolph.vqgan.decode
+    faults = [torch.OutOfMemoryError("CUDA out of memory")]
+    monkeypatch.setattr(rudolph.vqgan, "decode", lambda codes: decode(codes) if not faults else _raise(faults.pop()))
+    assert [answer.image.tobytes() for answer in rudolph.answer(asked, settings)] == expected and not faults
+    faults = [ValueError("shapes differ")]
+    with pytest.raises(ValueError, match="shapes differ"):
+        rudolph.answer(asked, settings)
+
+
+def _raise(error):
+    raise error
+
+
 def test_drawings_come_one_by_one_as_they_are_decoded(rudolph, monkeypatch):
     """So that those that are decoded are kept where the process ends within a batch."""
     asked = [Question(f"{number}", (f"Нарисуй шар {number}",)) for number in range(3)]

@@ -1,6 +1,7 @@
 """Fine-tuning: what a row teaches, resuming after kill -9, parity with a plain loop, two processes, CO2, the export."""
 
 import csv
+import dataclasses
 import json
 import os
 import shutil
@@ -32,6 +33,7 @@ from training.finetuning import (
     WeightedLoss,
     export_model,
     export_submission,
+    finetune,
     freeze_group,
     prepare_model,
 )
@@ -378,6 +380,19 @@ def test_what_is_done_with_other_settings_is_not_exported_again(
     done = subprocess.run(command(config), env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and "other settings (learning_rate)" in done.stderr
     run_finetune(write_config(folder / "config.yaml", trainable, epochs=3))
+
+
+def test_stages_that_are_done_stay_so_under_another_name_of_the_output(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(SUBMISSION)
+    stages = [{"name": "a"}, {"name": "b"}]
+    config = write_config(tmp_path / "config.yaml", tmp_path, stages=stages, output=os.path.relpath(tmp_path / "out"))
+    first, again = FineTuning.from_file(config), FineTuning.from_file(config, tmp_path / "out")
+    assert first.output == again.output and first.stages[1].model != again.stages[1].model
+    for stage in first.stages:
+        (first.output / stage.name / "model").mkdir(parents=True)
+        settings = dataclasses.asdict(stage) | {"processes": 2}
+        (first.output / stage.name / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+    assert finetune(again) == first.output / "submission"
 
 
 @pytest.mark.parametrize(("steps", "share"), [(10, 0.1), (2, 0.5), (20, 0.05), (10, 0.3)])

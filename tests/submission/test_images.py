@@ -105,6 +105,11 @@ def test_thirty_two_bits_keep_their_tones(value):
     assert load_image(encoded(Image.fromarray(array), "TIFF")).getpixel((0, 0)) in ((200,) * 3, (199,) * 3)
 
 
+def test_a_float_that_is_none_leaves_the_others():
+    loaded = load_image(encoded(Image.fromarray(np.array([[10, 200, np.inf, np.nan]], dtype=np.float32)), "TIFF"))
+    assert [loaded.getpixel((x, 0))[0] for x in range(4)] == [10, 200, 255, 0]
+
+
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"])
 def test_formats(format):
     assert load_image(encoded(Image.new("RGB", (8, 8), "green"), format)).size == (8, 8)
