@@ -252,7 +252,12 @@ def test_a_step_changes_the_loss_as_a_plain_loop_does(name: str, tmp_path: Path)
     assert expected[-1] < expected[0]
     moved = {key: (value - before[key]).abs().max() for key, value in plain.state_dict().items()}
     for key, value in model.state_dict().items():
-        assert (value - plain.state_dict()[key]).abs().max() <= 0.05 * moved[key] + 1e-6, key
+        apart = (value - plain.state_dict()[key]).abs()
+        if key.endswith("query_key_value.bias"):
+            # Of the keys' bias softmax sees nothing: its gradient is rounding alone, which Adam makes a whole step of.
+            query, _, values = apart.chunk(3)
+            apart = torch.cat((query, values))
+        assert apart.max() <= 0.05 * moved[key] + 1e-6, key
 
 
 def test_task_weights_count_by_example() -> None:
