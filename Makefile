@@ -158,7 +158,8 @@ interact-container: ## a shell in the image TAG, with SUBMISSION and DATA where 
 	@mkdir -p "$(SUBMISSION)/output"
 	docker run --rm -i $$(test -t 0 && echo -t) $$(nvidia-smi -L >/dev/null 2>&1 && echo --gpus all) \
 	    --network none --read-only --cap-drop ALL --security-opt no-new-privileges --init --user 10001:10001 \
-	    --tmpfs /tmp:exec,mode=1777 --shm-size 16g --env TMPDIR=/tmp \
+	    --tmpfs /tmp:exec,mode=1777 --env TMPDIR=/tmp \
+	    --shm-size "$$(sed -n 's/^shm = "\([^"]*\)".*/\1/p' evaluator/sandbox/limits.toml)" \
 	    --tmpfs /work/submission/output:uid=10001,gid=10001 --workdir /work/submission \
 	    --volume "$(abspath $(SUBMISSION)):/work/submission:ro" \
 	    --volume "$(abspath $(DATA))/input.json:/work/input/input.json:ro" \

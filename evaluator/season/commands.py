@@ -83,11 +83,12 @@ def submit(options: argparse.Namespace) -> int:
         submission, is_new = ledger.submit(options.team, found)
     if not is_new:
         state = next(state for state in ledger.states(options.team) if state.submission.id == submission.id)
-        came_to_nothing = state.ours or state.kind == "cancelled"
-        costs = "which costs no attempt; only the organizers can `queue retry` it" if came_to_nothing else ""
+        costs = "and still one attempt"
+        if state.ours or state.kind == "cancelled":
+            costs = "which costs no attempt; only the organizers can `queue retry` it"
         print(
             f"submission {submission.id}: the same ZIP was sent {_moment(submission.submitted_at, ledger.season)};"
-            f" it is {state.name}, {costs or 'and still one attempt'}"
+            f" it is {state.name}, {costs}"
         )
     else:
         print(f"submission {submission.id}: queued; {_attempts(ledger.attempts(options.team))}")
