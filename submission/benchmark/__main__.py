@@ -12,23 +12,34 @@ import copy
 import importlib
 import json
 import os
-import platform
 import resource
 import statistics
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmark import published
-from benchmark.published import LayerCache
-from challenge import read_examples
+from benchmark.measure import (
+    NANO,
+    OPEN_TASKS,
+    PLACES,
+    PREFILL_ROWS,
+    PRESETS,
+    REPEATS,
+    cpu_name,
+    engine_cache,
+    published_answers,
+    published_cache,
+    published_step,
+    questions,
+    times,
+    work,
+)
 from rudolph import RudolphConfig, RudolphModel
-from rudolph.answer import Question, Rudolph
+from rudolph.answer import Rudolph
 from rudolph.cache import KVCache
 from rudolph.config import BOS, SIZES, Vocabulary
 from rudolph.generate import generate_image, generate_text
@@ -38,23 +49,6 @@ from rudolph.route import text_probability_of
 from rudolph.sampling import GREEDY, IMAGE_SAMPLING, TEXT_SAMPLING, Sampling, sample
 from rudolph.settings import DTYPES, Settings
 
-HERE = Path(__file__).resolve().parent
-NANO = HERE.parent / "weights" / "nano"
-SAMPLE_INPUT = HERE.parents[1] / "sample_input"
-
-OPEN_TASKS = 6  # numbers 0 to 5 in sample_ids.json
-
-#: Measured beside the published sizes: 9 M parameters, between nano and 350M.
-MEDIUM: dict[str, Any] = SIZES["350M"] | {
-    "num_layers": 8, "hidden_size": 256, "num_attention_heads": 8, "r_text_seq_length": 32,
-    "vocab_size": 4096 + 64, "image_vocab_size": 1024, "text_special_tokens": 32, "image_special_tokens": 0,
-}  # fmt: skip
-PRESETS = {"nano": None, "9M": MEDIUM, "350M": SIZES["350M"], "1.3B": SIZES["1.3B"], "2.7B": SIZES["2.7B"]}
-
-PLACES = (1 / 8, 3 / 8, 5 / 8, 7 / 8)  # of the image or of the right text, where steps are timed
-REPEATS = 3
-WARM_UPS = 1
-PREFILL_ROWS = 8  # above, a prefill of the published algorithm takes minutes and shows nothing new
 MATMUL_SIDE = 2048
 COPY_BYTES = 2**28
 
@@ -114,14 +108,6 @@ def machine(device: str) -> dict[str, Any]:
     }
 
 
-def cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
-
-
 def free_bytes(device: str) -> int:
     if device.startswith("cuda"):
         return torch.cuda.mem_get_info(device)[0]
@@ -148,21 +134,6 @@ def bytes_needed(preset: str, options: argparse.Namespace) -> int:
 
 def best(run: Callable[[], object], device: str, repeats: int = 5) -> float:
     return min(times(run, device, repeats))
-
-
-def times(
-    run: Callable[[], object], device: str, repeats: int = REPEATS, warm_ups: int = WARM_UPS
-) -> list[float]:
-    """Seconds of each of `repeats` calls, after a warm-up."""
-    found = []
-    for turn in range(warm_ups + repeats):
-        start = time.perf_counter()
-        run()
-        if device.startswith("cuda"):
-            torch.cuda.synchronize(device)
-        if turn >= warm_ups:
-            found.append(time.perf_counter() - start)
-    return found
 
 
 def bench_preset(preset: str, options: argparse.Namespace, limits: dict[str, Any]) -> dict[str, Any]:
@@ -223,11 +194,11 @@ def _steps(
     for place in places:
         ids = torch.full((rows, place + 1), BOS, device=device)
         start, stop = config.vocabulary_rows(vocabulary)
-        old = list(_published_cache(plain, rows, place))
+        old = list(published_cache(plain, rows, place))
 
-        slow.append(statistics.median(times(partial(_published_step, plain, ids, old, start, stop, sampling), device)))
+        slow.append(statistics.median(times(partial(published_step, plain, ids, old, start, stop, sampling), device)))
         del old
-        cache = _engine_cache(engine, rows, place, vocabulary)
+        cache = engine_cache(engine, rows, place, vocabulary)
         step = partial(_engine_step, engine, ids[:, -1:], place, cache, vocabulary, sampling)
         fast.append(statistics.median(times(step, device, 4 * REPEATS)))
         del cache, step  # the next cache wants the storage of the graphs
@@ -245,48 +216,11 @@ def _steps(
     }
 
 
-def _published_step(
-    model: RudolphModel, ids: Tensor, cache: list[LayerCache], start: int, stop: int, sampling: Sampling
-) -> None:
-    logits, _ = published.forward(model, ids, cache)
-    published.draw(logits[:, -1, start:stop], sampling)
-
-
 def _engine_step(
     model: RudolphModel, ids: Tensor, place: int, cache: KVCache, vocabulary: Vocabulary, sampling: Sampling
 ) -> None:
     logits = model.head(model.decode(ids, place, cache), vocabulary)
     sample(logits, sampling, torch.rand(len(ids), device=ids.device))
-
-
-def work(config: RudolphConfig, rows: int, place: int, vocabulary: Vocabulary, item: int) -> tuple[int, int]:
-    """Bytes that a step must read (weights of the layers and of its rows of the head, keys, values), and its flops."""
-    width, layers = config.hidden_size, config.num_layers
-    start, stop = config.vocabulary_rows(vocabulary)
-    weights = layers * 12 * width**2 + (stop - start) * width
-    in_image = config.l_text_seq_length <= place < config.image_end
-    keys = config.l_text_seq_length + config.image_tokens_per_dim if in_image else place + 1
-    return item * (weights + 2 * layers * rows * keys * width), rows * 2 * (weights + 2 * layers * keys * width)
-
-
-def _published_cache(model: RudolphModel, rows: int, length: int) -> Iterator[LayerCache]:
-    config = model.config
-    weight = model.text_embeddings.weight
-    head = config.hidden_size // config.num_attention_heads
-    options: dict[str, Any] = {"dtype": weight.dtype, "device": weight.device}
-    for layer in range(config.num_layers):
-        keys, values = (torch.randn(rows, config.num_attention_heads, length, head, **options) for _ in range(2))
-        attended = torch.randn(rows, length, config.hidden_size, **options)
-        yield LayerCache(keys, values, attended, attended if layer == config.num_layers - 1 else None)
-
-
-def _engine_cache(model: RudolphModel, rows: int, place: int, vocabulary: Vocabulary) -> KVCache:
-    config = model.config
-    capacity = config.image_end if vocabulary == "codes" else config.total_seq_length
-    cache = model.new_cache(rows, place, capacity)
-    for tensor in (*cache.keys, *cache.values):
-        tensor.normal_()
-    return cache
 
 
 @torch.inference_mode()
@@ -298,13 +232,6 @@ def prefills(
     slow = statistics.median(times(lambda: published.forward(plain, ids, None), device, 1))
     fast = statistics.median(times(lambda: engine.prefill(ids), device))
     return {"published_s": slow, "engine_s": fast, "times_faster": slow / fast}
-
-
-def questions() -> list[Question]:
-    """The six open tasks of sample_input."""
-    tasks = json.loads((SAMPLE_INPUT / "sample_ids.json").read_text(encoding="utf-8"))
-    examples = [example for example in read_examples(SAMPLE_INPUT) if tasks[example.id] < OPEN_TASKS]
-    return [Question(e.id, e.texts, e.images, answer_in_text=e.faulty_image) for e in examples]
 
 
 def end_to_end(options: argparse.Namespace) -> dict[str, Any]:
@@ -340,29 +267,6 @@ def gpu_joules(device: str) -> float | None:
         return None
     finally:
         pynvml.nvmlShutdown()
-
-
-@torch.inference_mode()
-def published_answers(rudolph: Rudolph, asked: list[Question], rows: int) -> list[str]:
-    """The published way: an image for every question that has none, then an answer of full length."""
-    model, config = rudolph.model, rudolph.model.config
-    found = []
-    for some in (asked[start : start + rows] for start in range(0, len(asked), rows)):
-        left = rudolph.encode_left(some)
-        codes = rudolph.encode_images(some)
-        given = torch.zeros(len(some), config.image_seq_length, dtype=torch.int64, device=model.device)
-        drawn = [row for row in range(len(some)) if row not in codes]
-        if drawn:
-            given[drawn] = published.generate(model, left[drawn], config.image_seq_length, "codes", IMAGE_SAMPLING)
-            for row in drawn:
-                rudolph.vqgan.decode(given[row][None])
-        for row, ids in codes.items():
-            given[row] = ids.to(model.device)
-        begin = torch.tensor([BOS, config.special_id("RT_UNK")], device=model.device).expand(len(some), -1)
-        prefix = torch.cat((left, given, begin), dim=1)
-        texts = published.generate(model, prefix, config.total_seq_length - prefix.shape[1], "bpe", TEXT_SAMPLING)
-        found += [rudolph.tokenizer.decode(ids) for ids in texts.tolist()]
-    return found
 
 
 @torch.inference_mode()
