@@ -38,7 +38,7 @@ def forward(model: RudolphModel, ids: Tensor, cache: Cache | None) -> tuple[Tens
     """Logits [B, S, text rows + image rows] of ids [B, S], and the cache for the next call, with longer ids."""
     x = model.embed(ids)
     batch, length = ids.shape
-    causal = torch.ones(batch, 1, length, length, device=ids.device).tril()
+    causal = torch.ones(batch, 1, length, length, dtype=x.dtype, device=ids.device).tril()
     layers = model.transformer.layers
     new_cache: Cache = []
     for number, (layer, kind) in enumerate(zip(layers, model.transformer.kinds, strict=True)):
