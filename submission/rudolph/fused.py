@@ -9,6 +9,9 @@ on an H200 with 2.7B and one row, the others took more than half of the step. He
 * attention (`_attend_kernel`): it stores the new key and value and reads the cache where it lies, the left text in one
   piece, the image tokens that may be seen by their positions; for few rows in pieces that `_combine_kernel` joins.
 
+Each kernel may start while the one before it ends (programmatic dependent launch, from Hopper on): what does not depend
+on it, weights above all, is read before `gdc_wait`, all else and every write after it.
+
 Sums and norms are in float32, as in PyTorch's kernels. The same step by PyTorch's operations is in `graphs`, which
 compares the two before it uses this one.
 """
@@ -23,17 +26,27 @@ import torch.nn.functional as F
 import triton
 import triton.language as tl
 from torch import Tensor, nn
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 GEMV_ROWS = 1  # up to so many rows products are `_gemv_kernel`'s
-GEMV_OUTPUTS, GEMV_TILES = 4, 4  # outputs that a program computes at a time, and how many times
+GEMV_OUTPUTS, GEMV_TILES = 2, 8  # outputs that a program computes at a time, and how many times
 LONG_GEMV_OUTPUTS = 4
 WHOLE_INPUTS = 4096  # inputs of a product that one program holds at once
 INPUTS_AT_A_TIME = 2048  # where there are more
-KEYS_AT_A_TIME = 64
-GEMV_WARPS, LONG_GEMV_WARPS, ATTEND_WARPS = 4, 4, 4
+KEYS_AT_A_TIME = 32
+GEMV_WARPS, LONG_GEMV_WARPS, ATTEND_WARPS = 4, 4, 1
 SPLIT_PROGRAMS = 256  # attention is split into pieces until there are so many: a GPU has some 130 multiprocessors
 MOST_SPLITS = 8
+OVERLAP, HOPPER = True, (9, 0)  # kernels that start while the one before ends, and from where on
 _NEVER = tl.constexpr(-1e30)  # a score below all others that is still a number
+
+
+@triton.jit
+def _overlap(PDL: tl.constexpr):  # type: ignore[no-untyped-def]
+    """The next kernel may start as soon as all programs of this one run; wait for the one before."""
+    if PDL:
+        gdc_launch_dependents()
+        gdc_wait()
 
 
 @triton.jit
@@ -50,11 +63,13 @@ def _normalized(x, inside, weight, bias, columns, SIZE: tl.constexpr, EPS: tl.co
 def _norms_kernel(  # type: ignore[no-untyped-def]
     x, branch, x_out, out, weight1, bias1, weight2, bias2,
     SIZE: tl.constexpr, BLOCK: tl.constexpr, BRANCH: tl.constexpr, SANDWICH: tl.constexpr, EPS: tl.constexpr,
+    PDL: tl.constexpr,
 ):  # fmt: skip
     """A row of x_out = x + norm1(branch), and out = norm2(x_out)."""
     columns = tl.arange(0, BLOCK)
     inside = columns < SIZE
     row = tl.program_id(0) * SIZE
+    _overlap(PDL)
     total = tl.load(x + row + columns, mask=inside, other=0).to(tl.float32)
     if BRANCH:
         added = tl.load(branch + row + columns, mask=inside, other=0).to(tl.float32)
@@ -77,14 +92,16 @@ def _gemv_kernel(  # type: ignore[no-untyped-def]
     x, branch, x_out, weight1, bias1, weight2, bias2, weight, bias, out, outputs,
     SIZE: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, TILES: tl.constexpr, NORM: tl.constexpr,
     BRANCH: tl.constexpr, SANDWICH: tl.constexpr, GELU: tl.constexpr, EPS: tl.constexpr,
+    PDL: tl.constexpr,
 ):  # fmt: skip
     """ROWS * TILES outputs of a product with one row of inputs: norm2(x + norm1(branch)), or x itself."""
     columns = tl.arange(0, BLOCK)
     inside = columns < SIZE
     number = tl.program_id(0) * ROWS * TILES + tl.arange(0, ROWS)
-    # The first weights are on their way while the norms are computed.
+    # The first weights are on their way while the kernel before ends and the norms are computed.
     there = (number < outputs)[:, None] & inside[None, :]
     tile = tl.load(weight + number[:, None] * SIZE + columns[None, :], mask=there, other=0)
+    _overlap(PDL)
     given = tl.load(x + columns, mask=inside, other=0).to(tl.float32)
     if NORM:
         if BRANCH:
@@ -110,18 +127,23 @@ def _gemv_kernel(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _long_gemv_kernel(  # type: ignore[no-untyped-def]
-    x, weight, bias, out, outputs, SIZE: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr
+    x, weight, bias, out, outputs, SIZE: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, PDL: tl.constexpr
 ):
     """ROWS outputs of a product with one row of inputs, which are taken BLOCK at a time."""
     number = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     found = tl.zeros([ROWS, BLOCK], tl.float32)
+    columns = tl.arange(0, BLOCK)
+    there = (number < outputs)[:, None] & (columns < SIZE)[None, :]
+    tile = tl.load(weight + number[:, None] * SIZE + columns[None, :], mask=there, other=0)
+    _overlap(PDL)
     for start in tl.static_range(0, SIZE, BLOCK):
-        columns = start + tl.arange(0, BLOCK)
-        inside = columns < SIZE
-        there = (number < outputs)[:, None] & inside[None, :]
-        tile = tl.load(weight + number[:, None] * SIZE + columns[None, :], mask=there, other=0)
-        given = tl.load(x + columns, mask=inside, other=0)
-        found += tile.to(tl.float32) * given.to(tl.float32)[None, :]
+        now, place = tile, start + columns
+        if start + BLOCK < SIZE:
+            after = place + BLOCK
+            there = (number < outputs)[:, None] & (after < SIZE)[None, :]
+            tile = tl.load(weight + number[:, None] * SIZE + after[None, :], mask=there, other=0)
+        given = tl.load(x + place, mask=place < SIZE, other=0)
+        found += now.to(tl.float32) * given.to(tl.float32)[None, :]
     total = tl.sum(found, 1) + tl.load(bias + number, mask=number < outputs, other=0).to(tl.float32)
     tl.store(out + number, total.to(out.dtype.element_ty), mask=number < outputs)
 
@@ -141,6 +163,7 @@ def _attend_kernel(  # type: ignore[no-untyped-def]
     qkv, keys, values, out, parts, position, near, seen, batch_stride, head_stride,
     HEADS: tl.constexpr, HEAD: tl.constexpr, HEAD_BLOCK: tl.constexpr, LEFT: tl.constexpr, NEAR: tl.constexpr,
     NEAR_BLOCK: tl.constexpr, BLOCK: tl.constexpr, SPLITS: tl.constexpr, SCALE: tl.constexpr,
+    PDL: tl.constexpr,
 ):  # fmt: skip
     """One head of one row, or a piece of its keys. NEAR > 0: the left text and, by their positions, image tokens; else
     all positions before this one.
@@ -150,6 +173,7 @@ def _attend_kernel(  # type: ignore[no-untyped-def]
     at = tl.load(position)
     channel = tl.arange(0, HEAD_BLOCK)
     real = channel < HEAD
+    _overlap(PDL)
     own = qkv + (row * 3 * HEADS + head) * HEAD + channel
     query = tl.load(own, mask=real, other=0).to(tl.float32) * SCALE
     key = tl.load(own + HEADS * HEAD, mask=real, other=0)
@@ -203,11 +227,12 @@ def _attend_kernel(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _combine_kernel(  # type: ignore[no-untyped-def]
-    parts, out, HEAD: tl.constexpr, HEAD_BLOCK: tl.constexpr, SPLITS: tl.constexpr
+    parts, out, HEAD: tl.constexpr, HEAD_BLOCK: tl.constexpr, SPLITS: tl.constexpr, PDL: tl.constexpr
 ):
     """A head of a row from its pieces."""
     place = tl.program_id(0)
     channel = tl.arange(0, HEAD_BLOCK)
+    _overlap(PDL)
     part = parts + (place * SPLITS + tl.arange(0, SPLITS)) * (HEAD_BLOCK + 2)
     largest = tl.load(part + HEAD_BLOCK)
     share = tl.exp(largest - tl.max(largest, 0))
@@ -232,6 +257,8 @@ class FusedStep:
         self._normed, self._attended = (weight.new_empty(rows, self._width) for _ in range(2))
         parts = rows * self._heads * self._splits * (self._head_block + 2)
         self._parts = torch.empty(parts, dtype=torch.float32, device=weight.device)
+        overlap = OVERLAP and weight.is_cuda and torch.cuda.get_device_capability(weight.device) >= HOPPER
+        self._launch: dict[str, Any] = {"PDL": overlap} | ({"launch_pdl": True} if overlap else {})
 
     @torch.no_grad()
     def __call__(
@@ -253,10 +280,10 @@ class FusedStep:
             product = self._normed_product if one_row else self._norm_and_product
             qkv = product(branch, norm, layer.input_layernorm, attention.query_key_value, False)
             self._attend(qkv, keys[number], values[number], position, None if near is None else near[kind])
-            branch = _product(self._attended, attention.dense, one_row)
+            branch = _product(self._attended, attention.dense, one_row, self._launch)
             norm = layer.before_first_addition_layernorm if layer.sandwich else None
             wide = product(branch, norm, layer.post_attention_layernorm, mlp.dense_h_to_4h, True)
-            branch = _product(wide, mlp.dense_4h_to_h, one_row)
+            branch = _product(wide, mlp.dense_4h_to_h, one_row, self._launch)
             norm = layer.before_second_addition_layernorm if layer.sandwich else None
         return self._norms(branch, norm, self._final)
 
@@ -267,7 +294,7 @@ class FusedStep:
             self._x[0], self._x[0] if branch is None else branch, self._x[0], self._normed,
             weights.weight, weights.bias, next_norm.weight, next_norm.bias,
             SIZE=self._width, BLOCK=triton.next_power_of_2(self._width), BRANCH=branch is not None,
-            SANDWICH=norm is not None, EPS=next_norm.eps,
+            SANDWICH=norm is not None, EPS=next_norm.eps, **self._launch,
         )  # fmt: skip
         return self._normed
 
@@ -289,7 +316,7 @@ class FusedStep:
             weights.weight, weights.bias, next_norm.weight, next_norm.bias, linear.weight, linear.bias, out,
             linear.out_features, SIZE=self._width, BLOCK=triton.next_power_of_2(self._width), ROWS=GEMV_OUTPUTS,
             TILES=GEMV_TILES, NORM=True, BRANCH=branch is not None, SANDWICH=norm is not None, GELU=gelu,
-            EPS=next_norm.eps, num_warps=GEMV_WARPS,
+            EPS=next_norm.eps, num_warps=GEMV_WARPS, **self._launch,
         )  # fmt: skip
         if branch is not None:
             self._x.reverse()
@@ -305,15 +332,16 @@ class FusedStep:
             qkv, keys, values, self._attended, self._parts, position, table, seen, keys.stride(0), keys.stride(1),
             HEADS=self._heads, HEAD=self._head, HEAD_BLOCK=self._head_block, LEFT=self._left, NEAR=listed,
             NEAR_BLOCK=max(16, triton.next_power_of_2(max(1, listed))), BLOCK=KEYS_AT_A_TIME, SPLITS=self._splits,
-            SCALE=self._head**-0.5, num_warps=ATTEND_WARPS,
+            SCALE=self._head**-0.5, num_warps=ATTEND_WARPS, **self._launch,
         )  # fmt: skip
         if self._splits > 1:
             _combine_kernel[(places,)](
-                self._parts, self._attended, HEAD=self._head, HEAD_BLOCK=self._head_block, SPLITS=self._splits
-            )
+                self._parts, self._attended, HEAD=self._head, HEAD_BLOCK=self._head_block, SPLITS=self._splits,
+                **self._launch,
+            )  # fmt: skip
 
 
-def _product(x: Tensor, linear: nn.Linear, one_row: bool) -> Tensor:
+def _product(x: Tensor, linear: nn.Linear, one_row: bool, launch: dict[str, Any]) -> Tensor:
     """linear(x), [B, in] -> [B, out]."""
     if not one_row:
         return F.linear(x, linear.weight, linear.bias)
@@ -323,12 +351,12 @@ def _product(x: Tensor, linear: nn.Linear, one_row: bool) -> Tensor:
             x, x, x, linear.weight, linear.bias, linear.weight, linear.bias, linear.weight, linear.bias, out,
             linear.out_features, SIZE=linear.in_features, BLOCK=triton.next_power_of_2(linear.in_features),
             ROWS=GEMV_OUTPUTS, TILES=1, NORM=False, BRANCH=False, SANDWICH=False, GELU=False, EPS=0.0,
-            num_warps=GEMV_WARPS,
+            num_warps=GEMV_WARPS, **launch,
         )  # fmt: skip
     else:
         _long_gemv_kernel[(triton.cdiv(linear.out_features, LONG_GEMV_OUTPUTS),)](
             x, linear.weight, linear.bias, out, linear.out_features,
             SIZE=linear.in_features, BLOCK=INPUTS_AT_A_TIME, ROWS=LONG_GEMV_OUTPUTS,
-            num_warps=LONG_GEMV_WARPS,
-        )  # fmt: skip
+            num_warps=LONG_GEMV_WARPS, **launch,
+        )  # fmt: skip  # fmt: skip
     return out

@@ -4,11 +4,18 @@ A draw takes one uniform number per row, made beforehand from the row's own seed
 on the batch that it is in, and no step waits for the host.
 """
 
-from collections.abc import Sequence
+import functools
+import importlib.util
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+MOST_IDS = 2**15  # that the kernel of `fused_sampling` holds
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,8 @@ def sample(logits: Tensor, sampling: Sampling, uniform: Tensor) -> Tensor:
     if sampling.greedy:
         return logits.argmax(-1)
     width = logits.shape[-1]
+    if logits.is_cuda and (draw := _kernel()) is not None and width <= MOST_IDS:
+        return draw(logits, sampling.top_k, sampling.top_p, sampling.temperature, uniform)
     top, ids = (logits.float() / sampling.temperature).topk(min(sampling.top_k or width, width))
     probabilities = top.softmax(-1)
     before = probabilities.cumsum(-1) - probabilities
@@ -69,3 +78,19 @@ def sample(logits: Tensor, sampling: Sampling, uniform: Tensor) -> Tensor:
     place = torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)
     last = kept.sum(-1, keepdim=True) - 1  # rounding must not lead past the kept ids
     return ids.gather(-1, place.minimum(last))[:, 0]
+
+
+@functools.cache
+def _kernel() -> Callable[..., Tensor] | None:
+    """The same on a GPU in one kernel; None where Triton, or the compiler that it calls, is not there."""
+    if importlib.util.find_spec("triton") is None:
+        return None
+    from .fused_sampling import draw
+
+    try:
+        draw(torch.zeros(1, 8, device="cuda"), 4, 0.5, 1.0, torch.zeros(1, device="cuda"))
+    except Exception as error:  # of Triton, of the compiler
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        logger.warning("draws are PyTorch's operations, as Triton cannot be used: %s", reason)
+        return None
+    return draw

@@ -33,7 +33,8 @@ def main() -> int:
     options = parse_arguments()
     if importlib.util.find_spec("youtokentome") is None:
         sys.path.append(str(STAND_IN))
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(STAND_IN))))
+        known = os.environ.get("PYTHONPATH")
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (known, str(STAND_IN))))
     if options.part:
         return run_part(options)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -58,8 +59,8 @@ def main() -> int:
             error = f"exit code {code}" if code else None
         except subprocess.TimeoutExpired:
             error = f"cut off after {seconds:.0f} s"
-        found.append(json.loads(path.read_text(encoding="utf-8")) if path.exists() else
-                     {"part": part, "state": FAILED, "checks": [], "goals": [], "figures": {}, "seconds": 0})  # fmt: skip
+        nothing = {"part": part, "state": FAILED, "checks": [], "goals": [], "figures": {}, "seconds": 0}
+        found.append(json.loads(path.read_text(encoding="utf-8")) if path.exists() else nothing)
         if error is not None and found[-1]["state"] == CUT_OFF:
             found[-1].setdefault("error", error)
         print(verdict(found[-1]), flush=True)

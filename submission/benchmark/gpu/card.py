@@ -110,10 +110,8 @@ def seconds_of(run: Callable[[], object], device: str, repeats: int = 5) -> floa
 def limits(device: str, small: bool) -> dict[str, float]:
     """Bytes a second of a large copy, read and written, and operations a second of a large product in bfloat16."""
     size, side = (2**20, 256) if small else (COPY_BYTES, PRODUCT_SIDE)
-    source = torch.empty(size, dtype=torch.uint8, device=device).random_(0, 256)
-    target = torch.empty_like(source)
-    copied = seconds_of(lambda: target.copy_(source), device)
-    del source, target
+    both = torch.empty(2, size, dtype=torch.uint8, device=device).random_(0, 256)
+    copied = seconds_of(lambda: both[0].copy_(both[1]), device)
     square = torch.randn(side, side, device=device, dtype=torch.bfloat16)
     multiplied = seconds_of(lambda: square @ square, device)
     return {"bytes_per_second": 2 * size / copied, "flops": 2 * side**3 / multiplied}

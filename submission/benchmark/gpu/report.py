@@ -44,11 +44,11 @@ class Report:
 
     def goal(self, name: str, value: float, goal: float, *, at_most: bool) -> None:
         """Keep whether a measured value reaches its goal."""
-        reached = value <= goal if at_most else value >= goal
-        self.found["goals"].append(
-            {"name": name, "value": value, "goal": goal, "at_most": at_most, "reached": bool(reached)}
-        )
-        self._show("goal" if reached else "short", name, f"{value:.4g}, {'at most' if at_most else 'at least'} {goal:g}")
+        reached = bool(value <= goal if at_most else value >= goal)
+        entry = {"name": name, "value": value, "goal": goal, "at_most": at_most, "reached": reached}
+        self.found["goals"].append(entry)
+        bound = "at most" if at_most else "at least"
+        self._show("goal" if reached else "short", name, f"{value:.4g}, {bound} {goal:g}")
 
     def note(self, text: str) -> None:
         """Say and keep what is neither."""

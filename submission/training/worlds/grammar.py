@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import pymorphy3
-from pymorphy3.analyzer import Parse
+if TYPE_CHECKING:  # fine-tuning imports this module and needs no dictionary
+    import pymorphy3
+    from pymorphy3.analyzer import Parse
 
 CARDINALS = {
     1: {"masc": "один", "femn": "одна", "neut": "одно", "plur": "одни"},
@@ -22,6 +24,8 @@ SO_BEFORE = ("ст", "сл", "см", "сн", "сп", "ск", "св", "зв", "з
 @functools.cache
 def analyzer() -> pymorphy3.MorphAnalyzer:
     """The one analyzer of the process: its dictionary takes a second to load."""
+    import pymorphy3
+
     return pymorphy3.MorphAnalyzer()
 
 
