@@ -8,14 +8,16 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import requests
 
+from evaluator import gpus
 from evaluator.errors import DataError
+from evaluator.gpus import Gpu
 from evaluator.limits import RUN, Limits
 
 docker: Any = importlib.import_module("docker")  # untyped, and mypy would take the folder docker/ for it
@@ -55,25 +57,16 @@ class Line:
         return f"{text}\n{'':15}fix: {self.fix}" if self.fix else text
 
 
-@dataclass(frozen=True)
-class Gpu:
-    """A GPU of this machine, as its driver names it."""
-
-    uuid: str
-    name: str
-    memory: int  # bytes
-
-
 def examine(image: str = IMAGE, limits: Limits = RUN) -> Iterator[Line]:
     """Look at the engine, the image, the GPU, the driver, memory, CPUs and disk; a line as soon as it is known."""
     client, line = _engine()
     yield line
     found, line = _image(client, image, limits)
     yield line
-    gpus, driver, line = _gpus(limits)
+    usable, driver, line = _gpus(limits)
     yield line
     if found is not None:
-        yield from _container(client, found, gpus[: limits.gpus], driver)
+        yield from _container(client, found, usable[: limits.gpus], driver)
     yield from _machine(client, limits)
     yield from _disk(client, found is not None, limits)
 
@@ -121,32 +114,30 @@ def _image(client: Any, name: str, limits: Limits) -> tuple[Any, Line]:
     return image, Line(OK, "image", text)
 
 
-def _gpus(limits: Limits) -> tuple[list[Gpu], str, Line]:
+def _gpus(limits: Limits) -> tuple[Sequence[Gpu], str, Line]:
     """This machine's GPUs, the driver's version, and the line about both."""
-    try:
-        pynvml: Any = importlib.import_module("pynvml")
-        pynvml.nvmlInit()
-    except Exception as error:  # no library, no driver, no GPU: NVML's errors have no common base with import's
-        wanted = f"no NVIDIA GPU ({_one_line(error)}); the leaderboard has {limits.gpus}"
-        return [], "", Line(NOTE, "gpu", f"{wanted}. Submissions run on the CPU here, much slower")
-    try:
-        driver = pynvml.nvmlSystemGetDriverVersion()
-        gpus = []
-        for index in range(pynvml.nvmlDeviceGetCount()):
-            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-            memory = pynvml.nvmlDeviceGetMemoryInfo(handle).total
-            gpus.append(Gpu(pynvml.nvmlDeviceGetUUID(handle), pynvml.nvmlDeviceGetName(handle), memory))
-    finally:
-        pynvml.nvmlShutdown()
-    if not gpus:
-        return [], driver, Line(NOTE, "gpu", f"driver {driver}, but no GPU; the leaderboard has {limits.gpus}")
-    names = ", ".join(f"{gpu.name} with {_gb(gpu.memory)}" for gpu in gpus)
-    return gpus, driver, Line(OK, "gpu", f"driver {driver}; {names}")
+    found = gpus.find()
+    driver = f"driver {found.driver or 'of an unknown version'}"
+    if found.absent:
+        wanted = f"no NVIDIA GPU ({_one_line(found.absent)}); the leaderboard has {limits.gpus}"
+        return (), "", Line(NOTE, "gpu", f"{wanted}. Submissions run on the CPU here, much slower")
+    names = ", ".join(
+        f"{gpu.name} with {'unknown memory' if gpu.memory is None else _gb(gpu.memory)}" for gpu in found.usable
+    )
+    if found.refused:
+        text = f"{driver}; {names or 'no GPU that can be used'}; NVML refuses to tell {'; '.join(found.refused)}"
+        if len(found.usable) >= limits.gpus:
+            return found.usable, found.driver, Line(NOTE, "gpu", text)
+        fix = "see what `nvidia-smi` says: ask for permission, or reset the GPU; or run with --limit gpus=0"
+        return found.usable, found.driver, Line(FAIL, "gpu", text, fix)
+    if not found.usable:
+        return (), found.driver, Line(NOTE, "gpu", f"{driver}, but no GPU; the leaderboard has {limits.gpus}")
+    return found.usable, found.driver, Line(OK, "gpu", f"{driver}; {names}")
 
 
-def _container(client: Any, image: Any, gpus: list[Gpu], driver: str) -> Iterator[Line]:
+def _container(client: Any, image: Any, given: Sequence[Gpu], driver: str) -> Iterator[Line]:
     """Start a container of the image as a run does, with its GPU, and ask the Python in it what it sees."""
-    devices = [types.DeviceRequest(device_ids=[gpu.uuid for gpu in gpus], capabilities=[["gpu"]])] if gpus else None
+    devices = [types.DeviceRequest(device_ids=[gpu.uuid for gpu in given], capabilities=[["gpu"]])] if given else None
     try:
         answer = client.containers.run(
             image.id,
@@ -162,14 +153,14 @@ def _container(client: Any, image: Any, gpus: list[Gpu], driver: str) -> Iterato
         )
         seen = json.loads(answer)
     except (*_ENGINE_FAILURES, ValueError) as error:
-        if gpus and "gpu" in str(error).lower():
+        if given and "gpu" in str(error).lower():
             fix = "install nvidia-container-toolkit, run nvidia-ctk runtime configure --runtime=docker, restart Docker"
         else:
             fix = "build the image anew: make build; its own check says what is missing"
         yield Line(FAIL, "inside", f"a container of the image does not work: {_one_line(error)}", fix)
         return
     text = f"a container runs Python {seen['python']} and torch {seen['torch']} as uid {seen['uid']}"
-    if not gpus:
+    if not given:
         yield Line(OK, "inside", text)
     elif seen["gpus"]:
         yield Line(OK, "inside", f"{text} and sees {', '.join(seen['gpus'])}")
@@ -239,7 +230,7 @@ def _gb(size: float) -> str:
     return f"{size / 1e9:.1f} GB"
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: Exception | str) -> str:
     """The last line of an error: a program's is the one that says what went wrong."""
     text = getattr(error, "explanation", None) or getattr(error, "stderr", None) or str(error)
     text = text.decode(errors="replace") if isinstance(text, bytes) else str(text)

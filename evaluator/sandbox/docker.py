@@ -30,6 +30,7 @@ import urllib3
 
 from evaluator import verdict
 from evaluator.errors import EvaluatorError, ImageError, MetadataError, show
+from evaluator.gpus import find as find_gpus
 from evaluator.limits import Limits
 from evaluator.sandbox.base import (
     BUDGET_VARIABLE,
@@ -82,8 +83,8 @@ class DockerRunner:
         if limits.memory > information["MemTotal"]:
             notes.append(f"memory: this machine has {information['MemTotal']} bytes, fewer than the limit")
         if limits.gpus:
-            gpus = _gpus(limits.gpus)
-            notes.append(f"gpus: {', '.join(gpus)}" if gpus else "gpus: none, as this machine has none")
+            given = _gpus(limits.gpus)
+            notes.append(f"gpus: {', '.join(given)}" if given else "gpus: none, as this machine has none")
         return notes
 
     def run(self, space: Workspace, arguments: list[str], image: str, limits: Limits, terminal: TextIO) -> Outcome:
@@ -193,7 +194,7 @@ class _Run:
     def _settings(self, volume: str, declared: list[Any]) -> dict[str, Any]:
         limits = self._limits
         cpus = min(limits.cpus, _call(self._client.info)["NCPU"])
-        gpus = _gpus(limits.gpus)
+        given = _gpus(limits.gpus)
         return self._common() | {
             "entrypoint": self._arguments,  # in place of the image's ENTRYPOINT and CMD
             "user": USER,
@@ -207,7 +208,7 @@ class _Run:
                 "HF_HUB_OFFLINE": "1",
                 BUDGET_VARIABLE: f"{limits.time:g}",
                 # An image could ask the NVIDIA runtime for all of them.
-                "NVIDIA_VISIBLE_DEVICES": ",".join(gpus) or "void",
+                "NVIDIA_VISIBLE_DEVICES": ",".join(given) or "void",
             },
             "mounts": [
                 types.Mount(INPUT, str(self._space.input), "bind", read_only=True),
@@ -222,7 +223,7 @@ class _Run:
             "nano_cpus": int(cpus * 1e9),
             "pids_limit": limits.pids,
             "log_config": types.LogConfig(type="json-file", config={"max-size": str(limits.log), "max-file": "2"}),
-            "device_requests": [types.DeviceRequest(device_ids=gpus, capabilities=[["gpu"]])] if gpus else None,
+            "device_requests": [types.DeviceRequest(device_ids=given, capabilities=[["gpu"]])] if given else None,
         }
 
     def _keeper_settings(self, volume: str, declared: list[Any]) -> dict[str, Any]:
@@ -425,29 +426,23 @@ def _image(client: Any, name: str, limits: Limits) -> dict[str, Any]:
 def _gpus(count: int) -> list[str]:
     """The UUIDs of `count` GPUs of this machine, the least used first; fewer where there are fewer. Where
     CUDA_VISIBLE_DEVICES is set, only those that it names, so that two runs at a time have GPUs of their own.
+
+    Raises `EvaluatorError` where there are too few as the driver refuses: without a GPU, a submission would be blamed
+    for its time.
     """
-    if not count:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    named = None if visible is None else {name.strip() for name in visible.split(",")} - {""}
+    if not count or named == set():
         return []
-    try:
-        pynvml: Any = importlib.import_module("pynvml")
-        pynvml.nvmlInit()
-    except Exception as error:  # no library, no driver, no GPU
-        logger.debug("no NVML: %s", error)
-        return []
-    try:
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        handles.sort(key=lambda handle: pynvml.nvmlDeviceGetMemoryInfo(handle).used)
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        if visible is not None:
-            named = {name.strip() for name in visible.split(",")}
-            handles = [
-                handle
-                for handle in handles
-                if named & {str(pynvml.nvmlDeviceGetIndex(handle)), pynvml.nvmlDeviceGetUUID(handle)}
-            ]
-        return [pynvml.nvmlDeviceGetUUID(handle) for handle in handles[:count]]
-    finally:
-        pynvml.nvmlShutdown()
+    found = find_gpus()
+    chosen = [gpu for gpu in found.usable if named is None or named & {str(gpu.index), gpu.uuid}]
+    if len(chosen) < count and found.refused:
+        raise EvaluatorError(
+            f"{len(chosen)} of {count} GPUs can be used; NVML refuses to tell {'; '.join(found.refused)}; see what"
+            " `nvidia-smi` says, or run with --limit gpus=0"
+        )
+    chosen.sort(key=lambda gpu: gpu.used or 0)
+    return [gpu.uuid for gpu in chosen[:count]]
 
 
 def _host() -> str:

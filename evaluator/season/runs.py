@@ -5,7 +5,6 @@ machine, in `ray_runs` the nodes of a cluster.
 """
 
 import contextlib
-import importlib
 import json
 import logging
 import os
@@ -18,9 +17,10 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from evaluator.errors import DataError
+from evaluator.gpus import find as find_gpus
 from evaluator.season.database import URL_VARIABLE
 from evaluator.season.ledger import Job, Outcome
 from evaluator.season.rules import Season
@@ -334,21 +334,13 @@ def read_outcome(folder: Path, returncode: int) -> Outcome:
 
 
 def machine_gpus() -> list[str]:
-    """The GPUs of this machine that may be used: those that CUDA_VISIBLE_DEVICES names, else the UUIDs of all."""
+    """The GPUs of this machine that may be used: those that CUDA_VISIBLE_DEVICES names, else the UUIDs of all that the
+    driver tells of. Where it refuses, a run in a container says so.
+    """
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return [name.strip() for name in named.split(",") if name.strip()]
-    try:
-        pynvml: Any = importlib.import_module("pynvml")
-        pynvml.nvmlInit()
-    except Exception as error:  # no library, no driver, no GPU: NVML's errors have no common base with import's
-        logger.debug("no NVML: %s", error)
-        return []
-    try:
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        return [pynvml.nvmlDeviceGetUUID(handle) for handle in handles]
-    finally:
-        pynvml.nvmlShutdown()
+    return [gpu.uuid for gpu in find_gpus().usable]
 
 
 def failed(found: str) -> Outcome:

@@ -1,6 +1,7 @@
 """What `doctor` says of this machine, of a wrong one, and of a real engine with and without the image."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -117,3 +118,63 @@ def test_doctor_leaves_no_container(engine: docker.DockerClient, base_image: str
     probe = ["python3", "-c", doctor._PROBE]
     list(doctor.examine(base_image))
     assert left() == []
+
+
+# --- a driver that refuses ---
+
+
+@pytest.fixture(scope="module")
+def refusing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an NVML that begins, and then answers with an error."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    folder = tmp_path_factory.mktemp("nvml")
+    library = folder / "libnvidia-ml.so.1"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, ROOT / "tests/data/nvml/stub.c"], check=True)
+    return folder
+
+
+def python(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    environment |= {"LD_LIBRARY_PATH": str(folder), "DOCKER_HOST": f"unix://{folder}/nobody.sock"} | variables
+    command = [sys.executable, "-W", "ignore", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.parametrize("code", ["3", "4", "15", "18", "999"])  # not supported, no permission, lost, other library
+@pytest.mark.parametrize("handle", [{}, {"STUB_HANDLE": "1"}])
+def test_a_driver_that_refuses_is_a_line(refusing: Path, code: str, handle: dict[str, str]) -> None:
+    done = python(refusing, "-m", "evaluator", "doctor", STUB_CODE=code, **handle)
+    assert done.returncode == 2 and not done.stderr
+    [line] = [line for line in done.stdout.splitlines() if "  gpu  " in line]
+    assert line.startswith("FAIL") and "NVML refuses to tell" in line and "GPU 1" in line
+    assert "nvidia-smi" in done.stdout and "Traceback" not in done.stdout
+
+
+def test_one_gpu_that_is_lost_leaves_the_other(refusing: Path) -> None:
+    variables = {"STUB_CODE": "15", "STUB_HANDLE": "1", "STUB_GOOD": "1"}
+    done = python(refusing, "-m", "evaluator", "doctor", **variables)
+    [line] = [line for line in done.stdout.splitlines() if "  gpu  " in line]
+    assert line.startswith("note") and "Stub with 80.0 GB" in line and "GPU 0's UUID" in line
+    code = "from evaluator.season.runs import machine_gpus; print(machine_gpus())"
+    assert python(refusing, "-c", code, **variables).stdout == "['GPU-1']\n"
+
+
+@pytest.mark.parametrize("handle", [{}, {"STUB_HANDLE": "1"}])
+def test_a_queue_starts_and_a_run_in_a_container_is_our_failure(refusing: Path, handle: dict[str, str]) -> None:
+    """Without a GPU the submission would be blamed for its time."""
+    code = """
+from evaluator.errors import EvaluatorError
+from evaluator.sandbox import docker
+from evaluator.season.runs import machine_gpus
+print(machine_gpus(), docker._gpus(0))
+try:
+    docker._gpus(1)
+except EvaluatorError as error:
+    print(error.verdict, error)
+"""
+    done = python(refusing, "-c", code, STUB_CODE="4", **handle)
+    first, second = done.stdout.splitlines()
+    assert first == "[] []" and second.startswith("INFRA 0 of 1 GPUs can be used; NVML refuses to tell")
+    assert "--limit gpus=0" in second and not done.stderr
