@@ -12,6 +12,7 @@ import ctypes
 import fcntl
 import functools
 import os
+import re
 import resource
 import shlex
 import signal
@@ -43,7 +44,9 @@ from evaluator.sandbox.base import (
 # stays here.
 ENVIRONMENT_NAMES = frozenset({"PATH", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV"})
 ENVIRONMENT_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "OMP_", "MKL_", "OPENBLAS_")
-RUN_VARIABLE = "FBC2_EVALUATOR_RUN"  # the run's folder: by it the next run finds what a killed evaluator left behind
+# The evaluator that started it: by it the next run finds what a killed one left behind. Not the run's folder: in a
+# mount namespace of one's own, such as a service's with a private /tmp, another's folder is not to be seen.
+OWNER_VARIABLE = "FBC2_EVALUATOR_OWNER"
 PYTHON_NAMES = frozenset({"python", "python3"})
 POLL_SECONDS = 0.2
 SIZE_POLL_SECONDS = 1.0  # walking through folders costs more than reading /proc
@@ -146,13 +149,49 @@ class LocalRunner:
 
 
 def sweep() -> None:
-    """Kill the processes of runs whose evaluator is gone: those whose folder was swept."""
-    for name in filter(str.isdigit, os.listdir("/proc") if os.path.isdir("/proc") else []):
+    """Kill the processes of runs whose evaluator is provably dead. Those of other namespaces of process ids, which we
+    cannot tell anything of, are left to whoever is in there.
+    """
+    place = _place()
+    if not place or os.readlink("/proc/self") != str(os.getpid()):  # /proc is of another namespace than we are
+        return
+    of_here = re.compile(rf"{OWNER_VARIABLE}={re.escape(place)} ([0-9]{{1,9}}) ([0-9]+)")
+    for name in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):  # it ended, or is another user's
             entries = Path("/proc", name, "environ").read_bytes().split(b"\0")
-            runs = [entry.partition(b"=")[2] for entry in entries if entry.startswith(RUN_VARIABLE.encode() + b"=")]
-            if runs and not os.path.lexists(runs[0]):
+            owners = filter(None, (of_here.fullmatch(os.fsdecode(entry)) for entry in entries))
+            if any(_is_dead(owner[1], owner[2]) for owner in owners):
                 os.kill(int(name), signal.SIGKILL)
+
+
+def _place() -> str:
+    """The boot and the namespace that process ids belong to; empty where there is no /proc to know them by."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def _owner() -> str:
+    """This process as nothing else is called: its place, its number, and its start, as numbers come back."""
+    place = _place()
+    return f"{place} {os.getpid()} {_state_and_start(os.getpid())[1]}" if place else ""
+
+
+def _is_dead(pid: str, start: str) -> bool:
+    """Whether the process of this number, here, that started then has ended: it, or whoever waits for it, is gone."""
+    try:
+        state, started = _state_and_start(int(pid))
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return state in "ZX" or started != start
+
+
+def _state_and_start(pid: int) -> tuple[str, str]:
+    """Of /proc; the start in ticks since the boot. Raises OSError."""
+    fields = Path("/proc", str(pid), "stat").read_text(errors="replace").rpartition(")")[2].split()
+    return fields[0], fields[19]
 
 
 def _environment(space: Workspace, home: Path, seconds: float) -> dict[str, str]:
@@ -170,7 +209,7 @@ def _environment(space: Workspace, home: Path, seconds: float) -> dict[str, str]
         "PYTHONDONTWRITEBYTECODE": "1",
         "HF_HUB_OFFLINE": "1",  # the leaderboard has no network
         BUDGET_VARIABLE: f"{seconds:g}",
-        RUN_VARIABLE: str(space.base),
+        OWNER_VARIABLE: _owner(),
     }
 
 

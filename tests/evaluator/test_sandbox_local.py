@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from dataclasses import replace
@@ -266,3 +267,77 @@ def test_what_a_killed_evaluator_left_is_removed_by_the_next(run, data_folder, t
                 break
             time.sleep(0.1)
     assert not alive(pid) and not base.exists() and leftovers.sweep("run") == []
+
+
+def sleeper(owner: str) -> subprocess.Popen[bytes]:
+    """A process as a run of that owner would have left it."""
+    return subprocess.Popen(["sleep", "600"], env={local.OWNER_VARIABLE: owner}, start_new_session=True)
+
+
+def test_only_runs_of_the_provably_dead_are_swept():
+    place, pid, start = local._place(), os.getpid(), local._state_and_start(os.getpid())[1]
+    boot, space = place.split(" ")
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    zombie = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+    kept = [
+        local._owner(),
+        f"00000000-0000-0000-0000-000000000000 {space} {ended.pid} 1",  # another boot, as of a container moved here
+        f"{boot} pid:[1] {ended.pid} 1",  # another namespace, in which this number is somebody else
+        "",
+        "/tmp/fbc2-evaluator-run-k3x9_a1b",
+        f"{place} {pid}",
+        f"{place} x y",
+    ]
+    dead = [f"{place} {ended.pid} 1", f"{place} {pid} {int(start) - 1}", f"{place} {zombie.pid} 1"]
+    processes = [sleeper(owner) for owner in kept + dead]
+    try:
+        local.sweep()
+        for process in processes[len(kept) :]:
+            assert process.wait(60) == -signal.SIGKILL
+        assert [process.poll() for process in processes[: len(kept)]] == [None] * len(kept)
+    finally:
+        zombie.wait()
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not local._can_unshare(), reason="needs a mount namespace")
+def test_a_run_of_ours_survives_one_with_a_tmp_of_its_own(data_folder, make_submission, tmp_path):
+    """As of a service with PrivateTmp=yes: what it sees of /tmp says nothing of others' runs."""
+    go = tmp_path / "go"
+    code = f"""
+        import os, time
+        print("pid", os.getpid(), flush=True)
+        while not os.path.exists({str(go)!r}):
+            time.sleep(0.1)
+        print("done")
+    """
+    sweeping = "import tempfile; from evaluator.sandbox import local; local.sweep(); print(tempfile.gettempdir())"
+    script = f"mount -t tmpfs tmpfs \"$TMPDIR\" && exec '{sys.executable}' -c '{sweeping}'"
+    private = tmp_path / "tmp"
+    private.mkdir()
+
+    class Terminal(io.StringIO):
+        def write(self, text: str) -> int:
+            if text.startswith("pid"):
+                other = subprocess.run(
+                    ["unshare", "--mount", "sh", "-c", script],
+                    cwd=Path(launch.__file__).parents[1],
+                    env=os.environ | {"TMPDIR": str(private)},
+                    capture_output=True,
+                    text=True,
+                )
+                assert other.stdout == f"{private}\n", other.stderr
+                go.touch()
+            return super().write(text)
+
+    terminal = Terminal()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(private))  # which the other one does not see as we do
+        with launch.workspace(make_submission(code), read_data(data_folder)) as space:
+            assert str(space.base).startswith(str(private))
+            assert launch.execute(space, local.LocalRunner(), SMALL, terminal).ending is verdict.OK
+    assert terminal.getvalue().endswith("done\n")
