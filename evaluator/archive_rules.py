@@ -14,6 +14,9 @@ MAX_RATIO = 100  # unpacked to packed; text packs 4:1, weights hardly at all
 RATIO_FREE_BYTES = 100 * 10**6  # unpacked, below which the ratio does not matter
 MAX_METADATA_BYTES = 10**6
 MAX_IMAGE_CHARACTERS = 512
+MAX_ENTRYPOINT_BYTES = 2**17 - 1  # as Linux has it of one argument (MAX_ARG_STRLEN, without the NUL)
+MAX_PROGRAM_BYTES = 4095  # of the program's path (PATH_MAX, without the NUL)
+RESERVED_NAMES = ("output", "input", "tmp")  # at the root: folders of a run
 
 _PACK = "pack with `make pack-submission`"
 
@@ -86,6 +89,11 @@ ENTRY_COLLISION = Rule(
     "rename one of the two: on other systems they are one file",
 )
 ENTRY_CONFLICT = Rule("entry-conflict", "a name for a file or for a folder, not both", "rename one of the two")
+ENTRY_RESERVED = Rule(
+    "entry-reserved",
+    f"at the root no file named {', '.join(RESERVED_NAMES)}, in whatever case: these are folders of a run",
+    "rename the file; output/ is made for each run, and what is packed in it is left out",
+)
 ENTRY_KIND = Rule(
     "entry-kind",
     "only files and folders, no links or devices",
@@ -112,6 +120,12 @@ ENTRYPOINT_SYNTAX = Rule(
     "entrypoint-syntax",
     "a program and its arguments, quoted as for a shell (which does not run), without NUL",
     'write for example "python3 run.py"',
+)
+ENTRYPOINT_LENGTH = Rule(
+    "entrypoint-length",
+    f"at most {MAX_ENTRYPOINT_BYTES} bytes of UTF-8, {MAX_PROGRAM_BYTES} in the program's path and {MAX_PART_BYTES} in"
+    " each name of it",
+    "put long settings into a file of the archive, and name that file",
 )
 ENTRYPOINT_SCRIPT = Rule(
     "entrypoint-script",

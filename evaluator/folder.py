@@ -195,6 +195,9 @@ def check_names(names: Iterable[str], findings: Findings) -> dict[str, bool]:
         elif path in paths:
             findings.add(rules.ENTRY_DUPLICATE, where, "occurs twice")
         paths.setdefault(path, is_folder)
+    for path, is_folder in paths.items():
+        if not is_folder and path.lower() in rules.RESERVED_NAMES:
+            findings.add(rules.ENTRY_RESERVED, f"entry {show(path)}", "is a file")
     implied: set[str] = set()
     for path in paths:
         parent = path.rpartition("/")[0]

@@ -51,6 +51,8 @@ def parse(content: bytes) -> Metadata:
             findings.add(rules.METADATA_SHAPE, NAME, f"{key} must be a text that is not empty, not {show(value)}")
         elif key == "image" and (len(value) > rules.MAX_IMAGE_CHARACTERS or not _IMAGE.fullmatch(value)):
             findings.add(rules.METADATA_IMAGE, NAME, f"image {show(value)} is no image's name")
+        elif key == "entrypoint" and (size := len(_encoded(value))) > rules.MAX_ENTRYPOINT_BYTES:
+            findings.add(rules.ENTRYPOINT_LENGTH, NAME, f"entrypoint {show(value)} has {size} bytes")
         elif key == "entrypoint":
             try:
                 arguments = shlex.split(value)
@@ -58,9 +60,23 @@ def parse(content: bytes) -> Metadata:
                 findings.add(rules.ENTRYPOINT_SYNTAX, NAME, f"entrypoint {show(value)}: {error}")
             if "\0" in value:
                 findings.add(rules.ENTRYPOINT_SYNTAX, NAME, f"entrypoint {show(value)} has a NUL")
+            _check_program_length(arguments, findings)
     if findings:
         raise MetadataError(findings)
     return Metadata(document["image"], document["entrypoint"], tuple(arguments))
+
+
+def _check_program_length(arguments: list[str], findings: Findings) -> None:
+    """No kernel looks for a longer name, so that it is no engine's affair, either."""
+    program = _encoded(arguments[0]) if arguments else b""
+    longest = max(map(len, program.split(b"/")))
+    if longest > rules.MAX_PART_BYTES or len(program) > rules.MAX_PROGRAM_BYTES:
+        found = f"the program {show(arguments[0])} has {len(program)} bytes, {longest} in a name"
+        findings.add(rules.ENTRYPOINT_LENGTH, NAME, found)
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode(errors="surrogatepass")  # half of a pair, which is a finding of its own
 
 
 def read(submission: Path) -> Metadata:

@@ -9,6 +9,7 @@ is ended; in between it can overshoot.
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import functools
 import os
@@ -56,6 +57,9 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 _CLONE_NEWNS, _CLONE_NEWUSER, _CLONE_NEWNET = 0x20000, 0x10000000, 0x40000000  # linux/sched.h
 _MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 0x1, 0x20, 0x1000, 0x4000, 0x40000  # linux/mount.h
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 1  # linux/sockios.h, linux/if.h
+# What the kernel says of a program that is not there, or is none. All else, such as too many processes, is ours.
+_NO_PROGRAM = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP})
+_NO_PROGRAM |= {errno.ENAMETOOLONG, errno.E2BIG, errno.ENOEXEC, errno.EINVAL, errno.ELIBBAD, errno.ETXTBSY}
 _PAGE = resource.getpagesize()
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -113,10 +117,12 @@ class LocalRunner:
                     _enter, os.getpid(), max(limits.output, limits.tmp), _can_unshare(), space
                 ),
             )
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise MetadataError(f"entrypoint {show(shlex.join(arguments))} cannot be started: {reason}") from None
-        except subprocess.SubprocessError as error:
+        except OSError as error:
+            if error.errno not in _NO_PROGRAM:
+                raise EvaluatorError(f"no process can be started for the submission: {error.strerror}") from error
+            started = show(shlex.join(arguments))
+            raise MetadataError(f"entrypoint {started} cannot be started: {error.strerror}") from None
+        except (ValueError, subprocess.SubprocessError) as error:
             raise EvaluatorError(f"no process can be prepared for the submission: {error}") from error
         assert process.stdout is not None
         copier = LogCopier(read_chunks(process.stdout), space.log, terminal, limits.log)

@@ -233,6 +233,11 @@ IMAGE = '"image": "a/b:1"'
         (f'{{{IMAGE}, "entrypoint": "python3 \'run.py"}}', ["entrypoint-syntax"]),
         (f'{{{IMAGE}, "entrypoint": "python3 run.py \\u0000"}}', ["entrypoint-syntax"]),
         (f'{{{IMAGE}, "entrypoint": "python3 run.py \\ud800"}}', ["half-surrogate"]),
+        (f'{{{IMAGE}, "entrypoint": "python3 {"x" * 2**17}"}}', ["entrypoint-length"]),
+        (f'{{{IMAGE}, "entrypoint": "python3 {"ё" * 2**16}"}}', ["entrypoint-length"]),
+        (f'{{{IMAGE}, "entrypoint": "{"x" * 256}"}}', ["entrypoint-length"]),
+        (f'{{{IMAGE}, "entrypoint": "bin/{"ё" * 128}"}}', ["entrypoint-length"]),
+        (f'{{{IMAGE}, "entrypoint": "{"d/" * 2048}run"}}', ["entrypoint-length"]),
         ('{"image": "Fusion/Brain", "entrypoint": "x"}', ["metadata-image"]),
         ('{"image": "a b", "entrypoint": "x"}', ["metadata-image"]),
         ('{"image": "--privileged", "entrypoint": "\'"}', ["metadata-image", "entrypoint-syntax"]),
@@ -295,7 +300,43 @@ def test_entrypoints(entrypoint, found):
         assert findings.kept[0].rule == "entrypoint-script" and found in findings.kept[0].found
 
 
+def test_a_long_entrypoint_within_the_limits():
+    for entrypoint in ("python3 run.py ".ljust(2**17 - 1, "x"), "x" * 255, f"{'d/' * 2047}x"):
+        assert metadata.parse(json.dumps({"image": "a", "entrypoint": entrypoint}).encode()).entrypoint == entrypoint
+
+
 # --- folders ---
+
+
+@pytest.mark.parametrize("name", ["output", "input", "tmp", "./output", "Output"])
+def test_a_file_where_a_run_has_a_folder(tmp_path, name):
+    path = zipped(tmp_path / "s.zip", **{name: "x"})
+    ((rule, where, found),) = findings_of(ArchiveError, path)
+    assert (rule, where, found) == ("entry-reserved", f"entry {name.strip('./')!r}", "is a file")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ArchiveError, match="entry-reserved"):
+        archive.unpack(path, tmp_path / "out")
+    copied, source = tmp_path / "copied", tmp_path / "source"
+    copied.mkdir()
+    source.mkdir()
+    (source / "metadata.json").write_text(json.dumps(METADATA))
+    (source / name.strip("./")).write_text("x")
+    with pytest.raises(ArchiveError, match="entry-reserved"):
+        folder.copy_folder(source, copied)
+
+
+def test_folders_of_these_names_and_files_below_them_may_be(tmp_path):
+    path = zipped(tmp_path / "s.zip", **{"output/a": "x", "input/b": "x", "tmp/c": "x", "src/output": "x"})
+    assert archive.check(path).files == 6
+    with zipfile.ZipFile(tmp_path / "closed.zip", "w") as file:
+        file.writestr("metadata.json", json.dumps(METADATA))
+        file.writestr("run.py", "x")
+        closed = zipfile.ZipInfo("output/")
+        closed.external_attr = (stat.S_IFDIR | 0o000) << 16
+        file.writestr(closed, "")
+    (tmp_path / "out").mkdir()
+    archive.unpack(tmp_path / "closed.zip", tmp_path / "out")
+    assert stat.S_IMODE((tmp_path / "out/output").stat().st_mode) == 0o755
 
 
 def test_copying_is_zipping_and_unpacking(submission, tmp_path):
