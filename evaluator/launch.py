@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Literal, TextIO
 
@@ -41,6 +42,7 @@ _EXCEPTION = re.compile(r"(?:torch\.(?:cuda\.)?)?([A-Z]\w{2,40})(?::|$)", re.ASC
 _EXCEPTIONS = {name for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, Exception)}
 _EXCEPTIONS |= {"OutOfMemoryError", "AcceleratorError", "UnidentifiedImageError"}
 _TAIL_BYTES = 4096
+_NEAR = 0.9  # of the limit: the kernel counts it in whole pages, and what it takes back just before the kill
 
 
 @contextlib.contextmanager
@@ -122,7 +124,16 @@ def execute(
         raise MetadataError(f"entrypoint {show(facts.entrypoint)} cannot be started: it names no program")
     runner = runner or local.LocalRunner()
     shown = io.StringIO() if private else terminal or sys.stderr
-    return runner.run(space, list(facts.arguments), facts.image, limits, shown)
+    outcome = runner.run(space, list(facts.arguments), facts.image, limits, shown)
+    return replace(outcome, peak_memory=_possible_peak(outcome, limits))
+
+
+def _possible_peak(outcome: Outcome, limits: Limits) -> int | None:
+    """The most memory that was seen in use, where that can be: it is looked at a few times a second, and what was
+    killed for want of memory in between had far more than what was seen.
+    """
+    peak = outcome.peak_memory or 0
+    return peak if peak > (_NEAR * limits.memory if outcome.oom else 0) else None
 
 
 def judge(outcome: Outcome, limits: Limits, log: Path, private: bool = False) -> None:
@@ -142,7 +153,8 @@ def _failure(outcome: Outcome, limits: Limits, log: Path, private: bool) -> Subm
         return Finding(rule, "entrypoint", found, allowed, ending.fix)
 
     if ending is verdict.OOM:
-        peak = f"; at most {outcome.peak_memory} bytes were seen in use" if outcome.peak_memory else ""
+        possible = _possible_peak(outcome, limits)
+        peak = f"; at most {possible} bytes were seen in use" if possible else ""
         found = f"a process was killed for want of memory after {outcome.seconds:.1f} s{peak}"
         return MemoryLimitError(finding("memory-limit", found, f"{limits.memory} bytes, without swap"))
     if ending is verdict.TIMEOUT:

@@ -15,6 +15,8 @@ from evaluator import launch
 from evaluator.contract import read_data, read_predictions
 from evaluator.errors import DataError, SubmissionError
 from evaluator.limits import RUN
+from evaluator.sandbox import local
+from evaluator.sandbox.base import Outcome
 
 
 def run(submission, data, keep=None, **limits) -> str:
@@ -232,6 +234,33 @@ def test_sigterm_gives_time_to_end(data_folder, make_submission):
         with pytest.raises(SubmissionError, match="time limit"):
             execute(space, terminal, time=2.0)
     assert "прощай" in terminal.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seen", "shown"),
+    [(4_000_000, None), (0, None), (None, None), (500_000_000, None), (999_997_440, 999_997_440), (1_200_000_000,) * 2],
+)
+def test_a_memory_figure_that_cannot_be_is_left_out(data_folder, make_submission, tmp_path, seen, shown):
+    """What was killed at the limit had more than was seen long before."""
+    killed = Outcome(exit_code=-9, seconds=1.0, oom=True, peak_memory=seen)
+
+    class Killed(local.LocalRunner):
+        def run(self, *_: object) -> Outcome:
+            return killed
+
+    chosen = replace(RUN, memory=10**9)
+    with launch.workspace(make_submission("pass"), read_data(data_folder)) as space:
+        assert launch.execute(space, Killed(), chosen, io.StringIO()).peak_memory == shown
+    (tmp_path / "log").touch()
+    with pytest.raises(SubmissionError) as caught:
+        launch.judge(killed, chosen, tmp_path / "log")
+    assert ("were seen in use" in str(caught.value)) == bool(shown)
+
+
+def test_a_good_run_has_the_memory_that_was_seen(data_folder, make_submission):
+    code = "import time; x = bytearray(b'1') * 50_000_000; time.sleep(2)"
+    with launch.workspace(make_submission(code), read_data(data_folder)) as space:
+        assert 50_000_000 < launch.execute(space, terminal=io.StringIO()).peak_memory < 500_000_000
 
 
 # --- metadata.json ---
