@@ -17,7 +17,10 @@ from evaluator.errors import EvaluatorError, Findings, OutputError, Rule, show
 from evaluator.limits import Limits
 from evaluator.verdict import Verdict
 
-LOG_CUT = "\n[the log's limit is reached; the rest of what the submission prints is dropped]\n"
+LOG_CUT = "\n[{} of what the submission printed are left out here, as the log has a limit; the end follows]\n"
+LOG_LONG = "\n[the log's limit is near; of what follows the end alone is kept, and shown when the run is over]\n"
+LOG_ERRORS = "\n[the end of what the submission wrote to stderr, which the engine keeps apart from stdout]\n"
+LOG_TAIL_BYTES = 2**20  # of a long log's end; a quarter of the limit where that is less
 #: Of a submission's environment: the time limit of its run, in seconds, for it to plan by.
 BUDGET_VARIABLE = "FUSIONBRAIN_BUDGET"
 TMP_FILES = 10**6  # files and folders in /tmp
@@ -147,7 +150,8 @@ def exit_code(status: int) -> int:
 
 
 class LogCopier(threading.Thread):
-    """Copies what the submission prints to its log and to the terminal, as it comes, `limit` bytes of it.
+    """Copies what the submission prints to its log and to the terminal, `limit` bytes of it: the beginning as it comes,
+    and with `finish` the end, where a program that fails says why. What is left out between them is marked.
 
     A log that cannot be written is the evaluator's failure: `finish` says so, and until then the submission, which must
     not wait for us, goes on printing.
@@ -155,7 +159,14 @@ class LogCopier(threading.Thread):
 
     def __init__(self, chunks: Iterable[bytes], log: Path, terminal: TextIO, limit: int) -> None:
         super().__init__(daemon=True)
-        self._chunks, self._log, self._terminal, self._left = iter(chunks), log, terminal, limit
+        self._chunks, self._log, self._terminal = iter(chunks), log, terminal
+        self.tail_bytes = min(limit // 4, LOG_TAIL_BYTES)
+        self._left = limit - self.tail_bytes  # of the beginning
+        self._beyond = 0  # bytes that came after it
+        self._last = bytearray()  # of all that came, at least the end
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._lock = threading.Lock()  # of these and of the file, as `finish` does not wait for ever
+        self._over = False
         self._failure: OSError | None = None
 
     def run(self) -> None:
@@ -167,30 +178,72 @@ class LogCopier(threading.Thread):
                 for _ in self._chunks:
                     pass
 
-    def finish(self, seconds: float) -> None:
-        """Wait for the end, at most so long. Raises `EvaluatorError` where the log could not be written."""
+    def finish(self, seconds: float, end: bytes = b"", errors: bytes = b"") -> None:
+        """Wait until all is copied, at most so long, and write the end. `end` is the end as others know it, at most
+        `tail_bytes` of it: an engine's stream can leave something out, or be slower than we wait. `errors` come last.
+
+        Raises `EvaluatorError` where the log could not be written.
+        """
         self.join(seconds)
+        with self._lock:
+            self._over = True
+            text = self._end(end) + (LOG_ERRORS + errors.decode("utf-8", "replace") if errors else "")
+            text = _harmless(text)
+            try:
+                if self._failure is None and text:
+                    with open(self._log, "a", encoding="utf-8", newline="") as file:
+                        file.write(text)
+            except OSError as error:
+                self._failure = error
+        self._show(text)
         if self._failure is not None:
             reason = self._failure.strerror or self._failure
             raise EvaluatorError(f"what the submission prints cannot be written to {self._log}: {reason}")
 
     def _copy(self) -> None:
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
         with open(self._log, "w", encoding="utf-8", newline="") as file:
-            for chunk in self._chunks:
-                if self._left <= 0:  # read on, so that the submission does not wait for us
-                    continue
-                text = decoder.decode(chunk[: self._left])
-                self._left -= len(chunk)
-                # Control characters could rewrite what the evaluator has printed.
-                text = "".join(c if c.isprintable() or c in "\n\r\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
-                if self._left <= 0:
-                    text += LOG_CUT
-                file.write(text)
-                file.flush()
-                with contextlib.suppress(OSError, ValueError):  # a closed terminal must not stop the run
-                    self._terminal.write(text)
-                    self._terminal.flush()
+            for chunk in self._chunks:  # to its end, so that the submission does not wait for us
+                with self._lock:
+                    if self._over:
+                        return
+                    self._last += chunk
+                    if len(self._last) > 4 * self.tail_bytes:  # seldom, as it moves all of it
+                        del self._last[: len(self._last) - self.tail_bytes]
+                    beginning = chunk[: self._left]
+                    self._left -= len(beginning)
+                    rest = len(chunk) - len(beginning)
+                    self._beyond += rest
+                    text = _harmless(self._decoder.decode(beginning))
+                    file.write(text)
+                    file.flush()
+                self._show(text + LOG_LONG if rest and self._beyond == rest else text)
+
+    def _end(self, end: bytes) -> str:
+        """What comes after the beginning."""
+        if not self._last.endswith(end):  # not all of it came
+            if end.startswith(bytes(self._last)):
+                return self._decoder.decode(end[len(self._last) :], final=True)
+            return LOG_CUT.format("some bytes") + _whole_lines(end).decode("utf-8", "replace")
+        if self._beyond <= self.tail_bytes:
+            return self._decoder.decode(self._last[len(self._last) - self._beyond :], final=True)
+        lines = _whole_lines(bytes(self._last[len(self._last) - self.tail_bytes :]))
+        return LOG_CUT.format(f"{self._beyond - len(lines)} bytes") + lines.decode("utf-8", "replace")
+
+    def _show(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # a closed terminal must not stop the run
+            self._terminal.write(text)
+            self._terminal.flush()
+
+
+def _whole_lines(end: bytes) -> bytes:
+    """Without the first line, which is cut, unless it is all there is."""
+    start = end.find(b"\n") + 1
+    return end[start:] if start < len(end) else end
+
+
+def _harmless(text: str) -> str:
+    """Without control characters, which could rewrite what the evaluator has printed."""
+    return "".join(c if c.isprintable() or c in "\n\r\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def read_chunks(stream: IO[bytes]) -> Iterable[bytes]:

@@ -20,7 +20,7 @@ import shlex
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -55,6 +55,8 @@ RETRY_SECONDS = 2.0
 POLL_SECONDS = 0.25
 ENGINE_SECONDS = 120  # for one answer of the engine
 LOG_SECONDS = 10.0
+LOG_END_LINES = 100_000  # more than the longest end has, but for a log of empty ones
+LOG_ERROR_BYTES = 2**14
 KEEPER_COMMAND = ["sleep", "infinity"]
 KEEPER_MEMORY = 32 * 2**20
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # as the engine has it
@@ -176,6 +178,7 @@ class _Run:
                 raise ImageError(f"the image must have `sleep`, to keep its output: {_reason(error)}") from None
             container = self._container(stack, self._settings(volume, declared))
             self._check_program(container)
+            self._printed = _Printed(_call(container.attach, stream=True, demux=True))
             try:
                 _call(container.start)
             except docker.errors.APIError as error:
@@ -309,8 +312,7 @@ class _Run:
         limits = self._limits
         begun = int(time.time())
         start = time.monotonic()
-        chunks = _call(container.logs, stream=True, follow=True)
-        copier = LogCopier(_until_broken(chunks), self._space.log, self._terminal, limits.log)
+        copier = LogCopier(self._printed, self._space.log, self._terminal, limits.log)
         copier.start()
         meter = _Meter(container)
         expired = not self._ended(container, start + limits.time, meter)
@@ -324,8 +326,10 @@ class _Run:
         state = container.attrs["State"]
         if state["Error"] or state["Status"] == "dead":
             raise _EngineError(state["Error"] or "the container is dead")
-        copier.finish(LOG_SECONDS)
         code = state["ExitCode"]
+        copier.join(LOG_SECONDS)
+        end = _log_end(container, copier.tail_bytes) if copier.is_alive() or self._printed.broken else b""
+        copier.finish(0, end, self._printed.last_errors if code else b"")
         events = _call(
             self._client.events,
             since=begun - 1,
@@ -515,10 +519,45 @@ def _signal(container: Any, name: str) -> None:
         _call(container.kill, signal=name)
 
 
-def _until_broken(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """A log as far as it comes: the run's end is found elsewhere."""
+class _Printed:
+    """What a container prints, as it comes. Not the engine's log, which is rotated and leaves out what is not read in
+    time. The engine brings stderr by a way of its own, faster than a full stdout: what was written last to stderr may
+    come before what was written to stdout, so that the end of it is kept.
+    """
+
+    def __init__(self, frames: Iterable[tuple[bytes | None, bytes | None]]) -> None:
+        self._frames = frames
+        self._last = self._errors = b""
+        self.broken = False  # before its end, which is found elsewhere
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            for printed, errors in self._frames:
+                chunk = (printed or b"") + (errors or b"")
+                self._last = (self._last + chunk)[-LOG_ERROR_BYTES:]
+                self._errors = (self._errors + (errors or b""))[-LOG_ERROR_BYTES:]
+                yield chunk
+        except _ENGINE_FAILURES:
+            self.broken = True
+
+    @property
+    def last_errors(self) -> bytes:
+        """The end of stderr, where it is not the end of all that was printed."""
+        last, errors = (text.strip().rpartition(b"\n")[2] for text in (self._last, self._errors))
+        return b"" if last.endswith(errors) else self._errors
+
+
+def _log_end(container: Any, size: int) -> bytes:
+    """At most `size` bytes of the end of a log, as the engine keeps it. Empty where the engine fails, as the run's end
+    does not depend on it.
+    """
+    end = bytearray()
     with contextlib.suppress(*_ENGINE_FAILURES):
-        yield from chunks
+        for chunk in container.logs(stream=True, follow=False, tail=LOG_END_LINES):
+            end += chunk
+            if len(end) > 4 * size:  # seldom, as it moves all of it
+                del end[: len(end) - size]
+    return bytes(end[max(0, len(end) - size) :])
 
 
 def _remove_container(container: Any) -> None:

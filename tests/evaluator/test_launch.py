@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from dataclasses import replace
@@ -16,7 +17,7 @@ from evaluator.contract import read_data, read_predictions
 from evaluator.errors import DataError, SubmissionError
 from evaluator.limits import RUN
 from evaluator.sandbox import local
-from evaluator.sandbox.base import Outcome
+from evaluator.sandbox.base import LOG_LONG, LogCopier, Outcome
 
 
 def run(submission, data, keep=None, **limits) -> str:
@@ -155,7 +156,91 @@ def test_log_and_terminal_are_bounded(data_folder, make_submission):
     with launch.workspace(make_submission("print('ж' * 10_000_000)"), data) as space:
         execute(space, terminal, log=100_001)  # in the middle of a character
         assert space.log.stat().st_size < 101_000
-        assert "the rest of what the submission prints is dropped" in terminal.getvalue()[-100:]
+        # A tail of a quarter, of one line: 20 000 001 bytes are 10 million characters and a line break.
+        assert f"[{20_000_001 - 100_001} bytes of what the submission printed are left out" in terminal.getvalue()
+        log = space.log.read_text(encoding="utf-8")
+        assert log.startswith("ж" * 37_500) and log.endswith("ж" * 12_499 + "\n")
+
+
+LONG = """
+    import sys
+    for number in range({lines}):
+        print("строка", number)
+    print("готово", file=sys.stderr)
+    raise ValueError("нет весов")
+"""
+
+
+@pytest.mark.parametrize("lines", [0, 10, 5_000, 5_700, 100_000])
+def test_the_end_of_a_long_log_is_kept(data_folder, make_submission, lines):
+    data, terminal, limit = read_data(data_folder), io.StringIO(), 100_000
+    with launch.workspace(make_submission(LONG.format(lines=lines)), data) as space:
+        chosen = replace(RUN, time=60.0, log=limit)
+        outcome = launch.execute(space, limits=chosen, terminal=terminal)
+        log = space.log.read_text(encoding="utf-8")
+        with pytest.raises(SubmissionError, match="its last line: ValueError: нет весов"):
+            launch.judge(outcome, chosen, space.log)
+        with pytest.raises(SubmissionError, match="with ValueError"):
+            launch.judge(outcome, chosen, space.log, private=True)
+    printed = [f"строка {number}" for number in range(lines)] + ["готово", "Traceback (most recent call last):"]
+    found = [line for line in log.splitlines() if line and not line.startswith((" ", "ValueError"))]
+    assert len(log.encode()) < limit + 200 and "Traceback" in terminal.getvalue()
+    if lines <= 5_000:  # all of it, and nothing twice
+        assert found == printed
+        return
+    [cut] = [number for number, line in enumerate(found) if "left out" in line]
+    assert found[:cut][:-1] == printed[: cut - 1] and printed[-len(found[cut + 1 :]) :] == found[cut + 1 :]
+    assert len(found) - cut > 500 and cut > 2_000
+
+
+def copied(chunks, folder, limit: int, end: bytes = b"") -> str:
+    terminal = io.StringIO()
+    copier = LogCopier(chunks, folder / "log", terminal, limit)
+    copier.start()
+    copier.finish(60, end[-copier.tail_bytes :])
+    assert terminal.getvalue().replace(LOG_LONG, "") == (folder / "log").read_text(encoding="utf-8")
+    return terminal.getvalue()
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+@pytest.mark.parametrize("length", [0, 5, 299, 300, 301, 399, 400, 401, 5000])
+def test_whatever_the_chunks_the_log_has_beginning_and_end(tmp_path, length, size):
+    printed = "".join(f"{number}ё🐈\n" for number in range(length))[:length].encode()
+    chunks = [printed[i : i + size] for i in range(0, len(printed), size)]
+    found = copied(chunks, tmp_path, 400, printed).replace(LOG_LONG, "")
+    if len(printed) <= 400:
+        assert found.encode() == printed
+        return
+    beginning, _, rest = found.partition("\n[")
+    end = rest.partition("]\n")[2]
+    assert printed.startswith(beginning.encode()) and printed.endswith(end.encode()) and len(end) > 20
+    missing = int(rest.split(" ")[0])
+    assert abs(len(beginning.encode()) + len(end.encode()) + missing - len(printed)) < 4  # a character that was cut
+
+
+def test_an_end_that_the_stream_did_not_bring(tmp_path):
+    whole = b"".join(b"line %d\n" % number for number in range(1000))
+    assert copied([whole[:20]], tmp_path, 400, whole[:90]) == whole[:90].decode()
+    found = copied([whole[:200]], tmp_path, 400, whole)
+    assert found.startswith(whole[:200].decode() + "\n[some bytes of what") and found.endswith("\nline 998\nline 999\n")
+    found = copied([whole[:5000]], tmp_path, 400, whole).replace(LOG_LONG, "")
+    assert found.startswith(whole[:300].decode() + "\n[some bytes of what") and found.endswith("\nline 998\nline 999\n")
+
+
+def test_a_stream_without_an_end_is_not_waited_for(tmp_path):
+    go = threading.Event()
+
+    def chunks():
+        yield b"first\n"
+        go.wait(60)
+        yield b"too late\n"
+
+    copier = LogCopier(chunks(), tmp_path / "log", io.StringIO(), 400)
+    copier.start()
+    copier.finish(0.5, b"first\nlast\n")
+    go.set()
+    copier.join(60)
+    assert (tmp_path / "log").read_text() == "first\nlast\n"
 
 
 # --- a run that fails ---

@@ -296,7 +296,25 @@ def test_fork_bomb_stays_inside(run):
 def test_log_flood(run):
     outcome = run("for _ in range(300): print('ж' * 50_000)", log=200_000)
     assert outcome.ending is verdict.OK and run.space.log.stat().st_size < 210_000
-    assert "the rest of what the submission prints is dropped" in run.terminal.getvalue()
+    assert "bytes of what the submission printed are left out here" in run.terminal.getvalue()
+
+
+@pytest.mark.parametrize("log", [200_000, 4 * MB])
+def test_the_end_of_a_log_that_the_engine_rotates(run, log):
+    """It is written faster than it can be followed."""
+    code = """
+        import sys
+        for number in range(120):
+            sys.stdout.write(f"line {number}\\n" * 20_000)
+        sys.stderr.write("warning\\n" * 3)
+        raise ValueError("no weights")
+    """
+    outcome = run(code, log=log)
+    text = run.space.log.read_text(encoding="utf-8")
+    assert "are left out here" in text and "\nTraceback (most recent call last)" in text and len(text) < log + 20_000
+    with pytest.raises(EvaluatorError, match="its last line: ValueError: no weights"):
+        launch.judge(outcome, run.limits, run.space.log)
+    assert run.terminal.getvalue().endswith("ValueError: no weights\n")
 
 
 # --- output ---
