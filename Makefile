@@ -57,7 +57,7 @@ check-submission: $(INSTALLED) ## look at ZIP=submission.zip before it is sent: 
 .PHONY: test-submission
 test-submission: $(INSTALLED) ## check ZIP=submission.zip, run it on DATA=sample_input in the real limits, score it
 	$(VENV) -m evaluator check "$(ZIP)"
-	$(VENV) -m evaluator run "$(ZIP)" --data "$(DATA)" --runner "$(RUNNER)" --json "$(JSON)" $(ARGS)
+	$(VENV) -m evaluator run "$(ZIP)" --data "$(DATA)" --runner "$(RUNNER:auto=engine)" --json "$(JSON)" $(ARGS)
 
 .PHONY: doctor
 doctor: $(INSTALLED) ## look whether this machine can run submissions: engine, image TAG, GPU, driver, memory, disk

@@ -5,7 +5,8 @@
 `co2-report FOLDER` shows the CO2 of a training run, `prize --runs FOLDER` says whose solution is the most sustainable.
 `season`, `teams`, `submit`, `queue`, `board`, `choose` and `prizes` are those of a season (`evaluator.season.cli`).
 
-Exit codes: 0 all is well; 1 the submission's fault; 2 the organizer's data or wrong usage; 3 the evaluator's own.
+Exit codes: 0 all is well; 1 the submission's fault; 2 the organizer's data or wrong usage; 3 the evaluator's own; 128
+and a signal's number: it was interrupted.
 """
 
 import argparse
@@ -14,7 +15,9 @@ import logging
 import math
 import re
 import shutil
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -51,9 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"verdict: {error.verdict}; {error.fix}", file=sys.stderr)
         _write_failure(options, error)
         return error.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print("interrupted", file=sys.stderr)
-        return 130
+        return 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)
     except Exception as error:
         private = getattr(options, "private", False)
         logger.critical("this is a fault of the evaluator", exc_info=True)
@@ -98,6 +101,7 @@ def _run(options: argparse.Namespace) -> int:
     data = contract.read_data(options.data)
     score.find_ruwordnet(options.ruwordnet, options.assets)  # a wrong path should not be noticed after hours of running
     with (
+        _stopped_by_signals(),
         launch.workspace(options.submission, data, options.keep, options.effective) as space,
         _kept_log(space.log, options.log),
     ):
@@ -122,11 +126,37 @@ def _run(options: argparse.Namespace) -> int:
     document = _without_contents(full, scores) if options.private else full
     if not (options.private and scores.failure):  # the table has the reasons
         print(report.table(scores, meter.reading, outcome.seconds))
+        if options.runner != runner.name == "local":  # who reads the scores may not have seen what they are worth
+            print(f"{notes[0]}: these scores are of a run without the image and its limits")
     files.write_json(options.json, document)
     _write_table(options, scores, data)
     _write_record(options, document)
     _write_report(options, full, data, predictions, options.submission)
     return _verdict(scores)
+
+
+@contextlib.contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end a run as Ctrl-C does: its container or processes are stopped, its folders removed. One
+    that is ignored, as below nohup, stays so.
+    """
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    caught = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():  # of a program that is not ours to interrupt
+        caught = []
+
+    def stop(number: int, _: object) -> None:
+        for other in caught:  # one is enough, and the next must not end the cleaning up
+            signal.signal(other, signal.SIG_IGN)
+        raise KeyboardInterrupt(number)
+
+    for number in caught:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in caught:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @contextlib.contextmanager
@@ -369,9 +399,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument(
         "--runner",
-        choices=("auto", "docker", "local"),
+        choices=("auto", "engine", "docker", "local"),
         default="auto",
-        help="docker, or local for code that you trust; auto takes docker where an engine has the image",
+        help="docker, or local for code that you trust; auto takes docker where an engine has the image, engine where"
+        " one answers",
     )
     command.add_argument("--limits", type=Path, metavar="FILE", help="limits in place of evaluator/sandbox/limits.toml")
     command.add_argument(

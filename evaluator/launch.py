@@ -34,7 +34,7 @@ from evaluator.limits import RUN, Limits
 from evaluator.sandbox import local
 from evaluator.sandbox.base import TMP_FILES, Outcome, Runner, Workspace
 
-RunnerName = Literal["auto", "docker", "local"]
+RunnerName = Literal["auto", "engine", "docker", "local"]
 
 # A log names its exception in the last line that begins like one; only names that every Python has, and torch's, are
 # repeated where the log itself must not be shown.
@@ -88,8 +88,8 @@ def workspace(
 
 
 def choose_runner(name: RunnerName, image: str, limits: Limits = RUN) -> tuple[Runner, list[str]]:
-    """The runner of that name, and why and what else a person should know, a line each; `auto` is docker where an
-    engine answers and has `image`, else local.
+    """The runner of that name, and why and what else a person should know, a line each. `auto` is docker where an
+    engine answers and has `image`, else local; to `engine` an image that is missing is the submission's fault.
 
     Raises `ImageError` or `EvaluatorError` where the one asked for cannot run the image.
     """
@@ -100,11 +100,12 @@ def choose_runner(name: RunnerName, image: str, limits: Limits = RUN) -> tuple[R
     if name == "docker":
         runner = docker.DockerRunner()
         return runner, ["runner: docker, as asked for", *runner.preflight(image, limits)]
-    reason = docker.unavailable(image)
+    reason = docker.unavailable(image if name == "auto" else None)
     if reason:
         return local.LocalRunner(), [f"runner: local, as {reason}", *local.LocalRunner().preflight(image, limits)]
     runner = docker.DockerRunner()
-    return runner, [f"runner: docker, as an engine answers and has the image {image}", *runner.preflight(image, limits)]
+    notes = runner.preflight(image, limits)
+    return runner, [f"runner: docker, as an engine answers and has the image {image}", *notes]
 
 
 def execute(

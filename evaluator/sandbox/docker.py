@@ -18,6 +18,7 @@ import logging
 import os
 import shlex
 import shutil
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -57,7 +58,11 @@ ENGINE_SECONDS = 120  # for one answer of the engine
 LOG_SECONDS = 10.0
 LOG_END_LINES = 100_000  # more than the longest end has, but for a log of empty ones
 LOG_ERROR_BYTES = 2**14
-KEEPER_COMMAND = ["sleep", "infinity"]
+END_SECONDS = 10.0  # after the evaluator would have killed it
+COPY_SECONDS = 3600  # for the output to be copied out of the keeper
+# What the engine runs in a container whose time is up, as its health check: all of its user's processes end, and with
+# them the init process. Where there still is an evaluator, it has ended the container before.
+END_COMMAND = ["CMD", "sh", "-c", "kill -KILL -1"]
 KEEPER_MEMORY = 32 * 2**20
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # as the engine has it
 
@@ -105,12 +110,14 @@ class DockerRunner:
         raise AssertionError
 
 
-def unavailable(image: str) -> str:
-    """Why docker cannot run `image` here, in half a sentence; empty where it can."""
+def unavailable(image: str | None) -> str:
+    """Why docker cannot run `image`, or with None any, here, in half a sentence; empty where it can."""
     try:
         client = _connect()
     except EvaluatorError:
         return "no Docker engine answers"
+    if image is None:
+        return ""
     try:
         client.images.get(image)
     except docker.errors.ImageNotFound:
@@ -189,7 +196,7 @@ class _Run:
                 outcome = replace(outcome, full=_full(keeper, {"output/": OUTPUT}))
             if outcome.ending is verdict.OK:
                 if keeper.status != "running":
-                    raise ImageError(f"the image's `{' '.join(KEEPER_COMMAND)}` ended, and the output went with it")
+                    raise ImageError("the image's `sleep` ended, and the output went with it")
                 with _archive(keeper, OUTPUT) as chunks:
                     collect_tar(chunks, self._space.collected, self._limits)
         return outcome
@@ -226,13 +233,19 @@ class _Run:
             "nano_cpus": int(cpus * 1e9),
             "pids_limit": limits.pids,
             "log_config": types.LogConfig(type="json-file", config={"max-size": str(limits.log), "max-file": "2"}),
+            "healthcheck": {"test": END_COMMAND, "interval": _nanoseconds(self._last_second), "retries": 1},
             "device_requests": [types.DeviceRequest(device_ids=given, capabilities=[["gpu"]])] if given else None,
         }
+
+    @property
+    def _last_second(self) -> float:
+        """How long a container can run, whoever is there to end it."""
+        return self._limits.time + self._limits.grace + END_SECONDS
 
     def _keeper_settings(self, volume: str, declared: list[Any]) -> dict[str, Any]:
         """The keeper runs a program of an image that nobody vouches for, and gets next to nothing to run it with."""
         return self._common() | {
-            "entrypoint": KEEPER_COMMAND,
+            "entrypoint": ["sleep", f"{self._last_second + COPY_SECONDS:.0f}"],
             "user": KEEPER_USER,
             "mounts": [types.Mount(OUTPUT, volume, "volume", read_only=True, no_copy=True), *declared],
             "shm_size": 2**20,
@@ -240,6 +253,7 @@ class _Run:
             "memswap_limit": KEEPER_MEMORY,
             "nano_cpus": 10**7 * 5,
             "pids_limit": 8,
+            "healthcheck": {"test": ["NONE"]},
             "log_config": types.LogConfig(type="none"),
         }
 
@@ -256,7 +270,6 @@ class _Run:
             "ipc_mode": "private",
             "privileged": False,
             "oom_kill_disable": False,
-            "healthcheck": {"test": ["NONE"]},
             "ulimits": [types.Ulimit(name="core", soft=0, hard=0)],
             "restart_policy": {"Name": "no"},
         }
@@ -327,6 +340,7 @@ class _Run:
         if state["Error"] or state["Status"] == "dead":
             raise _EngineError(state["Error"] or "the container is dead")
         code = state["ExitCode"]
+        expired |= exit_code(code) == -signal.SIGKILL and seconds > limits.time  # by END_COMMAND, before we looked
         copier.join(LOG_SECONDS)
         end = _log_end(container, copier.tail_bytes) if copier.is_alive() or self._printed.broken else b""
         copier.finish(0, end, self._printed.last_errors if code else b"")
@@ -476,6 +490,10 @@ def _retried(function: Callable[[], Any]) -> Any:
                 raise EvaluatorError(f"the Docker engine failed {ATTEMPTS} times: {error}") from error
             time.sleep(RETRY_SECONDS)
     raise AssertionError
+
+
+def _nanoseconds(seconds: float) -> int:
+    return int(seconds * 1e9)
 
 
 def _reason(error: Any) -> str:

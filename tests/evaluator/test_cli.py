@@ -262,3 +262,56 @@ def test_a_wrong_limit_is_the_callers_fault(make_data, make_submission, tmp_path
     document = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
     assert (done.returncode, document["verdict"], document["fault"]) == (2, "INFRA", "organizer")
     assert "'ram' is no limit" in document["findings"][0]["found"]
+
+
+# --- which runner ---
+
+
+def make_dry(target: str, *settings: str) -> str:
+    """The commands of a target, which are not run."""
+    command = ["make", "-n", target, *settings]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def test_make_evaluate_alone_falls_back_where_an_image_is_missing():
+    assert '--runner "auto"' in make_dry("evaluate")
+    assert '--runner "engine"' in make_dry("test-submission") == make_dry("test-submission", "RUNNER=auto")
+    for runner in ("docker", "local"):
+        assert f'--runner "{runner}"' in make_dry("test-submission", f"RUNNER={runner}")
+
+
+@pytest.mark.parametrize("runner", ["auto", "engine"])
+def test_without_an_engine_the_table_is_followed_by_what_it_is_worth(
+    data_folder, make_submission, answering_code, tmp_path, monkeypatch, runner
+):
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    options = ["--data", data_folder, "--json", tmp_path / "s.json", "--runner", runner, "--limit", "gpus=0"]
+    done = call("run", make_submission(answering_code), *options)
+    assert done.returncode == 0, done.stderr
+    after = done.stdout.partition("Integral score")[2]
+    assert "\nrunner: local, as no Docker engine answers: these scores are of a run without the image" in after
+
+
+@pytest.mark.docker
+def test_with_an_engine_a_missing_image_is_the_verdict(data_folder, make_submission, answering_code, tmp_path):
+    folder = make_submission(answering_code)
+    (folder / "metadata.json").write_text('{"image": "fbc2-test/none:1", "entrypoint": "python3 run.py"}')
+    options = ["--data", data_folder, "--json", tmp_path / "s.json", "--limit", "gpus=0"]
+    done = call("run", folder, *options, "--runner", "engine")
+    assert done.returncode == 1 and "verdict: BAD_IMAGE" in done.stderr
+    assert json.loads((tmp_path / "s.json").read_text())["verdict"] == "BAD_IMAGE"
+    done = call("run", folder, *options, "--runner", "auto")
+    assert done.returncode == 0 and "runner: local, as the Docker engine does not have the image" in done.stderr
+    assert "\nrunner: local, as the Docker engine does not have" in done.stdout.partition("Integral score")[2]
+
+
+@pytest.mark.docker
+def test_with_an_engine_and_the_image_both_take_it(data_folder, make_submission, tmp_path, base_image):
+    folder = make_submission("raise SystemExit(7)")
+    (folder / "metadata.json").write_text(json.dumps({"image": base_image, "entrypoint": "python3 run.py"}))
+    options = ["--data", data_folder, "--json", tmp_path / "s.json", "--limit", "gpus=0"]
+    for runner in ("auto", "engine"):
+        done = call("run", folder, *options, "--runner", runner)
+        document = json.loads((tmp_path / "s.json").read_text())
+        assert (document["verdict"], document["run"]["runner"], document["run"]["exit_code"]) == ("EXIT", "docker", 7)
+        assert "runner: local" not in done.stdout + done.stderr

@@ -424,8 +424,9 @@ def test_wrong_paths_are_not_the_submissions_fault(data_folder, make_submission,
             pass
 
 
-def test_interrupt_leaves_no_process(data_folder, make_submission, tmp_path):
-    """Ctrl-C on the evaluator ends the submission too."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupt_leaves_no_process(data_folder, make_submission, tmp_path, number):
+    """Ctrl-C on the evaluator ends the submission too, and so does its service's end, or its terminal's."""
     submission = make_submission("import os, time; print('pid', os.getpid()); time.sleep(600)")
     command = [
         sys.executable,
@@ -450,7 +451,25 @@ def test_interrupt_leaves_no_process(data_folder, make_submission, tmp_path):
     ) as process:
         assert process.stderr is not None
         line = next(line for line in process.stderr if line.startswith("pid "))
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         rest = process.stderr.read()
-    assert process.returncode == 130 and "interrupted" in rest and "Traceback" not in rest
+    assert process.returncode == 128 + number and "interrupted" in rest and "Traceback" not in rest
     assert not alive(int(line.split()[1])) and not (tmp_path / "s.json").exists()
+
+
+def test_a_signal_that_is_ignored_stays_so(data_folder, make_submission, tmp_path):
+    """As below nohup."""
+    submission = make_submission("import time; print('pid', flush=True); time.sleep(2); raise SystemExit(7)")
+    command = [sys.executable, "-m", "evaluator", "run", submission, "--data", data_folder, "--runner", "local"]
+    with subprocess.Popen(
+        [*command, "--json", tmp_path / "s.json"],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(launch.__file__).parents[1],
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    ) as process:
+        assert process.stderr is not None
+        assert any(line == "pid\n" for line in process.stderr)
+        process.send_signal(signal.SIGHUP)
+        assert "exit code 7" in process.stderr.read()
+    assert process.returncode == 1

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -143,7 +144,11 @@ def test_what_the_engine_was_told(run, engine, base_image):
     assert host["PidsLimit"] == SMALL.pids and host["ShmSize"] == SMALL.shm
     assert host["Tmpfs"]["/tmp"].startswith(f"rw,exec,nosuid,nodev,size={SMALL.tmp},")
     assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-size": str(SMALL.log), "max-file": "2"}}
-    assert config["User"] == "10001:10001" and config["Healthcheck"]["Test"] == ["NONE"]
+    assert config["User"] == "10001:10001" and config["Healthcheck"] == {
+        "Test": ["CMD", "sh", "-c", "kill -KILL -1"],  # when its time is up and no evaluator has ended it
+        "Interval": int((SMALL.time + SMALL.grace + 10) * 1e9),
+        "Retries": 1,
+    }
     assert config["Image"] == attributes["Image"] == engine.images.get(base_image).id
     mounts = {mount["Destination"]: (mount["Type"], mount["RW"]) for mount in attributes["Mounts"]}
     assert mounts == {
@@ -458,6 +463,64 @@ def test_an_engine_that_fails_is_tried_again_and_then_infra(run, monkeypatch):
     with pytest.raises(EvaluatorError, match="failed 3 times: containerd has gone") as caught:
         run("print('x')")
     assert (caught.value.verdict, caught.value.fault) == ("INFRA", "infra") and not caught.value.to_json()["counts"]
+
+
+@pytest.fixture
+def hanging(
+    engine: docker.DockerClient, base_image: str, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[subprocess.Popen[str]]:
+    """An evaluator with a submission that runs, ignores SIGTERM, and has 8 seconds."""
+    submission, temporary = tmp_path / "hanging", tmp_path / "tmp"
+    submission.mkdir()
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    code = "import signal as s, time; s.signal(s.SIGTERM, s.SIG_IGN); print('up', flush=True); time.sleep(600)"
+    (submission / "run.py").write_text(code)
+    (submission / "metadata.json").write_text(json.dumps({"image": base_image, "entrypoint": "python3 run.py"}))
+    command = [sys.executable, "-m", "evaluator", "run", submission, "--data", data_folder, "--runner", "docker"]
+    command += ["--json", tmp_path / "s.json", "--country", "ZZ", "--limit=gpus=0", "--limit=memory=128MB"]
+    with subprocess.Popen(
+        [*command, "--limit=time=8", "--limit=grace=1", "--limit=output=8MB"],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(launch.__file__).parents[1],
+        env=os.environ | {"TMPDIR": str(temporary)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        assert process.stderr is not None
+        lines = iter(process.stderr)
+        assert any(line == "up\n" for line in lines)
+        yield process
+        process.kill()
+    monkeypatch.undo()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    for path in temporary.glob("fbc2-evaluator-*"):
+        shutil.rmtree(path)
+    sandbox.sweep(engine)
+    assert not ours(engine)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_container_too(hanging, engine, tmp_path, number):
+    assert len(ours(engine)) == 3  # two containers and a volume
+    hanging.send_signal(number)
+    assert hanging.wait(120) == 128 + number
+    assert not ours(engine) and not (tmp_path / "s.json").exists() and not list((tmp_path / "tmp").iterdir())
+
+
+def test_a_container_whose_evaluator_was_killed_ends_at_its_limit(hanging, engine):
+    hanging.kill()
+    hanging.wait()
+    names = ours(engine)
+    [container] = [
+        found
+        for found in engine.containers.list(all=True, filters={"label": sandbox.RUN_LABEL})
+        if found.name in names and found.attrs["Config"]["User"] == sandbox.USER
+    ]
+    assert container.status == "running"
+    assert container.wait(timeout=120)["StatusCode"] == 137
+    container.reload()
+    assert not container.attrs["State"]["OOMKilled"]
 
 
 def test_what_a_killed_evaluator_left_is_removed_by_the_next(run, engine, base_image, data_folder, tmp_path):
