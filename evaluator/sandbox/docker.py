@@ -16,6 +16,7 @@ import importlib
 import json
 import logging
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -50,6 +51,7 @@ logger = logging.getLogger(__name__)
 USER = "10001:10001"
 KEEPER_USER = "10002:10002"
 INPUT, SUBMISSION, OUTPUT = "/work/input", "/work/submission", "/work/submission/output"
+_REPLACED = frozenset({"/tmp", "/dev/shm", INPUT, SUBMISSION, OUTPUT})  # by a run's own, where they are VOLUMEs
 RUN_LABEL, HOST_LABEL = "fbc2.evaluator.run", "fbc2.evaluator.host"
 ATTEMPTS = 3  # where the engine fails, not the submission
 RETRY_SECONDS = 2.0
@@ -65,6 +67,27 @@ COPY_SECONDS = 3600  # for the output to be copied out of the keeper
 END_COMMAND = ["CMD", "sh", "-c", "kill -KILL -1"]
 KEEPER_MEMORY = 32 * 2**20
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # as the engine has it
+
+# What an engine (docker 20 to 28, with runc) answers where an image cannot be what is asked of it, whatever the status.
+# All that we ask is always the same, so what is not in this table is not the image's fault.
+_IMAGES_FAULT = re.compile(
+    r"(?:to rootfs at|^mount |^mkdir ).*"  # a mount point of ours that the image has as something else
+    r"(?:not a directory|is a directory|file exists|too many l\w+|read-only file system|inside /proc)"
+    r"|Cannot mkdir: .* is not a directory"
+    # A program of the container, not one of the engine's own, which are found on its PATH.
+    r'|exec: "(?!docker-init|runc|crun|nvidia-|containerd-)[^"]*": .*'
+    r"(?:no such file|not found|permission denied|exec format error|is a directory|not a directory)"
+    r"|unable to setup user|cannot mount volume over existing file"
+    r"|unsatisfied condition"  # NVIDIA_REQUIRE_... of the image's environment, as of a newer driver
+)
+# What it answers where it looks for a file of a container, and finds none, or goes round in circles.
+_NO_FILE = re.compile(r"(?:not a directory|[Ff]ile ?name too long)\W*$")
+_CIRCLE = re.compile(r"^(?:\w+: )?too many l|too many levels of symbolic links\W*$")
+# Of Go's FileMode: folder, link, device, FIFO, socket, character device, and what is nothing of these.
+_FOLDER, _LINK = 1 << 31, 1 << 27
+_NO_REGULAR_FILE = _FOLDER | 1 << 26 | 1 << 25 | 1 << 24 | 1 << 21 | 1 << 19
+MAX_LINKS = 40  # of a path, as Linux has it
+MAX_VOLUMES = 100  # that an image declares
 
 _ENGINE_FAILURES = (docker.errors.DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 
@@ -83,6 +106,7 @@ class DockerRunner:
 
     def preflight(self, image: str, limits: Limits) -> list[str]:
         attributes = _image(self._client, image, limits)
+        _check_volumes(attributes)
         information = _retried(self._client.info)
         notes = [f"image: {image} = {attributes['Id']}"]
         if limits.cpus > information["NCPU"]:
@@ -97,6 +121,7 @@ class DockerRunner:
     def run(self, space: Workspace, arguments: list[str], image: str, limits: Limits, terminal: TextIO) -> Outcome:
         sweep(self._client)
         identity = _image(self._client, image, limits)
+        _check_volumes(identity)
         space.output.mkdir(exist_ok=True)  # the volume's mount point, as the folder around it is read-only
         for attempt in range(1, ATTEMPTS + 1):
             shutil.rmtree(space.collected, ignore_errors=True)
@@ -106,6 +131,8 @@ class DockerRunner:
                 if attempt == ATTEMPTS:
                     raise EvaluatorError(f"the Docker engine failed {ATTEMPTS} times: {error}") from error
                 logger.warning("the Docker engine failed, trying again: %s", error)
+            except docker.errors.APIError as error:  # of a call whose answer depends on nothing of the submission
+                raise EvaluatorError(f"the Docker engine refuses: {_reason(error)}") from error
                 time.sleep(RETRY_SECONDS)
         raise AssertionError
 
@@ -179,17 +206,11 @@ class _Run:
         with contextlib.ExitStack() as stack:
             volume, declared = self._output_volume(stack), self._declared_volumes(stack)
             keeper = self._container(stack, self._keeper_settings(volume, declared))
-            try:
-                _call(keeper.start)
-            except docker.errors.APIError as error:
-                raise ImageError(f"the image must have `sleep`, to keep its output: {_reason(error)}") from None
+            self._start(keeper)
             container = self._container(stack, self._settings(volume, declared))
             self._check_program(container)
             self._printed = _Printed(_call(container.attach, stream=True, demux=True))
-            try:
-                _call(container.start)
-            except docker.errors.APIError as error:
-                raise ImageError(f"no container can be started of the image: {_reason(error)}") from None
+            self._start(container)
             outcome = self._wait(container)
             _call(keeper.reload)
             if outcome.ending is verdict.EXIT:  # it can fill output/ and end before the meter looks
@@ -279,7 +300,7 @@ class _Run:
         declared = {os.path.normpath(path) for path in self._image["Config"].get("Volumes") or ()}
         return [
             types.Mount(path, self._volume(stack, {}), "volume", read_only=True)
-            for path in sorted(declared - {"/tmp", "/dev/shm", INPUT, SUBMISSION, OUTPUT})
+            for path in sorted(declared - _REPLACED)
         ]
 
     def _output_volume(self, stack: contextlib.ExitStack) -> str:
@@ -301,24 +322,59 @@ class _Run:
         program = self._arguments[0]
         variables = dict(text.partition("=")[::2] for text in self._image["Config"].get("Env") or ())
         folders = [SUBMISSION] if "/" in program else variables.get("PATH", DEFAULT_PATH).split(":")
-        for path in (os.path.normpath(os.path.join(SUBMISSION, folder, program)) for folder in folders):
-            if path.startswith(f"{SUBMISSION}/"):  # not mounted yet
-                file = self._space.submission / path.removeprefix(f"{SUBMISSION}/")
-                mode = file.stat().st_mode if file.is_file() else 0
-            else:
-                mode = _mode(container, path)
-            if mode & 0o111:
-                return
+        if any(self._can_run(container, os.path.join(SUBMISSION, folder, program)) for folder in folders):
+            return
         shown = show(shlex.join(self._arguments))
-        raise MetadataError(f"entrypoint {shown} cannot be started: the image has no such program that may be run")
+        raise MetadataError(
+            f"entrypoint {shown} cannot be started: there is no such program in archive or image that may be run"
+        )
+
+    def _can_run(self, container: Any, path: str, links: int = 0) -> bool:
+        """Whether a path of the container is a program. Raises `ImageError` for links that lead in a circle."""
+        path = os.path.normpath(path)
+        if path.startswith(f"{SUBMISSION}/"):  # not mounted yet
+            return self._can_run_ours(container, self._space.submission / path.removeprefix(f"{SUBMISSION}/"))
+        found = _look(container, path)
+        mode = found["mode"] if found else 0
+        if mode & _LINK and found:
+            if links == MAX_LINKS:
+                raise ImageError(f"the image's {show(path)} is a link that leads in a circle")
+            return self._can_run(container, os.path.join(os.path.dirname(path), found["linkTarget"]), links + 1)
+        return bool(mode & 0o111) and not mode & _NO_REGULAR_FILE
+
+    def _can_run_ours(self, container: Any, file: Path) -> bool:
+        """Whether the kernel takes a file of the submission for a program: as for itself, the init process would take
+        any text for a shell's.
+        """
+        try:
+            if not file.is_file() or not file.stat().st_mode & 0o111:
+                return False
+            with open(file, "rb") as opened:
+                first = opened.read(256).partition(b"\n")[0]
+        except OSError:  # a path that is too long, or below a file
+            return False
+        if first.startswith(b"#!"):
+            interpreter = first[2:].split()
+            return bool(interpreter) and self._can_run(container, f"{SUBMISSION}/{_text(interpreter[0])}")
+        return first.startswith(b"\x7fELF")
 
     def _container(self, stack: contextlib.ExitStack, settings: dict[str, Any]) -> Any:
         try:
-            container = _call(self._client.containers.create, **settings)
+            container = self._client.containers.create(**settings)
         except docker.errors.APIError as error:
-            raise ImageError(f"no container can be made of the image: {_reason(error)}") from None
+            raise _refusal(error) from None
+        except _ENGINE_FAILURES as error:
+            raise _EngineError(str(error)) from error
         stack.callback(_remove_container, container)
         return container
+
+    def _start(self, container: Any) -> None:
+        try:
+            container.start()
+        except docker.errors.APIError as error:
+            raise _refusal(error) from None
+        except _ENGINE_FAILURES as error:
+            raise _EngineError(str(error)) from error
 
     def _wait(self, container: Any) -> Outcome:
         """Follow the container to its end, and end it when its time is up."""
@@ -500,15 +556,66 @@ def _reason(error: Any) -> str:
     return " ".join(str(error.explanation or error).split())
 
 
-def _mode(container: Any, path: str) -> int:
-    """The permissions of a container's file, 0 where there is none; a link, which is not followed, has them all."""
-    response = _call(container.client.api.head, _archive_address(container), params={"path": path})
+def _refusal(error: Any) -> Exception:
+    """What it means that the engine makes or starts no container of an image: it is the image's fault where the engine
+    says what only the image can have done.
+    """
+    reason = _reason(error)
+    if _IMAGES_FAULT.search(reason):
+        return ImageError(f"no container of the image can be started: {reason}")
+    return _EngineError(reason)
+
+
+def _check_volumes(image: Mapping[str, Any]) -> None:
+    """Raise `ImageError` for a VOLUME where a run has something of its own: the engine finds no words for it that are
+    always the same.
+    """
+    declared = image["Config"].get("Volumes") or ()
+    if len(declared) > MAX_VOLUMES:
+        raise ImageError(f"the image declares {len(declared)} VOLUMEs; allowed: at most {MAX_VOLUMES}")
+    for given in declared:
+        path = os.path.normpath(f"/{given.lstrip('/')}")
+        ours = f"{path}/".startswith(("/proc/", f"{INPUT}/", f"{SUBMISSION}/")) and path not in _REPLACED
+        if not given.startswith("/") or path in ("/", "/dev", os.path.dirname(SUBMISSION)) or ours:
+            raise ImageError(
+                f"the image declares the VOLUME {show(given)}; allowed: absolute paths outside of /proc and of what a"
+                f" run mounts, which are not /, /dev or {os.path.dirname(SUBMISSION)}"
+            )
+
+
+def _look(container: Any, path: str) -> dict[str, Any] | None:
+    """What a container's path is, as the engine has it: `mode` and, of a link, `linkTarget`; None where nothing is.
+
+    Raises `ImageError` for links that lead in a circle, and for an image that nothing can be mounted into.
+    """
+    address, settings = _archive_address(container), {"params": {"path": path}}
+    response = _call(container.client.api.head, address, **settings)
+    if response.status_code == requests.codes.ok:
+        return dict(json.loads(base64.b64decode(response.headers["X-Docker-Container-Path-Stat"])))
     if response.status_code == requests.codes.not_found:
-        return 0
-    if response.status_code != requests.codes.ok:
-        raise _EngineError(f"the engine does not look for {path}: {response.status_code}")
-    mode = int(json.loads(base64.b64decode(response.headers["X-Docker-Container-Path-Stat"]))["mode"])
-    return 0 if mode & 1 << 31 else mode & 0o777  # a folder, as Go's FileMode has it
+        return None
+    response = _call(container.client.api.get, address, stream=True, timeout=ENGINE_SECONDS, **settings)
+    try:  # its words, which HEAD leaves out
+        words = response.raw.read(4096, decode_content=True)
+    except _ENGINE_FAILURES as error:
+        raise _EngineError(str(error)) from error
+    finally:
+        response.close()
+    try:
+        reason = " ".join(json.loads(words)["message"].split())
+    except (ValueError, TypeError, KeyError):
+        reason = f"it does not look for {show(path)}, with status {response.status_code}"
+    if _IMAGES_FAULT.search(reason):
+        raise ImageError(f"nothing can be mounted into a container of the image: {reason}")
+    if _CIRCLE.search(reason):
+        raise ImageError(f"the image's {show(path)} leads in a circle of links")
+    if _NO_FILE.search(reason):
+        return None
+    raise _EngineError(reason)
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "replace")
 
 
 def _archive_address(container: Any) -> str:

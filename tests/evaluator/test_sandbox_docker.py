@@ -23,6 +23,7 @@ from evaluator.contract import Data, read_data, read_predictions
 from evaluator.errors import EvaluatorError, ImageError, MetadataError, OutputError
 from evaluator.limits import RUN, Limits
 from evaluator.sandbox import docker as sandbox
+from evaluator.sandbox import local
 from evaluator.sandbox.base import Outcome, Workspace
 
 pytestmark = pytest.mark.docker
@@ -57,6 +58,7 @@ def run(
     """Runs code in a container; `.terminal` has what it printed, `.space` its workspace as long as the test goes on."""
 
     class Run:
+        image = base_image
         terminal: io.StringIO
         space: Workspace
         number = 0
@@ -414,11 +416,119 @@ def test_an_images_own_settings_do_not_count(run, engine, base_image):
     ]
 
 
-@pytest.mark.parametrize("entrypoint", ["no-such-program", "./run.py", "/etc", "/etc/passwd", "''"])
+@pytest.mark.parametrize(
+    "entrypoint",
+    ["no-such-program", "./run.py", "/etc", "/etc/passwd", "''"]
+    + ["/etc/passwd/x", "/usr/bin/python3/x", "run.py/x", "/etc/passwd/../passwd/x", "/proc/self/exe", "../../etc/x"]
+    + ["x" * 255, f"/{'ё' * 127}", f"./{'x' * 255}", f"/{'d/' * 2047}", f"{'d/' * 2000}x", "/" + "etc/" * 1000],
+)
 def test_a_program_that_cannot_be_started(run, entrypoint):
+    """The same with both runners."""
     with pytest.raises(MetadataError, match="cannot be started: .* no (such )?program") as caught:
         run("print('x')", entrypoint=entrypoint)
     assert caught.value.verdict == "BAD_METADATA"
+    with pytest.raises(MetadataError, match="cannot be started: ") as caught:
+        launch.execute(run.space, local.LocalRunner(), run.limits, io.StringIO())
+    assert caught.value.verdict == "BAD_METADATA"
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "content"),
+    [("x" * 256, b""), (f"./{'x' * 300}", b""), (f"/{'d/' * 2100}", b""), ("python3 run.py " + "x" * 2**17, b"")]
+    + [("./prog", content) for content in (b"echo x", b"", b"\x00\x01\x02", b"#!\n", b"#!/nowhere\n", b"#!/etc\n")]
+    + [("./prog", b"#!/usr/bin/python3\r\nprint(1)\n"), ("./prog", b"#!metadata.json\n")],
+)
+def test_a_program_that_the_kernel_does_not_take(run, make_submission, data, entrypoint, content):
+    submission = make_submission("print('x')", entrypoint, "other")
+    (submission / "prog").write_bytes(content)
+    (submission / "prog").chmod(0o755)
+    (submission / "metadata.json").write_text(json.dumps({"image": run.image, "entrypoint": entrypoint}))
+    for runner in (sandbox.DockerRunner(), local.LocalRunner()):
+        with launch.workspace(submission, data) as space, pytest.raises(MetadataError) as caught:
+            launch.execute(space, runner, SMALL, io.StringIO())
+        assert caught.value.verdict == "BAD_METADATA"
+
+
+def test_programs_that_may_be_run(run, make_submission, data):
+    """By a first line, by a link of the image, with an argument as long as Linux takes it."""
+    code = "import sys; print(len(sys.argv[-1]))"
+    long = 2**17 - 1 - len("python3 run.py ")
+    for entrypoint, printed in ((f"python3 run.py {'x' * long}", long), ("./prog 12345", 5), ("env python3 run.py", 6)):
+        submission = make_submission(code, entrypoint, f"may-{printed}")
+        (submission / "prog").write_text(f"#! /usr/bin/env python3\n{code}\n")
+        (submission / "prog").chmod(0o755)
+        (submission / "metadata.json").write_text(json.dumps({"image": run.image, "entrypoint": entrypoint}))
+        for runner in (sandbox.DockerRunner(), local.LocalRunner()):
+            terminal = io.StringIO()
+            with launch.workspace(submission, data) as space:
+                assert launch.execute(space, runner, SMALL, terminal).ending is verdict.OK, terminal.getvalue()
+            assert terminal.getvalue() == f"{printed}\n"
+
+
+VOLUMES = ["/work", "/work/", "/proc", "/proc/x", "/var/../proc", "/dev", "/work/input/x", "/work/submission/x"]
+VOLUMES += ["/work/submission/output/x", "/", "data", "/sbin", "/usr"]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [[f'VOLUME ["{path}"]'] for path in VOLUMES]
+    + [
+        ["VOLUME " + json.dumps([f"/v{number}" for number in range(101)])],
+        ["RUN mkdir /work && ln -s /etc /work/submission"],
+        ["RUN mkdir /work && ln -s submission /work/submission"],
+        ["RUN mkdir -p /work/submission && echo > /work/submission/output"],
+        ["RUN mkdir /work && echo > /work/input"],
+        ["RUN echo > /work"],
+        ["RUN rm -r /tmp && ln -s tmp /tmp"],
+        ["RUN rm -r /tmp && echo > /tmp"],
+        ["RUN rm -rf /sbin && ln -s sbin /sbin"],
+        ["RUN ln -sf python3 /usr/bin/python3"],
+        ["RUN ln -sf true /bin/sleep"],
+        ["RUN rm /bin/sleep"],
+    ],
+    ids=lambda lines: lines[0][:50],
+)
+def test_an_image_that_a_run_cannot_be_in(run, engine, base_image, lines):
+    with pytest.raises(ImageError) as caught:
+        run("print('x')", image=build(engine, base_image, "cannot", *lines))
+    assert (caught.value.verdict, caught.value.fault) == ("BAD_IMAGE", "team")
+
+
+def test_a_volume_over_a_file(run, engine, base_image):
+    """`docker build` makes no such image, but others do."""
+    container = engine.containers.create(base_image, ["true"])
+    try:
+        container.commit("fbc2-test/over-a-file", conf={"Volumes": {"/etc/passwd": {}}})
+    finally:
+        container.remove(force=True)
+    with pytest.raises(ImageError):
+        run("print('x')", image="fbc2-test/over-a-file")
+
+
+def test_volumes_that_are_in_nobodys_way(run, engine, base_image):
+    image = build(engine, base_image, "volumes", 'VOLUME ["/tmp/x", "/work/other", "/run", "/work/input", "/dev/shm"]')
+    assert run("print('x')", image=image).ending is verdict.OK, run.terminal.getvalue()
+
+
+def test_an_engine_that_does_not_see_our_folders_is_not_the_teams_fault(run, monkeypatch):
+    """As one that runs as a snap, on another machine, or beside a private /tmp."""
+    monkeypatch.setattr(sandbox, "RETRY_SECONDS", 0.0)
+    original = sandbox.types.Mount
+
+    def mount(target: str, source: str, kind: str, **options: Any) -> Any:
+        return original(target, f"/unseen{source}" if kind == "bind" else source, kind, **options)
+
+    monkeypatch.setattr(sandbox.types, "Mount", mount)
+    with pytest.raises(EvaluatorError, match="bind source path does not exist") as caught:
+        run("print('x')")
+    assert (caught.value.verdict, caught.value.fault) == ("INFRA", "infra")
+
+
+def test_a_limit_that_the_engine_refuses_is_not_the_teams_fault(run, monkeypatch):
+    monkeypatch.setattr(sandbox, "RETRY_SECONDS", 0.0)
+    with pytest.raises(EvaluatorError, match="Minimum memory limit") as caught:
+        run("print('x')", memory=1000)
+    assert caught.value.verdict == "INFRA"
 
 
 def test_no_shell(run):
