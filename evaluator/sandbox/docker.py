@@ -77,7 +77,7 @@ _IMAGES_FAULT = re.compile(
     # A program of the container, not one of the engine's own, which are found on its PATH.
     r'|exec: "(?!docker-init|runc|crun|nvidia-|containerd-)[^"]*": .*'
     r"(?:no such file|not found|permission denied|exec format error|is a directory|not a directory)"
-    r"|unable to setup user|cannot mount volume over existing file"
+    r"|unable to setup user|cannot mount volume over existing file|^source .* is not (?:a )?directory"
     r"|unsatisfied condition"  # NVIDIA_REQUIRE_... of the image's environment, as of a newer driver
 )
 # What it answers where it looks for a file of a container, and finds none, or goes round in circles.
@@ -87,6 +87,7 @@ _CIRCLE = re.compile(r"^(?:\w+: )?too many l|too many levels of symbolic links\W
 _FOLDER, _LINK = 1 << 31, 1 << 27
 _NO_REGULAR_FILE = _FOLDER | 1 << 26 | 1 << 25 | 1 << 24 | 1 << 21 | 1 << 19
 MAX_LINKS = 40  # of a path, as Linux has it
+MAX_DEPTH = 200  # of a path that is looked for: the engine takes more than 255 names for a circle
 MAX_VOLUMES = 100  # that an image declares
 
 _ENGINE_FAILURES = (docker.errors.DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError)
@@ -354,8 +355,8 @@ class _Run:
         except OSError:  # a path that is too long, or below a file
             return False
         if first.startswith(b"#!"):
-            interpreter = first[2:].split()
-            return bool(interpreter) and self._can_run(container, f"{SUBMISSION}/{_text(interpreter[0])}")
+            interpreter = re.split(rb"[ \t]", first[2:].strip(b" \t"))[0].decode("utf-8", "replace")
+            return self._can_run(container, os.path.join(SUBMISSION, interpreter))
         return first.startswith(b"\x7fELF")
 
     def _container(self, stack: contextlib.ExitStack, settings: dict[str, Any]) -> Any:
@@ -596,7 +597,7 @@ def _look(container: Any, path: str) -> dict[str, Any] | None:
         return None
     response = _call(container.client.api.get, address, stream=True, timeout=ENGINE_SECONDS, **settings)
     try:  # its words, which HEAD leaves out
-        words = response.raw.read(4096, decode_content=True)
+        words = response.raw.read(2**16, decode_content=True)
     except _ENGINE_FAILURES as error:
         raise _EngineError(str(error)) from error
     finally:
@@ -607,15 +608,11 @@ def _look(container: Any, path: str) -> dict[str, Any] | None:
         reason = f"it does not look for {show(path)}, with status {response.status_code}"
     if _IMAGES_FAULT.search(reason):
         raise ImageError(f"nothing can be mounted into a container of the image: {reason}")
-    if _CIRCLE.search(reason):
+    if _CIRCLE.search(reason) and path.count("/") < MAX_DEPTH:
         raise ImageError(f"the image's {show(path)} leads in a circle of links")
-    if _NO_FILE.search(reason):
+    if _NO_FILE.search(reason) or _CIRCLE.search(reason):
         return None
     raise _EngineError(reason)
-
-
-def _text(name: bytes) -> str:
-    return name.decode("utf-8", "replace")
 
 
 def _archive_address(container: Any) -> str:

@@ -46,6 +46,7 @@ THE_IMAGES = [
     (400, f'{RUNC}exec: "sleep": executable file not found in $PATH: unknown'),
     (400, f'{RUNC}exec: "/bin/sleep": permission denied: unknown'),
     (500, f"{RUNC}unable to setup user: stat /dev/null: no such file or directory: unknown"),
+    (500, "source /var/lib/docker/overlay2/a/merged/etc/passwd is not directory"),
     (500, "cannot mount volume over existing file, file exists /var/lib/docker/overlay2/a/merged/etc/passwd"),
     (500, "nvidia-container-cli: requirement error: unsatisfied condition: cuda>=13.0, please update your driver"),
 ]
