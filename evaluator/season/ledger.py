@@ -560,6 +560,14 @@ class Ledger:
             missing = ", ".join(str(task) for task in sorted(self.season.weights.keys() - outcome.scores.keys()))
             found = f"the {job.test_set} test set gives no score for task {missing}, which the formula needs"
             return Outcome.organizers(found, outcome.detail), None
+        bad = {task: value for task, value in outcome.scores.items() if not -1 <= value <= 1}  # NaN is not, either
+        if bad:
+            found = ", ".join(f"task {task} has the score {value!r}" for task, value in sorted(bad.items()))
+            return Outcome.infra(f"{found}; a score must be in -1..1", outcome.detail), None
+        most = self.season.total(dict.fromkeys(outcome.scores, 1.0)) or 0.0
+        if not -most / 2 <= total <= most:  # at most half of a score is a cosine, which can be negative
+            found = f"the total {total!r} is not in the formula's range, {-most / 2:g}..{most:g}"
+            return Outcome.infra(found, outcome.detail), None
         row = _lock_set(connection, job.test_set)
         labels = sorted(set(outcome.detail.get("labels") or ()))
         if row.data_digest is None:

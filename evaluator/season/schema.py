@@ -1,8 +1,10 @@
 """The tables.
 
 History is only ever appended to, and triggers of the data base refuse anything else: teams, submissions, runs, events,
-results, scores and choices. What a run or a submission is now follows from its events. The one table that changes and
-shrinks is `job`, the queue itself: a row for each run that has not ended, with the lease of the worker that has it.
+results, scores and choices. Others, in migrations/versions/v0003_kept.py, refuse totals and scores that cannot be, and
+to change what a test set's results have in common. What a run or a submission is now follows from its events. The
+one table that changes and shrinks is `job`, the queue itself: a row for each run that has not ended, with the lease of
+the worker that has it.
 
 A change here needs a migration beside it (migrations/versions) and its name in `REVISION`.
 """
@@ -29,7 +31,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0002"
+REVISION = "0003"
 
 # What can happen to a run, and after what. The step is the event's place in the run's life; a run has at most one event
 # of each, so of two that would end it, or begin it, one fails.

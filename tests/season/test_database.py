@@ -1,5 +1,7 @@
 """The tables as migrations make them, on both data bases, and how a data base that is none is told."""
 
+import contextlib
+import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +20,7 @@ from evaluator.season import schema
 from evaluator.season.database import MIGRATIONS, URL_VARIABLE, Database, open_database
 from evaluator.season.ledger import Ledger
 from evaluator.season.rules import Season
-from tests.season.conftest import archive, enter, labelled, public_state
+from tests.season.conftest import Clock, archive, enter, labelled, public_state, scored, write_season
 
 ROOT = Path(database_module.__file__).parents[2]
 
@@ -76,10 +78,11 @@ def test_migrating_again_or_at_once_is_no_error(season: Season) -> None:
 
 
 def test_an_older_season_keeps_the_labels_of_its_first_results(ledger: Ledger, database: Database) -> None:
-    """Its data base is made older here: 0002 adds one column."""
+    """Its data base is made older here: 0002 adds one column, 0003 what keeps tables as they are."""
     nano = "ruCLIP: запасной 🦔"
     enter(ledger, "Ёжики", 1, labelled(0.5, nano))
     with database.write() as connection:
+        forget_what_keeps_tables(connection)
         connection.exec_driver_sql("ALTER TABLE test_set DROP COLUMN labels")
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
     with pytest.raises(DataError, match="has the tables of version 0001"):
@@ -90,6 +93,148 @@ def test_an_older_season_keeps_the_labels_of_its_first_results(ledger: Ledger, d
     assert dict(map(tuple, rows)) == {"public": [nano], "private": None}
     submission = enter(ledger, "Кот", 2, labelled(0.5, nano))
     assert public_state(ledger, submission) == "OK"
+
+
+def forget_what_keeps_tables(connection: sqlalchemy.Connection) -> None:
+    """Undo the migration 0003."""
+    if connection.dialect.name == "sqlite":
+        endings = ("_no_replace", "_numbers", "_in_range")
+        names = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'").scalars().all()
+        for name in names:
+            if name.endswith(endings) or name.startswith("test_set_"):
+                connection.exec_driver_sql(f"DROP TRIGGER {name}")
+        return
+    for name in ("test_set_is_kept", "total_is_in_range", "score_is_in_range"):
+        connection.exec_driver_sql(f"DROP FUNCTION {name}() CASCADE")
+
+
+def test_a_season_of_version_2_is_kept_from_now_on(ledger: Ledger, database: Database) -> None:
+    """With all that it has, a run under way among it."""
+    first = enter(ledger, "Ёжики", 1, scored(0.5))
+    second, _ = ledger.submit("Кот", archive(2))
+    job = ledger.claim("worker")
+    assert job is not None
+    with database.write() as connection:
+        forget_what_keeps_tables(connection)
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0002'")
+    database.migrate()
+    assert ledger.finish(job, scored(0.25)) is not None
+    assert {result.submission: result.total for result in ledger.results("public")} == {first: 0.5, second.id: 0.25}
+    with pytest.raises(sqlalchemy.exc.DatabaseError, match="nothing changes it after"):
+        with database.write() as connection:
+            connection.exec_driver_sql("DELETE FROM test_set")
+
+
+# Each would put another row in the place of one that is there: by each of its keys, and by the number that SQLite gives
+# every row, where that is none of its columns.
+REPLACING = {
+    "team": [
+        "(id, name, key, created_at) VALUES (1, 'x', 'x', 'NOW')",
+        "(id, name, key, created_at) VALUES (9, 'x', (SELECT key FROM team WHERE id = 1), 'NOW')",
+    ],
+    "submission": [
+        "SELECT id, team_id, digest, 'x', bytes, image, submitted_at, day FROM submission",
+        "SELECT 9, team_id, digest, 'x', bytes, image, submitted_at, day FROM submission",
+    ],
+    "run": ["(id, submission_id, test_set, failures) VALUES (1, 1, 'public', 2)"],
+    "event": [
+        "SELECT run_id, step, kind, at, 'METRIC_ERROR', 'infra', detail FROM event WHERE step = 2",
+        "(rowid, run_id, step, kind, at, detail) VALUES (1, 9, 0, 'queued', 'NOW', '{}')",
+        "(rowid, run_id, step, kind, at, detail) VALUES (-1, 9, 0, 'queued', 'NOW', '{}')",
+    ],
+    "result": [
+        "SELECT run_id, submission_id, test_set, 0.9 FROM result",
+        "SELECT 9, submission_id, test_set, 0.9 FROM result",
+    ],
+    "score": ["SELECT run_id, task, 0.9 FROM score", "(rowid, run_id, task, value) VALUES (1, 1, 3, 0.9)"],
+    "choice": ["(id, team_id, at) VALUES (1, 2, 'NOW')"],
+    "chosen": ["SELECT choice_id, submission_id FROM chosen", "(rowid, choice_id, submission_id) VALUES (1, 1, 9)"],
+    "test_set": [
+        "(name) VALUES ('public')",
+        "(name, data_digest, weights) VALUES ('public', 'x', '{}')",
+        "(rowid, name) VALUES (1, 'other')",
+    ],
+}
+
+
+@pytest.mark.parametrize("table", REPLACING)
+def test_sqlite_replaces_no_row(tmp_path: Path, table: str) -> None:
+    """As the command-line program and other users of the file have it, with foreign keys and recursive triggers off."""
+    season = write_season(tmp_path / "season", "sqlite:///season.sqlite3")
+    database = Database(season.url, season.folder)
+    database.migrate()
+    ledger = Ledger(season, database, Clock())
+    ledger.add_team("Ёжики")
+    ledger.choose("Ёжики", [enter(ledger, "Ёжики", 1, scored(0.5))])
+    database.engine.dispose()
+    with contextlib.closing(sqlite3.connect(season.folder / "season.sqlite3")) as connection:
+        before = list(connection.iterdump())
+        for rows in REPLACING[table]:
+            for verb in ("INSERT OR REPLACE", "REPLACE", "INSERT OR IGNORE"):
+                statement = f"{verb} INTO {table} {rows.replace('NOW', '2022-10-03 09:00:00')}"
+                with pytest.raises(sqlite3.IntegrityError, match="never rewritten|nothing changes it|begin at 1"):
+                    connection.execute(statement)
+                connection.rollback()
+        assert list(connection.iterdump()) == before
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE test_set SET data_digest = NULL WHERE name = 'public'",
+        "UPDATE test_set SET data_digest = 'x', weights = '{}' WHERE name = 'public'",
+        "UPDATE test_set SET weights = NULL",
+        "UPDATE test_set SET labels = '[]'",
+        "UPDATE test_set SET name = 'other' WHERE name = 'private'",
+        "DELETE FROM test_set",
+        "DELETE FROM test_set WHERE name = 'private'",
+        "INSERT INTO test_set (name) VALUES ('public') ON CONFLICT (name) DO UPDATE SET data_digest = 'x'",
+        "TRUNCATE test_set CASCADE",
+        "UPDATE OR REPLACE test_set SET name = 'public' WHERE name = 'private'",
+    ],
+)
+def test_what_results_have_in_common_is_set_once(ledger: Ledger, database: Database, statement: str) -> None:
+    if ("OR REPLACE" in statement) > database.sqlite or ("TRUNCATE" in statement and database.sqlite):
+        pytest.skip("a statement of the other data base")
+    enter(ledger, "Ёжики", 1, scored(0.5))
+    with pytest.raises(sqlalchemy.exc.DatabaseError, match="nothing changes it after|never rewritten"):
+        with database.write() as connection:
+            connection.exec_driver_sql(statement)
+
+
+@pytest.mark.parametrize("weight", ["1", "0.25"])
+def test_a_total_outside_of_the_formula_is_refused(season: Season, weight: str) -> None:
+    season = write_season(season.folder, season.url, **{"5": weight})
+    database = Database(season.url, season.folder)
+    database.migrate()
+    ledger = Ledger(season, database, Clock())
+    ledger.add_team("Ёжики")
+    enter(ledger, "Ёжики", 1, scored(0.5))
+    most = float(weight)
+    infinite = ("9e999", "-9e999") if database.sqlite else ("'Infinity'", "'-Infinity'", "'NaN'")
+    texts = ("'0.5x'", "'nan'", "x'00'", "''") if database.sqlite else ()
+    outside = (f"{most * 1.01}", f"{-most * 0.51}", "1e300")
+    with database.write() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO submission SELECT 7, team_id, 'x', name, bytes, image, submitted_at, day FROM submission"
+        )
+        connection.exec_driver_sql("INSERT INTO run (id, submission_id, test_set, failures) VALUES (7, 7, 'public', 0)")
+    add = "INSERT INTO result (run_id, submission_id, test_set, total) VALUES (7, 7, 'public', {})"
+    for total in (*infinite, *texts, *outside):
+        with pytest.raises(sqlalchemy.exc.DatabaseError, match="a total must be in the range of the formula"):
+            with database.write() as connection:
+                connection.exec_driver_sql(add.format(total))
+    for value in (*infinite, *texts, "1.01", "-1.01"):
+        with pytest.raises(sqlalchemy.exc.DatabaseError, match=r"a score must be in -1\.\.1"):
+            with database.write() as connection:
+                connection.exec_driver_sql(f"INSERT INTO score (run_id, task, value) VALUES (1, 3, {value})")
+    with pytest.raises(sqlalchemy.exc.DatabaseError, match="a total must be in the range of the formula"):
+        with database.write() as connection:  # of a test set that has no formula yet
+            connection.exec_driver_sql(add.replace("public", "private").format("0.1"))
+    with database.write() as connection:
+        connection.exec_driver_sql(add.format(most))
+        connection.exec_driver_sql("INSERT INTO score (run_id, task, value) VALUES (7, 5, 1)")
+    database.engine.dispose()
 
 
 def test_an_older_or_newer_data_base_is_told(database: Database, season: Season) -> None:

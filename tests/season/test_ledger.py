@@ -369,6 +369,26 @@ def test_a_formula_stays_what_results_were_made_with(ledger: Ledger) -> None:
         Ledger(read_season(path), ledger.database)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 1.01, -1.01, 1e300])
+def test_scores_that_cannot_be_are_our_failure(ledger: Ledger, value: float) -> None:
+    """And tried again, like all of ours; whoever runs the queue goes on."""
+    ledger.submit("Ёжики", archive(1))
+    entered = ledger.finish(claimed(ledger), scored(value))
+    assert entered is not None and (entered.verdict, entered.fault) == ("INFRA", "infra")
+    assert f"task 5 has the score {value!r}; a score must be in -1..1" in str(entered.detail)
+    assert ledger.results(PUBLIC) == [] and ledger.attempts("Ёжики").valid == 0
+    (state,) = ledger.states()
+    assert (state.kind, state.failures) == ("queued", 1)
+
+
+def test_a_total_below_the_formulas_range_is_our_failure(ledger: Ledger) -> None:
+    ledger.submit("Ёжики", archive(1))
+    entered = ledger.finish(claimed(ledger), scored(-0.6))
+    assert entered is not None and "the total -0.6 is not in the formula's range, -0.5..1" in str(entered.detail)
+    enter(ledger, "Кот", 2, scored(-0.1))
+    assert [result.total for result in ledger.results(PUBLIC)] == [-0.1]
+
+
 @pytest.mark.parametrize("table", [table.name for table in schema.HISTORY])
 def test_history_is_never_rewritten(ledger: Ledger, clock: Clock, table: str) -> None:
     submission = enter(ledger, "Ёжики", 1, scored(0.5))
