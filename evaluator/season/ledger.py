@@ -17,17 +17,14 @@ from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, Select, and_, delete, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
 
 from evaluator.errors import DataError, EvaluatorError, show
 from evaluator.metadata import Metadata
-from evaluator.season import PRIVATE, PUBLIC, TEST_SETS, schema
+from evaluator.season import PRIVATE, PUBLIC, TEST_SETS, names, schema
 from evaluator.season.board import Choice, Result, finals
 from evaluator.season.database import Database
 from evaluator.season.rules import Season
 from evaluator.verdict import INFRA, OK
-
-MAX_TEAM_CHARACTERS = 60
 
 _team, _submission, _run, _event = schema.team, schema.submission, schema.run, schema.event
 _result, _score, _job, _test_set = schema.result, schema.score, schema.job, schema.test_set
@@ -221,20 +218,18 @@ class Ledger:
     # --- teams ---
 
     def add_team(self, name: str) -> Team:
-        """Raises `DataError` for a name that is none, `Refused` for one that is taken."""
-        name = unicodedata.normalize("NFC", name).strip()
-        if not name or len(name) > MAX_TEAM_CHARACTERS or not name.isprintable():
-            raise DataError(f"team {show(name)}: must be 1..{MAX_TEAM_CHARACTERS} printable characters")
+        """Raises `DataError` for a name that is none, `Refused` for one that is taken, or looks like one that is."""
+        name = names.checked(name)
         with self.database.write() as connection:
-            if taken := connection.execute(select(_team.c.name).where(_team.c.key == _key(name))).scalar():
-                raise Refused(f"team {show(name)}: there is a team {show(taken)} already")
+            _lock_set(connection, PUBLIC)  # one after another: two that look alike could come at once
+            for other, key in connection.execute(select(_team.c.name, _team.c.key).order_by(_team.c.id)):
+                if key == _key(name):
+                    raise Refused(f"team {show(name)}: there is a team {show(other)} already")
+                if names.looks(name) & names.looks(other):
+                    raise Refused(f"team {show(name)}: looks like the team {show(other)}; choose another name")
             now = self._now(connection)
             values = {"name": name, "key": _key(name), "created_at": now}
-            try:
-                id = connection.execute(insert(_team).values(values).returning(_team.c.id)).scalar_one()
-            except IntegrityError:  # PostgreSQL has more than one writer
-                raise Refused(f"team {show(name)}: somebody adds this team at this moment") from None
-            return Team(id, name, now)
+            return Team(connection.execute(insert(_team).values(values).returning(_team.c.id)).scalar_one(), name, now)
 
     def team(self, name: str) -> Team:
         """The team that is meant by a name. Raises `DataError` where there is none."""
