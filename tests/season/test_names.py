@@ -56,7 +56,8 @@ def test_a_team_is_not_taken_for_another(ledger: Ledger, other: str) -> None:
     [
         ("Team 1", "Team l"), ("Team 1", "Team I"), ("Team 0", "Team O"), ("Team  1", "Team 1"), ("modern", "modem"),
         ("Команда З", "Команда 3"), ("scope", "ѕсоре"), ("Ra-ta", "Ra‐ta"), ("д'Артаньян", "д’Артаньян"),
-        ("Сбер", "C6ep"), ("AI", "Al"), ("Koi", "\u13e6O\u13a2"), ("straße", "STRASSE"), ("Ω", "Ω"), ("Ёж", "Eж".replace("E", "E\u0308")),
+        ("Сбер", "C6ep"), ("AI", "Al"), ("Koi", "\u13e6O\u13a2"), ("straße", "STRASSE"),
+        ("Ω", "Ω"), ("Ёж", "Eж".replace("E", "E\u0308")),
     ],
 )  # fmt: skip
 def test_names_that_look_alike(ledger: Ledger, one: str, other: str) -> None:
