@@ -139,6 +139,8 @@ def run_queue(options: argparse.Namespace) -> int:
     season = ledger.season
 
     def say(line: str) -> None:
+        encoding = sys.stdout.encoding or "utf-8"  # of a terminal that lacks a character which a team has chosen
+        line = line.encode(encoding, "backslashreplace").decode(encoding)
         print(f"{datetime.now(season.zone):%Y-%m-%d %H:%M:%S} {line}", flush=True)
 
     with contextlib.ExitStack() as stack:

@@ -11,12 +11,12 @@ out, the run is lost, and what its worker still brings is not taken.
 
 import secrets
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, Select, and_, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, func, insert, select, update
 
 from evaluator.errors import DataError, EvaluatorError, show
 from evaluator.metadata import Metadata
@@ -451,15 +451,17 @@ class Ledger:
 
     # --- runs, for workers ---
 
-    def claim(self, worker: str) -> Job | None:
-        """Take the run that waits longest, if any, on a lease. Runs whose leases have run out are lost first."""
+    def claim(self, worker: str, without: Collection[str] = ()) -> Job | None:
+        """Take the run that waits longest, if any, on a lease, but none of the teams `without`. Runs whose leases have
+        run out are lost first.
+        """
         with self.database.write() as connection:
             now = self._now(connection)
             self._lose(connection, now)
             found = connection.execute(
                 select(_job.c.run_id, _run.c.test_set, _run.c.failures, _job.c.submission_id)
                 .join(_run, _run.c.id == _job.c.run_id)
-                .where(_job.c.token.is_(None), _job.c.available_at <= now)
+                .where(_job.c.token.is_(None), _job.c.available_at <= now, ~_is_of(without))
                 .order_by(_job.c.submission_id, _job.c.run_id)
                 .limit(1)
                 .with_for_update(of=_job, skip_locked=True)
@@ -540,10 +542,11 @@ class Ledger:
                 raise DataError(f"there is no run {run}; `python -m evaluator queue list` names them")
             return connection.execute(select(_job.c.run_id).where(_job.c.run_id == run)).first() is not None
 
-    def unfinished(self) -> int:
-        """How many runs wait or run."""
+    def unfinished(self, without: Collection[str] = ()) -> int:
+        """How many runs wait or run, those that wait of the teams `without` left out."""
+        left_out = and_(_job.c.token.is_(None), _is_of(without))
         with self.database.read() as connection:
-            return connection.execute(select(func.count()).select_from(_job)).scalar_one()
+            return connection.execute(select(func.count()).select_from(_job).where(~left_out)).scalar_one()
 
     def _held(self, connection: Connection, job: Job) -> bool:
         """Whether the lease still stands. An expired one does, until somebody takes the run for lost."""
@@ -749,6 +752,12 @@ def _locked_state(connection: Connection, submission: int, test_set: str) -> Run
     if not states:
         raise Refused(f"submission {submission} has no run on the {test_set} test set")
     return states[0]
+
+
+def _is_of(teams: Collection[str]) -> ColumnElement[bool]:
+    """Whether a job is of one of these teams."""
+    theirs = select(_submission.c.id).join(_team, _team.c.id == _submission.c.team_id)
+    return _job.c.submission_id.in_(theirs.where(_team.c.name.in_(sorted(teams))))
 
 
 def _lease(job: Job) -> tuple[Any, Any]:

@@ -13,10 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy.exc import DataError as DatabaseDataError
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from evaluator.errors import show
 from evaluator.season.ledger import Job, Ledger, Outcome
-from evaluator.season.runs import LocalRuns, Lost, Place, Run, Runs, is_ours
+from evaluator.season.runs import LocalRuns, Lost, Place, Run, Runs, failed, is_ours
 from evaluator.season.store import Store
 
 POLL_SECONDS = 0.1  # looking whether a run has ended
@@ -31,6 +33,7 @@ class _Held:
     run: Run
     started: float
     end: Outcome | Lost | None = None
+    refused: bool = False  # by the data base
 
 
 class Queue:
@@ -57,7 +60,8 @@ class Queue:
 
     def run(self, drain: bool) -> bool:
         """Work until told to `stop`, or with `drain` until the queue is empty, runs of other machines and those that
-        wait for their next try included. False where it ended by itself after failures of ours in a row.
+        wait for their next try included, but not those of teams that are set aside. False where it ended by itself
+        after failures of ours in a row, or left such runs.
         """
         next_beat = next_look = 0.0
         try:
@@ -75,10 +79,8 @@ class Queue:
                         place = self._runs.room()
                         if (place is None and idle) or (place is not None and not self._fill(place)):
                             next_look = time.monotonic() + IDLE_SECONDS
-                            if drain and idle and not self._ledger.unfinished():
-                                return True
-                except IntegrityError:
-                    raise
+                            if drain and idle and not self._ledger.unfinished(self._runs.set_aside):
+                                return self._none_is_left()
                 except DBAPIError as error:  # away for a while: leases tell what is still ours when it is back
                     self._say(f"the data base does not answer: {' '.join(str(error.orig).split())}")
                     time.sleep(IDLE_SECONDS)
@@ -90,9 +92,15 @@ class Queue:
         """Have `run` end soon; what runs is stopped and given back. May be called from a signal's handler."""
         self._stopping = True
 
+    def _none_is_left(self) -> bool:
+        left = self._ledger.unfinished()
+        if left:
+            self._say(f"{left} runs of {', '.join(map(show, sorted(self._runs.set_aside)))} are left waiting")
+        return not left
+
     def _fill(self, place: Place) -> bool:
         """Claim and start a run; False where none waits."""
-        job = self._ledger.claim(f"{self._name}{place}")
+        job = self._ledger.claim(f"{self._name}{place}", self._runs.set_aside)
         if job is None:
             return False
         self._say(f"{_what(job)} starts{place}" + (f", after {job.failures} failures of ours" if job.failures else ""))
@@ -114,7 +122,11 @@ class Queue:
             if isinstance(held.end, Lost):
                 end = held.end if self._ledger.lose(held.job, held.end.reason) else None
             else:
-                end = self._ledger.finish(held.job, held.end)
+                try:
+                    end = self._ledger.finish(held.job, held.end)
+                except (IntegrityError, DatabaseDataError) as error:
+                    self._refuse(held, " ".join(str(error.orig).split()))
+                    continue
             self._held.remove(held)
             seconds = f"{time.monotonic() - held.started:.1f} s{held.run.place}"
             if end is None:
@@ -125,6 +137,14 @@ class Queue:
             else:
                 self._say(f"{_what(held.job)} ended as {end.verdict} in {seconds}{_reason(end)}")
             self._runs.entered(held.job, held.run.place, end)
+
+    def _refuse(self, held: _Held, reason: str) -> None:
+        """What is to be entered of one run is nothing that the data base takes; the others must not wait for it."""
+        if held.refused:
+            self._say(f"{_what(held.job)} is left to its lease: {reason}")
+            self._abandon(held)
+        else:
+            held.refused, held.end = True, failed(f"the data base does not take how the run ended: {reason}")
 
     def _beat(self) -> None:
         still = self._ledger.beat([held.job for held in self._held]) if self._held else set()

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import socket
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,10 +24,10 @@ from evaluator.season.rules import Season
 from evaluator.season.runs import (
     MAX_FAILURES,
     STOP_SECONDS,
+    Failures,
     Lost,
     Place,
     Run,
-    are_too_many,
     call,
     failed,
     is_ours,
@@ -57,9 +57,9 @@ class _Node:
 class RayRuns:
     """Runs on the cluster at `address`, at most so many at a time, or as many as there are GPUs and CPUs for.
 
-    A node with `MAX_FAILURES` failures of ours in a row, not all of one submission, gets nothing more; one with fewer
-    rests for a while, and is the last to be taken. Where failures in a row are of as many nodes and submissions, the
-    cause is common, and nothing more is started.
+    A node with `MAX_FAILURES` failures of ours in a row, as `Failures` counts them, gets nothing more; one with fewer
+    rests for a while, and is the last to be taken. Where failures in a row are of as many nodes and teams, the cause is
+    common, and nothing more is started.
 
     Raises `DataError` where there is no cluster, or data or storage cannot be used.
     """
@@ -87,11 +87,11 @@ class RayRuns:
         self._nodes: dict[str, _Node] = {}
         self._runs: list[_RayRun] = []
         self._unfit: set[str] = set()  # nodes that are up and lack GPUs
-        self._failures: defaultdict[str, list[int]] = defaultdict(list)  # submissions of those in a row, by node
+        self._failures = Failures()
         self._rests_until: dict[str, float] = {}
-        # Since the last good end: with a failure, and of one.
+        # Since the last good end: nodes with a failure, and teams.
         self._suspects: set[str] = set()
-        self._suspect_submissions: set[int] = set()
+        self._suspect_teams: set[str] = set()
         # A run in a container that is to have GPUs waits for them, whatever the nodes that are up have. Where code is
         # trusted and there was no GPU yet, it goes without, as on one machine.
         self._gpus = season.limits.gpus if season.runner != "local" else 0
@@ -100,8 +100,12 @@ class RayRuns:
 
     @property
     def broken(self) -> bool:
-        all_bad = bool(self._nodes) and all(are_too_many(self._failures[id]) for id in self._nodes)
-        return all_bad or min(len(self._suspects), len(self._suspect_submissions)) >= MAX_FAILURES
+        all_bad = bool(self._nodes) and all(self._failures.is_out(id, len(self._nodes)) for id in self._nodes)
+        return all_bad or min(len(self._suspects), len(self._suspect_teams)) >= MAX_FAILURES
+
+    @property
+    def set_aside(self) -> frozenset[str]:
+        return self._failures.set_aside
 
     def room(self) -> Place | None:
         self._look()
@@ -110,7 +114,7 @@ class RayRuns:
             return None
         used = Counter(run.place.id for run in self._runs)
         fit = [id for id, node in self._nodes.items() if used[id] < node.size and not self._is_out(id)]
-        best = min(fit, key=lambda id: (len(self._failures[id]), used[id] / self._nodes[id].size), default=None)
+        best = min(fit, key=lambda id: (len(self._failures.at(id)), used[id] / self._nodes[id].size), default=None)
         return None if best is None else self._nodes[best].place
 
     def start(self, job: Job, place: Place) -> Run:
@@ -138,23 +142,24 @@ class RayRuns:
     def entered(self, job: Job, place: Place, end: Outcome | Lost) -> None:
         if not is_ours(end):
             self._suspects.clear()
-            self._suspect_submissions.clear()
-            self._failures.pop(place.id, None)
+            self._suspect_teams.clear()
+            self._failures.end_row(job.submission, place.id)
             self._rests_until.pop(place.id, None)
             return
-        was_broken, was_out = self.broken, are_too_many(self._failures[place.id])
-        self._failures[place.id].append(job.submission.id)
-        rest = SILENT_SECONDS if isinstance(end, Lost) else self._season.retry_seconds
-        self._rests_until[place.id] = time.monotonic() + rest
-        count = len(self._failures[place.id])
-        if are_too_many(self._failures[place.id]) and not was_out and place.id in self._nodes:
+        was_broken, was_out = self.broken, self._failures.is_out(place.id, len(self._nodes))
+        if line := self._failures.add(job.submission, place.id, len(self._nodes)):
+            self._say(line)
+        if isinstance(end, Lost) or self._failures.at(place.id):
+            rest = SILENT_SECONDS if isinstance(end, Lost) else self._season.retry_seconds
+            self._rests_until[place.id] = time.monotonic() + rest
+        if self._failures.is_out(place.id, len(self._nodes)) and not was_out and place.id in self._nodes:
             self._say(
-                f"node {place.name}: {count} failures of ours in a row: nothing more is started there until Ray"
-                " is started anew on it"
+                f"node {place.name}: failures of ours in a row, and not of one team's submissions: nothing more is"
+                " started there until Ray is started anew on it"
             )
         if isinstance(end, Outcome):
             self._suspects.add(place.id)
-            self._suspect_submissions.add(job.submission.id)
+            self._suspect_teams.add(job.submission.team)
         if self.broken and not was_broken:
             self._say("only failures of ours, whatever the node: nothing more is started")
 
@@ -165,7 +170,7 @@ class RayRuns:
 
     def _is_out(self, id: str) -> bool:
         """Whether a node gets nothing, for good or for now."""
-        return are_too_many(self._failures[id]) or time.monotonic() < self._rests_until.get(id, 0.0)
+        return self._failures.is_out(id, len(self._nodes)) or time.monotonic() < self._rests_until.get(id, 0.0)
 
     def _look(self) -> None:
         """See which nodes are up, and say what changed."""

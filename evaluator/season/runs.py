@@ -13,16 +13,17 @@ import subprocess
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from evaluator.errors import DataError
+from evaluator.errors import DataError, show
 from evaluator.gpus import find as find_gpus
 from evaluator.season.database import URL_VARIABLE
-from evaluator.season.ledger import Job, Outcome
+from evaluator.season.ledger import Job, Outcome, Submission
 from evaluator.season.rules import Season
 from evaluator.season.store import RUN_FILES, Store, digest
 from evaluator.verdict import BAD_METADATA, BAD_ZIP, INFRA, OK, TABLE
@@ -30,7 +31,7 @@ from evaluator.verdict import BAD_METADATA, BAD_ZIP, INFRA, OK, TABLE
 logger = logging.getLogger(__name__)
 
 STOP_SECONDS = 30.0  # for a run to clean up after it was told to stop
-MAX_FAILURES = 3  # of ours, one after another; then it is the machine that somebody has to look at
+MAX_FAILURES = 3  # of ours, one after another; then somebody has to look at the machine, or at the team's submissions
 MAX_KEPT_FINDINGS = 20  # of a run, in the data base; scores.json has more
 MAX_SCORES_BYTES = 64 * 10**6
 _SECRETS = (URL_VARIABLE, "AWS_", "RAY_AUTH_")  # beginnings of variables that the evaluator has no use for
@@ -88,6 +89,10 @@ class Runs(Protocol):
     @property
     def broken(self) -> bool:
         """Whether nothing more should be started anywhere, as only failures of ours come of it."""
+
+    @property
+    def set_aside(self) -> frozenset[str]:
+        """Teams of which nothing more should be started, as only failures of ours come of their runs."""
 
     def room(self) -> Place | None:
         """A place for one more run."""
@@ -197,6 +202,52 @@ class Evaluator:
                 os.killpg(self._process.pid, number)
 
 
+class Failures:
+    """Failures of ours in a row, by place and by team, to tell which of the two somebody has to look at.
+
+    Whatever one team's submissions do, no place is out for it for good. A team is set aside for failures that are not
+    all of one submission, nor all at one of several places. A place is out for those of as many teams, or, where there
+    are others, of any submissions but those of teams that are set aside. A run that ends otherwise ends the row of its
+    place and that of its team.
+    """
+
+    def __init__(self) -> None:
+        self.set_aside: frozenset[str] = frozenset()
+        self._at: defaultdict[str, list[Submission]] = defaultdict(list)  # by place
+        self._of: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)  # by team: place and submission
+
+    def add(self, submission: Submission, place: str, places: int) -> str | None:
+        """Take down one of so many places; a line for the organizer where the team is set aside for it."""
+        team = submission.team
+        self._at[place].append(submission)
+        self._of[team].append((place, submission.id))
+        count, submissions = len(self._of[team]), {id for _, id in self._of[team]}
+        spread = places == 1 or len({at for at, _ in self._of[team]}) > 1
+        if team in self.set_aside or not spread or count < MAX_FAILURES or len(submissions) == 1:
+            return None
+        self.set_aside |= {team}
+        return (
+            f"team {show(team)}: {count} failures of ours in a row, of {len(submissions)} submissions: nothing more of"
+            " it is started until `queue run` is started anew; runs of others go on"
+        )
+
+    def end_row(self, submission: Submission, place: str) -> None:
+        self._at.pop(place, None)
+        self._of.pop(submission.team, None)
+        self.set_aside -= {submission.team}
+
+    def at(self, place: str) -> list[Submission]:
+        """Those of teams that are not set aside."""
+        return [submission for submission in self._at[place] if submission.team not in self.set_aside]
+
+    def is_out(self, place: str, places: int) -> bool:
+        """Whether nothing more should be started at a place, one of so many."""
+        if len({submission.team for submission in self._at[place]}) >= MAX_FAILURES:
+            return True
+        here = self.at(place)
+        return places > 1 and len(here) >= MAX_FAILURES and len({submission.id for submission in here}) > 1
+
+
 class LocalRuns:
     """So many `workers` on this machine, each with GPUs of its own, where there are any.
 
@@ -212,11 +263,15 @@ class LocalRuns:
         self.gpus = [tuple(gpus[i * needed : (i + 1) * needed]) for i in range(workers)]
         self._season, self._store, self._say = season, store, say
         self._runs: list[_LocalRun | None] = [None] * workers
-        self._failures: list[int] = []  # submissions of those in a row
+        self._failures = Failures()
 
     @property
     def broken(self) -> bool:
-        return are_too_many(self._failures)
+        return self._failures.is_out("", 1)
+
+    @property
+    def set_aside(self) -> frozenset[str]:
+        return self._failures.set_aside
 
     def room(self) -> Place | None:
         return Place("", "") if any(run is None or run.gone() for run in self._runs) else None
@@ -230,10 +285,14 @@ class LocalRuns:
         return run
 
     def entered(self, job: Job, place: Place, end: Outcome | Lost) -> None:
+        if not is_ours(end):
+            self._failures.end_row(job.submission, place.id)
+            return
         was_broken = self.broken
-        self._failures = [*self._failures, job.submission.id] if is_ours(end) else []
+        if line := self._failures.add(job.submission, place.id, 1):
+            self._say(line)
         if self.broken and not was_broken:
-            self._say(f"{len(self._failures)} failures of ours in a row: nothing more is started here")
+            self._say(f"failures of ours in a row, of {MAX_FAILURES} teams: nothing more is started here")
 
 
 class _LocalRun:
@@ -300,13 +359,6 @@ def is_ours(end: Outcome | Lost) -> bool:
     return isinstance(end, Lost) or end.fault in ("infra", "organizer")
 
 
-def are_too_many(submissions: Sequence[int]) -> bool:
-    """Whether failures of ours in a row, of these submissions, speak against the machine. Those of a single submission
-    may be its own doing, and end with its tries.
-    """
-    return len(submissions) >= MAX_FAILURES and len(set(submissions)) > 1
-
-
 def read_outcome(folder: Path, returncode: int) -> Outcome:
     """What a run's folder says of how it ended; a failure of ours where it does not say."""
     try:
@@ -329,7 +381,7 @@ def read_outcome(folder: Path, returncode: int) -> Outcome:
         return Outcome(verdict, None, scores, document["data_digest"], detail)
     except FileNotFoundError:
         return failed(f"the evaluator ended with {returncode} and wrote no scores.json{_tail(folder)}")
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         return failed(f"scores.json cannot be read: {type(error).__name__}: {error}")
 
 

@@ -1,5 +1,6 @@
 """The queue's worker with real runs: what they end as, how they are stopped, and what a broken machine does."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -25,9 +26,8 @@ from evaluator.season.runs import (
     MAX_FAILURES,
     Call,
     Evaluator,
+    Failures,
     LocalRuns,
-    Place,
-    failed,
     machine_gpus,
     read_outcome,
 )
@@ -39,13 +39,13 @@ SLEEPS = "import time\ntime.sleep(600)"
 SECONDS = 60.0  # at most, for anything waited for here
 
 
-def submit(season: Season, path: Path) -> tuple[Ledger, int]:
+def submit(season: Season, path: Path, team: str = "Ёжики") -> tuple[Ledger, int]:
     from evaluator import archive
 
     ledger = Ledger(season, Database(season.url, season.folder))
     report = archive.check(path)
     Store(season.folder).add(path, digest(path))
-    submission, _ = ledger.submit("Ёжики", Archive(digest(path), path.name, report.packed, report.metadata))
+    submission, _ = ledger.submit(team, Archive(digest(path), path.name, report.packed, report.metadata))
     return ledger, submission.id
 
 
@@ -205,31 +205,105 @@ def _answer() -> str:
 def test_a_machine_that_only_fails_stops_taking_runs(make_running, make_zip) -> None:
     season = make_running()
     (season.data[PUBLIC] / "ground_truth.json").unlink()
+    ledger = Ledger(season, Database(season.url, season.folder))
     for number in range(MAX_FAILURES + 1):
-        ledger, _ = submit(season, make_zip(str(number)))
+        ledger.add_team(f"team {number}")
+        submit(season, make_zip(str(number)), f"team {number}")
     worker = start(season)
     output = worker.communicate(timeout=SECONDS)[0]
-    assert worker.returncode == 3 and "3 failures of ours in a row: nothing more is started here" in output
+    assert worker.returncode == 3 and "failures of ours in a row, of 3 teams: nothing more is started here" in output
     assert "`python -m evaluator season check`" in output and ledger.unfinished() == 1
+    attempts = ledger.attempts("team 0")
+    assert (attempts.valid, attempts.invalid, attempts.pending) == (0, 0, 0)
+
+
+def test_a_team_whose_runs_fail_by_our_fault_is_set_aside(make_running, make_zip) -> None:
+    """What runs fail for is here that their stored ZIPs are not those that were sent; others' runs go on."""
+    season = make_running()
+    ledger = Ledger(season, Database(season.url, season.folder))
+    ledger.add_team("Кот")
+    for number in range(MAX_FAILURES + 2):
+        path = make_zip(str(number))
+        submit(season, path)
+        stored = Store(season.folder).archive(digest(path))
+        stored.chmod(0o644)
+        stored.write_bytes(b"damaged")
+    _, first = submit(season, make_zip("Ёлки"), "Кот")
+    _, second = submit(season, make_zip(), "Кот")
+    worker = start(season, "--drain")
+    output = worker.communicate(timeout=SECONDS)[0]
+    assert {result.submission for result in ledger.results(PUBLIC)} == {first, second}, output
+    assert "team 'Ёжики': 3 failures of ours in a row, of 3 submissions: nothing more of it is started" in output
+    left = ledger.unfinished()  # one more may have started while the digest of the third ZIP was taken
+    assert 1 <= left <= 2 and f"{left} runs of 'Ёжики' are left waiting" in output
+    assert worker.returncode == 3  # somebody has to look
     attempts = ledger.attempts("Ёжики")
-    assert (attempts.valid, attempts.invalid, attempts.pending) == (0, 0, 1)
+    assert (attempts.valid, attempts.invalid, attempts.pending) == (0, 0, left)
 
 
-def test_one_submission_that_always_fails_does_not_stop_the_machine(make_running) -> None:
-    season, lines = make_running(), []
-    runs = LocalRuns(season, Store(season.folder), 1, [], lines.append)
+def test_a_run_whose_end_the_data_base_does_not_take_stops_no_other(make_running, make_zip, monkeypatch) -> None:
+    season = make_running(tries="2")
+    ledger, bad = submit(season, make_zip("Ёлки"))
+    _, good = submit(season, make_zip())
+    refused: list[str] = []
+    finish = Ledger.finish
 
-    def enter(submission: int, end: Outcome) -> None:
-        sent = Submission(submission, "Ёжики", "d", "n", 1, "a/b:1", NOON, NOON.date())
-        runs.entered(Job(submission, "t", sent, PUBLIC, 0), Place("", ""), end)
+    def picky(self: Ledger, job: Job, outcome: Outcome) -> Outcome | None:
+        if job.submission.id == bad and len(refused) < 3:  # what was to be entered, that it was refused, and once more
+            refused.append(outcome.verdict)
+            with self.database.write() as connection:
+                connection.exec_driver_sql("INSERT INTO event (run_id, step, kind) VALUES (1, 1, 'running')")
+        return finish(self, job, outcome)
 
-    for _ in range(MAX_FAILURES):
-        enter(1, failed("сломан"))
-    assert not runs.broken and lines == []
-    enter(2, failed("сломан"))
-    assert runs.broken and lines == ["4 failures of ours in a row: nothing more is started here"]
-    enter(3, Outcome("OK", None))
-    assert not runs.broken
+    monkeypatch.setattr(Ledger, "finish", picky)
+    lines: list[str] = []
+    season = dataclasses.replace(season, lease_seconds=1.0)
+    queue = Queue(Ledger(season, Database(season.url, season.folder)), 1, lines.append)
+    assert queue.run(drain=True)
+    assert refused == ["OK", "INFRA", "OK"]
+    assert public_state(ledger, good) == "OK" and public_state(ledger, bad) == "INFRA"
+    assert any("is left to its lease" in line for line in lines)
+    assert "the data base does not take how the run ended" in str([s.detail for s in ledger.states()])
+
+
+def failures_of(*rows: tuple[str, int, str, bool], places: int = 1) -> tuple[Failures, list[str]]:
+    """After these ends: team, submission, place, whether by our fault. With the lines that were said."""
+    failures, lines = Failures(), []
+    for team, submission, place, ours in rows:
+        sent = Submission(submission, team, "d", "n", 1, "a/b:1", NOON, NOON.date())
+        if ours:
+            lines.append(failures.add(sent, place, places))
+        else:
+            failures.end_row(sent, place)
+    return failures, [line for line in lines if line]
+
+
+def test_failures_are_counted_by_team_and_by_machine() -> None:
+    bad = [("Ёжики", number % 2, "", True) for number in range(20)]
+    failures, lines = failures_of(*bad, ("Кот", 5, "", True), ("Кот", 6, "", True))
+    assert failures.set_aside == {"Ёжики"} and len(lines) == 1 and not failures.is_out("", 1)
+    failures, _ = failures_of(*bad, ("Кот", 5, "", True), ("Лис", 6, "", True))
+    assert failures.is_out("", 1) and failures.set_aside == {"Ёжики"}
+    failures, _ = failures_of(*bad, ("Кот", 5, "", False), ("Кот", 5, "", True), ("Лис", 6, "", True))
+    assert not failures.is_out("", 1)
+    # One submission alone may fail by its own doing, and ends with its tries.
+    failures, lines = failures_of(*[("Ёжики", 1, "", True)] * 20)
+    assert not failures.set_aside and not lines and not failures.is_out("", 1)
+    # A team that has a run which ends well, or by its own fault, is not set aside any more.
+    failures, _ = failures_of(*bad, ("Ёжики", 30, "", False))
+    assert not failures.set_aside
+    failures, _ = failures_of(*bad[:2], ("Ёжики", 30, "", False), *bad[:2])
+    assert not failures.set_aside
+
+
+def test_failures_at_one_of_several_machines_are_the_machines_first() -> None:
+    here = [("Ёжики", number, "а", True) for number in range(MAX_FAILURES)]
+    failures, lines = failures_of(*here, places=2)
+    assert failures.is_out("а", 2) and not failures.is_out("б", 2) and not failures.set_aside
+    # The next one at the other machine shows that it was the team, and the first machine is back.
+    failures, lines = failures_of(*here, ("Ёжики", 9, "б", True), places=2)
+    assert failures.set_aside == {"Ёжики"} and len(lines) == 1
+    assert not failures.is_out("а", 2) and not failures.is_out("б", 2)
 
 
 def test_what_another_run_of_this_number_left_is_removed(make_running) -> None:

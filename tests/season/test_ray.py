@@ -250,7 +250,7 @@ def test_a_node_where_everything_fails_is_set_aside(
     finally:
         head.kill()
     assert head.returncode == 0, output
-    assert "node сломанный: 3 failures of ours in a row: nothing more is started there" in output
+    assert "node сломанный: failures of ours in a row, and not of one team's submissions: nothing more is" in output
     assert output.count("no work is done on сломанный: ImportError: сломан") == MAX_FAILURES
     assert output.count("starts on целый") == output.count("is given back") == 1
     assert not any(os.path.exists(f"/proc/{pid}") for pid in doomed)
@@ -457,8 +457,8 @@ class Nodes:
         self.runs.room()
         return {id: found.size for id, found in self.runs._nodes.items()}
 
-    def entered(self, submission: int, name: str, end: Outcome | Lost) -> None:
-        sent = Submission(submission, "Ёжики", "d", "n", 1, "a/b:1", NOON, NOON.date())
+    def entered(self, submission: int, name: str, end: Outcome | Lost, team: str = "Ёжики") -> None:
+        sent = Submission(submission, team, "d", "n", 1, "a/b:1", NOON, NOON.date())
         self.runs.entered(Job(submission, "t", sent, PUBLIC, 0), Place(name, name), end)
 
 
@@ -505,14 +505,27 @@ def test_one_submission_that_always_fails_stops_neither_nodes_nor_fleet(make_nod
     for name in ("а", "б", "в", "в", "в"):
         nodes.entered(1, name, bad)
     assert not nodes.runs.broken and nodes.lines[4:] == []
-    nodes.entered(2, "в", bad)
-    assert not nodes.runs.broken and nodes.lines[4].startswith("node в: 4 failures of ours in a row")
-    nodes.entered(3, "а", Lost("узел пропал"))  # says nothing of what all share
+    nodes.entered(2, "в", bad, "Кот")
+    assert not nodes.runs.broken and nodes.lines[4].startswith("node в: failures of ours in a row")
+    nodes.entered(3, "а", Lost("узел пропал"), "Лис")  # says nothing of what all share
     assert not nodes.runs.broken
-    nodes.entered(3, "а", bad)
+    nodes.entered(3, "а", bad, "Лис")
     assert nodes.runs.broken
     nodes.entered(4, "г", good)
     assert not nodes.runs.broken
+
+
+def test_one_team_whose_runs_always_fail_stops_neither_nodes_nor_fleet(make_nodes: Callable[..., Nodes]) -> None:
+    bad = runs_failed("сломан")
+    nodes = make_nodes("local", "cpus = 1")
+    nodes.resources = {name: {"CPU": 1.0} for name in ("а", "б", "в")}
+    assert len(nodes.sizes()) == 3
+    for number in range(9):
+        nodes.entered(number, "абв"[number % 3], bad)
+    assert nodes.runs.set_aside == {"Ёжики"} and not nodes.runs.broken
+    assert [line[:14] for line in nodes.lines[3:]] == ["team 'Ёжики': "]
+    nodes.entered(20, "а", bad, "Кот")
+    assert not nodes.runs.broken and nodes.runs.set_aside == {"Ёжики"}
 
 
 def test_a_run_whose_image_another_node_has_is_no_fault_of_the_teams() -> None:
