@@ -18,6 +18,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -96,7 +97,7 @@ def _run(options: argparse.Namespace) -> int:
     files.check_writable("--report", _report_path(options))
     options.key = options.key_file and record.read_key(options.key_file)
     _remove_stale(options)
-    options.started = datetime.now(UTC)
+    options.started, options.started_monotonic = datetime.now(UTC), time.monotonic()
     options.effective = _limits(options)
     data = contract.read_data(options.data)
     score.find_ruwordnet(options.ruwordnet, options.assets)  # a wrong path should not be noticed after hours of running
@@ -199,6 +200,7 @@ def _write_record(options: argparse.Namespace, document: dict[str, Any]) -> None
             options.effective,
             options.started,
             options.key,
+            time.monotonic() - options.started_monotonic,
         )
 
 

@@ -10,16 +10,18 @@ import functools
 import importlib
 import importlib.util
 import logging
+import math
 import os
 import resource
 import threading
+import time
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from evaluator import leftovers
+from evaluator import leftovers, limits
 
 logger = logging.getLogger(__name__)
 
@@ -108,6 +110,7 @@ class CarbonMeter:
         self._error: str | None = None
 
     def __enter__(self) -> "CarbonMeter":
+        self._started = time.monotonic()
         self._error, self._tracker = _guarded(lambda: _start_tracker(self.country, self._csv))
         # Read last: what the tracker spends while it starts is not the run's.
         self._gpu_start, self._cpu_start = _gpu_joules(), children_cpu_seconds()
@@ -120,9 +123,15 @@ class CarbonMeter:
         if cpu_seconds is None:
             cpu_seconds = max(0.0, children_cpu_seconds() - self._cpu_start)
         gpu_end = _gpu_joules()
-        gpu_joules = None if self._gpu_start is None or gpu_end is None else max(0.0, gpu_end - self._gpu_start)
+        gpu_joules = None if self._gpu_start is None or gpu_end is None else gpu_end - self._gpu_start
         tdp, kg_per_mwh, kwh, kg = FALLBACK_TDP_WATTS, None, None, None
         notes: list[str] = []
+        seconds = max(1.0, time.monotonic() - self._started)
+        if gpu_joules is not None and not 0 <= gpu_joules <= limits.MAX_EMISSION_WATTS * seconds:
+            notes.append(
+                f"the GPUs' energy counters cannot be right, {gpu_joules:.4g} J in {seconds:.1f} s, and are left out"
+            )
+            gpu_joules = None
         if self._tracker is not None:
             tracker = self._tracker
             kg_per_mwh = float(tracker.emission_level())
@@ -131,7 +140,10 @@ class CarbonMeter:
             if self._error is None:
                 self._error, energy = _guarded(lambda: _last_row(self._csv))
                 if energy is not None:
-                    kwh, kg = energy
+                    failure, impossible = _guarded(lambda: _impossible(energy[0], energy[1], seconds, tracker))
+                    self._error = failure or impossible
+                    if self._error is None:
+                        kwh, kg = energy
         if tdp <= 1.0:  # eco2AI passes a flag where its table look-up expects the fallback, and gets 1 W
             tdp = FALLBACK_TDP_WATTS
             notes.append(
@@ -156,6 +168,7 @@ class CarbonMeter:
 def _start_tracker(country: str, csv_path: Path) -> Any:
     if country == WORLD or country not in emission_levels():
         raise ValueError(f"country {country!r} is not in eco2AI's table of emission coefficients")
+    clock = SteadyClock()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # eco2AI and the pkg_resources it imports warn of themselves
         emission_track: Any = importlib.import_module("eco2ai.emission_track")
@@ -163,6 +176,8 @@ def _start_tracker(country: str, csv_path: Path) -> Any:
         # holds is given here.
         emission_track.get_params = dict
         emission_track.set_params = lambda **_: None
+        for name in ("emission_track", "tools.tools_cpu", "tools.tools_gpu", "tools.tools_ram"):
+            vars(importlib.import_module(f"eco2ai.{name}"))["time"] = clock
         tracker = emission_track.Tracker(
             project_name="FusionBrain Challenge 2.0",
             experiment_description="evaluator run",
@@ -176,6 +191,34 @@ def _start_tracker(country: str, csv_path: Path) -> Any:
         )
         tracker.start()
     return tracker
+
+
+class SteadyClock:
+    """The module `time` as eco2AI has it, which takes durations from the wall clock: that of now, and whoever sets the
+    machine's clock later does not change it.
+    """
+
+    def __init__(self) -> None:
+        self._offset = time.time() - time.monotonic()
+
+    def time(self) -> float:
+        return self._offset + time.monotonic()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
+
+
+def _impossible(kwh: float, kg: float, seconds: float, tracker: Any) -> str | None:
+    """Why a reading of so many seconds cannot be; None where it can."""
+    from evaluator.emission import most_watts  # it needs this module
+
+    said = f"its reading cannot be, {kwh:g} kWh and {kg:g} kg of CO2 in {seconds:.1f} s"
+    if not (0 <= kwh < math.inf and 0 <= kg < math.inf):
+        return said
+    cpu, gpu = tracker._cpu, tracker._gpu
+    names = f"{cpu.name()}/{cpu.cpu_num()} device(s), TDP:{cpu.tdp()}", f"{gpu.name()} {gpu.gpu_num()} device(s)"
+    watts, most = kwh * JOULES_PER_KWH / seconds, most_watts(*names)
+    return f"{said}: {watts:.4g} W of a machine of at most {most:.4g} W" if watts > most else None
 
 
 @functools.cache

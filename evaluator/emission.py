@@ -200,7 +200,7 @@ class Row:
 @dataclass(frozen=True)
 class Emission:
     """What an emission.csv says. `counting` is the row that counts, None where there is none; with any of `faults` the
-    file is out of the prize. `rows` are those that could be read.
+    file is out of the prize. `rows` are those that could be read, and can be.
     """
 
     rows: tuple[Row, ...]
@@ -310,9 +310,8 @@ def parse(plain: bytes, encoded: bytes | None, now: datetime | None = None) -> E
     rows = []
     for number, cells in table:
         row = _row(number, cells, now, faults, notes)
-        if row is not None:
+        if row is not None and _check_power(row, faults, notes):
             rows.append(row)
-            _check_power(row, faults, notes)
             _check_coefficient(row, faults, notes)
     _check_sequence(rows, faults, notes)
     # Of the texts, and not of the rows: a faulty last row must not make the one before it count.
@@ -431,28 +430,40 @@ def _time(text: str) -> datetime | None:
 # --- physics ---
 
 
-def _check_power(row: Row, faults: Findings, notes: Findings) -> None:
+def most_watts(cpu: str, gpu: str) -> float:
+    """The most, with room, that a machine with this hardware draws, whose names are as eco2AI writes them."""
+    cpus, gpus = _CPU.fullmatch(cpu), _GPU.fullmatch(gpu)
+    if cpus is None or gpus is None:
+        return limits.MAX_EMISSION_WATTS
+    tdp = _number(cpus[2])
+    if tdp is None or tdp <= 1:  # eco2AI does not know it
+        tdp = FALLBACK_TDP_WATTS
+    each = next((watts for name, watts in GPU_WATTS.items() if name in gpus[1]), MAX_GPU_WATTS)
+    hardware = int(cpus[1]) * tdp + int(gpus[2]) * each + RAM_WATTS
+    return min(limits.MAX_EMISSION_WATTS, MAX_PUE * POWER_MARGIN * hardware)
+
+
+def _check_power(row: Row, faults: Findings, notes: Findings) -> bool:
+    """Whether the machine that the row names can have drawn so much."""
     where = f"{NAME}: row {row.number}"
     cpu, gpu = _CPU.fullmatch(row.cpu), _GPU.fullmatch(row.gpu)
     if cpu is None or not 1 <= int(cpu[1]) <= MAX_CPUS:
         faults.add(rules.EMISSION_HARDWARE, f"{where}, CPU_name", show(row.cpu))
     if gpu is None or int(gpu[2]) > MAX_GPUS:
         faults.add(rules.EMISSION_HARDWARE, f"{where}, GPU_name", show(row.gpu))
-    most = limits.MAX_EMISSION_WATTS
     if cpu is not None and gpu is not None:
         tdp = _number(cpu[2])
         if tdp is None or tdp <= 1:
             notes.add(rules.EMISSION_UNKNOWN_CPU, f"{where}, CPU_name", f"TDP:{cpu[2]}")
-            tdp = FALLBACK_TDP_WATTS
         elif tdp > MAX_CPU_WATTS:
             faults.add(rules.EMISSION_HARDWARE, f"{where}, CPU_name", f"a TDP of {tdp:g} W")
-        each = next((watts for name, watts in GPU_WATTS.items() if name in gpu[1]), MAX_GPU_WATTS)
-        hardware = int(cpu[1]) * tdp + int(gpu[2]) * each + RAM_WATTS
-        most = min(most, MAX_PUE * POWER_MARGIN * hardware)
+    most = most_watts(row.cpu, row.gpu)
     if row.watts > most:
         faults.add(rules.EMISSION_POWER, where, f"{row.watts:.4g} W, of a machine of at most {most:.4g} W")
-    elif row.watts < LOW_WATTS and row.kwh:
+        return False
+    if row.watts < LOW_WATTS and row.kwh:
         notes.add(rules.EMISSION_LOW_POWER, where, f"{row.watts:.3g} W")
+    return True
 
 
 def _check_coefficient(row: Row, faults: Findings, notes: Findings) -> None:

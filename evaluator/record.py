@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +46,15 @@ def write(
     limits: Limits,
     started: datetime,
     key: bytes | None = None,
+    seconds: float | None = None,
 ) -> None:
-    """Write the record of a run to `path`, whole or not at all.
+    """Write the record of a run to `path`, whole or not at all. It ended `seconds` after it `started`, by default now;
+    a clock that is set meanwhile is why they can differ.
 
     `inputs` and `outputs` are files, and folders with all their files; each file's SHA-256 is taken now. `result` is
     the content of scores.json, with scores or without.
     """
+    ended = datetime.now(UTC) if seconds is None else started + timedelta(seconds=seconds)
     files = {
         os.path.relpath(file.resolve(), path.parent.resolve()): _sha256(file)
         for source in (*inputs, *outputs)
@@ -60,7 +63,7 @@ def write(
     document = {
         "version": VERSION,
         "started": started.isoformat(timespec="seconds"),
-        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "ended": ended.isoformat(timespec="seconds"),
         "code": code_digest(),
         "limits": asdict(limits),
         "verdict": result["verdict"],

@@ -13,6 +13,7 @@ import importlib
 import importlib.util
 import io
 import logging
+import math
 import os
 import resource
 import shutil
@@ -31,10 +32,38 @@ SAMPLE_SECONDS = 2.0  # eco2AI's own period, 10, misses short epochs: a single l
 FALLBACK_TDP_WATTS = 100.0  # eco2AI's own constant for a CPU that its table lacks
 JOULES_PER_KWH = 3.6e6
 KWH_PER_MWH = 1000.0
+MAX_GPU_WATTS, MAX_GPUS_WATTS = 1500.0, 100_000.0  # of one GPU of any kind, and of all in a machine
+MAX_RAM_WATTS = 0.375 * 2048  # eco2AI's 3/8 W a GB, of 2 TB
 ENERGY_COLUMNS = (
     "stage", "epoch", "complete", "start_time", "seconds", "cpu_seconds", "cpu_watts_per_core", "gpu_joules", "kwh",
     "kg", "eco2ai_kwh", "eco2ai_kg", "gap",
 )  # fmt: skip
+
+
+class ImpossibleReading(Exception):
+    """eco2AI says what cannot have been."""
+
+
+class SteadyClock:
+    """The module `time` as eco2AI has it, which takes durations from the wall clock: that of now, and whoever sets the
+    machine's clock later does not change it.
+    """
+
+    def __init__(self) -> None:
+        self._offset = time.time() - time.monotonic()
+
+    def time(self) -> float:
+        return self._offset + time.monotonic()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
+
+
+def use_steady_clock() -> None:
+    """Have eco2AI take the durations that it measures from now on from a clock that nobody sets."""
+    clock = SteadyClock()
+    for name in ("emission_track", "tools.tools_cpu", "tools.tools_gpu", "tools.tools_ram"):
+        vars(importlib.import_module(f"eco2ai.{name}"))["time"] = clock
 
 
 class TrainingCarbon:
@@ -84,7 +113,9 @@ class TrainingCarbon:
         if self._tracker is not None:
             try:
                 with self._lock:
-                    kwh, kg = self._new_epoch(loss)
+                    kwh, kg = self._new_epoch(loss, row["seconds"])
+            except ImpossibleReading as error:
+                log.warning("%s, epoch %d: %s; %s does not get its row", self.stage, row["epoch"], error, EMISSION)
             except Exception as error:
                 self._give_up(error)
             else:
@@ -117,6 +148,7 @@ class TrainingCarbon:
         # Both keep a file in site-packages, which may be read-only and is shared; every value it holds is given here.
         emission_track.get_params = dict
         emission_track.set_params = lambda **_: None
+        use_steady_clock()
         tracker = emission_track.Tracker(
             project_name="FusionBrain Challenge 2.0", experiment_description=self.description,
             file_name=str(self._work / EMISSION), measure_period=SAMPLE_SECONDS, alpha_2_code=self.country, pue=1,
@@ -127,17 +159,33 @@ class TrainingCarbon:
         tracker.start_training(start_epoch=epoch)
         return tracker
 
-    def _new_epoch(self, loss: float) -> tuple[float, float]:
-        """kWh and kg of eco2AI's new row. It writes in place, so a copy is written and put in the place of the file."""
+    def _new_epoch(self, loss: float, seconds: float) -> tuple[float, float]:
+        """kWh and kg of eco2AI's new row, of an epoch of so many seconds. It writes in place, so a copy is written and
+        put in the place of the file. Raises `ImpossibleReading` for a row that cannot be, which gets nowhere.
+        """
         for name in (EMISSION, ENCODED):
             if (self.folder / name).exists():
                 shutil.copyfile(self.folder / name, self._work / name)
         self._tracker.new_epoch({"loss": f"{loss:.4f}"})
         id = self._tracker.id()
         row = [row for row in _read_rows(self._work / EMISSION) if row["id"] == id][-1]
+        kwh, kg = float(row["power_consumption(kWh)"]), float(row["CO2_emissions(kg)"])
+        watts, most = kwh * JOULES_PER_KWH / max(1.0, seconds), self._most_watts()
+        if not (0 <= kwh and 0 <= kg < math.inf and float(row["duration(s)"]) >= 0 and watts <= most):
+            for name in (EMISSION, ENCODED):
+                (self._work / name).unlink(missing_ok=True)
+            raise ImpossibleReading(
+                f"eco2AI's reading cannot be, {kwh:g} kWh and {kg:g} kg of CO2 in {float(row['duration(s)']):.1f} s of"
+                f" {seconds:.1f} s: {watts:.4g} W of a machine of at most {most:.4g} W"
+            )
         for name in (EMISSION, ENCODED):
             os.replace(self._work / name, self.folder / name)
-        return float(row["power_consumption(kWh)"]), float(row["CO2_emissions(kg)"])
+        return kwh, kg
+
+    def _most_watts(self) -> float:
+        """The most that this machine draws, with room: by its CPUs' TDP, its GPUs and its memory as eco2AI counts."""
+        gpus = self._tracker._gpu.gpu_num() * MAX_GPU_WATTS
+        return 2 * (self._watts_per_core * (os.cpu_count() or 1) + gpus + MAX_RAM_WATTS)
 
     def _sample_for_ever(self) -> None:
         """What eco2AI's scheduler does between `start` and `stop`; by epoch it would look at each one's end alone."""
@@ -162,18 +210,25 @@ class TrainingCarbon:
     # --- counters ---
 
     def _begin_epoch(self, epoch: int, cpu_seconds: float) -> None:
-        self._epoch, self._start, self._cpu_start, self._gpu_start = epoch, time.time(), cpu_seconds, _gpu_joules()
+        self._epoch, self._cpu_start, self._gpu_start = epoch, cpu_seconds, _gpu_joules()
+        self._start_time, self._start = time.strftime("%Y-%m-%d %H:%M:%S"), time.monotonic()
 
     def _row(self, cpu_seconds: float) -> dict[str, Any]:
         used, gpu_end = cpu_seconds - self._cpu_start, _gpu_joules()
-        gpu = None if self._gpu_start is None or gpu_end is None else max(0.0, gpu_end - self._gpu_start)
+        seconds = time.monotonic() - self._start
+        gpu = None if self._gpu_start is None or gpu_end is None else gpu_end - self._gpu_start
+        if gpu is not None and not 0 <= gpu <= MAX_GPUS_WATTS * max(1.0, seconds):
+            log.warning(
+                "%s, epoch %d: the GPUs' energy counters cannot be right, %.4g J in %.1f s, and are left out",
+                self.stage, self._epoch, gpu, seconds,
+            )  # fmt: skip
+            gpu = None
         kwh = (used * self._watts_per_core + (gpu or 0.0)) / JOULES_PER_KWH
         kg = None if self._kg_per_mwh is None else kwh / KWH_PER_MWH * self._kg_per_mwh
         return {
             "stage": self.stage, "epoch": self._epoch, "complete": 0,
-            "start_time": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._start)),
-            "seconds": time.time() - self._start, "cpu_seconds": used, "cpu_watts_per_core": self._watts_per_core,
-            "gpu_joules": gpu, "kwh": kwh, "kg": kg,
+            "start_time": self._start_time, "seconds": seconds, "cpu_seconds": used,
+            "cpu_watts_per_core": self._watts_per_core, "gpu_joules": gpu, "kwh": kwh, "kg": kg,
         }  # fmt: skip
 
     def _write_energy(self, row: dict[str, Any]) -> None:

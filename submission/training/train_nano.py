@@ -27,6 +27,7 @@ import torch.distributed as dist
 from rudolph import VQGAN, RudolphConfig
 from rudolph.config import SIZES
 from training.bpe import train_bpe
+from training.carbon import use_steady_clock
 from training.decoder import DECODER_RUNS, load_mean, train_decoder
 from training.processes import leave
 from training.vqgan import SECOND_RUN, train_vqgan
@@ -119,6 +120,7 @@ def _tracker(out: Path, stage: str, country: str) -> Any:
     # Both keep a file in site-packages, which may be read-only and is shared; every value it holds is given here.
     emission_track.get_params = dict
     emission_track.set_params = lambda **_: None
+    use_steady_clock()
     return emission_track.Tracker(
         project_name="FusionBrain Challenge 2.0", experiment_description=f"nano: {stage}",
         file_name=str(out / "emission.csv"), alpha_2_code=country, cpu_processes="all", measure_period=10, pue=1,

@@ -1,6 +1,10 @@
+import csv
+import math
+import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import eco2ai
@@ -46,27 +50,70 @@ def test_both_readings_of_a_busy_run(tmp_path, no_network):
 
 
 def test_disagreement_is_a_warning(monkeypatch):
-    monkeypatch.setattr(carbon, "_last_row", lambda path: (1.0, 0.347))
+    monkeypatch.setattr(carbon, "_last_row", lambda path: (1e-5, 0.347e-5))  # 36 J
     with CarbonMeter("RU") as meter:
         pass
     assert meter.reading and "disagree by more than 10%" in meter.reading.warnings[-1]
 
 
 def test_agreement_is_none(monkeypatch):
-    monkeypatch.setattr(carbon, "children_cpu_seconds", iter([10.0, 110.0]).__next__)
-    monkeypatch.setattr(carbon, "_gpu_joules", iter([500.0, 1500.0]).__next__)
+    monkeypatch.setattr(carbon, "children_cpu_seconds", iter([10.0, 11.0]).__next__)
+    monkeypatch.setattr(carbon, "_gpu_joules", iter([500.0, 510.0]).__next__)
     meter = CarbonMeter("RU")
 
     def same(path: Path) -> tuple[float, float]:
-        kwh = (100 * meter_watts + 1000) / JOULES_PER_KWH
+        kwh = (meter_watts + 10) / JOULES_PER_KWH
         return kwh * 1.05, kwh * 0.347
 
     monkeypatch.setattr(carbon, "_last_row", same)
     with meter:
         meter_watts = meter._tracker._cpu.tdp() * meter._tracker._cpu.cpu_num() / (carbon.os.cpu_count() or 1)
     assert meter.reading and meter.reading.warnings == []
-    assert (meter.reading.cpu_seconds, meter.reading.gpu_joules) == (100.0, 1000.0)
-    assert "+ GPU energy counters 1000.0 J" in "\n".join(meter.reading.lines())
+    assert (meter.reading.cpu_seconds, meter.reading.gpu_joules) == (1.0, 10.0)
+    assert "+ GPU energy counters 10.0 J" in "\n".join(meter.reading.lines())
+
+
+@pytest.mark.parametrize("step", [-7200.0, -400 * 86400.0, 7200.0, 400 * 86400.0])
+def test_a_clock_that_is_set_during_a_run_changes_no_duration(tmp_path, monkeypatch, step):
+    real = time.time
+    began = time.monotonic()
+    with CarbonMeter("RU", tmp_path / "emission.csv") as meter:
+        spend(0.5)
+        monkeypatch.setattr(time, "time", lambda: real() + step)
+        spend(0.5)
+    with open(tmp_path / "emission.csv", encoding="utf-8", newline="") as file:
+        row = list(csv.DictReader(file))[-1]
+    assert 1.0 <= float(row["duration(s)"]) <= time.monotonic() - began
+    reading = meter.reading
+    assert reading is not None and reading.eco2ai_error is None
+    assert reading.eco2ai_kg is not None and reading.eco2ai_kg >= 0
+    most = reading.cpu_watts_per_core * (os.cpu_count() or 1) + 768
+    assert reading.eco2ai_kwh * JOULES_PER_KWH <= 2.2 * most * (time.monotonic() - began)
+
+
+@pytest.mark.parametrize(
+    ("kwh", "kg"),
+    [(-0.2, -0.07), (0.0, -1e-9), (1.0, 0.347), (1e9, 3e8), (math.nan, 0.1), (0.1, math.nan), (math.inf, math.inf)],
+)
+def test_a_reading_that_cannot_be_is_named_and_never_shown(monkeypatch, kwh, kg):
+    monkeypatch.setattr(carbon, "_last_row", lambda path: (kwh, kg))
+    with CarbonMeter("RU") as meter:
+        spend(0.1)
+    reading = meter.reading
+    assert reading is not None and reading.eco2ai_kwh is None and reading.eco2ai_kg is None
+    assert f"its reading cannot be, {kwh:g} kWh and {kg:g} kg of CO2 in" in str(reading.eco2ai_error)
+    assert reading.lines()[0].startswith("CO2 (eco2AI, RU): not measured: its reading cannot be")
+    assert reading.to_json()["eco2ai"]["kg"] is None and reading.counters_kg is not None
+
+
+@pytest.mark.parametrize("end", [499.0, 0.0, 1e12])
+def test_gpu_counters_that_begin_anew_or_jump_are_left_out(monkeypatch, end):
+    monkeypatch.setattr(carbon, "_gpu_joules", iter([500.0, end]).__next__)
+    with CarbonMeter("RU") as meter:
+        spend(0.1)
+    assert meter.reading is not None and meter.reading.gpu_joules is None
+    assert any("the GPUs' energy counters cannot be right" in warning for warning in meter.reading.warnings)
+    assert 0 < meter.reading.counters_kwh * JOULES_PER_KWH < 1000
 
 
 def test_unknown_country_is_not_silently_the_worlds_average():

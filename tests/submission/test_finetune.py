@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import math
 import os
 import shutil
 import signal
@@ -553,6 +554,44 @@ def test_carbon_touches_its_folder_alone_and_needs_no_network(tmp_path: Path, mo
     assert sorted(path.name for path in (tmp_path / "ё 🌱").iterdir()) == [
         "emission.csv", "encoded_emission.csv", "energy.csv",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("step", [-7200.0, 7200.0, 400 * 86400.0])
+def test_a_clock_that_is_set_changes_no_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: float) -> None:
+    real, began = time.time, time.monotonic()
+    carbon = TrainingCarbon(tmp_path, "обучение", True, "RU")
+    carbon.start(1, cpu_seconds())
+    time.sleep(0.3)
+    monkeypatch.setattr(time, "time", lambda: real() + step)
+    carbon.end_epoch(cpu_seconds(), 1.0)
+    time.sleep(0.2)
+    monkeypatch.setattr(time, "time", real)
+    carbon.end_epoch(cpu_seconds(), 0.5)
+    carbon.stop()
+    took = time.monotonic() - began
+    for name, column in (("emission.csv", "duration(s)"), ("energy.csv", "seconds")):
+        first, second = (float(row[column]) for row in table(tmp_path / name))
+        assert 0.3 <= first <= took and 0.2 <= second <= took
+    assert all(float(row["CO2_emissions(kg)"]) >= 0 for row in table(tmp_path / "emission.csv"))
+    assert all(float(row["kwh"]) >= 0 for row in table(tmp_path / "energy.csv"))
+
+
+@pytest.mark.parametrize("kwh", [-0.5, 1e6, math.nan])
+def test_a_row_that_cannot_be_gets_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixture, kwh: float) -> None:
+    """An epoch's alone: the next one has its row, and energy.csv has both."""
+    carbon = TrainingCarbon(tmp_path, "обучение", True, "RU")
+    carbon.start(1, cpu_seconds())
+    carbon._tracker._consumption = kwh
+    carbon.end_epoch(cpu_seconds(), 1.0)
+    assert "обучение, epoch 1: eco2AI's reading cannot be" in caplog.text
+    assert not (tmp_path / "emission.csv").exists()
+    carbon.end_epoch(cpu_seconds(), 0.5)
+    carbon.stop()
+    (row,) = table(tmp_path / "emission.csv")
+    assert row["epoch"] == "epoch: 2, loss: 0.5000, " and 0 <= float(row["power_consumption(kWh)"]) < 1
+    assert "epoch 1" not in (tmp_path / "encoded_emission.csv").read_text("utf-8")
+    first, second = table(tmp_path / "energy.csv")
+    assert (first["eco2ai_kwh"], first["gap"]) == ("", "") and float(second["eco2ai_kwh"]) >= 0
 
 
 def test_without_eco2ai_training_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
