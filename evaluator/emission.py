@@ -20,11 +20,12 @@ characters are not among these, are decoded.
 """
 
 import csv
+import hashlib
 import io
 import math
 import re
 import string
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -208,6 +209,7 @@ class Emission:
     faults: tuple[Finding, ...]
     faults_total: int
     notes: tuple[Finding, ...]
+    digest: str = ""  # SHA-256 of emission.csv, where it could be read
 
     @property
     def ok(self) -> bool:
@@ -301,12 +303,13 @@ def _read(contents: Mapping[str, bytes], faults: Findings) -> Emission | None:
 def parse(plain: bytes, encoded: bytes | None, now: datetime | None = None) -> Emission:
     """Check the content of an emission.csv and of its encoded twin, None where there is none. `now` has a time zone."""
     faults, notes = Findings(), Findings()
+    digest = hashlib.sha256(plain).hexdigest()
     now = (now or datetime.now(UTC)).astimezone(UTC).replace(tzinfo=None)
     try:
         table = _cells(plain, NAME, limits.MAX_EMISSION_ROWS, faults)
     except RuleBroken as broken:
         faults.add_broken(NAME, broken)
-        return Emission((), None, tuple(faults.kept), faults.total, ())
+        return Emission((), None, tuple(faults.kept), faults.total, (), digest)
     rows = []
     for number, cells in table:
         row = _row(number, cells, now, faults, notes)
@@ -325,7 +328,32 @@ def parse(plain: bytes, encoded: bytes | None, now: datetime | None = None) -> E
         faults.add(rules.EMISSION_TWIN_MISSING, TWIN, "the file does not exist")
     else:
         _check_twin(table, encoded, targets[-1] if targets else None, faults, notes)
-    return Emission(tuple(rows), counting, tuple(faults.kept), faults.total, tuple(notes.kept))
+    return Emission(tuple(rows), counting, tuple(faults.kept), faults.total, tuple(notes.kept), digest)
+
+
+def shared(emissions: Mapping[str, Emission]) -> dict[str, list[Finding]]:
+    """What files of different teams have in common that eco2AI gives to one training alone, by team: the whole file, an
+    id, or a row's start, duration and energy.
+    """
+    owners: dict[tuple[str, ...], dict[str, str]] = {}  # what it is: its first place in the file of each team
+    for team, found in emissions.items():
+        if found.digest:
+            owners.setdefault(("the whole file", found.digest), {})[team] = NAME
+        for row in found.rows:
+            where = f"{NAME}: row {row.number}"
+            owners.setdefault(("its id", row.id), {}).setdefault(team, where)
+            if row.kwh:  # without the last digits, which pandas changes
+                measured = str(row.start), f"{row.seconds:.9g}", f"{row.kwh:.9g}"
+                owners.setdefault(("its measurement", *measured), {}).setdefault(team, where)
+    notes: dict[str, list[Finding]] = {team: [] for team in emissions}
+    said: set[tuple[str, str, str]] = set()
+    for (what, *_), teams in owners.items():
+        for team, where in teams.items() if len(teams) > 1 else ():
+            others = ", ".join(show(other) for other in sorted(teams) if other != team)
+            if (team, what, others) not in said:  # a copy has hundreds of rows alike
+                said.add((team, what, others))
+                notes[team].append(rules.EMISSION_SHARED.finding(where, f"{what} is in the ZIP of {others}, too"))
+    return notes
 
 
 # --- cells ---
@@ -512,10 +540,13 @@ def _check_sequence(rows: Iterable[Row], faults: Findings, notes: Findings) -> N
         last[row.id] = row
 
 
-def _check_counting(counting: Row, rows: Iterable[Row], faults: Findings, notes: Findings) -> None:
+def _check_counting(counting: Row, rows: Sequence[Row], faults: Findings, notes: Findings) -> None:
     where = f"{NAME}: row {counting.number}"
     if not (counting.kwh > 0 and counting.kg > 0):
         faults.add(rules.EMISSION_ZERO, where, f"{counting.kwh:g} kWh and {counting.kg:g} kg")
+    for row in rows:
+        if row.is_target and row.seconds < limits.MIN_TRAINING_SECONDS:
+            notes.add(rules.EMISSION_SHORT, f"{NAME}: row {row.number}", f"{row.seconds:.3g} s")
     targets = [row.kg for row in rows if row.is_target]
     total = math.fsum(targets)
     if counting.kg < PARTIAL * total:

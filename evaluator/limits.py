@@ -126,6 +126,7 @@ MAX_EMISSION_BYTES = 8 * 10**6  # each file; a row has about 300 bytes, an encod
 MAX_EMISSION_ROWS = 5_000  # of emission.csv: a row is an epoch
 MAX_EMISSION_WATTS = 100_000.0  # mean power, whatever the hardware: some hundred GPUs
 MIN_EMISSION_SECONDS, MAX_EMISSION_SECONDS = 0.001, 366 * 24 * 3600.0  # of one row
+MIN_TRAINING_SECONDS = 60.0  # of one row; fewer are noted, and no fault
 MAX_EMISSION_NUMBER = 1e12  # of any kind
 MAX_LOSS_BYTES = 200 * 10**6  # a line a step, of about 80 bytes
 

@@ -9,7 +9,7 @@ teams the one whose training made the least CO2 wins, by the row of its emission
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -149,7 +149,8 @@ class Prize:
 
 
 def award(candidates: Iterable[Candidate], baseline: float) -> Prize:
-    """Rank the candidates. A score counts for mean and deviation whether its team is in for this prize or not.
+    """Rank the candidates. A score counts for mean and deviation whether its team is in for this prize or not. What the
+    files of several teams have in common is noted.
 
     Computed exactly: of two teams above the baseline the better one lies right on mean + std, and rounding must not
     decide. Raises `DataError` for a team that occurs twice.
@@ -158,6 +159,11 @@ def award(candidates: Iterable[Candidate], baseline: float) -> Prize:
     teams = [candidate.team for candidate in candidates]
     if twice := sorted({team for team in teams if teams.count(team) > 1}):
         raise DataError([f"team {show(team)} occurs more than once" for team in twice])
+    notes = emission.shared({c.team: c.emission for c in candidates if c.emission is not None})
+    candidates = [
+        replace(c, emission=c.emission and replace(c.emission, notes=(*c.emission.notes, *notes[c.team])))
+        for c in candidates
+    ]
     scores = [Fraction(c.score) for c in candidates if c.score is not None and c.score > baseline]
     mean = variance = None
     if scores:

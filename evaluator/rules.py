@@ -250,5 +250,15 @@ EMISSION_PART = Rule(
     "a row that counts which has all CO2 of the rows with TargetValue",
     "nothing to do: by the rules the last row alone counts; with new_epoch that is the last epoch",
 )
+EMISSION_SHORT = Rule(
+    "emission-short",
+    f"rows with TargetValue of {limits.MIN_TRAINING_SECONDS:.0f} s at least: less is no training, nor an epoch of one",
+    "ask the team what it tracked",
+)
+EMISSION_SHARED = Rule(
+    "emission-shared",
+    "an emission.csv, ids and rows of measurements that no other team has",
+    "ask both teams whose training it was: eco2AI gives each tracker an id of its own",
+)
 
 BY_NAME = {rule.name: rule for rule in list(globals().values()) if isinstance(rule, Rule)}

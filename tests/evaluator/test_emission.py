@@ -238,6 +238,17 @@ def test_what_organizers_should_know_is_no_fault(cells, rule):
     assert found.ok and rule in note_rules(found)
 
 
+def test_a_row_that_cannot_be_is_no_figure():
+    """Neither in the total nor as the row that counts."""
+    impossible = {"power_consumption(kWh)": "1000", "CO2_emissions(kg)": "347.451"}
+    found = judged({}, {"epoch": "epoch: 2, loss: 0.5, ", "start_time": "2022-11-13 10:30:01"} | impossible)
+    assert fault_rules(found) == {"emission-power"} and not found.ok
+    assert found.counting is None and found.kg == found.target_kg == 0.0347451
+    for seconds in ("-7188.0", "nan", "-1e9"):
+        found = judged({}, {"epoch": "epoch: 2, loss: 0.5, ", "duration(s)": seconds})
+        assert found.counting is None and found.kg == 0.0347451 and "emission-number" in fault_rules(found)
+
+
 def test_epochs_of_one_id_follow_each_other():
     first, second = {"experiment_description": "разогрев"}, {"epoch": "epoch: 2, loss: 0.4, "}
     assert judged(first, second | {"start_time": "2022-11-13 10:30:01"}).notes == ()

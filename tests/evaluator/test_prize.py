@@ -95,6 +95,59 @@ def test_a_tie_is_shared_and_said():
     assert "! tie: a, b have the same CO2 and share a rank" in awarded.lines()
 
 
+OTHER_ID = "87654321-9abc-4def-8123-456789abcdef"
+
+
+def shared_notes(*emissions: emission.Emission) -> list[list[str]]:
+    """What is noted of a, b, c, ..., in the order of ranks, of what they have in common."""
+    awarded = award([Candidate(name, 0.5, found) for name, found in zip("abc", emissions, strict=False)], 0.2)
+    notes = {p.team: [note for note in p.emission.notes if note.rule == "emission-shared"] for p in awarded.places}
+    return [[f"{note.where}: {note.found}" for note in notes[name]] for name in sorted(notes)]
+
+
+def test_what_two_teams_have_in_common_is_noted():
+    same = emitted(1.0)
+    whole = "emission.csv: the whole file is in the ZIP of {}, too"
+    id = "emission.csv: row 2: its id is in the ZIP of {}, too"
+    row = "emission.csv: row 2: its measurement is in the ZIP of {}, too"
+    others = ("'b'", "'a'")
+    assert shared_notes(same, emitted(1.0)) == [[text.format(other) for text in (whole, id, row)] for other in others]
+    # Edited: another amount, but the tracker's id; another id, but the rest of the row.
+    assert shared_notes(same, emitted(0.9)) == [[id.format(other)] for other in others]
+    assert shared_notes(same, emitted(1.0, id=OTHER_ID)) == [[row.format(other)] for other in others]
+    assert shared_notes(same, emitted(0.9, id=OTHER_ID)) == [[], []]
+    # Three: each is told of both others, and the one with nothing in common of none.
+    assert shared_notes(same, emitted(0.9), emitted(0.8))[0] == [id.format("'b', 'c'")]
+    assert shared_notes(same, emitted(0.9, id=OTHER_ID), emitted(0.8)) == [[id.format("'c'")], [], [id.format("'a'")]]
+
+
+def test_a_file_that_two_teams_sent_is_noted_though_it_is_faulty():
+    plain, _ = files(1.0)
+    found = [emission.parse(plain + b"x", None), emission.parse(plain + b"x", None)]
+    assert [len(notes) for notes in shared_notes(*found)] == [3, 3]
+    bad = emission.parse(b"nothing", None)
+    assert shared_notes(bad, emission.parse(b"nothing", None))[0] == [
+        "emission.csv: the whole file is in the ZIP of 'b', too"
+    ]
+
+
+@pytest.mark.parametrize(("seconds", "is_noted"), [("1", True), ("59.9", True), ("60", False), ("36000", False)])
+def test_a_training_of_a_second_is_noted(seconds, is_noted):
+    found = emitted(0.0001, **{"duration(s)": seconds, "GPU_name": "NVIDIA A100 8 device(s)"})
+    assert found.ok  # no fault: it stays in
+    lines = award([Candidate("a", 0.5, found)], 0.2).lines()
+    assert any(line.startswith("! a: emission.csv: row 2: ") and "60 s at least" in line for line in lines) == is_noted
+
+
+def test_only_rows_that_can_count_are_noted_as_short():
+    plain, twin = made(
+        {"duration(s)": "1", "experiment_description": "проба", "power_consumption(kWh)": "1e-6"}
+        | {"CO2_emissions(kg)": "3.47451e-7"},
+        {"epoch": "epoch: 2, loss: 0.5, ", "start_time": "2022-11-13 09:30:01"},
+    )
+    assert "emission-short" not in {note.rule for note in emission.parse(plain, twin).notes}
+
+
 def test_every_team_that_drops_out_has_a_reason():
     bad = Candidate("bad", 0.9, emission.parse(files(1.0)[0], None))
     awarded = award(

@@ -1,5 +1,5 @@
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -51,6 +51,17 @@ def test_what_it_says(files, tmp_path):
     assert document["run"]["peak_memory"] == 7 and document["started"] <= document["ended"]
     assert len(document["code"]) == 64 and document["hmac_sha256"] is None
     assert record.verify(tmp_path / "record.json") == []
+
+
+@pytest.mark.parametrize("step", [timedelta(hours=2), timedelta(hours=-2), timedelta(days=400)])
+def test_a_clock_that_was_set_changes_no_duration(files, tmp_path, step):
+    archive, data, scores = files
+    started = datetime.now(UTC).replace(microsecond=0) + step
+    result = verdict.OK.to_json() | {"findings": []}
+    record.write(tmp_path / "record.json", [archive, data], [scores], result, RUN, started, seconds=90.0)
+    document = json.loads((tmp_path / "record.json").read_bytes())
+    took = datetime.fromisoformat(document["ended"]) - datetime.fromisoformat(document["started"])
+    assert took == timedelta(seconds=90)
 
 
 @pytest.mark.parametrize("key", [None, KEY])
