@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluator import emission, limits
-from evaluator.carbon import DISAGREEMENT
+from evaluator.carbon import DISAGREEMENT, JOULES_PER_KWH
 from evaluator.emission import NAME, TARGET, Emission, Row
 from evaluator.errors import DataError, RuleBroken, show
 from evaluator.files import read_regular, write_bytes, write_text
@@ -153,7 +153,7 @@ def read(folder: Path) -> Report:
         raise DataError([f"{folder}: {finding}" for finding in found.faults] or f"{folder}: {NAME} has no rows")
     said: list[str] = []
     losses = _read_losses(folder, said)
-    readings, cut_off = _read_energy(folder)
+    readings, cut_off = _read_energy(folder, said)
     epochs = [_epoch(row) for row in found.rows]
     last = {(epoch.stage, epoch.number): index for index, epoch in enumerate(epochs)}
     for key, index in last.items():  # an epoch that was done anew has the losses of the last time
@@ -229,18 +229,29 @@ def _read_losses(folder: Path, said: list[str]) -> dict[tuple[str, int | None], 
     return losses
 
 
+_Reading = tuple[float | None, float | None]  # kWh and kg
+
+
 def _read_energy(
-    folder: Path,
-) -> tuple[dict[tuple[str, int | None], list[tuple[float, float | None]]], tuple[float, float] | None]:
-    """Energy and CO2 of each epoch that was finished, in their order, and what parts of others used."""
-    readings: dict[tuple[str, int | None], list[tuple[float, float | None]]] = defaultdict(list)
+    folder: Path, said: list[str]
+) -> tuple[dict[tuple[str, int | None], list[_Reading]], tuple[float, float] | None]:
+    """Energy and CO2 of each epoch that was finished, in their order, and what parts of others used. Of one whose power
+    cannot be there is neither.
+    """
+    readings: dict[tuple[str, int | None], list[_Reading]] = defaultdict(list)
     cut_off: list[tuple[float, float]] = []
     for where, cells in _table(folder, ENERGY, ("stage", "epoch", "complete", "kwh", "kg")) or ():
         kwh = _float(where, "kwh", cells["kwh"])
         kg = _float(where, "kg", cells["kg"]) if cells["kg"] else None
+        seconds = _float(where, "seconds", cells["seconds"], finite=False) if "seconds" in cells else math.inf
+        most = limits.MAX_EMISSION_WATTS
+        can_be = kwh * JOULES_PER_KWH <= most * max(1.0, seconds)
+        if not can_be:
+            said.append(f"{where}: {_energy(kwh)} in {seconds:.1f} s cannot be, above {most:.0f} W, and is left out")
         if _whole(where, "complete", cells["complete"]):
-            readings[_stage(cells["stage"]), _whole(where, "epoch", cells["epoch"])].append((kwh, kg))
-        else:
+            reading: _Reading = (kwh, kg) if can_be else (None, None)
+            readings[_stage(cells["stage"]), _whole(where, "epoch", cells["epoch"])].append(reading)
+        elif can_be:
             cut_off.append((kwh, kg or 0.0))
     if not cut_off:
         return readings, None

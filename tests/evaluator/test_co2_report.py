@@ -127,6 +127,25 @@ def test_the_losses_lie_over_the_co2_up_to_them(run, monkeypatch, tmp_path):
     assert [value / 347.451 for value in x] == pytest.approx([0.1, 0.2, 0.2 + 0.22 / 3, 0.2 + 0.44 / 3, 0.42])
 
 
+def test_readings_that_cannot_be_are_no_figures(run, tmp_path):
+    """Of eco2AI above the power of the hardware that its row names, and a negative time; of counters above any."""
+    folder = run()
+    rows = (folder / NAME).read_text("utf-8").replace("3600.0,0.22,", "-3600.0,0.22,").replace(",0.1,", ",9000.0,")
+    (folder / NAME).write_text(rows.replace("0.0347451", "3127.059"), "utf-8")
+    (folder / ENERGY).write_text(
+        "stage,epoch,complete,seconds,kwh,kg\npretrain,1,1,3600,5000,9\nfinetune,1,0,-7,5000,9\n", "utf-8"
+    )
+    report = co2_report.write(folder, tmp_path / "out")
+    assert [(epoch.stage, epoch.number, epoch.row.kwh) for epoch in report.epochs] == [("pretrain", 1, 0.2)]
+    assert report.total.compared == 0 and report.cut_off is None
+    said = "\n".join(report.warnings)
+    assert "row 2: 5000 kWh in 3600.0 s cannot be, above 100000 W, and is left out" in said
+    assert "row 3: 5000 kWh in -7.0 s cannot be" in said
+    assert "row 3, duration(s): '-3600.0'" in said and "W, of a machine of at most" in said
+    page = (tmp_path / "out" / co2_report.PAGE).read_text("utf-8")
+    assert "No row counts for the prize" in page and "9000 kWh" not in page and "3127" not in page
+
+
 def test_real_files_of_eco2ai(tracked, tmp_path):
     """Without loss.csv: the losses are those that new_epoch was given."""
     report = co2_report.write(tracked, tmp_path)
