@@ -108,7 +108,7 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", re.ASCII)
 _CPU = re.compile(r".*/(\d{1,4}) device\(s\), TDP:(\d{1,4}(?:\.\d{1,6})?|True|False)", re.ASCII | re.DOTALL)
 _GPU = re.compile(r"(.*) (\d{1,4}) device\(s\)", re.ASCII | re.DOTALL)
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_FORMULA = tuple("=+-@\t\r\n＝＋－＠")
+_FORMULA = tuple("=+-@＝＋－＠")
 
 # --- eco2AI's encoding ---
 
@@ -409,8 +409,11 @@ def _row(number: int, cells: dict[str, str], now: datetime, faults: Findings, no
     """The row, or None where a cell is faulty."""
     where, before = f"{NAME}: row {number}", faults.total
     for column in _TEXTS:
-        if cells[column].startswith(_FORMULA) or cells[column].lstrip().startswith(_FORMULA):
-            notes.add(rules.EMISSION_FORMULA, f"{where}, {column}", f"begins as {show(cells[column])}")
+        # Russian spreadsheets separate by semicolon, heed no quotes of a comma's file, and begin a cell there, too.
+        parts = re.split("[;\t\r\n]", cells[column])
+        formula = next((part for part in parts if part.lstrip().lstrip('" ').startswith(_FORMULA)), None)
+        if formula is not None or cells[column].startswith(("\t", "\r", "\n")):
+            notes.add(rules.EMISSION_FORMULA, f"{where}, {column}", show(cells[column]))
     if not _UUID.fullmatch(cells["id"]):
         faults.add(rules.EMISSION_ID, f"{where}, id", show(cells["id"]))
     numbers: dict[str, float] = {}

@@ -221,8 +221,9 @@ EMISSION_TWIN = Rule(
 # What is said of a file without a fault in it.
 EMISSION_FORMULA = Rule(
     "emission-formula",
-    "texts that no spreadsheet takes for a formula: none begins with =, +, -, @, tab or line break",
-    "let the tracker's project_name and experiment_description begin with a letter",
+    "texts that no spreadsheet takes for a formula: none begins with =, +, -, @, tab or line break, nor has one of the"
+    " first four after a semicolon, tab or line break",
+    "let the tracker's project_name and experiment_description begin with a letter, and leave out semicolons",
 )
 EMISSION_LONE_ROW = Rule(
     "emission-lone-row",

@@ -9,9 +9,12 @@ one below the other; `images` the input's image paths; `labels` why the score is
 `answers`, `images` and `labels` are lists, in CSV they are JSON.
 
 CSV is UTF-8, every text is quoted and keeps its line breaks. A spreadsheet takes a cell that begins with = + - or @
-for a formula, and a prediction comes from strangers; so in CSV an apostrophe is put before each text that begins with
-one of these, or with their full-width forms, after white space or not, and before each that begins with a tab, a line
-break, a NUL or an apostrophe. Taking one leading apostrophe off gives the text back. Parquet has the texts as they are.
+for a formula, and a prediction comes from strangers. One that separates by semicolon (as Russian ones do) or tab reads
+no quotes of ours, and begins a cell after each of these and each line break as well. So in CSV an apostrophe stands
+wherever a cell may begin, which is where a text does and after each ; tab and line break of it, if what follows, after
+white space and quotes or not, is one of = + - @ or their full-width forms, or is an apostrophe; and before a text that
+begins with a tab, a line break or a NUL. `unescape` takes these off again. In the JSON of lists such a = + - or @ is
+written as its \\u escape, which readers of JSON undo. Parquet has the texts as they are.
 `pandas.read_csv(path, dtype={"id": str, "prediction": str}, keep_default_na=False, na_values={"score": [""]})` reads
 the file without making numbers of texts.
 """
@@ -19,6 +22,7 @@ the file without making numbers of texts.
 import csv
 import json
 import os
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -30,8 +34,15 @@ from evaluator.score import Scores
 
 _TEXTS = ("id", "name", "title", "metric", "prediction", "instruction", "error")
 _LISTS = ("answers", "images", "labels")
-_FORMULA = tuple("=+-@＝＋－＠")
+_FORMULA = "=+-@＝＋－＠"
 _UNSAFE = ("\t", "\r", "\n", "\0", "'")
+_BREAKS = ";\t\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"  # after which some spreadsheet begins a cell
+# What may stand between a cell's start and its formula: taken as a whole, so that the time is linear.
+_BLANKS = rf'[{_BREAKS}\s"\0\ufeff]'
+_BLANK = re.compile(f"{_BLANKS}+")
+_BREAK = re.compile(f"[{_BREAKS}]")
+_FORMULA_IN_LIST = re.compile(f"(?<!{_BLANKS})({_BLANKS}++)([{re.escape(_FORMULA)}])")
+_ESCAPED = re.compile(rf"(\A|[{_BREAKS}])'")
 
 
 def frame(scores: Scores, data: Data) -> pd.DataFrame:
@@ -71,7 +82,7 @@ def write(path: Path, rows: pd.DataFrame) -> None:
         if path.suffix.lower() == ".csv":
             safe = rows.copy()
             for column in _LISTS:
-                safe[column] = [json.dumps(cell, ensure_ascii=False) for cell in rows[column]]
+                safe[column] = rows[column].map(_list)
             for column in _TEXTS:
                 safe[column] = rows[column].map(escape)
             safe.to_csv(temporary, index=False, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n", encoding="utf-8")
@@ -83,5 +94,30 @@ def write(path: Path, rows: pd.DataFrame) -> None:
 
 
 def escape(text: str) -> str:
-    """`text`, with an apostrophe before it where a spreadsheet might calculate it or swallow its first character."""
-    return f"'{text}" if text.lstrip().startswith(_FORMULA) or text.startswith(_UNSAFE) else text
+    """`text`, with an apostrophe wherever a spreadsheet might begin a cell and calculate it, or swallow its first
+    character.
+    """
+    line = f"\n{text}"  # its start begins a cell, too
+
+    def disarm(match: re.Match[str]) -> str:
+        following = line[match.end() : match.end() + 1]
+        if following and following in _FORMULA:
+            return _BREAK.sub(r"\g<0>'", match[0])
+        return f"{match[0]}'" if following == "'" and _BREAK.match(match[0][-1]) else match[0]
+
+    escaped = _BLANK.sub(disarm, line)[1:]
+    return f"'{escaped}" if text.startswith(_UNSAFE) and not escaped.startswith("'") else escaped
+
+
+def unescape(cell: str) -> str:
+    """The text that `escape` made this cell of."""
+    return _ESCAPED.sub(r"\1", cell)
+
+
+def _list(texts: list[str]) -> str:
+    """JSON in which nothing that a spreadsheet might take for a cell's start goes before a formula."""
+
+    def disarm(match: re.Match[str]) -> str:
+        return f"{match[1]}\\u{ord(match[2]):04x}" if _BREAK.search(match[1]) else match[0]
+
+    return _FORMULA_IN_LIST.sub(disarm, json.dumps(texts, ensure_ascii=False))

@@ -228,6 +228,8 @@ def test_power_is_bounded_by_the_named_hardware():
     [
         ({"project_name": "=1+1"}, "emission-formula"),
         ({"experiment_description": " @SUM(A1) TargetValue"}, "emission-formula"),
+        ({"experiment_description": "TargetValue; =1+1"}, "emission-formula"),
+        ({"project_name": "проект\n@SUM(A1)"}, "emission-formula"),
         ({"power_consumption(kWh)": "0.004", "CO2_emissions(kg)": "0.001389804"}, "emission-low-power"),
         ({"CPU_name": "Новый процессор/1 device(s), TDP:True"}, "emission-unknown-cpu"),
         ({"region/country": "(RU)", "CO2_emissions(kg)": "0.03"}, "emission-other-coefficient"),

@@ -1,5 +1,7 @@
 import csv
+import io
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -23,6 +25,8 @@ HOSTILE = {
     "400": "первая\r\nвторая",
     "401": "＝1+1",
     "402": "05",
+    "500": 'ответ;=HYPERLINK("http://example.org")',
+    "501": "первая\n=1+1;\t-2;'3; \"@SUM(A1);\u2028＝4",
 }
 
 
@@ -43,7 +47,7 @@ def test_a_row_for_each_id(rows):
     )
     assert len(rows) == 36 and list(rows.task) == sorted(rows.task) and rows.id.is_unique
     by_id = rows.set_index("id")
-    assert by_id.loc["500"].to_dict() == {
+    assert by_id.loc["502"].to_dict() == {
         "task": 5,
         "name": "TRitW",
         "title": "Текст на изображении",
@@ -52,7 +56,7 @@ def test_a_row_for_each_id(rows):
         "prediction": "Ёлки-палки",
         "answers": ["Ёлки-палки", "иной ответ"],
         "instruction": "Инструкция «5»: ответь на вопрос, ёж?",
-        "images": ["images/500.png"],
+        "images": ["images/502.png"],
         "labels": [],
         "error": "",
     }
@@ -74,7 +78,7 @@ def test_csv_has_no_formula_and_keeps_every_text(rows, tmp_path):
     read = {row["id"]: row for row in cells}
     for id, text in HOSTILE.items():
         cell = read[id]["prediction"]
-        assert (cell[1:] if cell.startswith("'") else cell) == text, "one apostrophe off gives the text back"
+        assert tables.unescape(cell) == text
     assert read["100"]["prediction"] == "'-38" and read["101"]["prediction"] == "''апостроф"
     assert json.loads(read["500"]["answers"]) == ["Ёлки-палки", "иной ответ"]
     assert [float(row["score"]) for row in cells] == pytest.approx(list(rows.score))
@@ -86,7 +90,7 @@ def test_csv_is_read_as_documented(rows, tmp_path):
     kinds = {"id": str, "prediction": str}
     read = pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values={"score": [""]})
     assert list(read.columns) == list(rows.columns) and read.score.dtype == "float64"
-    assert list(read.prediction.str.removeprefix("'")) == list(rows.prediction)
+    assert [tables.unescape(cell) for cell in read.prediction] == list(rows.prediction)
 
 
 def test_parquet_has_the_texts_as_they_are(rows, tmp_path):
@@ -110,11 +114,39 @@ def test_a_task_without_a_score_has_rows_and_the_reason(data_folder, output_fold
     assert pd.read_parquet(tmp_path / "rows.parquet").score.isna().sum() == 9
 
 
-@given(st.text(max_size=10))
+def cells_of_any_spreadsheet(content):
+    """What is a cell's start to a spreadsheet that separates by comma, semicolon or tab, heeds quotes or not, and ends
+    a row at a line break inside of quotes or not.
+    """
+    for delimiter in ",;\t":
+        for lines in (io.StringIO(content, newline=""), io.StringIO("\n".join(content.splitlines()), newline="")):
+            for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_NONE):
+                if delimiter == "," and quoting == csv.QUOTE_NONE:
+                    continue  # every number after a comma would be one
+                lines.seek(0)
+                for row in csv.reader(lines, delimiter=delimiter, quoting=quoting):
+                    yield from row
+
+
+def test_no_spreadsheet_finds_a_formula_in_the_file(rows, tmp_path):
+    rows.at[0, "answers"] = ["a;=1+1", 'b;"+2', "\u2028@c", "-d"]
+    rows.at[1, "instruction"] = "Сравни:\n-4;\n\n+5"
+    tables.write(tmp_path / "rows.csv", rows)
+    content = (tmp_path / "rows.csv").read_text(encoding="utf-8")
+    for cell in cells_of_any_spreadsheet(content):
+        assert not cell.strip(' "\t').startswith(tuple("=+-@＝＋－＠")), cell
+    with open(tmp_path / "rows.csv", encoding="utf-8", newline="") as file:
+        first = next(csv.DictReader(file))
+    assert json.loads(first["answers"]) == ["a;=1+1", 'b;"+2', "\u2028@c", "-d"]
+
+
+@given(st.text(st.one_of(st.sampled_from("=-;\t\n\r\"' а"), st.characters()), max_size=12))
 def test_escaping_can_be_undone_and_leaves_no_formula(text):
     cell = tables.escape(text)
-    assert (cell[1:] if cell.startswith("'") else cell) == text
-    assert not cell.lstrip().startswith(tuple("=+-@＝＋－＠")) and not cell.startswith(("\t", "\r", "\n"))
+    assert tables.unescape(cell) == text
+    for part in re.split("[;\t\n\r\x85\u2028\u2029]", cell):
+        assert not part.strip(' "').startswith(tuple("=+-@＝＋－＠"))
+    assert not cell.startswith(("\t", "\r", "\n"))
 
 
 def test_other_formats_are_refused(rows, tmp_path):
