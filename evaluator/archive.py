@@ -63,7 +63,7 @@ def check(
     with _open(archive) as file:
         entries, _, complete = _survey(file, archive.name, max_packed, max_unpacked, findings)
         files = [entry for entry in entries if not entry.is_folder]
-        verified = 0 if findings else _verify(file, files, findings)
+        verified = 0 if findings else _verify(file, entries, findings)
         try:
             facts = _read_metadata(file, files)
         except MetadataError as error:
@@ -99,8 +99,7 @@ def unpack(
         with whole_or_empty(destination):
             make_folders(destination, (path for path, is_folder in paths.items() if is_folder))
             for entry in entries:
-                if not entry.is_folder:
-                    _extract(file, entry, destination)
+                _extract(file, entry, destination)
 
 
 def read_files(
@@ -169,14 +168,14 @@ def _survey(
     return entries, check_names([entry.name for entry in entries], findings), complete
 
 
-def _verify(file: int, files: list[Entry], findings: Findings) -> int:
-    """Read the smallest files to their end, as far as `VERIFIED_BYTES` go; returns how many."""
+def _verify(file: int, entries: list[Entry], findings: Findings) -> int:
+    """Read the smallest entries to their end, as far as `VERIFIED_BYTES` go; returns how many of them are files."""
     budget, verified = VERIFIED_BYTES, 0
-    for entry in sorted(files, key=lambda entry: entry.packed + entry.size):
+    for entry in sorted(entries, key=lambda entry: entry.packed + entry.size):
         budget -= entry.packed + entry.size
         if budget < 0:
             break
-        verified += 1
+        verified += not entry.is_folder
         try:
             for _ in read_content(file, entry):
                 pass
@@ -220,12 +219,17 @@ def _read_whole(file: int, entry: Entry, max_bytes: int) -> bytes:
 
 
 def _extract(file: int, entry: Entry, destination: Path) -> None:
-    with create_file(destination / entry.name, bool(entry.mode & 0o111)) as sink:
-        try:
+    """Write a file. A folder is there already; its content, which must be empty, is read."""
+    try:
+        if entry.is_folder:
+            for _ in read_content(file, entry):
+                pass
+            return
+        with create_file(destination / entry.name, bool(entry.mode & 0o111)) as sink:
             for chunk in read_content(file, entry):
                 sink.write(chunk)
-        except RuleBroken as broken:
-            raise ArchiveError(broken.rule.finding(_where(entry), broken.found)) from None
+    except RuleBroken as broken:
+        raise ArchiveError(broken.rule.finding(_where(entry), broken.found)) from None
 
 
 def _where(entry: Entry) -> str:

@@ -40,6 +40,7 @@ ARCHIVE_METHOD = Rule(
     "entries that are stored (0) or deflated (8)",
     f"{_PACK}; Windows' own packer takes Deflate64 for files beyond 2 GB",
 )
+ARCHIVE_VERSION = Rule("archive-version", "entries that need version 6.3 of the ZIP format or an earlier one", _PACK)
 ARCHIVE_RATIO = Rule(
     "archive-ratio",
     f"at most {MAX_RATIO} times as many bytes unpacked as packed, where it unpacks to more than {RATIO_FREE_BYTES}",

@@ -33,6 +33,8 @@ _FULL16, _FULL32 = 0xFFFF, 0xFFFFFFFF  # the value stands in the ZIP64 record in
 _ZIP64_FIELD, _UNICODE_PATH_FIELD = 0x0001, 0x7075
 _ENCRYPTED, _DESCRIPTOR, _PATCH, _STRONG, _UTF8, _MASKED = 0x1, 0x8, 0x20, 0x40, 0x800, 0x2000
 _COMPARED_FLAGS = _ENCRYPTED | _DESCRIPTOR | _PATCH | _STRONG | _UTF8 | _MASKED
+#: In tenths, as the format writes it; no reader at hand (Python's zipfile, Info-ZIP's unzip) takes more.
+_MAX_VERSION = 63
 _METHODS = {9: "Deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 95: "XZ", 98: "PPMd", 99: "AES encryption"}
 _INFLATE_INPUT_BYTES = 2**16  # at most 1032 times as much comes out, in chunks
 _OTHER_FORMATS = {
@@ -267,7 +269,7 @@ def _read_directory(content: bytes, count: int, findings: Findings) -> list[_Rec
 
 
 def _record(fields: tuple[int, ...], raw_name: bytes, place: str, extra: bytes) -> _Record:
-    _, _, _, flags, method, _, _, crc, packed, size, _, _, _, disk, _, attributes, start = fields
+    _, _, version, flags, method, _, _, crc, packed, size, _, _, _, disk, _, attributes, start = fields
     try:
         # Without the flag the name is in the packer's own code page, which is UTF-8 on macOS and Linux.
         name = raw_name.decode("utf-8")
@@ -282,6 +284,7 @@ def _record(fields: tuple[int, ...], raw_name: bytes, place: str, extra: bytes) 
         raise RuleBroken(rules.ARCHIVE_CONTRADICTION, "a second name, in the Unicode field, differs from the first")
     if disk:
         raise RuleBroken(rules.ARCHIVE_DISKS, f"lies in volume {disk + 1}")
+    _check_version(version)
     if flags & (_ENCRYPTED | _STRONG | _MASKED) or method == 99:
         raise RuleBroken(rules.ARCHIVE_ENCRYPTED, "is encrypted")
     if method not in (STORED, DEFLATED) or flags & _PATCH:
@@ -292,6 +295,13 @@ def _record(fields: tuple[int, ...], raw_name: bytes, place: str, extra: bytes) 
     if attributes & 0x400:  # Windows' FILE_ATTRIBUTE_REPARSE_POINT: a link
         raise RuleBroken(rules.ENTRY_KIND, "is a link of Windows")
     return _Record(raw_name, name, place, flags, method, crc, packed, size, attributes >> 16, start)
+
+
+def _check_version(needed: int) -> None:
+    version = needed & 0xFF  # the other byte is of the packer's system
+    if version > _MAX_VERSION:
+        found = f"needs version {version // 10}.{version % 10} of the ZIP format to unpack"
+        raise RuleBroken(rules.ARCHIVE_VERSION, found)
 
 
 def _extra_fields(extra: bytes) -> dict[int, bytes]:
@@ -334,7 +344,8 @@ def _read_local(file: int, record: _Record, directory: int) -> Entry:
     block = _read(file, record.start, min(available, _LOCAL.size + len(record.raw_name) + 64))
     if len(block) < _LOCAL.size or not block.startswith(_LOCAL_MARK):
         raise RuleBroken(rules.ARCHIVE_CONTRADICTION, f"no entry begins at byte {record.start}")
-    _, _, flags, method, _, _, crc, packed, size, name_size, extra_size = _LOCAL.unpack_from(block)
+    _, version, flags, method, _, _, crc, packed, size, name_size, extra_size = _LOCAL.unpack_from(block)
+    _check_version(version)
     data = record.start + _LOCAL.size + name_size + extra_size
     end = data + record.packed
     if end > directory:

@@ -3,6 +3,7 @@ and memory, with nothing written outside the folder and nothing left in it.
 """
 
 import io
+import itertools
 import shutil
 import stat
 import struct
@@ -36,6 +37,8 @@ class Member:
     name: bytes
     content: bytes = b"x"
     method: int = 8
+    version: int = 20
+    local_version: int = 20
     flags: int = 0x800
     mode: int = stat.S_IFREG | 0o644
     attributes: int = 0
@@ -66,12 +69,12 @@ def build(
         start = len(body) if member.at is None else member.at
         local_size = size if member.local_size is None else member.local_size
         method = member.method if member.local_method is None else member.local_method
-        head = (b"PK\3\4", 20, member.flags, method, 0, 33, crc, len(packed), local_size, len(local), len(member.extra))
+        head = (b"PK\3\4", member.local_version, member.flags, method, 0, 33, crc, len(packed), local_size, len(local))
         if member.at is None:
-            body += struct.pack("<4s5H3L2H", *head) + local + member.extra + packed
+            body += struct.pack("<4s5H3L2H", *head, len(member.extra)) + local + member.extra + packed
         extra = member.extra + member.central_extra
-        central = (b"PK\1\2", 0x314, 20, member.flags, member.method, 0, 33, crc, len(packed), size, len(member.name))
-        more = (len(extra), 0, member.disk, 0, member.mode << 16 | member.attributes, start)
+        central = (b"PK\1\2", 0x314, member.version, member.flags, member.method, 0, 33, crc, len(packed), size)
+        more = (len(member.name), len(extra), 0, member.disk, 0, member.mode << 16 | member.attributes, start)
         records.append(struct.pack("<4s6H3L5H2L", *central, *more) + member.name + extra)
     body += before_directory
     directory = b"".join(records)
@@ -211,6 +214,9 @@ CASES: dict[str, tuple[list[Member], str]] = {
     "LZMA": (named("a", method=14), "archive-method"),
     "Deflate64": (named("a", method=9), "archive-method"),
     "patch": (named("a", flags=0x820), "archive-method"),
+    "version 6.4": (named("a", version=64), "archive-version"),
+    "version 25.5 in the entry alone": (named("a", local_version=0x3FF), "archive-version"),
+    "folder of rubbish": (named("a/", content=b"", mode=stat.S_IFDIR, packed=b"\7"), "archive-corrupt"),
     "wrong checksum": (named("a", crc=1), "archive-corrupt"),
     "not deflated": (named("a", packed=b"\xff" * 9), "archive-corrupt"),
     "deflated and cut": (named("a", content=b"abc" * 99, packed=deflate(b"abc" * 99)[:-2]), "archive-corrupt"),
@@ -419,6 +425,30 @@ def test_flipped_bytes(tmp_path_factory, data):
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     verdict(bytes(content), tmp_path_factory.mktemp("flip"))
+
+
+@pytest.mark.parametrize("version", [10, 20, 45, 63, 0x31E])
+def test_versions_that_readers_take(folder, version):
+    assert verdict(build([*GOOD, Member(b"a", version=version, local_version=version)]), folder) == set()
+
+
+def test_what_is_taken_is_read_by_zipfile(folder):
+    """Each bit of an archive with files, a folder and a name beyond ASCII, flipped alone."""
+    good = build([*GOOD, Member("ё".encode()), Member(b"f/", b"", mode=stat.S_IFDIR | 0o755)])
+    taken = 0
+    for at, bit in itertools.product(range(len(good)), range(8)):
+        content = bytearray(good)
+        content[at] ^= 1 << bit
+        (folder / "s.zip").write_bytes(content)
+        try:
+            report = archive.check(folder / "s.zip")
+        except SubmissionError:
+            continue
+        with zipfile.ZipFile(folder / "s.zip") as file:
+            assert file.testzip() is None
+            assert sum(info.file_size for info in file.infolist()) == report.unpacked
+        taken += 1
+    assert taken > 100  # times, modes, what packed it
 
 
 @many
