@@ -11,6 +11,7 @@ and a signal's number: it was interrupted.
 
 import argparse
 import contextlib
+import io
 import logging
 import math
 import re
@@ -42,6 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     # Of torch's import and eco2AI's rows: nothing that somebody who scores a submission could act on.
     warnings.simplefilter("ignore", FutureWarning)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal cannot show is no failure
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     try:
         return options.command(options)

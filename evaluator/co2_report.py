@@ -161,8 +161,10 @@ def read(folder: Path) -> Report:
             epochs[index] = replace(epochs[index], losses=tuple(losses.pop(key, ())))
         elif (loss := _said_loss(epochs[index].row)) is not None:
             epochs[index] = replace(epochs[index], losses=(loss,))
-    for (stage, number), steps in (losses or {}).items():
-        said.append(f"{len(steps)} steps of epoch {number} of {show(stage)} in {LOSS} are of no row of {NAME}")
+    if losses:
+        lone = [f"{len(steps)} steps of epoch {number} of {show(stage)}" for (stage, number), steps in losses.items()]
+        more = f" and of {len(lone) - 3} more epochs" if len(lone) > 3 else ""
+        said.append(f"{', '.join(lone[:3])}{more} in {LOSS} are of no row of {NAME}")
     for index, epoch in enumerate(epochs):
         waiting = readings.get((epoch.stage, epoch.number))
         if waiting:

@@ -5,7 +5,6 @@ ids are resampled once for both (`evaluator.bootstrap`) and the interval is that
 interval without zero, and `FEWEST_IDS` ids.
 """
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluator import bootstrap, limits
-from evaluator.errors import DataError, Findings, RuleBroken, show
-from evaluator.files import read_regular
-from evaluator.strict_json import parse
+from evaluator.errors import DataError, show
+from evaluator.strict_json import read_document
 from evaluator.tasks import HIDDEN_NUMBERS, OPEN_NUMBERS, weight
 
 Verdict = Literal["better", "worse", "cannot be told apart"]
@@ -27,6 +25,9 @@ Verdict = Literal["better", "worse", "cannot be told apart"]
 FEWEST_IDS = 6
 #: How far the mean of a task's ids may lie from its score for the score to be that mean.
 _ROUNDING = 1e-9
+#: Of a score and of an id's, far beyond what any metric gives; sums and differences of such numbers stay finite.
+_LARGEST = 100.0
+_MAX_LINE = 1000  # characters of a name, label or reason
 
 _NOTE = (
     "B - A with its {level:.0%} bootstrap interval over the same ids. Each interval stands alone: among twelve tasks "
@@ -222,15 +223,7 @@ def _mismatches(a: _Task, b: _Task, path_a: Path, path_b: Path) -> list[str]:
 
 def _read(path: Path) -> tuple[dict[int, _Task], str | None]:
     """The tasks of a scores.json by number, and its `data_digest` where it has one. Raises `DataError`."""
-    findings = Findings()
-    document = None
-    try:
-        content = read_regular(path.parent, path.name, limits.MAX_JSON_BYTES)
-        document = parse(content, str(path), findings)  # the whole path: both files may be called scores.json
-    except RuleBroken as broken:
-        findings.add_broken(str(path), broken)
-    if findings:
-        raise DataError(findings)
+    document = read_document(path)
     if not isinstance(document, dict) or not isinstance(document.get("tasks"), dict) or not document["tasks"]:
         raise DataError(f"{path}: is no scores.json: it has no object of tasks")
     tasks: dict[int, _Task] = {}
@@ -256,20 +249,23 @@ def _task(entry: Any, drawn: Any) -> _Task:
     if not isinstance(entry, dict):
         raise ValueError(f"must be an object, not {show(entry)}")
     name, metric, ids, score = (entry.get(key) for key in ("name", "metric", "ids", "score"))
-    if isinstance(name, str) and metric is None and ids is None:
+    if _is_line(name) and metric is None and ids is None:
         raise ValueError(f"{name} has no ids, as --private leaves them out; score the kept output without it")
-    if not (isinstance(name, str) and isinstance(metric, str)):
-        raise ValueError(f"name and metric must be texts, not {show(name)} and {show(metric)}")
+    if not (_is_line(name) and _is_line(metric)):
+        raise ValueError(f"name and metric must be texts of one line, not {show(name)} and {show(metric)}")
     if score is None:
-        raise ValueError(f"{name} has no score: {entry.get('error') or 'no reason is given'}")
+        why = entry.get("error")
+        raise ValueError(f"{name} has no score: {why if _is_line(why) else 'no reason is given'}")
     if not _is_number(score):
-        raise ValueError(f"{name}: score must be a number, not {show(score)}")
+        raise ValueError(f"{name}: score must be a number in -100..100, not {show(score)}")
     if not isinstance(ids, dict) or not ids or not all(map(_is_number, ids.values())):
-        raise ValueError(f"{name}: ids must be an object of numbers that is not empty, not {show(ids)}")
+        raise ValueError(f"{name}: ids must be an object of numbers in -100..100 that is not empty, not {show(ids)}")
+    if len(ids) > limits.MAX_JSON_ENTRIES:
+        raise ValueError(f"{name}: at most {limits.MAX_JSON_ENTRIES} ids are allowed, not {len(ids)}")
     encoders = entry.get("encoders")
     labels = entry.get("labels", [encoders] if encoders else [])
-    if not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
-        raise ValueError(f"{name}: labels must be a list of texts, not {show(labels)}")
+    if not (isinstance(labels, list) and all(map(_is_line, labels))):
+        raise ValueError(f"{name}: labels must be a list of texts of one line, not {show(labels)}")
     parameters = entry.get("parameters", {})
     if not isinstance(parameters, dict):
         raise ValueError(f"{name}: parameters must be an object, not {show(parameters)}")
@@ -283,7 +279,8 @@ def _task(entry: Any, drawn: Any) -> _Task:
         if not (
             isinstance(replicates, list) and len(replicates) == bootstrap.RESAMPLES and all(map(_is_number, replicates))
         ):
-            raise ValueError(f"{name}: replicates must be a list of {bootstrap.RESAMPLES} numbers: score again")
+            allowed = f"a list of {bootstrap.RESAMPLES} numbers in -100..100"
+            raise ValueError(f"{name}: replicates must be {allowed}: score again")
     elif abs(score - sum(ids.values()) / len(ids)) > _ROUNDING and len(ids) > 1:
         raise ValueError(f"{name}: its score is not the mean over its ids, and replicates are missing: score again")
     return _Task(
@@ -294,12 +291,17 @@ def _task(entry: Any, drawn: Any) -> _Task:
         float(score),
         {id: float(value) for id, value in ids.items()},
         None if replicates is None else np.array(replicates, dtype=np.float64),
-        note if isinstance(note, str) else None,
+        note if _is_line(note) else None,
     )
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
+
+
+def _is_line(value: object) -> bool:
+    """A text that can be printed as part of a line."""
+    return isinstance(value, str) and len(value) <= _MAX_LINE and value.isprintable()
 
 
 def _row(difference: Difference) -> tuple[str, str, str, str, str, str, str]:

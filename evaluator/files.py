@@ -2,11 +2,12 @@
 our own, whole or not at all.
 """
 
+import errno
 import json
 import os
 import stat
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 from evaluator import limits, rules
 from evaluator.errors import DataError, RuleBroken
@@ -55,6 +56,39 @@ def read_regular(root: Path, relative: str, limit: int) -> bytes:
         if folder >= 0:
             os.close(folder)
     return content
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """The regular file at a path that somebody named, open for reading; a link to one will do. No FIFO or device is
+    opened, which might block, never end, or do something. Raises `OSError`.
+    """
+    _check_regular(os.stat(path))
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        _check_regular(os.fstat(file))  # should it have become another meanwhile
+    except OSError:
+        os.close(file)
+        raise
+    return open(file, "rb")
+
+
+def read_whole(path: Path, limit: int) -> bytes:
+    """The bytes of a regular file at a path that somebody named, of at most `limit` bytes; a link to one will do.
+    Raises `OSError`.
+    """
+    with open_regular(path) as file:
+        content = file.read(limit + 1)
+    if content is None:  # files of the kernel's, such as /proc/kmsg, may have nothing yet
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"has more than {limit} bytes")
+    return content
+
+
+def _check_regular(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "of an unknown kind")
+        raise OSError(errno.EINVAL, f"is {kind}, not a regular file")
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:

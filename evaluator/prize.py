@@ -8,6 +8,7 @@ teams the one whose training made the least CO2 wins, by the row of its emission
 """
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -17,7 +18,7 @@ from typing import Any, Literal
 from evaluator import emission, verdict
 from evaluator.emission import Emission
 from evaluator.errors import DataError, EvaluatorError, SubmissionError, show
-from evaluator.strict_json import read_json
+from evaluator.strict_json import read_document
 from evaluator.tasks import BASELINE_INTEGRAL
 
 # The rules print `mean + std` and no more. That of the population is what NumPy means by it, and teams above the
@@ -227,17 +228,10 @@ def read_candidates(paths: Sequence[Path]) -> list[Candidate]:
     """
     results: list[tuple[Path, Path | None]] = []  # a team's folder, and its result
     for path in paths:
-        if path.is_file():
-            results.append((path.parent, path))
-        elif not path.is_dir():
-            raise DataError(f"{path} is neither a folder of runs nor a scores.json")
-        elif (own := _result(path)) is not None:
-            results.append((path, own))
-        else:
-            folders = sorted(f for f in path.iterdir() if f.is_dir() and not f.name.startswith("."))
-            if not folders:
-                raise DataError(f"{path} has neither {' nor '.join(RESULTS)}, and no folders of teams")
-            results += [(folder, _result(folder)) for folder in folders]
+        try:
+            results += _results(path)
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+            raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     digests: dict[str, str] = {}
     candidates = []
     for folder, result in results:
@@ -246,10 +240,12 @@ def read_candidates(paths: Sequence[Path]) -> list[Candidate]:
         if result is None:
             problem = f"its folder has neither {' nor '.join(RESULTS)}"
         else:
-            document = read_json(result.parent, result.name, DataError)
+            document = read_document(result)
             score, problem = _score(document, result)
             digest = document.get("data_digest")
-            if score is not None and isinstance(digest, str):
+            if digest is not None and not (isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest)):
+                raise DataError(f"{result}: data_digest must be a SHA-256, not {show(digest)}")
+            if score is not None and digest is not None:
                 digests[team] = digest
         emitted = None
         try:
@@ -277,7 +273,7 @@ def read_baseline(text: str | None) -> float:
         value = float(text)
     except ValueError:
         path = Path(text)
-        score, problem = _score(read_json(path.parent, path.name, DataError), path)
+        score, problem = _score(read_document(path), path)
         if score is None:
             raise DataError(f"baseline {path}: {problem}") from None
         return score
@@ -286,20 +282,37 @@ def read_baseline(text: str | None) -> float:
     return value
 
 
+def _results(path: Path) -> list[tuple[Path, Path | None]]:
+    """A team's folder and its result, for each team at `path`."""
+    if path.is_file():
+        return [(path.parent, path)]
+    if not path.is_dir():
+        raise DataError(f"{path} is neither a folder of runs nor a scores.json")
+    if (own := _result(path)) is not None:
+        return [(path, own)]
+    folders = sorted(f for f in path.iterdir() if f.is_dir() and not f.name.startswith("."))
+    if not folders:
+        raise DataError(f"{path} has neither {' nor '.join(RESULTS)}, and no folders of teams")
+    return [(folder, _result(folder)) for folder in folders]
+
+
 def _result(folder: Path) -> Path | None:
     return next((folder / name for name in RESULTS if (folder / name).is_file()), None)
 
 
 def _score(document: Any, path: Path) -> tuple[float | None, str | None]:
     """The integral score of a scores.json or of a record, or why there is none. Raises `DataError` for neither."""
-    if not isinstance(document, dict) or document.get("verdict") not in verdict.TABLE:
+    ending = document.get("verdict") if isinstance(document, dict) else None
+    if not isinstance(ending, str) or ending not in verdict.TABLE:
         raise DataError(f"{path}: is no scores.json and no record of a run: it has no verdict")
-    if document["verdict"] != verdict.OK.name:
-        return None, f"its run ended with the verdict {document['verdict']}"
+    if ending != verdict.OK.name:
+        return None, f"its run ended with the verdict {ending}"
     scores = document["scores"] if isinstance(document.get("scores"), dict) else document
     integral = scores.get("integral")
     if isinstance(integral, bool) or not isinstance(integral, int | float):
         return None, "has no integral score: not all twelve tasks have one"
+    if abs(integral) > 1:
+        raise DataError(f"{path}: an integral score lies in -1..1, not {show(integral)}")
     return float(integral), None
 
 

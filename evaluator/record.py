@@ -5,6 +5,7 @@ it is an HMAC, which only those who have the key can make. A record names digest
 whoever knows all but a few answers could find these out by trying.
 """
 
+import errno
 import hashlib
 import hmac
 import json
@@ -16,21 +17,23 @@ from pathlib import Path
 from typing import Any
 
 from evaluator.errors import DataError, Finding, show
-from evaluator.files import write_text
+from evaluator.files import open_regular, read_whole, write_text
 from evaluator.limits import Limits
+from evaluator.strict_json import check_structure
 
 VERSION = 1
 MAX_RECORD_BYTES = 200 * 10**6
-MIN_KEY_BYTES = 16
+MIN_KEY_BYTES, MAX_KEY_BYTES = 16, 10**6
+MAX_FILE_BYTES = 100 * 10**9  # of a file that a record names
 _CHUNK = 1 << 20
 
 
 def read_key(path: Path) -> bytes:
     """The key: the file's bytes, all of them. Raises `DataError` for one that is missing or short."""
     try:
-        key = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"key file {path} cannot be read: {error.strerror}") from None
+        key = read_whole(path, MAX_KEY_BYTES)
+    except (OSError, ValueError) as error:
+        raise DataError(f"key file {path} cannot be read: {_reason(error)}") from None
     if len(key) < MIN_KEY_BYTES:
         raise DataError(
             f"key file {path} has {len(key)} bytes; at least {MIN_KEY_BYTES} are needed (`openssl rand -hex 32`)"
@@ -88,17 +91,20 @@ def verify(path: Path, key: bytes | None = None) -> list[Finding]:
     record.
     """
     try:
-        with open(path, "rb") as file:
-            content = file.read(MAX_RECORD_BYTES + 1)
-    except OSError as error:
-        raise DataError(f"record {path} cannot be read: {error.strerror}") from None
+        content = read_whole(path, MAX_RECORD_BYTES)
+    except (OSError, ValueError) as error:
+        raise DataError(f"record {path} cannot be read: {_reason(error)}") from None
     try:
+        check_structure(content)
         document = json.loads(content)
         body = {name: value for name, value in document.items() if name not in ("sha256", "hmac_sha256")}
         resealed = _sealed(body, key) if key is not None else _digested(body | {"hmac_sha256": document["hmac_sha256"]})
         unsigned = document["hmac_sha256"] is None
         # The bytes, not the meaning: a space or a key that is written twice is a change, too.
         intact = hmac.compare_digest(_serialise(resealed).encode(), content)
+        files = document["files"]
+        # Who has no key can seal anything as a record.
+        intact = intact and isinstance(files, dict) and all(isinstance(digest, str) for digest in files.values())
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         intact = unsigned = False
     if key is not None and unsigned:
@@ -107,17 +113,27 @@ def verify(path: Path, key: bytes | None = None) -> list[Finding]:
         why = "is not as it was written" if key is None else "is not as it was signed, or not with this key"
         return [Finding("record-changed", str(path), why, "the bytes that were written", "fetch the record anew")]
     found = []
-    for name, digest in document["files"].items():
+    known: dict[tuple[int, int], str] = {}  # of each file: a record may name one by a million paths
+    for name, digest in files.items():
         try:
-            actual = _sha256(path.parent / name)
+            actual = _named_sha256(path.parent / name, known)
         except (OSError, ValueError) as error:
-            found.append(Finding("file-missing", show(name), f"cannot be read: {error}", "", "put the file back"))
+            reason = f"cannot be read: {_reason(error)}"
+            found.append(Finding("file-missing", show(name), reason, "", "put the file back"))
             continue
         if actual != digest:
             found.append(
-                Finding("file-changed", show(name), f"SHA-256 {actual}", digest, "put the file of the run back")
+                Finding("file-changed", show(name), f"SHA-256 {actual}", _shown(digest), "put the file of the run back")
             )
     return found
+
+
+def _shown(digest: str) -> str:
+    return digest if digest.isalnum() and digest.isascii() and len(digest) == 64 else show(digest)
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)
 
 
 def code_digest() -> str:
@@ -151,12 +167,24 @@ def _files(source: Path) -> list[Path]:
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    try:
-        with open(path, "rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-    except OSError as error:
-        error.filename = None
-        raise
-    return digest.hexdigest()
+    """Of a file of ours."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _named_sha256(path: Path, known: dict[tuple[int, int], str]) -> str:
+    """Of a file that a record names, whatever lies there: nothing blocks, nothing is read twice or without an end."""
+    with open_regular(path) as file:
+        status = os.fstat(file.fileno())
+        identity = status.st_dev, status.st_ino
+        if identity in known:
+            return known[identity]
+        if status.st_size > MAX_FILE_BYTES:
+            raise OSError(errno.EFBIG, f"has more than {MAX_FILE_BYTES} bytes")
+        digest = hashlib.sha256()
+        left = status.st_size + 1  # one more, which makes another digest, where it grows or states no size
+        while left and (chunk := file.read(min(left, _CHUNK))):
+            digest.update(chunk)
+            left -= len(chunk)
+    known[identity] = digest.hexdigest()
+    return known[identity]

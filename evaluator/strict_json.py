@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluator import limits, rules
-from evaluator.errors import EvaluatorError, Findings, RuleBroken, show
-from evaluator.files import read_regular
+from evaluator.errors import DataError, EvaluatorError, Findings, RuleBroken, show
+from evaluator.files import read_regular, read_whole
 
 CHUNK_BYTES = 2**20
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -33,6 +33,25 @@ def read_json(root: Path, name: str, error: type[EvaluatorError], limit: int = l
     document = parse_file(root, name, findings, limit)
     if findings:
         raise error(findings)
+    return document
+
+
+def read_document(path: Path, limit: int = limits.MAX_JSON_BYTES) -> Any:
+    """The document in a file that the organizer named, of at most `limit` bytes. Raises `DataError`, whose findings
+    name the whole path: several such files are called the same.
+    """
+    findings = Findings()
+    document = None
+    try:
+        document = parse(read_whole(path, limit), str(path), findings)
+    except RuleBroken as broken:
+        findings.add_broken(str(path), broken)
+    except FileNotFoundError:
+        raise DataError(f"{path}: the file does not exist") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise DataError(f"{path}: the file cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if findings:
+        raise DataError(findings)
     return document
 
 
