@@ -141,7 +141,9 @@ FILE_CHANGED = Rule(
     "check their permissions, and wait until nothing writes to them",
 )
 SUBMISSION_IGNORE = Rule(
-    "submission-ignore", "patterns as in .gitignore, UTF-8, at most 10 kB", "correct the line of .submissionignore"
+    "submission-ignore",
+    "at most 500 patterns as in .gitignore, UTF-8, at most 10 kB",
+    "correct the line of .submissionignore",
 )
 
 BY_NAME = {rule.name: rule for rule in list(globals().values()) if isinstance(rule, Rule)}

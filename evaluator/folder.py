@@ -13,12 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-import pathspec
-
 from evaluator import archive_rules as rules
 from evaluator import limits
 from evaluator.errors import ArchiveError, EvaluatorError, Findings, RuleBroken, show
 from evaluator.files import read_regular
+from evaluator.ignore import Patterns
 
 IGNORE_FILE = ".submissionignore"  # patterns as in .gitignore, read after LEFT_OUT: `!/training/` brings it back
 LEFT_OUT = (
@@ -31,7 +30,7 @@ LEFT_OUT = (
     *(".hypothesis/", ".venv/", ".git", ".gitignore", ".gitattributes", ".hg/", ".svn/"),
     *(".DS_Store", "._*", "__MACOSX/", "Thumbs.db", "desktop.ini", ".idea/", ".vscode/", "*.sw[op]", "*~", ".#*"),
 )
-MAX_IGNORE_BYTES = 10_000
+MAX_IGNORE_BYTES, MAX_IGNORE_PATTERNS = 10_000, 500  # each is tried on each path
 CHUNK_BYTES = 2**20
 _JOINER = "\N{ZERO WIDTH JOINER}"  # joins emoji, and is no printable character
 
@@ -69,7 +68,7 @@ def list_folder(root: Path, max_bytes: int = limits.MAX_UNPACKED_BYTES) -> Listi
             path = prefix + name
             is_folder = stat.S_ISDIR(status.st_mode)
             written = path + "/" if is_folder else path
-            if ignored.match_file(written):
+            if ignored.match(written):
                 listing.left_out.append(written)
             elif is_folder:
                 listing.folders.append(path)
@@ -260,21 +259,23 @@ def _fold(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
-def _patterns(root: Path) -> pathspec.GitIgnoreSpec:
+def _patterns(root: Path) -> Patterns:
     """What stays out of `root`'s archive. Raises `ArchiveError` for an ignore file that cannot be read."""
-    lines = list(LEFT_OUT)
-    if os.path.lexists(root / IGNORE_FILE):
-        try:
-            lines += read_regular(root, IGNORE_FILE, MAX_IGNORE_BYTES).decode("utf-8-sig").splitlines()
-        except RuleBroken as broken:
-            raise ArchiveError(rules.SUBMISSION_IGNORE.finding(IGNORE_FILE, broken.found)) from None
-        except UnicodeDecodeError as error:
-            found = f"not UTF-8 at byte {error.start}"
-            raise ArchiveError(rules.SUBMISSION_IGNORE.finding(IGNORE_FILE, found)) from None
-    for number, line in enumerate(lines, 1 - len(LEFT_OUT)):
-        try:
-            pathspec.GitIgnoreSpec.from_lines([line])
-        except ValueError as error:
-            found = f"line {number}: {' '.join(str(error).split())}"
-            raise ArchiveError(rules.SUBMISSION_IGNORE.finding(IGNORE_FILE, found)) from None
-    return pathspec.GitIgnoreSpec.from_lines(lines)
+    lines: list[str] = []
+    try:
+        if os.path.lexists(root / IGNORE_FILE):
+            lines = read_regular(root, IGNORE_FILE, MAX_IGNORE_BYTES).decode("utf-8-sig").splitlines()
+        for number, line in enumerate(lines, 1):
+            try:
+                Patterns([line])
+            except ValueError as error:
+                raise RuleBroken(rules.SUBMISSION_IGNORE, f"line {number}: {error}") from None
+        patterns = Patterns([*LEFT_OUT, *lines])
+        if len(patterns) > MAX_IGNORE_PATTERNS + len(LEFT_OUT):
+            raise RuleBroken(rules.SUBMISSION_IGNORE, f"{len(patterns) - len(LEFT_OUT)} patterns")
+    except UnicodeDecodeError as error:
+        found = f"not UTF-8 at byte {error.start}"
+        raise ArchiveError(rules.SUBMISSION_IGNORE.finding(IGNORE_FILE, found)) from None
+    except RuleBroken as broken:
+        raise ArchiveError(rules.SUBMISSION_IGNORE.finding(IGNORE_FILE, broken.found)) from None
+    return patterns

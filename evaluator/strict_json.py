@@ -5,6 +5,7 @@ the recursion limit or the memory. Numbers too long to convert, NaN, Infinity, d
 collected, so that one reading names them all.
 """
 
+import gc
 import hashlib
 import json
 import math
@@ -119,6 +120,8 @@ def parse(content: bytes, name: str, findings: Findings) -> Any:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as fault:
         raise RuleBroken(rules.JSON_ENCODING, f"not UTF-8 at byte {fault.start}: {fault.reason}") from None
+    collects = gc.isenabled()
+    gc.disable()  # it would look at millions of new objects again and again, none of them in a cycle
     try:
         document = json.loads(
             text, object_pairs_hook=unique, parse_constant=constant, parse_int=integer, parse_float=real
@@ -126,6 +129,9 @@ def parse(content: bytes, name: str, findings: Findings) -> Any:
     except json.JSONDecodeError as fault:
         place = f"line {fault.lineno}, column {fault.colno}"
         raise RuleBroken(rules.JSON_SYNTAX, f"invalid JSON at {place}: {fault.msg}") from None
+    finally:
+        if collects:
+            gc.enable()
     if _SURROGATE_ESCAPE.search(text):
         _find_half_surrogates(document, name, findings)
     return document
@@ -181,16 +187,18 @@ def _quotes(chunk: NDArray[np.uint8], escaped: bool) -> tuple[NDArray[np.intp], 
 
 def _find_half_surrogates(document: Any, name: str, findings: Findings) -> None:
     """Half a surrogate pair is valid JSON, but no text that can be written or tokenised."""
-    todo: list[tuple[str, Any]] = [(name, document)]
-    while todo:
-        where, value = todo.pop()
+
+    def look(value: Any, where: str) -> None:  # into itself at most `MAX_JSON_DEPTH` times
         if isinstance(value, dict):
             for key, inner in value.items():
                 if _HALF_SURROGATE.search(key):
                     findings.add(rules.HALF_SURROGATE, where, f"the key {show(key)} has half of a surrogate pair")
-                todo.append((f"{name}: id {show(key)}" if value is document else where, inner))
+                look(inner, f"{name}: id {show(key)}" if value is document else where)
         elif isinstance(value, list):
-            todo += [(where, inner) for inner in value]
+            for inner in value:
+                look(inner, where)
         elif isinstance(value, str) and (half := _HALF_SURROGATE.search(value)):
             at = f"U+{ord(half[0]):04X} at character {half.start()}"
             findings.add(rules.HALF_SURROGATE, where, f"a text has half of a surrogate pair, {at}")
+
+    look(document, name)

@@ -398,3 +398,18 @@ def test_a_copy_that_fails_leaves_nothing(submission, tmp_path, monkeypatch):
     total = sum(path.stat().st_size for path in submission.rglob("*") if path.is_file())
     with pytest.raises(ArchiveError, match=f"{total} bytes unpacked"):
         folder.copy_folder(submission, tmp_path / "out", total - 1)
+
+
+@pytest.mark.parametrize(
+    ("length", "rule"), [(2**17 - 1, None), (2**17, "entrypoint-length"), (990_000, "entrypoint-length")]
+)
+def test_a_long_entrypoint(tmp_path, length, rule):
+    entrypoint = "python3 run.py "
+    entrypoint += "ё" * 1000
+    entrypoint += "a" * (length - len(entrypoint.encode()))
+    path = zipped(tmp_path / "s.zip", **{"metadata.json": json.dumps(METADATA | {"entrypoint": entrypoint})})
+    if rule is None:
+        assert archive.check(path).metadata.entrypoint == entrypoint
+    else:
+        ((found, _, value),) = findings_of(MetadataError, path)
+        assert found == rule and f"has {length} bytes" in value

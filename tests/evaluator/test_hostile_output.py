@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -307,3 +309,28 @@ def test_strict_documents_are_read_as_python_reads_them(document):
     content = json.dumps(document, ensure_ascii=False).encode()
     findings = Findings()
     assert strict_json.parse(content, "x.json", findings) == document and not findings
+
+
+@pytest.mark.parametrize(
+    ("content", "rule"),
+    [
+        (b'{"0": [' + b"1," * 7_900_000 + b"1]}", "entry-count"),
+        (b'{"0": [' + b"{}," * 999_998 + b"1]}", "json-shape"),
+        (b'{"0": [' + b'"\\ud800",' * 3_000_000 + b"1]}", "half-surrogate"),
+    ],
+)
+def test_faults_without_number_cost_little_memory(data_folder, tmp_path, content, rule):
+    """Measured in a process of its own, as what a process had at most is never less than before."""
+    (tmp_path / "predictions.json").write_bytes(content)
+    program = (
+        "import resource, sys; from evaluator.contract import *; from evaluator.errors import OutputError\n"
+        "data = read_data(sys.argv[1])\n"
+        "try: read_predictions(sys.argv[2], data)\n"
+        "except OutputError as error: print(error.findings[0].rule, len(error.findings))\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    command = [sys.executable, "-c", program, str(data_folder), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    named, kilobytes = done.stdout.splitlines()
+    assert named.split()[0] == rule and int(named.split()[1]) <= 1000
+    assert int(kilobytes) < 900_000  # 130 MB before anything is read

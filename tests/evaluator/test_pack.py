@@ -98,7 +98,7 @@ def test_a_default_can_be_brought_back(submission, tmp_path):
     assert "training/vocabulary.txt" in names(tmp_path / "s.zip")
 
 
-@pytest.mark.parametrize("content", [b"\xff", b"x" * 10_001, b"a\n!\n"])
+@pytest.mark.parametrize("content", [b"\xff", b"x" * 10_001, b"a\n!\n", b"a\n" * 501, b"a\\"])
 def test_bad_ignore_file(submission, tmp_path, content):
     (submission / ".submissionignore").write_bytes(content)
     with pytest.raises(ArchiveError) as caught:

@@ -231,7 +231,7 @@ def test_a_node_where_everything_fails_is_set_aside(
     season = add_to_rules(make_running(tries="2"), "\n[limits]\ncpus = 1\n")
     broken = tmp_path / "broken"
     broken.mkdir()
-    (broken / "pathspec.py").write_text("raise ImportError('сломан')", encoding="utf-8")
+    (broken / "PIL.py").write_text("raise ImportError('сломан')", encoding="utf-8")
     gate = tmp_path / "ворота"
     sent = []  # more than the broken node gets: one alone would not set it aside
     for text in (TRUTH, "Ёлки", "Иголки", "Шишки", "Ежи"):
