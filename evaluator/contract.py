@@ -4,8 +4,9 @@ Nothing here follows a link, reads a device, or opens a path outside the folder 
 that one reading names all of them; each is a `Finding` of one of `evaluator.rules`, with the id it belongs to.
 
 An output folder is read once. Metrics and reports see the texts and images that the verdict was about, whatever
-happens to the folder afterwards: texts are kept, and images are decoded in a process of their own and written anew, as
-plain pixels, into a private folder that lives as long as the `Predictions`.
+happens to the folder afterwards: texts are kept, and of images the files' bytes, in a private folder that lives as long
+as the `Predictions`. Pixels are kept nowhere, as a small file can have many: an image is decoded, in a process of its
+own, when it is checked and again whenever it is looked at.
 """
 
 import hashlib
@@ -42,6 +43,7 @@ __all__ = [
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 _PREFIX = "predictions"  # of the private folders
+DECODE_AGAIN_SECONDS = 10 * limits.DECODE_SECONDS
 
 TYPES = ("text", "image")
 
@@ -103,7 +105,7 @@ class Predictions:
 
     `types` are those of all entries of an id, in their order; `surplus` the first text of an id of an image task, which
     is shown and not scored; `files` the SHA-256 of predictions.json and of every scored image, by path. `root` is the
-    private folder with the images written anew; `read_predictions` has it removed together with this object.
+    private folder with the images' files; `read_predictions` has it removed together with this object.
     """
 
     root: Path
@@ -113,10 +115,16 @@ class Predictions:
     surplus: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     copies: dict[str, str] = field(default_factory=dict)  # name below `root` of each path in the output folder
+    # Each image was decoded within the limits before: now only a busy machine could make one take longer.
+    decoder: Decoder = field(default_factory=lambda: Decoder(DECODE_AGAIN_SECONDS, limited=False), compare=False)
 
     def image(self, id: str) -> Image.Image:
         """The image that was predicted for an id of an image task, from its private copy."""
-        return decode((self.root / self.copies[self.images[id]]).read_bytes())
+        content = (self.root / self.copies[self.images[id]]).read_bytes()
+        try:
+            return self.decoder.decode(content)
+        except RuleBroken:  # the process may have come to the end of its time with many images before this one
+            return self.decoder.decode(content)
 
 
 def data_digest(data: Data) -> str:
@@ -252,6 +260,7 @@ def read_predictions(folder: Path | str, data: Data) -> Predictions:
     private = leftovers.PrivateFolder(_PREFIX)
     predictions = Predictions(private.path, files=files)
     weakref.finalize(predictions, private.remove)
+    weakref.finalize(predictions, predictions.decoder.close)
     with _Images(root, predictions, data) as images:
         for example, where, entries, content in _outputs(predicted, data, found):
             predictions.types[example.id] = tuple(type for type, _ in entries)
@@ -320,7 +329,7 @@ class _Images:
         self._decoder.close()
 
     def take(self, path: str, write: bool) -> RuleBroken | None:
-        """Check an image and, with `write`, write its pixels anew; returns the rule that it breaks, if any."""
+        """Check an image and, with `write`, keep its file; returns the rule that it breaks, if any."""
         if path not in self._taken:
             self._taken[path] = self._take(path, write)
         return self._taken[path]
@@ -345,10 +354,10 @@ class _Images:
         if write:
             kept = self._predictions
             # A name of ours: the path may be one that cannot be made here, if the folder changed while it was read.
-            kept.copies[path] = f"{len(kept.copies)}.bmp"
+            kept.copies[path] = f"{len(kept.copies)}.image"
             kept.files[path] = digest
             try:
-                image.save(kept.root / kept.copies[path])  # BMP: no work to write or read; all pixels are limited
+                (kept.root / kept.copies[path]).write_bytes(content)
             except OSError as error:
                 raise EvaluatorError(f"an image cannot be kept in {kept.root}: {error.strerror}") from error
         return None

@@ -29,7 +29,8 @@ ImageLoader = Callable[[], Image.Image]
 #: The scores of resamples, [R], from an iterator over R arrays of positions in the samples, [N] each.
 Replicates = Callable[[Iterator[NDArray[np.intp]]], NDArray[np.float64]]
 
-ENCODER_BATCH = 64  # images held in memory at once
+ENCODER_BATCH = 64  # images held in memory at once,
+ENCODER_BATCH_PIXELS = 2**25  # and their pixels, but for a single larger image: 128 MB
 
 
 @dataclass(frozen=True)
@@ -196,9 +197,24 @@ def text_metric(
 def encode_images(
     encode: Callable[[list[Image.Image]], np.ndarray], images: Sequence[ImageLoader]
 ) -> NDArray[np.float64]:
-    """Rows of `encode` for all images, [N, D]; only `ENCODER_BATCH` images are held at once."""
-    batches = [images[start : start + ENCODER_BATCH] for start in range(0, len(images), ENCODER_BATCH)]
-    return np.concatenate([np.asarray(encode([load() for load in batch]), dtype=np.float64) for batch in batches])
+    """Rows of `encode` for all images, [N, D]; only so many images are held at once as make one batch."""
+    return np.concatenate([np.asarray(encode(batch), dtype=np.float64) for batch in _loaded(images)])
+
+
+def _loaded(images: Sequence[ImageLoader]) -> Iterator[list[Image.Image]]:
+    """Batches of `ENCODER_BATCH` images, fewer where these are large."""
+    batch: list[Image.Image] = []
+    pixels = 0
+    for load in images:
+        image = load()
+        pixels += image.width * image.height
+        if batch and (len(batch) == ENCODER_BATCH or pixels > ENCODER_BATCH_PIXELS):
+            yield batch
+            batch, pixels = [], image.width * image.height
+        batch.append(image)
+        del image
+    if batch:
+        yield batch
 
 
 def cosines(x: np.ndarray, y: np.ndarray) -> NDArray[np.float64]:

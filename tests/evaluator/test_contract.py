@@ -13,7 +13,9 @@ import subprocess
 import sys
 import time
 import zlib
+from functools import partial
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -21,6 +23,7 @@ from evaluator import images, limits, rules
 from evaluator.contract import data_digest, load_image, read_data, read_json, read_predictions
 from evaluator.errors import MAX_FINDINGS, SHOWN_FAULTS, DataError, EvaluatorError, RuleBroken, SubmissionError
 from evaluator.images import pixel_digest
+from evaluator.metrics.base import encode_images
 from tests.evaluator.conftest import noise
 
 
@@ -632,3 +635,39 @@ def test_input_image_in_any_folder_but_the_truths(data_folder, edit_json):
     edit_json(data_folder / "input.json", lambda d: d["300"].append({"type": "image", "content": "pictures/кот.png"}))
     example = next(example for example in read_data(data_folder).examples if example.id == "300")
     assert "pictures/кот.png" in example.images
+
+
+def test_large_images_are_kept_as_small_as_they_were_sent(make_data, make_output):
+    """Flat images of 16 million pixels each: their files are kept, and no more than fits a batch is held decoded."""
+    data = read_data(make_data(2))
+    folder = make_output(data.root)
+    sent = {}
+    for number, example in enumerate(data.examples):
+        path = folder / "images" / f"image_{example.id}.jpg"
+        Image.new("RGB", (4096, 4096), (number, 2, 3)).save(path, "PNG")
+        sent[example.id] = path.stat().st_size
+    predictions = read_predictions(folder, data)
+    kept = [path.stat().st_size for path in predictions.root.iterdir()]
+    assert sorted(kept) == sorted(sent.values()) and sum(kept) < 10**6
+    loaders = [partial(predictions.image, example.id) for example in data.examples]
+    batches: list[list[tuple[int, int, int]]] = []
+
+    def encode(images):
+        batches.append([image.getpixel((4095, 4095)) for image in images])
+        return np.array([[color[0]] for color in batches[-1]])
+
+    assert encode_images(encode, loaders)[:, 0].tolist() == list(range(len(loaders)))
+    assert max(map(len, batches)) == 2 and len(loaders) > 2
+
+
+def test_an_image_whose_decoder_ended_is_decoded_again(make_data, make_output):
+    data = read_data(make_data(2))
+    predictions = read_predictions(make_output(data.root), data)
+    before = pixel_digest(predictions.image(data.examples[0].id))
+    predictions.decoder._process.kill()
+    predictions.decoder._process.wait()
+    assert pixel_digest(predictions.image(data.examples[0].id)) == before
+    process = predictions.decoder._process
+    del predictions
+    gc.collect()
+    assert process.wait() != 0

@@ -30,7 +30,7 @@ def test_as_git_does(tmp_path):
         (tmp_path / path).mkdir(exist_ok=True)
     for path in FILES:
         (tmp_path / path).touch()
-    pairs = [[line] for line in LINES] + [["*", f"!{line}"] for line in LINES if line]
+    pairs = [[line] for line in LINES] + [["*", f"!{line}"] for line in LINES if line.strip()]
     for lines in pairs:
         (tmp_path / ".gitignore").write_text("\n".join(lines) + "\n", encoding="utf-8")
         command = ["git", "-C", tmp_path, "check-ignore", "--no-index", "-z", "--stdin"]
