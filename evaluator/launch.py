@@ -7,6 +7,7 @@ The truth is copied nowhere.
 import builtins
 import contextlib
 import io
+import os
 import re
 import shutil
 import signal
@@ -80,7 +81,8 @@ def workspace(
             if kept is not None:
                 kept.mkdir(parents=True, exist_ok=True)
                 if space.collected.exists():
-                    shutil.rmtree(space.output, ignore_errors=True)
+                    if os.path.lexists(space.output):  # aside, to be removed with `base`, however deep it is
+                        os.rename(space.output, space.base / "written")
                     shutil.move(space.collected, space.output)
                 for path in (space.work, space.log, space.emission):
                     if path.exists():

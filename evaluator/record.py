@@ -5,6 +5,7 @@ it is an HMAC, which only those who have the key can make. A record names digest
 whoever knows all but a few answers could find these out by trying.
 """
 
+import contextlib
 import errno
 import hashlib
 import hmac
@@ -163,7 +164,15 @@ def _files(source: Path) -> list[Path]:
     """A file, or all files of a folder."""
     if not source.is_dir():
         return [source]
-    return sorted(path for path in source.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    files, waiting = [], [source]
+    while waiting:  # not rglob, which goes into itself as deep as the folders are nested
+        with contextlib.suppress(OSError), os.scandir(waiting.pop()) as found:
+            for entry in found:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting += [Path(entry.path)] if entry.name != "__pycache__" else []
+                elif entry.is_file():
+                    files.append(Path(entry.path))
+    return sorted(files)
 
 
 def _sha256(path: Path) -> str:

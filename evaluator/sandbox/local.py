@@ -335,14 +335,49 @@ class _Watch:
             max_size, max_entries = caps[name]
             size = entries = 0
             with contextlib.suppress(OSError):  # the submission may have removed it, or closed it to itself
-                for _, folders, files, descriptor in os.fwalk(path):
-                    for file in folders + files:
-                        with contextlib.suppress(OSError):
-                            size += os.stat(file, dir_fd=descriptor, follow_symlinks=False).st_blocks * 512
-                            entries += 1
+                for blocks in _blocks(path):
+                    size += blocks * 512
+                    entries += 1
                     if size >= max_size or entries > max_entries:
                         self.full = name
                         return
+
+
+def _blocks(top: Path) -> Iterator[int]:
+    """What each file and folder below `top` takes, in blocks of 512 bytes.
+
+    Not os.fwalk: a program may nest folders so deep that recursion, open files and the length of paths run out. Here
+    one folder is open at a time, and the way back is its `..`; if one is moved meanwhile, others are counted.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    here = os.open(top, flags)
+    waiting: list[list[str]] = []  # of each folder down to this one: those in it that are not entered yet
+    try:
+        while True:
+            inner: list[str] = []
+            with contextlib.suppress(OSError), os.scandir(here) as found:
+                for entry in found:
+                    with contextlib.suppress(OSError):
+                        yield entry.stat(follow_symlinks=False).st_blocks
+                        if entry.is_dir(follow_symlinks=False):
+                            inner.append(entry.name)
+            waiting.append(inner)
+            there = -1
+            while there < 0:
+                if waiting[-1]:
+                    with contextlib.suppress(OSError):  # removed, or closed to us
+                        there = os.open(waiting[-1].pop(), flags, dir_fd=here)
+                    continue
+                waiting.pop()
+                if not waiting:
+                    return
+                above = os.open("..", flags, dir_fd=here)
+                os.close(here)
+                here = above
+            os.close(here)
+            here = there
+    finally:
+        os.close(here)
 
 
 def _proportional(process: _Process) -> int:

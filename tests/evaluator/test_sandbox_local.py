@@ -178,6 +178,23 @@ def test_output_that_is_not_taken(run, code, found):
     assert found in str(caught.value)
 
 
+def test_folders_nested_without_end_are_the_teams_fault(data_folder, make_submission, tmp_path):
+    code = """
+        import os
+        os.chdir("output")
+        for _ in range(3000):
+            os.mkdir("d")
+            os.chdir("d")
+        open("deepest", "wb").write(bytes(10**6))
+    """
+    with launch.workspace(make_submission(code), read_data(data_folder), tmp_path / "kept") as space:
+        with pytest.raises(OutputError) as caught:
+            launch.execute(space, local.LocalRunner(), SMALL, io.StringIO())
+        assert caught.value.findings[0].rule == "output-depth"
+        assert sum(local._blocks(space.output)) * 512 >= 10**6
+    assert (tmp_path / "kept" / "log.txt").exists() and not space.base.exists()
+
+
 # --- what the kernel keeps from it ---
 
 
