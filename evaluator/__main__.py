@@ -226,6 +226,7 @@ def _check(options: argparse.Namespace) -> int:
         document = verdict.OK.to_json() | {"findings": [], "findings_total": 0, "archive": sizes}
         document["emission"] = emitted and emitted.to_json()
         files.write_json(options.json, document)
+    print("OK")
     return 0
 
 

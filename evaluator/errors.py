@@ -7,6 +7,7 @@ from typing import Any
 from evaluator import verdict as verdicts
 
 SHOWN_FAULTS = 20
+SHOWN_ALIKE = 3
 SHOWN_CHARACTERS = 60
 MAX_FINDINGS = 1000  # kept of one folder; the rest is counted, so that 10^6 faults cost neither memory nor a huge file
 
@@ -126,9 +127,26 @@ class EvaluatorError(Exception):
         return [str(finding) for finding in self.findings]
 
     def __str__(self) -> str:
-        """The first `SHOWN_FAULTS` reasons, one a line, and how many more there are."""
-        lines = self.reasons[:SHOWN_FAULTS]
-        hidden = self.total - len(lines)
+        """The first `SHOWN_FAULTS` reasons, one a line, and how many more there are. Of a rule that was broken in more
+        than `SHOWN_ALIKE` places there is one line, with their number and the first of them.
+        """
+        alike: dict[tuple[str, str, str], list[Finding]] = {}
+        for finding in self.findings:
+            alike.setdefault((finding.rule, finding.allowed, finding.fix), []).append(finding)
+        lines: list[str] = []
+        shown = 0
+        for findings in alike.values():
+            if len(findings) > SHOWN_ALIKE and all(finding.where for finding in findings[:SHOWN_ALIKE]):
+                places = ", ".join(finding.where for finding in findings[:SHOWN_ALIKE])
+                lines.append(f"{findings[0]} ({len(findings)} of this kind, such as {places})")
+                shown += len(findings)
+            else:
+                some = findings[: SHOWN_FAULTS - len(lines)]
+                lines += map(str, some)
+                shown += len(some)
+            if len(lines) == SHOWN_FAULTS:
+                break
+        hidden = self.total - shown
         return "\n".join(lines + ([f"... and {hidden} more"] if hidden else []))
 
     def to_json(self) -> dict[str, Any]:
@@ -215,6 +233,11 @@ class ExitError(SubmissionError):
     row = verdicts.EXIT
     rule = "exit-code"
     quotes_data = False
+
+    @property
+    def fix(self) -> str:
+        """That of the crash where it is a known one."""
+        return next((finding.fix for finding in self.findings if finding.fix), self.row.fix)
 
 
 class DiskLimitError(SubmissionError):

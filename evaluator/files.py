@@ -2,16 +2,20 @@
 our own, whole or not at all.
 """
 
+import difflib
 import errno
+import itertools
 import json
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from evaluator import limits, rules
-from evaluator.errors import DataError, RuleBroken
+from evaluator.errors import DataError, RuleBroken, show
 
+_NEAR_NAMES = 2000  # that are compared with one that does not exist
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a FIFO",
@@ -21,8 +25,9 @@ _KINDS = {
 }
 
 
-def read_regular(root: Path, relative: str, limit: int) -> bytes:
-    """The bytes of a regular file of at most `limit` bytes below `root`.
+def read_regular(root: Path, relative: str, limit: int, near: bool = False) -> bytes:
+    """The bytes of a regular file of at most `limit` bytes below `root`. With `near` the message on one that does not
+    exist names one of nearly its name, for which its folder is read.
 
     Each part of the path is opened in the folder opened before, never through a link, so what is swapped meanwhile
     cannot lead out of `root`. `root` itself is trusted.
@@ -30,7 +35,7 @@ def read_regular(root: Path, relative: str, limit: int) -> bytes:
     Raises `RuleBroken`.
     """
     parts = _parts(relative)
-    folder = -1
+    folder, part = -1, ""
     try:
         folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         for part in parts[:-1]:
@@ -38,10 +43,11 @@ def read_regular(root: Path, relative: str, limit: int) -> bytes:
             inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
             os.close(folder)
             folder = inner
-        _check_kind(parts[-1], folder, stat.S_IFREG)
+        part = parts[-1]
+        _check_kind(part, folder, stat.S_IFREG)
         # Should it have become a FIFO since, opening it must not block.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-        with open(os.open(parts[-1], flags, dir_fd=folder), "rb") as file:
+        with open(os.open(part, flags, dir_fd=folder), "rb") as file:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
                 raise RuleBroken(rules.FILE_KIND, "the file is not a regular file")
@@ -49,13 +55,34 @@ def read_regular(root: Path, relative: str, limit: int) -> bytes:
                 raise RuleBroken(rules.file_size(limit), f"the file has {found.st_size} bytes")
             content = file.read(limit + 1 if found.st_size == limit else found.st_size + 1)
     except FileNotFoundError:
-        raise RuleBroken(rules.FILE_MISSING, "the file does not exist") from None
+        other = near_name(part, _names(folder)) if near and folder >= 0 else None
+        hint = f"; there is {show(other)} in its place" if other else ""
+        raise RuleBroken(rules.FILE_MISSING, f"the file does not exist{hint}") from None
     except OSError as error:
         raise RuleBroken(rules.FILE_UNREADABLE, f"the file cannot be read: {error.strerror}") from None
     finally:
         if folder >= 0:
             os.close(folder)
     return content
+
+
+def near_name(name: str, others: Iterable[str]) -> str | None:
+    """The one of `others` that may have been meant by `name`: case, ending or a letter apart."""
+    others = sorted(others)
+    stem = os.path.splitext(name)[0].lower()
+    for other in others:
+        if other != name and os.path.splitext(other)[0].lower() == stem:
+            return other
+    return next(iter(difflib.get_close_matches(name, others, 1, 0.8)), None)
+
+
+def _names(folder: int) -> list[str]:
+    """Some names in an open folder."""
+    try:
+        with os.scandir(folder) as found:
+            return [entry.name for entry in itertools.islice(found, _NEAR_NAMES)]
+    except OSError:
+        return []
 
 
 def open_regular(path: Path) -> BinaryIO:

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Literal, TextIO
 
-from evaluator import archive, leftovers, metadata, verdict
+from evaluator import archive, crash, leftovers, metadata, verdict
 from evaluator.contract import Data
 from evaluator.errors import (
     DataError,
@@ -173,7 +173,9 @@ def _failure(outcome: Outcome, limits: Limits, log: Path, private: bool) -> Subm
         return ExitError(finding("process-limit", "too many processes and threads", f"{limits.pids} at a time"))
     said = _exception(log) if private else _last_line(log)
     found = f"{_ending(outcome.exit_code)} after {outcome.seconds:.1f} s{said}"
-    return ExitError(finding("exit-code", found, "exit code 0"))
+    # With `private` the exception's kind alone decides, which `said` has anyhow.
+    fix = crash.fix([said.removeprefix(" with ")] if private else _tail(log)) or ending.fix
+    return ExitError(Finding("exit-code", "entrypoint", found, "exit code 0", fix))
 
 
 def _copy_input(data: Data, destination: Path) -> None:

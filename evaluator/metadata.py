@@ -10,7 +10,7 @@ from pathlib import Path
 
 from evaluator import archive_rules as rules
 from evaluator.errors import Findings, MetadataError, RuleBroken, show
-from evaluator.files import read_regular
+from evaluator.files import near_name, read_regular
 from evaluator.strict_json import parse as parse_json
 
 NAME = "metadata.json"
@@ -148,4 +148,5 @@ def _missing(script: str, files: Mapping[str, bool]) -> str:
     path = posixpath.normpath(script)
     if path.startswith(("/", "../")) or path in files:
         return ""
-    return f"{show(script)} is not in the archive"
+    near = near_name(path, files)
+    return f"{show(script)} is not in the archive" + (f"; {show(near)} is" if near else "")

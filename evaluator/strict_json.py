@@ -68,7 +68,7 @@ def parse_file(
     parsed is None.
     """
     try:
-        content = read_regular(root, name, limit)
+        content = read_regular(root, name, limit, near=True)
         if digests is not None:
             digests[name] = hashlib.sha256(content).hexdigest()
         return parse(content, name, findings)
