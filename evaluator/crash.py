@@ -21,8 +21,8 @@ MISSING_FILE = (
     " output/predictions.json, whose own paths count from output/; and the file must be in the ZIP, its case included"
 )
 MISSING_MODULE = (
-    "the image lacks a module: name an image that has it (docker/Dockerfile builds one from requirements.txt), or pack"
-    " its files beside the entrypoint's script"
+    "the image lacks a module: build an image that has it (docker/README.md says how), or pack its files beside the"
+    " entrypoint's script"
 )
 # The first that fits decides: a failed download ends as a missing file, too.
 _KINDS = (

@@ -62,14 +62,16 @@ class RuleBroken(ValueError):
 
 
 class Findings:
-    """Collects the faults of one reading: the first `MAX_FINDINGS`, and the `total` number of all."""
+    """Collects the faults of one reading: the first `MAX_FINDINGS`, and the `total` number of all, and of each rule."""
 
     def __init__(self) -> None:
         self.kept: list[Finding] = []
         self.total = 0
+        self.by_rule: dict[str, int] = {}
 
     def add(self, rule: Rule, where: str, found: str) -> None:
         self.total += 1
+        self.by_rule[rule.name] = self.by_rule.get(rule.name, 0) + 1
         if len(self.kept) < MAX_FINDINGS:
             self.kept.append(rule.finding(where, found))
 
@@ -95,8 +97,9 @@ class EvaluatorError(Exception):
     def __init__(
         self, reasons: "str | Finding | Findings | Iterable[str | Finding]", total: int | None = None
     ) -> None:
+        by_rule: dict[str, int] = {}
         if isinstance(reasons, Findings):
-            total = reasons.total
+            total, by_rule = reasons.total, dict(reasons.by_rule)
             reasons = reasons.kept
         elif isinstance(reasons, str | Finding):
             reasons = [reasons]
@@ -104,6 +107,7 @@ class EvaluatorError(Exception):
             reason if isinstance(reason, Finding) else Finding(self.rule, "", reason) for reason in reasons
         ]
         self.total = len(self.findings) if total is None else total
+        self._by_rule = by_rule  # how many of each, where more were found than are kept
         super().__init__(*self.reasons)
 
     @property
@@ -130,16 +134,17 @@ class EvaluatorError(Exception):
         """The first `SHOWN_FAULTS` reasons, one a line, and how many more there are. Of a rule that was broken in more
         than `SHOWN_ALIKE` places there is one line, with their number and the first of them.
         """
-        alike: dict[tuple[str, str, str], list[Finding]] = {}
+        alike: dict[str, list[Finding]] = {}
         for finding in self.findings:
-            alike.setdefault((finding.rule, finding.allowed, finding.fix), []).append(finding)
+            alike.setdefault(finding.rule, []).append(finding)
         lines: list[str] = []
         shown = 0
-        for findings in alike.values():
+        for rule, findings in alike.items():
             if len(findings) > SHOWN_ALIKE and all(finding.where for finding in findings[:SHOWN_ALIKE]):
+                count = self._by_rule.get(rule, len(findings))
                 places = ", ".join(finding.where for finding in findings[:SHOWN_ALIKE])
-                lines.append(f"{findings[0]} ({len(findings)} of this kind, such as {places})")
-                shown += len(findings)
+                lines.append(f"{findings[0]} ({count} of this kind: {places}, ...)")
+                shown += count
             else:
                 some = findings[: SHOWN_FAULTS - len(lines)]
                 lines += map(str, some)
@@ -147,7 +152,7 @@ class EvaluatorError(Exception):
             if len(lines) == SHOWN_FAULTS:
                 break
         hidden = self.total - shown
-        return "\n".join(lines + ([f"... and {hidden} more"] if hidden else []))
+        return "\n".join(lines + ([f"... and {hidden} more"] if hidden > 0 else []))
 
     def to_json(self) -> dict[str, Any]:
         """What stands in scores.json in place of scores: `verdict`, `fault` (team, organizer, infra), `counts` (is it

@@ -217,11 +217,13 @@ def zipped(folder: Path, path: Path) -> Path:
 def test_check(make_submission, tmp_path):
     archive = zipped(make_submission("print('x')"), tmp_path / "s.zip")
     done = call("check", archive, "--json", tmp_path / "s.json")
+    assert (done.stdout.splitlines()[-1:] == ["OK"]) == (done.returncode == 0)
     document = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
     assert (done.returncode, document["verdict"], document["findings"]) == (0, "OK", []), done.stderr
     assert "of 15000000000 bytes packed" in done.stdout
     archive.write_bytes(archive.read_bytes()[:100])
     done = call("check", archive, "--json", tmp_path / "s.json")
+    assert (done.stdout.splitlines()[-1:] == ["OK"]) == (done.returncode == 0)
     document = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
     assert (done.returncode, document["verdict"], document["fault"]) == (1, "BAD_ZIP", "team")
     assert document["counts"] is False

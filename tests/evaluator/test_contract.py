@@ -21,7 +21,7 @@ from PIL import Image
 
 from evaluator import images, limits, rules
 from evaluator.contract import data_digest, load_image, read_data, read_json, read_predictions
-from evaluator.errors import MAX_FINDINGS, SHOWN_FAULTS, DataError, EvaluatorError, RuleBroken, SubmissionError
+from evaluator.errors import MAX_FINDINGS, SHOWN_FAULTS, DataError, EvaluatorError, Finding, RuleBroken, SubmissionError
 from evaluator.images import pixel_digest
 from evaluator.metrics.base import encode_images
 from tests.evaluator.conftest import noise
@@ -109,7 +109,15 @@ def test_all_faults_are_collected_and_the_first_are_shown(data_folder, output_fo
     with pytest.raises(SubmissionError) as caught:
         read_predictions(output_folder, data)
     lines = str(caught.value).splitlines()
-    assert len(caught.value.reasons) == 36 and len(lines) == SHOWN_FAULTS + 1 and lines[-1] == "... and 16 more"
+    assert len(caught.value.reasons) == 36 and len(lines) == 1, "36 times the same"
+    assert lines[0].startswith("predictions.json: id '0': missing; allowed: every id of input.json once; fix: ")
+    places = "predictions.json: id '0', predictions.json: id '1', predictions.json: id '2', ..."
+    assert lines[0].endswith(f"(36 of this kind: {places})")
+
+
+def test_the_first_of_many_different_faults_are_shown():
+    error = SubmissionError([Finding(f"rule-{n}", f"id {n}", "wrong") for n in range(50)], 60)
+    assert str(error).splitlines()[SHOWN_FAULTS - 1 :] == [f"id {SHOWN_FAULTS - 1}: wrong", "... and 40 more"]
 
 
 def rules_of(output, data) -> list[str]:
@@ -149,7 +157,7 @@ def test_findings_beyond_those_kept_are_counted(data_folder, output_folder, edit
     with pytest.raises(SubmissionError) as caught:
         read_predictions(output_folder, data)
     assert (len(caught.value.findings), caught.value.total) == (MAX_FINDINGS, 3000)
-    assert str(caught.value).splitlines()[-1] == f"... and {3000 - SHOWN_FAULTS} more"
+    assert len(str(caught.value).splitlines()) == 1 and "(3000 of this kind: " in str(caught.value)
     document = caught.value.to_json()
     assert (document["verdict"], document["fault"]) == ("BAD_OUTPUT", "team")
     assert (len(document["findings"]), document["findings_total"]) == (MAX_FINDINGS, 3000)
@@ -671,3 +679,20 @@ def test_an_image_whose_decoder_ended_is_decoded_again(make_data, make_output):
     del predictions
     gc.collect()
     assert process.wait() != 0
+
+
+@pytest.mark.parametrize(
+    ("written", "wanted"),
+    [("prediction.json", "predictions.json"), ("Predictions.json", "predictions.json"),
+     ("images/image_200.png", "images/image_200.jpg"), ("images/imag_200.jpg", "images/image_200.jpg")],
+)  # fmt: skip
+def test_a_file_of_nearly_the_name_is_named(data_folder, output_folder, written, wanted):
+    (output_folder / wanted).rename(output_folder / written)
+    message = fault_of(output_folder, read_data(data_folder))
+    assert f"the file does not exist; there is {os.path.basename(written)!r} in its place" in message
+
+
+def test_no_near_name_is_looked_for_where_there_is_none(data_folder, output_folder):
+    (output_folder / "predictions.json").rename(output_folder / "answers")
+    message = fault_of(output_folder, read_data(data_folder))
+    assert "the file does not exist; allowed" in message
