@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -299,7 +299,7 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
 
 
-def _is_line(value: object) -> bool:
+def _is_line(value: object) -> TypeGuard[str]:
     """A text that can be printed as part of a line."""
     return isinstance(value, str) and len(value) <= _MAX_LINE and value.isprintable()
 
