@@ -26,7 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evaluator import files, limits, verdict
+from evaluator import cores, files, limits, verdict
 from evaluator.errors import DataError, EvaluatorError
 from evaluator.limits import TABLE_FORMATS, Limits
 from evaluator.season import cli as season_commands
@@ -79,6 +79,7 @@ def _score(options: argparse.Namespace) -> int:
     _remove_stale(options)
     data = contract.read_data(options.data)
     predictions = contract.read_predictions(options.output, data)
+    print(cores.settle(), file=sys.stderr)
     scores = score.score(predictions, data, options.ruwordnet, assets=options.assets)
     document = scores.to_json()
     print(report.table(scores))
@@ -125,6 +126,7 @@ def _run(options: argparse.Namespace) -> int:
         }
         launch.judge(outcome, options.effective, space.log, options.private)
         predictions = contract.read_predictions(space.collected, data)
+        print(cores.settle(), file=sys.stderr)  # not before: the submission chooses for itself
         scores = score.score(predictions, data, options.ruwordnet, assets=options.assets)
     full = scores.to_json() | {"run": options.run}
     document = _without_contents(full, scores) if options.private else full

@@ -9,6 +9,7 @@ import os
 import sys
 from pathlib import Path
 
+import cores
 from training.processes import leave
 
 HERE = Path(__file__).resolve().parent
@@ -26,6 +27,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO if first else logging.ERROR, format="%(asctime)s %(message)s")
     for library in ("apscheduler", "accelerate", "httpx"):
         logging.getLogger(library).setLevel(logging.WARNING)
+    logger.info("%s", cores.settle())
 
     from transformers.utils.logging import disable_progress_bar
 

@@ -19,6 +19,7 @@ import yaml
 from tqdm import tqdm
 
 import budget
+import cores
 from budget import Budget, Watch, parse_seconds
 from challenge import INPUT_NAME, Example, InputError, PredictionWriter, read_examples
 from resume import Journal, fingerprint
@@ -248,7 +249,7 @@ def _silence_libraries() -> None:
 def main(arguments: Sequence[str] | None = None, own_process: bool = False) -> int:
     """Command line; returns the exit code, which --help documents.
 
-    own_process: signals and the last moment of the budget may end the process.
+    own_process: signals and the last moment of the budget may end the process, and how many threads it has is chosen.
     """
     started = time.monotonic()  # Python and what is imported by now took some 0.2 s: see `Budget`
     options = parse_arguments(arguments)
@@ -257,6 +258,8 @@ def main(arguments: Sequence[str] | None = None, own_process: bool = False) -> i
         logging.getLogger(name).setLevel(logging.DEBUG if options.verbose else logging.INFO)
     try:
         limit = read_budget(options, started)
+        if own_process:
+            logger.info("%s", cores.settle())
         with contextlib.closing(Watch(limit)) if own_process else contextlib.nullcontext() as watch:
             answer(options, limit, watch)
         return EXIT_OK

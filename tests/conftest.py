@@ -10,6 +10,9 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 
+#: Models of tests are small, and several processes share the CPUs: threads that wait for each other only cost time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import docker
 import pytest
 

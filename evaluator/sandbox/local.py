@@ -44,7 +44,7 @@ from evaluator.sandbox.base import (
 # What a submission gets of the environment: how to find programs, libraries and devices, and the language. All else
 # stays here.
 ENVIRONMENT_NAMES = frozenset({"PATH", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV"})
-ENVIRONMENT_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "OMP_", "MKL_", "OPENBLAS_")
+ENVIRONMENT_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "OMP_", "GOMP_", "MKL_", "OPENBLAS_")
 # The evaluator that started it: by it the next run finds what a killed one left behind. Not the run's folder: in a
 # mount namespace of one's own, such as a service's with a private /tmp, another's folder is not to be seen.
 OWNER_VARIABLE = "FBC2_EVALUATOR_OWNER"

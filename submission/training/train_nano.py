@@ -21,6 +21,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import cores
+
+if __name__ == "__main__":
+    cores.settle()  # before torch is loaded
+
 import torch
 import torch.distributed as dist
 
@@ -82,6 +87,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     for library in ("pymorphy3", "apscheduler"):
         logging.getLogger(library).setLevel(logging.WARNING)
+    log.info("%s", cores.settle())
     if "WORLD_SIZE" in os.environ:
         dist.init_process_group("gloo")
         if dist.get_rank() > 0:
