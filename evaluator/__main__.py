@@ -79,7 +79,7 @@ def _score(options: argparse.Namespace) -> int:
     _remove_stale(options)
     data = contract.read_data(options.data)
     predictions = contract.read_predictions(options.output, data)
-    print(cores.settle(), file=sys.stderr)
+    logger.info("%s", cores.settle())
     scores = score.score(predictions, data, options.ruwordnet, assets=options.assets)
     document = scores.to_json()
     print(report.table(scores))
@@ -112,7 +112,7 @@ def _run(options: argparse.Namespace) -> int:
     ):
         facts = metadata.read(space.submission)
         runner, notes = launch.choose_runner(options.runner, facts.image, options.effective)
-        print("\n".join(notes), file=sys.stderr)
+        print("\n".join([*facts.notes, *notes]), file=sys.stderr)
         options.run = {"runner": runner.name, "image": facts.image}
         with carbon.CarbonMeter(options.country, space.emission) as meter:
             outcome = launch.execute(space, runner, options.effective, private=options.private)
@@ -221,11 +221,14 @@ def _check(options: argparse.Namespace) -> int:
         f" {limits.RUN.unpacked} unpacked, {found.files} files; image {found.metadata.image},"
         f" entrypoint {found.metadata.entrypoint}"
     )
+    for note in found.metadata.notes:
+        print(note)
     if emitted is not None:
         print("\n".join(emitted.lines()))
     if options.json:
         sizes = {"packed": found.packed, "unpacked": found.unpacked, "files": found.files}
         document = verdict.OK.to_json() | {"findings": [], "findings_total": 0, "archive": sizes}
+        document["notes"] = found.metadata.notes
         document["emission"] = emitted and emitted.to_json()
         files.write_json(options.json, document)
     print("OK")

@@ -128,6 +128,11 @@ ENTRYPOINT_LENGTH = Rule(
     " each name of it",
     "put long settings into a file of the archive, and name that file",
 )
+ENTRYPOINT_SHELL = Rule(
+    "entrypoint-shell",
+    "a program and its arguments: no shell reads them, so &&, ;, |, >, *, $NAME, NAME=value or cd do nothing",
+    """put it into a script ("sh run.sh"), write "sh -c '...'", or put quotes around what is meant as it is""",
+)
 ENTRYPOINT_SCRIPT = Rule(
     "entrypoint-script",
     "an entrypoint whose script is in the archive, and executable where it is the program itself",

@@ -22,15 +22,38 @@ _IMAGE = re.compile(rf"(?:{_DOMAIN})?{_PART}(?:/{_PART})*(?::\w[\w.-]{{0,127}})?
 _PYTHON = re.compile(r"python(?:3(?:\.\d+)?)?", re.ASCII)
 _SHELLS = frozenset({"sh", "bash", "dash"})
 _PYTHON_OPTIONS_WITH_VALUE = ("-W", "-X", "--check-hash-based-pycs")
+_KEYS = ("image", "entrypoint")
+_SHOWN_KEYS = 10  # of those that are unknown
+
+# What only a shell understands: what is quoted comes first, so that nothing in it is found. `*` alone of the patterns:
+# `?` and `[` are more often meant as they are.
+_EXPANDED = r"\$(?:[A-Za-z_]\w*|[({@])|`"  # within double quotes, too
+_SHELL = re.compile(
+    rf"""\\. | '[^']*' | "(?:\\.|[^"\\])*"
+      | (?P<shell> {_EXPANDED} | &&? | \|\|? | ; | [<>]+ | \* | \n | (?<!\S)~(?=[/\s]|$) | (?<!\S)\# )""",
+    re.VERBOSE | re.DOTALL,
+)
+_SHELL_IN_QUOTES = re.compile(rf"\\.|(?P<shell>{_EXPANDED})", re.DOTALL)
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=", re.ASCII)
+_BUILTINS = frozenset(
+    "! . alias case cd eval exec export for function if set source trap ulimit umask unset until while {".split()
+)
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """`arguments` is the entrypoint, split as a shell would; it runs without one."""
+    """`arguments` is the entrypoint, split as a shell would; it runs without one. `unknown` are further keys."""
 
     image: str
     entrypoint: str
     arguments: tuple[str, ...]
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> list[str]:
+        """What is no fault, and worth knowing: a line for each key that means nothing."""
+        allowed = f"not used; known are {' and '.join(_KEYS)}"
+        return [f"note: {NAME}: the key {show(key)} is unknown and {allowed}" for key in self.unknown[:_SHOWN_KEYS]]
 
 
 def parse(content: bytes) -> Metadata:
@@ -45,10 +68,14 @@ def parse(content: bytes) -> Metadata:
     if not isinstance(document, dict):
         findings.add(rules.METADATA_SHAPE, NAME, f"must be an object like the one allowed, not {show(document)}")
         raise MetadataError(findings)
-    for key in ("image", "entrypoint"):
+    unknown = tuple(key for key in document if key not in _KEYS)
+    for key in _KEYS:
         value = document.get(key)
         if not isinstance(value, str) or not value.strip():
-            findings.add(rules.METADATA_SHAPE, NAME, f"{key} must be a text that is not empty, not {show(value)}")
+            found = f"{key} must be a text that is not empty, not {show(value)}"
+            if key not in document and unknown:  # one of them may be meant
+                found += f"; unknown keys are {', '.join(map(show, unknown[:_SHOWN_KEYS]))}"
+            findings.add(rules.METADATA_SHAPE, NAME, found)
         elif key == "image" and (len(value) > rules.MAX_IMAGE_CHARACTERS or not _IMAGE.fullmatch(value)):
             findings.add(rules.METADATA_IMAGE, NAME, f"image {show(value)} is no image's name")
         elif key == "entrypoint" and (size := len(_encoded(value))) > rules.MAX_ENTRYPOINT_BYTES:
@@ -63,7 +90,7 @@ def parse(content: bytes) -> Metadata:
             _check_program_length(arguments, findings)
     if findings:
         raise MetadataError(findings)
-    return Metadata(document["image"], document["entrypoint"], tuple(arguments))
+    return Metadata(document["image"], document["entrypoint"], tuple(arguments), unknown)
 
 
 def _check_program_length(arguments: list[str], findings: Findings) -> None:
@@ -103,8 +130,8 @@ def missing(paths: Iterable[str]) -> MetadataError:
 
 
 def check_script(metadata: Metadata, files: Mapping[str, bool], findings: Findings) -> None:
-    """Add a finding where the entrypoint names a script that is not there; `files` maps each path to whether it is
-    executable.
+    """Add a finding where the entrypoint names a script that is not there, or needs a shell; `files` maps each path to
+    whether it is executable.
 
     Looked at are scripts and modules of python and sh, and programs named by a relative path. What is absolute or on
     PATH is the image's affair.
@@ -126,6 +153,25 @@ def check_script(metadata: Metadata, files: Mapping[str, bool], findings: Findin
             found = f"{show(program)} is not executable in the archive"
     if found:
         findings.add(rules.ENTRYPOINT_SCRIPT, NAME, f"entrypoint {show(metadata.entrypoint)}: {found}")
+    piece = _shell_syntax(metadata)
+    if piece:
+        found = f"{show(piece)} is for a shell, and no shell runs"
+        findings.add(rules.ENTRYPOINT_SHELL, NAME, f"entrypoint {show(metadata.entrypoint)}: {found}")
+
+
+def _shell_syntax(metadata: Metadata) -> str:
+    """The first piece of the entrypoint that only a shell understands, empty without one."""
+    program = metadata.arguments[0]
+    if program in _BUILTINS or _ASSIGNMENT.match(program):
+        return program
+    for part in _SHELL.finditer(metadata.entrypoint.strip()):
+        if part["shell"]:
+            return part["shell"].replace("\n", "line break")
+        if part[0].startswith('"'):
+            for inner in _SHELL_IN_QUOTES.finditer(part[0][1:-1]):
+                if inner["shell"]:
+                    return inner["shell"]
+    return ""
 
 
 def _python_script_fault(arguments: list[str], files: Mapping[str, bool]) -> str:

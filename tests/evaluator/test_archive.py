@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from evaluator import archive, archive_rules, folder, metadata
+from evaluator.__main__ import main
 from evaluator.errors import ArchiveError, DataError, EvaluatorError, Findings, MetadataError, SubmissionError
 
 METADATA = {"image": "fusionbrain/fbc2:latest", "entrypoint": "python3 run.py"}
@@ -303,6 +304,82 @@ def test_entrypoints(entrypoint, found):
 def test_a_long_entrypoint_within_the_limits():
     for entrypoint in ("python3 run.py ".ljust(2**17 - 1, "x"), "x" * 255, f"{'d/' * 2047}x"):
         assert metadata.parse(json.dumps({"image": "a", "entrypoint": entrypoint}).encode()).entrypoint == entrypoint
+
+
+def entrypoint_findings(entrypoint: str) -> list[tuple[str, str]]:
+    facts = metadata.parse(json.dumps({"image": "a", "entrypoint": entrypoint}).encode())
+    findings = Findings()
+    metadata.check_script(facts, {"run.py": False, "run.sh": True}, findings)
+    return [(finding.rule, finding.found) for finding in findings.kept]
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "piece"),
+    [
+        ("python3 run.py && echo done", "&&"),
+        ("python3 run.py || true", "||"),
+        ("python3 run.py ; echo done", ";"),
+        ("python3 run.py | tee output/log", "|"),
+        ("python3 run.py &", "&"),
+        ("python3 run.py > output/log.txt", ">"),
+        ("python3 run.py 2>&1", ">"),
+        ("python3 run.py >> output/log.txt", ">>"),
+        ("python3 run.py < ../input/input.json", "<"),
+        ("python3 run.py $HOME", "$HOME"),
+        ("python3 run.py --home=${HOME}", "${"),
+        ('python3 run.py "$HOME/x"', "$HOME"),
+        ("python3 run.py $(nproc)", "$("),
+        ("python3 run.py `nproc`", "`"),
+        ('python3 run.py "`nproc`"', "`"),
+        ("python3 run.py ../input/images/*.jpg", "*"),
+        ("python3 run.py ~/weights", "~"),
+        ("python3 run.py # as fast as it can", "#"),
+        ("python3 prepare.py\npython3 run.py", "line break"),
+        ("OMP_NUM_THREADS=1 python3 run.py", "OMP_NUM_THREADS=1"),
+        ("cd src && python3 run.py", "cd"),
+        ("source venv/bin/activate", "source"),
+        (". venv/bin/activate", "."),
+        ("export A=1; python3 run.py", "export"),
+        ("exec python3 run.py", "exec"),
+    ],
+)
+def test_entrypoints_for_a_shell(entrypoint, piece):
+    """Refused, in words that say why; what else is wrong with it may be said as well."""
+    rule, found = entrypoint_findings(entrypoint)[-1]
+    assert rule == "entrypoint-shell"
+    assert f": {piece!r} is for a shell" in found and "no shell" in found
+
+
+@pytest.mark.parametrize(
+    "entrypoint",
+    [
+        "  python3 run.py\n",
+        "sh -c 'cd src && python3 run.py > log; echo $HOME `id` *'",
+        'bash -c "python3 run.py; true & wait"',
+        "python3 run.py --stop ';' '$5' '*' '~' '#1' \\$x \\; \\*",
+        'python3 run.py --prompt "100 $, a \\$x & b"',
+        "python3 run.py --color=#fff --ref=HEAD~1 --size [1,2] --what?",
+        "env OMP_NUM_THREADS=1 python3 run.py A=1",
+        "./run.sh --price 5$",
+    ],
+)
+def test_entrypoints_that_need_no_shell(entrypoint):
+    assert entrypoint_findings(entrypoint) == []
+
+
+def test_unknown_keys_of_the_metadata_are_named(tmp_path, capsys):
+    document = METADATA | {"authors": "ёжик", "Entrypoint": "x"}
+    path = zipped(tmp_path / "s.zip", **{"metadata.json": json.dumps(document)})
+    assert main(["check", str(path), "--json", str(tmp_path / "check.json")]) == 0
+    printed = capsys.readouterr().out
+    notes = json.loads((tmp_path / "check.json").read_text(encoding="utf-8"))["notes"]
+    assert len(notes) == 2
+    for key, note in zip(("authors", "Entrypoint"), notes, strict=True):
+        assert note == f"note: metadata.json: the key '{key}' is unknown and not used; known are image and entrypoint"
+        assert note in printed
+    meant = json.dumps({"image": "a/b:1", "entry_point": "python3 run.py"})
+    found = findings_of(MetadataError, zipped(tmp_path / "t.zip", **{"metadata.json": meant}))
+    assert "not None; unknown keys are 'entry_point'" in str(found)
 
 
 # --- folders ---
