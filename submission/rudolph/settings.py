@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
@@ -45,7 +46,9 @@ class Settings:
     def __post_init__(self) -> None:
         def need(name: str, holds: bool, allowed: str) -> None:
             if not holds:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be {allowed}")
+                value = getattr(self, name)
+                hint = number_hint(value) if "number" in allowed else ""
+                raise ValueError(f"{name} is {value!r}; it must be {allowed}{hint}")
 
         def one_of(name: str, allowed: Sequence[str]) -> None:
             need(name, getattr(self, name) in allowed, f"one of {', '.join(allowed)}")
@@ -82,6 +85,18 @@ class Settings:
             raise ValueError(f"{source}: {error}") from error
 
 
+def number_hint(value: object) -> str:
+    """For a text that is meant as a number, how YAML 1.1 wants it: with a point, and with a sign of the exponent."""
+    number = r"\s*([+-]?)(\d+\.?\d*|\.\d+)(?:[eE]([+-]?)(\d+))?\s*"
+    match = re.fullmatch(number, value) if isinstance(value, str) else None
+    if match is None:
+        return ""
+    sign, digits, exponent_sign, exponent = match.groups()
+    if exponent is not None:
+        digits = f"{digits}{'' if '.' in digits else '.0'}e{exponent_sign or '+'}{exponent}"
+    return f"; as a number of YAML it is written {sign}{digits}, without quotes"
+
+
 def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -104,7 +119,7 @@ def _sampling(name: str, values: Any) -> Sampling:
     for key, value in _known(values, name, Sampling).items():
         if not (_is_int(value) if key == "top_k" else _is_number(value)):
             kind = "a whole number" if key == "top_k" else "a number"
-            raise ValueError(f"{name}: {key} is {value!r}; it must be {kind}")
+            raise ValueError(f"{name}: {key} is {value!r}; it must be {kind}{number_hint(value)}")
     try:
         return Sampling(**values)
     except ValueError as error:

@@ -51,16 +51,17 @@ def make_row(task: str, sample: Sample) -> Row:
     """The row of a task or of a mode of pre-training. Raises DataError for a mode's example without its picture."""
     if MODE_SOURCES.get(task) == "ImageCaptioning" and not sample.images:
         raise DataError(f"{sample.task}: id {sample.id}: has no picture; {task} needs one")
+    answer = sample.answers[0] if sample.answers else None
     if task == "T2I":
-        return Row(task, sample.answers[0], None, sample.images[0])
+        return Row(task, answer or "", None, sample.images[0])
     if task == "I2T":
-        return Row(task, "", sample.answers[0], sample.images[0])
+        return Row(task, "", answer, sample.images[0])
     if task == "T2T":  # a text and how it goes on
         words = join_texts(sample.texts).split()
         half = len(words) // 2
         return Row(task, " ".join(words[:half]), " ".join(words[half:]), None)
     image = sample.image or (sample.images[0] if sample.images else None)
-    return Row(task, join_texts(sample.texts), sample.answers[0] if sample.answers else None, image)
+    return Row(task, join_texts(sample.texts), answer, image)
 
 
 class ImageCodes:

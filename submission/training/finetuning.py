@@ -22,6 +22,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -40,10 +41,11 @@ from challenge import IMAGE_FOLDER, PREDICTIONS_NAME, show
 from rudolph import VQGAN, RudolphModel, Tokenizer
 from rudolph.answer import Question, Rudolph
 from rudolph.images import save_jpeg
-from rudolph.settings import Settings
+from rudolph.settings import Settings, number_hint
 from training.carbon import EMISSION, ENCODED, TrainingCarbon, check_country, cpu_seconds
 from training.convert.challenge import FOLDERS, DataError, Sample, read_samples, split_files, write_evaluation_data
 from training.dataset import DEFAULT_WEIGHTS, MODE_SOURCES, Draws, ImageCodes, TrainingRows, make_row
+from training.processes import locked
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +56,7 @@ LOSS_COLUMNS = ("step", "epoch", "stage", "loss", "lt", "img", "rt", "learning_r
 VALIDATION_COLUMNS = ("step", "epoch", "stage", "task", "score")
 FREEZE_GROUPS = ("embeddings", "norms", "attention", "feed_forward", "other")
 LORA_MODULES = ["query_key_value", "attention.dense", "dense_h_to_4h", "dense_4h_to_h"]
+ENOUGH_EXAMPLES = 100  # of a task, to validate on
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 #: Of the submission's folder, not part of what is exported.
 NOT_EXPORTED = ("training", "benchmark", "weights", "output", "finetune.py", "__pycache__", EMISSION, ENCODED)
@@ -108,7 +111,9 @@ class Stage:
     def __post_init__(self) -> None:
         def need(name: str, holds: bool, allowed: str) -> None:
             if not holds:
-                raise ValueError(f"{name} is {show(getattr(self, name))}; it must be {allowed}")
+                value = getattr(self, name)
+                hint = number_hint(value) if "number" in allowed else ""
+                raise ValueError(f"{name} is {show(value)}; it must be {allowed}{hint}")
 
         need("name", isinstance(self.name, str) and re.fullmatch(r"[\w-]{1,50}", self.name) is not None, "a plain name")
         for name in ("model", "data"):
@@ -235,7 +240,9 @@ def _task(name: str, given: Any) -> Task:
     for key, value in values.items():
         if key in ("task_weight", "lt", "img", "rt"):
             if not _is_number(value) or value < 0:
-                raise ValueError(f"tasks: {name}: {key} is {show(value)}; it must be a number, 0 or more")
+                raise ValueError(
+                    f"tasks: {name}: {key} is {show(value)}; it must be a number, 0 or more{number_hint(value)}"
+                )
             values[key] = float(value)
         elif not isinstance(value, str):
             raise ValueError(f"tasks: {name}: {key} is {show(value)}; it must be a path")
@@ -523,9 +530,14 @@ def finetune(run: FineTuning) -> Path:
     """Runs what is left of the stages and exports a submission; returns its folder.
 
     Under `torchrun` the processes share the work. Raises DataError and ValueError for data or settings that cannot be
-    used, OSError where the output cannot be written.
+    used or an output that another training writes to, OSError where the output cannot be written.
     """
     run.output.mkdir(parents=True, exist_ok=True)
+    with locked(run.output):
+        return _finetune(run)
+
+
+def _finetune(run: FineTuning) -> Path:
     for number, stage in enumerate(run.stages):
         if (run.output / stage.name / MODEL).exists():
             # Done is done on any number of processes, and wherever the stage before has its model by now.
@@ -664,14 +676,30 @@ def _validation(run: FineTuning, stage: Stage, model: RudolphModel) -> Validatio
     if not (REPOSITORY / "evaluator").is_dir():
         log.warning("no validation: there is no evaluator in %s", REPOSITORY)
         return None
-    samples = [
-        sample for name, task in stage.tasks.items() if name in FOLDERS
-        for sample in read_task(SUBMISSION / stage.data, name, task, "val")[: stage.validation_examples]
-    ]  # fmt: skip
-    if not samples:
+    samples: list[Sample] = []
+    for name, task in stage.tasks.items():
+        if name in FOLDERS:
+            answered = [s for s in read_task(SUBMISSION / stage.data, name, task, "val") if s.is_answered]
+            samples += answered[: stage.validation_examples]
+    if samples:
+        warn_of_chance(stage.validation_examples, samples)
+    else:
         log.warning("no validation: the tasks have no examples in val")
         return None
     return Validation(run, stage, model, samples)
+
+
+def warn_of_chance(asked: int, samples: Sequence[Sample]) -> None:
+    """A score in 0..1 of n examples is off by up to 1 / sqrt(n) in 95 of 100 cases."""
+    numbers = Counter(sample.task for sample in samples)
+    task, few = min(numbers.items(), key=lambda item: item[1])
+    if few < ENOUGH_EXAMPLES:
+        log.warning(
+            "validation_examples is %d, and %s has %d: chance alone moves its score by up to %.2f; from %d on by %.2f",
+            asked, task, few, min(1.0, few**-0.5), ENOUGH_EXAMPLES, ENOUGH_EXAMPLES**-0.5,
+        )  # fmt: skip
+    if numbers["ImageGeneration"] == 1:
+        log.warning("validation_examples is %d: ImageGeneration has 1 and no score; FID needs 2", asked)
 
 
 # --- export ---

@@ -1,10 +1,45 @@
-"""The end of a process that trains together with others."""
+"""Processes that train: alone in their folder, or together with others, and how they end."""
 
 import atexit
+import contextlib
+import fcntl
 import logging
 import os
+import socket
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import NoReturn
+
+log = logging.getLogger(__name__)
+
+LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps a second training out of the folder; the kernel frees it, however this process ends. Raises ValueError.
+
+    The first of torchrun's processes holds it for all: where it is refused, torchrun ends the others.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    with open(folder / LOCK, "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise ValueError(
+                f"{folder}: another training writes to it ({file.read(200).strip() or 'it has just begun'}); "
+                "wait for its end, or name another `output`"
+            ) from None
+        except OSError as error:
+            log.warning("%s: cannot be locked (%s); see to it that no other training writes to it", folder, error)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
 
 
 def leave(code: int) -> NoReturn:

@@ -34,7 +34,7 @@ from rudolph.config import SIZES
 from training.bpe import train_bpe
 from training.carbon import use_steady_clock
 from training.decoder import DECODER_RUNS, load_mean, train_decoder
-from training.processes import leave
+from training.processes import leave, locked
 from training.vqgan import SECOND_RUN, train_vqgan
 
 log = logging.getLogger("train_nano")
@@ -92,9 +92,11 @@ def main() -> None:
         dist.init_process_group("gloo")
         if dist.get_rank() > 0:
             logging.getLogger().setLevel(logging.WARNING)
-    for stage in arguments.stage or STAGES:
-        with carbon_tracked(arguments.out, stage, arguments.country):
-            run_stage(stage, arguments.out, arguments.shipped)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    with locked(arguments.out):
+        for stage in arguments.stage or STAGES:
+            with carbon_tracked(arguments.out, stage, arguments.country):
+                run_stage(stage, arguments.out, arguments.shipped)
     if dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()

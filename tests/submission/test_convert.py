@@ -25,9 +25,10 @@ from evaluator.__main__ import main as evaluate
 from evaluator.contract import read_data
 from training.convert import mathematics, reading
 from training.convert.__main__ import EXIT_BAD_DATA, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, SOURCES, main
-from training.convert.challenge import FOLDERS, DataError, read_samples, read_split
+from training.convert.challenge import FOLDERS, DataError, Sample, read_samples, read_split, write_evaluation_data
 from training.convert.report import Report
 from training.convert.signs import Box, reading_order
+from training.dataset import make_row
 from training.worlds import wording
 
 DATA = Path(__file__).parents[1] / "data" / "convert"
@@ -813,6 +814,38 @@ TEXT = [{"type": "text", "content": "да?"}]
 
 
 @pytest.mark.parametrize(
+    ("answer", "read"),
+    [
+        ([{"type": "text", "content": "5"}], ("5",)),
+        ([{"type": "text", "content": ["5", "пять"]}], ("5", "пять")),
+        ({"type": "text", "content": "5"}, ("5",)),
+        ("5", ("5",)),
+        ([{"type": "text", "content": ["", "5", " "]}], ("5",)),
+        ([{"type": "text", "content": ""}], ()),
+        ([{"type": "text", "content": [""]}], ()),
+        ([{"type": "text", "content": " \n"}], ()),
+        ("", ()),
+    ],
+)
+def test_the_shapes_of_an_answer(answer, read, tmp_path):
+    (sample,) = read_samples("MathQA", *write_pair(tmp_path, {"0": TEXT}, {"0": answer}))
+    assert sample.answers == read
+
+
+def test_empty_answers_are_learned_without_right_text_and_counted(tmp_path, caplog):
+    """As the published loader does it; nothing can be validated on them."""
+    inputs = {str(i): TEXT for i in range(7)}
+    answers = {id: [{"type": "text", "content": "" if int(id) < 5 else "5"}] for id in inputs}
+    read = read_samples("TextQA", *write_pair(tmp_path, inputs, answers))
+    assert "b.json: 5 of 7 answers are empty (ids '0', '1', '2', ...)" in caplog.text
+    assert [make_row("TextQA", sample).right for sample in read] == [None] * 5 + ["5"] * 2
+    assert write_evaluation_data(read, tmp_path / "val") == 2
+    assert list(json.loads((tmp_path / "val/ground_truth.json").read_text("utf-8"))) == ["textqa-5", "textqa-6"]
+    caption = Sample("ImageCaptioning", "0", (tmp_path / "a.jpg",))
+    assert make_row("T2I", caption).left == "" and make_row("I2T", caption).right is None
+
+
+@pytest.mark.parametrize(
     ("inputs", "answers", "message"),
     [
         ("{", {"0": TEXT}, "is not JSON"),
@@ -825,9 +858,10 @@ TEXT = [{"type": "text", "content": "да?"}]
         ({"0": [{"type": "text", "content": 5}]}, {"0": TEXT}, "content is 5"),
         ({"0": [{"type": "image", "content": "../a.json"}]}, {"0": TEXT}, "a path inside"),
         ({"0": [{"type": "image", "content": "none.jpg"}]}, {"0": TEXT}, "is no file"),
-        ({"0": TEXT}, {"0": [{"type": "text", "content": []}]}, "none empty"),
-        ({"0": TEXT}, {"0": [{"type": "text", "content": [""]}]}, "none empty"),
-        ({"0": TEXT}, {"0": [{"type": "image", "content": "a.json"}]}, "none empty"),
+        ({"0": TEXT}, {"0": [{"type": "text", "content": []}]}, "a list of at least one text"),
+        ({"0": TEXT}, {"0": [{"type": "text", "content": [None]}]}, "a list of at least one text"),
+        ({"0": TEXT}, {"0": [{"type": "image", "content": "a.json"}]}, "a list of at least one text"),
+        ({"0": TEXT}, {"0": 5}, "a list of entries"),
     ],
 )
 def test_data_that_is_not_as_it_should_be_is_an_error(inputs, answers, message, tmp_path):

@@ -23,7 +23,7 @@ from transformers import TrainingArguments
 
 from rudolph import VQGAN, RudolphModel, Tokenizer
 from training.carbon import TrainingCarbon, cpu_seconds
-from training.convert.challenge import DataError, read_split
+from training.convert.challenge import DataError, Sample, read_split
 from training.dataset import DEFAULT_WEIGHTS, TOKENS, Draws, ImageCodes, Row, TrainingRows, make_row
 from training.finetuning import (
     FREEZE_GROUPS,
@@ -37,7 +37,9 @@ from training.finetuning import (
     finetune,
     freeze_group,
     prepare_model,
+    warn_of_chance,
 )
+from training.processes import LOCK, locked
 
 ROOT = Path(__file__).resolve().parents[2]
 SUBMISSION = ROOT / "submission"
@@ -606,6 +608,46 @@ def test_without_eco2ai_training_goes_on(tmp_path: Path, caplog: pytest.LogCaptu
     assert row["complete"] == "1" and row["eco2ai_kwh"] == ""
 
 
+# --- one training a folder ---
+
+
+def test_a_second_training_on_a_folder_is_refused_until_the_first_is_dead(trainable: Path, tmp_path: Path) -> None:
+    run = FineTuning.from_file(write_config(tmp_path / "run" / "config.yaml", trainable))
+    run.output.mkdir()
+    holding = "import sys, time\nfrom pathlib import Path\nfrom training.processes import locked\n"
+    holding += "with locked(Path(sys.argv[1])):\n    print(flush=True)\n    time.sleep(600)"
+    environment = ENVIRONMENT | {"PYTHONPATH": str(SUBMISSION)}
+    with subprocess.Popen(
+        [sys.executable, "-c", holding, str(run.output)], env=environment, stdout=subprocess.PIPE
+    ) as first:
+        assert first.stdout is not None and first.stdout.readline()
+        with pytest.raises(ValueError, match=rf"another training writes to it \(process {first.pid} on "):
+            finetune(run)
+        assert [path.name for path in run.output.iterdir()] == [LOCK]  # nothing was touched
+        first.kill()
+    with locked(run.output):
+        pass
+
+
+# --- validation ---
+
+
+@pytest.mark.parametrize(
+    ("asked", "numbers", "said"),
+    [
+        (2, {"TextQA": 2, "TRitW": 2}, "examples is 2, and TextQA has 2: chance alone moves its score by up to 0.71"),
+        (200, {"TextQA": 200, "TRitW": 16}, "is 200, and TRitW has 16: chance alone moves its score by up to 0.25"),
+        (1, {"ImageGeneration": 1}, "ImageGeneration has 1 and no score; FID needs 2"),
+        (100, {"TextQA": 100, "TRitW": 100}, ""),
+    ],
+)  # fmt: skip
+def test_few_validation_examples_warn(
+    asked: int, numbers: dict[str, int], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    warn_of_chance(asked, [Sample(task, str(i), (), ("да",)) for task, n in numbers.items() for i in range(n)])
+    assert said in caplog.text and bool(caplog.text) == bool(said)
+
+
 # --- settings ---
 
 
@@ -614,6 +656,11 @@ def test_without_eco2ai_training_goes_on(tmp_path: Path, caplog: pytest.LogCaptu
     [
         ({"epochs": 0}, "epochs is 0; it must be a whole number, 1 or more"),
         ({"learning_rate": "2e-5"}, "learning_rate is '2e-5'; it must be a number above 0"),
+        ({"learning_rate": "3e-4"}, "as a number of YAML it is written 3.0e-4, without quotes"),
+        ({"clip": "1.5e3"}, "as a number of YAML it is written 1.5e+3, without quotes"),
+        ({"weight_decay": "0.5"}, "as a number of YAML it is written 0.5, without quotes"),
+        ({"tasks": {"TextQA": {"rt": "7e0"}}}, "rt is '7e0'; it must be a number, 0 or more; as a number"),
+        ({"config": {"route_threshold": "5e-1"}}, "it must be a number from 0 to 1; as a number of YAML"),
         ({"learing_rate": 1e-5}, "key 'learing_rate' is unknown"),
         ({"tasks": {"TextQa": {}}}, "tasks: key 'TextQa' is unknown; allowed are TextQA"),
         ({"tasks": {"TextQA": False}}, "tasks are all off"),

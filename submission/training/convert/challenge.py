@@ -6,12 +6,14 @@
 
 The first accepted answer is the one to learn; a picture to generate is an image entry of the answer. The published
 archive has the same shape, but for a few names of files (`text_small_train.json`, `math_train.json`) and answers that
-are one text instead of a list of texts; both are read here.
+are one text instead of a list of texts; both are read here, and so is an answer that is a text or an entry by itself.
+An answer that is empty is learned as published, without right text; examples of that kind are counted in the log.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import stat
@@ -35,6 +37,9 @@ FOLDERS = {
 }
 TASK_NUMBERS = {task: number for number, task in enumerate(TASKS)}
 SPLITS = ("train", "val")
+SHOWN_IDS = 3  # of examples with an empty answer
+
+log = logging.getLogger(__name__)
 IMAGES = "images"
 TRUTH_IMAGES = "gt_images"
 
@@ -48,7 +53,7 @@ class Sample:
     """One example: what is asked and what is accepted.
 
     `inputs` are texts and paths of existing images in their order. `answers` are the accepted texts, the first to be
-    learned; an ImageGeneration example has none but `image`, the wanted picture.
+    learned; an ImageGeneration example has none but `image`, the wanted picture. One without both had an empty answer.
     """
 
     task: str
@@ -56,6 +61,10 @@ class Sample:
     inputs: tuple[str | Path, ...]
     answers: tuple[str, ...] = ()
     image: Path | None = None
+
+    @property
+    def is_answered(self) -> bool:
+        return bool(self.answers) or self.image is not None
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -117,9 +126,16 @@ def read_samples(task: str, input_path: Path, answer_path: Path, root: Path | No
             samples.append(Sample(task, id, tuple(given), image=_image_file(root, content, where)))
             continue
         accepted = [content] if isinstance(content, str) else content
-        if not isinstance(accepted, list) or not accepted or not all(isinstance(a, str) and a for a in accepted):
-            raise DataError(f"{where}: the answer is {show(content)}; allowed: a text or a list of texts, none empty")
-        samples.append(Sample(task, id, tuple(given), tuple(accepted)))
+        if not isinstance(accepted, list) or not accepted or not all(isinstance(a, str) for a in accepted):
+            raise DataError(f"{where}: the answer is {show(content)}; allowed: a text or a list of at least one text")
+        samples.append(Sample(task, id, tuple(given), tuple(answer for answer in accepted if answer.strip())))
+    empty = [show(sample.id) for sample in samples if not sample.is_answered]
+    if empty:
+        shown = ", ".join(empty[:SHOWN_IDS]) + ", ..." * (len(empty) > SHOWN_IDS)
+        log.warning(
+            "%s: %d of %d answers are empty (ids %s); they are learned without right text, and not validated on",
+            answer_path, len(empty), len(samples), shown,
+        )  # fmt: skip
     return samples
 
 
@@ -136,6 +152,10 @@ def _read_entries(path: Path) -> dict[str, list[tuple[str, Any]]]:
     entries = {}
     for id, listed in document.items():
         where = f"{path}: id {show(id)}"
+        if isinstance(listed, str):
+            listed = [{"type": "text", "content": listed}]
+        elif isinstance(listed, dict):
+            listed = [listed]
         if not isinstance(listed, list) or not listed:
             raise DataError(f"{where}: is {show(listed)}; allowed: a list of entries")
         for entry in listed:
@@ -167,7 +187,8 @@ def write_evaluation_data(samples: Iterable[Sample], output: Path) -> int:
     """Write examples as a data folder of the evaluator and of run.py, and return their number.
 
     It has `input.json`, `ground_truth.json`, `sample_ids.json`, `images/` and `gt_images/`; ids become
-    `<task's folder>-<id>`, as ids of two tasks may be the same. The folder appears whole or not at all.
+    `<task's folder>-<id>`, as ids of two tasks may be the same. Examples with an empty answer are left out. The folder
+    appears whole or not at all.
 
     Raises DataError where `output` exists already, where an id comes twice, or where there are no examples.
     """
@@ -181,7 +202,7 @@ def write_evaluation_data(samples: Iterable[Sample], output: Path) -> int:
         folder = Path(work) / output.name
         for name in (IMAGES, TRUTH_IMAGES):
             (folder / name).mkdir(parents=True)
-        for number, sample in enumerate(samples):
+        for number, sample in enumerate(sample for sample in samples if sample.is_answered):
             id = f"{FOLDERS[sample.task]}-{sample.id}"
             if id in inputs:
                 raise DataError(f"{output}: id {show(sample.id)} of {sample.task} comes twice; allowed: once")
