@@ -118,6 +118,10 @@ season-ray: $(INSTALLED_RAY) ## install what a season's queue on many machines n
 season-demo: $(INSTALLED_SEASON) ## play a season of 30 teams and 14 days through, into build/season-demo; an interrupted one goes on
 	$(VENV) -m evaluator.season.simulate $(ARGS)
 
+.PHONY: bench-neighbour
+bench-neighbour: $(INSTALLED) ## time run.py quiet, beside a busy process, two at once, on one CPU; ARGS='--rounds 3'
+	cd submission && ../$(VENV) -m benchmark.neighbour $(ARGS)
+
 .PHONY: bench-season
 bench-season: $(INSTALLED_SEASON) ## seconds of boards, site and ledger with 10 000 submissions; ARGS='--url postgresql://...'
 	$(VENV) -m evaluator.season.bench $(ARGS)

@@ -42,6 +42,7 @@ from rudolph import VQGAN, RudolphModel, Tokenizer
 from rudolph.answer import Question, Rudolph
 from rudolph.images import save_jpeg
 from rudolph.settings import Settings, number_hint
+from training import published
 from training.carbon import EMISSION, ENCODED, TrainingCarbon, check_country, cpu_seconds
 from training.convert.challenge import FOLDERS, DataError, Sample, read_samples, split_files, write_evaluation_data
 from training.dataset import DEFAULT_WEIGHTS, MODE_SOURCES, Draws, ImageCodes, TrainingRows, make_row
@@ -163,9 +164,15 @@ class FineTuning:
         `output`, which counts from the working directory, goes before the file's.
 
         A key of the file holds for all of `stages`, whose own keys go before; without `stages` the file is one.
+        A file of the published training is translated, and logged is what of it has no counterpart.
         """
         try:
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
+            if published.is_published(values):
+                translation = published.translate(values, Path.cwd())
+                values = translation.values
+                for note in translation.notes:
+                    log.warning("%s: %s", path, note)
             shared = _known(values, "the file", [f.name for f in fields(Stage)] + ["stages", *_RUN_KEYS])
             written = str(output.resolve()) if output is not None else shared.get("output")
             if not isinstance(written, str) or not written:
