@@ -52,3 +52,14 @@ def test_the_script_ends_with_one_line_of_json() -> None:
     assert set(steps) == {"image_step", "text_step", "prefill"}
     for step in steps.values():
         assert step["times_faster"] == pytest.approx(step["published_s"] / step["engine_s"])
+
+
+def test_run_py_beside_busy_neighbours_ends_with_one_line_of_json() -> None:
+    """Of three examples, with a busy process beside it."""
+    command = [sys.executable, "-m", "benchmark.neighbour", "--rounds", "1", "--every", "50"]
+    command += ["--situation", "neighbour", "--policy", "chosen"]
+    done = subprocess.run(command, cwd=ROOT / "submission", capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["examples"] == 3
+    assert report["seconds"]["neighbour"]["chosen"] == [report["medians"]["neighbour"]["chosen"]]

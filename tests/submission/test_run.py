@@ -90,6 +90,7 @@ def test_as_the_leaderboard_runs_it(place):
     for id in ASKED.keys() - WITH_IMAGE:  # both, so that a wrong route cannot make the attempt invalid
         assert sorted(entry["type"] for entry in predictions[id]) == ["image", "text"]
     assert predictions["missing"] == predictions["corrupt"]  # both from the same text alone
+    assert "threads: OMP_NUM_THREADS=1; GOMP_SPINCOUNT=" in done.stderr
     for named in ("id 'missing'", "id 'corrupt'", "id 'odd'", "8 entries"):
         assert named in done.stderr
     assert done.stderr.count("WARNING") == 3 and "Traceback" not in done.stderr
