@@ -149,13 +149,14 @@ class RuCLIP:
 def to_pixels(images: Sequence[Image.Image], config: Config, device: torch.device) -> Tensor:
     """Images -> [B, 3, R, R], normalised: central square, then bilinear (antialiased) resize in 8 bits.
 
-    Halves of a pixel round to even, as torchvision's centre crop does; the published latents show it.
+    The square begins at `excess // 2`, as that of the published torchvision `RandomResizedCrop(scale=(1, 1), ratio=(1,
+    1))` does; where the sides differ by one pixel, the published crop is random and this one takes the same.
     """
     squares = []
     for image in images:
         width, height = image.size
         side = min(width, height)
-        left, top = round((width - side) / 2), round((height - side) / 2)
+        left, top = (width - side) // 2, (height - side) // 2
         square = image.convert("RGB").crop((left, top, left + side, top + side))
         resolution = (config.image_resolution, config.image_resolution)
         squares.append(np.asarray(square.resize(resolution, Image.Resampling.BILINEAR)))

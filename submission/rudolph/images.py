@@ -83,7 +83,7 @@ def preprocess(image: Image.Image, size: int) -> Tensor:
     """
     width, height = image.size
     side = min(width, height)
-    left, top = round((width - side) / 2), round((height - side) / 2)
+    left, top = (width - side) // 2, (height - side) // 2  # as torchvision's RandomResizedCrop(scale=(1, 1)) does
     image = image.convert("RGB").crop((left, top, left + side, top + side))
     image = image.resize((size, size), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float() / 255

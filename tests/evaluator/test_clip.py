@@ -92,11 +92,18 @@ def test_nothing_in_gives_no_rows(ruclip: RuCLIP) -> None:
     assert ruclip.tokenize([]).shape == (0, 24)
 
 
-@pytest.mark.parametrize(("width", "left"), [(29, 0), (31, 2), (35, 4), (37, 4)])
-def test_central_square_with_halves_to_even(width: int, left: int) -> None:
+# By torchvision's RandomResizedCrop(scale=(1, 1), ratio=(1, 1)); sides that differ by one are ours (its crop is random).
+@pytest.mark.parametrize(
+    ("width", "height", "begin"),
+    [(29, 28, 0), (30, 28, 1), (31, 28, 1), (35, 28, 3), (37, 28, 4), (500, 333, 83), (640, 425, 107), (1280, 853, 213)],
+)
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_square_begins_at_half_the_excess_rounded_down(width: int, height: int, begin: int, turned: bool) -> None:
     config = Config.from_file(FOLDER / "config.json")
-    image = Image.fromarray(np.random.default_rng(width).integers(0, 256, (28, width, 3), dtype=np.uint8))
-    square = image.crop((left, 0, left + 28, 28))
+    image = Image.fromarray(np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8))
+    square = image.crop((begin, 0, begin + height, height))
+    if turned:
+        image, square = image.transpose(Image.Transpose.TRANSPOSE), square.transpose(Image.Transpose.TRANSPOSE)
     assert torch.equal(to_pixels([image], config, CPU), to_pixels([square], config, CPU))
 
 

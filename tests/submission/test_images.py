@@ -26,10 +26,23 @@ def encoded(image: Image.Image, format: str = "PNG", **options) -> bytes:
 
 @pytest.mark.parametrize("index", range(3))  # square, wide with an odd margin, tall
 def test_preprocess_equals_the_published_pixels(index):
-    expected = np.load(DATA / "reference.npz")["pixels"][index]
+    expected = np.load(DATA / "reference.npz")["pixels_published"][index]
     pixels = preprocess(load_image(DATA / f"image_{index}.png"), 64)
     assert pixels.dtype == torch.float32 and pixels.is_contiguous()
     assert np.array_equal(pixels.numpy(), expected)
+
+
+# By torchvision's RandomResizedCrop(scale=(1, 1), ratio=(1, 1)); sides that differ by one are ours (its crop is random).
+@pytest.mark.parametrize(
+    ("size", "corner"),
+    [((500, 333), (83, 0)), ((333, 500), (0, 83)), ((640, 425), (107, 0)), ((1280, 853), (213, 0)),
+     ((500, 375), (62, 0)), ((35, 32), (1, 0)), ((39, 32), (3, 0)), ((34, 32), (1, 0)), ((33, 32), (0, 0))],
+)  # fmt: skip
+def test_the_square_begins_at_half_the_excess_rounded_down(size, corner):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+    (left, top), side = corner, min(size)
+    square = image.crop((left, top, left + side, top + side))
+    assert torch.equal(preprocess(image, 24), preprocess(square, 24))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (301, 7), (64, 64)])
