@@ -7,7 +7,8 @@ details of the published code decide scores: RuWordNet is asked about stems (the
 English number words become digits in the prediction only.
 
 NLTK's sentence splitter and part-of-speech tagger need downloaded data and are not used: a text is one sentence to
-`NLTKWordTokenizer`, and a number is a token that `float` reads.
+`NLTKWordTokenizer`, and a number is a token that begins with a digit and that `float` reads: the tagger calls `nan`,
+`inf` and `infinity` words.
 """
 
 import contextlib
@@ -34,8 +35,10 @@ VQA_GAMMA = 0.0  # no penalty for word order
 CAPTION_STEMMER = "russian"
 VQA_STEMMER = "porter"
 
-#: Removed from captions before they are split.
-CAPTION_PUNCTUATION = ",.!?:;%()[]{}"
+#: Removed from captions before they are split; the opening brace is not, as published.
+CAPTION_PUNCTUATION = ",.!?:;%()[]}"
+#: In a predicted caption the first becomes the second, once the punctuation is gone; published, like all of this.
+UNKNOWN, UNKNOWN_TOKEN = "@@UNKNOWN@@", "<unk>"
 
 _UNITS = {
     word: number
@@ -117,7 +120,8 @@ def caption_meteor(
     `stemmer` is a key of `STEMMERS`. Time and memory are linear in the texts. Raises ValueError if there is no
     accepted caption.
     """
-    hypothesis = tuple(_split(english_numbers_to_digits(_caption_words(prediction))))
+    words = _razdel_words(_cleaned(prediction).replace(UNKNOWN, UNKNOWN_TOKEN))
+    hypothesis = tuple(_split(english_numbers_to_digits(words)))
     stem = STEMMERS[stemmer]
 
     def score(_: str, reference: str) -> float:
@@ -279,20 +283,25 @@ def english_numbers_to_digits(text: str) -> str:
     return " ".join(result)
 
 
-def _caption_words(text: str) -> str:
-    """The caption's razdel tokens, lower case, joined by spaces."""
+def _cleaned(text: str) -> str:
+    """The caption without punctuation and without the spaces inside quotation marks."""
     text = text.strip().translate(_NO_CAPTION_PUNCTUATION)
     if _PLAIN.fullmatch(text):
-        return " ".join(text.split()).lower()
+        return text
     for quotes in _SPACED_QUOTES:
         text = quotes.sub(lambda found: found[0][0] + found[1] + found[0][-1], text)
-    text = text.replace("' s", "'s").replace(" 's", "'s")
-    return " ".join(token.text for token in razdel.tokenize(text)).lower()
+    return text.replace("' s", "'s").replace(" 's", "'s")
+
+
+def _razdel_words(text: str) -> str:
+    """The text's razdel tokens, lower case, joined by spaces."""
+    words = text.split() if _PLAIN.fullmatch(text) else [token.text for token in razdel.tokenize(text)]
+    return " ".join(words).lower()
 
 
 @functools.lru_cache(maxsize=1 << 12)
 def _caption_tokens(text: str) -> tuple[str, ...]:
-    return tuple(_split(_caption_words(text)))
+    return tuple(_split(_razdel_words(_cleaned(text))))
 
 
 def _vqa_lemma(text: str) -> str:
@@ -314,12 +323,14 @@ def _number_ratio(hypothesis: Sequence[str], reference: str) -> float:
     predicted = next((number for token in hypothesis if (number := _as_number(token)) is not None), None)
     if true is None or predicted is None:
         return 0.0
-    if not (math.isfinite(true) and math.isfinite(predicted)):  # "nan", "inf", or digits beyond a float
+    if not (math.isfinite(true) and math.isfinite(predicted)):  # digits beyond a float
         return 0.0
     return 1.0 if true == predicted else min(true, predicted) / max(true, predicted)
 
 
 def _as_number(token: str) -> float | None:
+    if not token[:1].isdigit():  # "nan" and "infinity", which float reads too, are words
+        return None
     try:
         return float(token)
     except ValueError:

@@ -47,7 +47,7 @@ def test_caption_score_by_hand():
     assert caption_meteor("Кошка белая на столе", ["кошка на столе."]) == pytest.approx(
         (1 - 0.5 * (2 / 3) ** 3) * mean, abs=1e-12
     )
-    assert caption_meteor("{кошка} (на) [столе]!", ["кошкой, на столах"]) == pytest.approx(1 - 0.5 / 27, abs=1e-12)
+    assert caption_meteor("кошка} (на) [столе]!", ["кошкой, на столах"]) == pytest.approx(1 - 0.5 / 27, abs=1e-12)
     assert caption_meteor("кот", ["слон", "кот"]) == 0.5  # one match is one whole chunk
     assert caption_meteor("", [""]) == 0.0
 
@@ -94,7 +94,16 @@ def test_ruwordnet_is_read_without_a_trace_and_bad_files_are_named(tmp_path):
         ("2.5", ["25"], 1.0),  # the point is punctuation
         ("½", ["½"], 0.0),  # numeric, but no float
         ("nan", ["5"], 0.0),
-        ("infinity 5", ["5"], 0.0),
+        ("inf", ["5"], 0.0),
+        ("nan 5", ["5"], 1.0),  # a word that float reads is no number, as for the published tagger
+        ("infinity 3", ["3"], 1.0),
+        ("INF, 4", ["5"], 4 / 5),
+        ("5 nan", ["5"], 1.0),
+        ("5nan 4", ["5"], 4 / 5),  # begins as a number does, and is none
+        ("1e1 4", ["5"], 0.5),
+        ("٥", ["5"], 1.0),  # digits of another script
+        ("² 5", ["5"], 1.0),
+        ("1e999 5", ["5"], 0.0),
         ("9" * 400, ["9" * 400], 0.0),  # beyond a float
         ("", ["да"], 0.0),
         ("на столе стоит кот", ["кот на столе стоит"], None),  # lemmatised as one word each
@@ -106,6 +115,25 @@ def test_vqa(prediction, references, expected):
         assert 0 < score < 1
     else:
         assert score == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "references", "expected"),
+    [
+        ("{", ["{"], 0.5),  # one match is one whole chunk
+        ("{да}", ["да"], 0.5 * (0.5 / 0.55)),  # `{` is a token of the prediction, `}` is not: P = 1/2, R = 1
+        ("да", ["{да}"], 0.5 * (0.5 / 0.95)),  # P = 1, R = 1/2
+        ("{{да}}", ["{{ да"], 1 - 0.5 / 27),
+        ("@@UNKNOWN@@", ["<unk>"], 1 - 0.5 / 27),  # three tokens
+        ("@@UNKNOWN@@", ["@@UNKNOWN@@"], 0.0),  # in the prediction only
+        ("@@UNKNOWN@@", ["unk"], 0.5 * (1 / 3) / (0.9 / 3 + 0.1)),
+        ("@@UNK.NOWN@@", ["<unk>"], 1 - 0.5 / 27),  # once the punctuation is gone
+        ("@@unknown@@", ["<unk>"], 0.0),
+        ("кот@@UNKNOWN@@", ["кот<unk>"], 1 - 0.5 / 64),
+    ],
+)
+def test_edge_tokens_of_captions(prediction, references, expected):
+    assert caption_meteor(prediction, references) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -172,6 +200,7 @@ PIECES = st.lists(
 @given(st.one_of(PIECES, st.text(st.sampled_from("кёЖ 05-аb'"), max_size=12)))
 def test_splitting_at_spaces_changes_no_token(caption):
     tokens = [token.text for token in razdel.tokenize(caption.strip())]
+    assert meteor._razdel_words(meteor._cleaned(caption)) == " ".join(tokens).lower()
     if meteor._PLAIN.fullmatch(caption):
         assert caption.split() == tokens == NLTKWordTokenizer().tokenize(caption)
     assert meteor._split(caption) == NLTKWordTokenizer().tokenize(caption)
