@@ -22,6 +22,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,6 +129,8 @@ def _run(options: argparse.Namespace) -> int:
         predictions = contract.read_predictions(space.collected, data)
         print(cores.settle(), file=sys.stderr)  # not before: the submission chooses for itself
         scores = score.score(predictions, data, options.ruwordnet, assets=options.assets)
+    if options.private:  # the notes name ids
+        scores = replace(scores, notes=tuple(replace(note, where="") for note in scores.notes))
     full = scores.to_json() | {"run": options.run}
     document = _without_contents(full, scores) if options.private else full
     if not (options.private and scores.failure):  # the table has the reasons

@@ -14,7 +14,7 @@ import json
 import os
 import re
 import weakref
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -22,9 +22,9 @@ from typing import Any
 from PIL import Image
 
 from evaluator import leftovers, limits, rules
-from evaluator.errors import DataError, EvaluatorError, Findings, OutputError, Rule, RuleBroken, show
+from evaluator.errors import DataError, EvaluatorError, Finding, Findings, OutputError, Rule, RuleBroken, show
 from evaluator.files import read_regular
-from evaluator.images import Decoder, decode, load_image, pixel_digest
+from evaluator.images import DEEP_MODE, Decoder, decode, load_image, pixel_digest
 from evaluator.strict_json import parse_file, read_json
 from evaluator.tasks import METRICS, Task, parse_tasks
 
@@ -47,6 +47,7 @@ _NEAR_FAULTS = 20  # files that are missing for which a near name is looked for:
 DECODE_AGAIN_SECONDS = 10 * limits.DECODE_SECONDS
 
 TYPES = ("text", "image")
+NAMED_IDS = 3  # in a note about many
 
 
 @dataclass(frozen=True)
@@ -83,13 +84,15 @@ class Example:
 @dataclass(frozen=True)
 class Data:
     """A checked data folder: `truth_digests` are the `pixel_digest`s of the reference images, `files` the SHA-256 of
-    the JSON files and of every image that the data names, by path in the folder.
+    the JSON files and of every image that the data names, by path in the folder. `notes` say what is unusual, though
+    not wrong.
     """
 
     root: Path
     examples: tuple[Example, ...]
     truth_digests: frozenset[str]
     files: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[Finding, ...] = ()
 
     def by_task(self) -> dict[Task, list[Example]]:
         """The examples of each task that occurs, by task number."""
@@ -106,7 +109,8 @@ class Predictions:
 
     `types` are those of all entries of an id, in their order; `surplus` the first text of an id of an image task, which
     is shown and not scored; `files` the SHA-256 of predictions.json and of every scored image, by path. `root` is the
-    private folder with the images' files; `read_predictions` has it removed together with this object.
+    private folder with the images' files; `read_predictions` has it removed together with this object. `notes` say
+    what is unusual, though not wrong.
     """
 
     root: Path
@@ -118,6 +122,7 @@ class Predictions:
     copies: dict[str, str] = field(default_factory=dict)  # name below `root` of each path in the output folder
     # Each image was decoded within the limits before: now only a busy machine could make one take longer.
     decoder: Decoder = field(default_factory=lambda: Decoder(DECODE_AGAIN_SECONDS, limited=False), compare=False)
+    notes: list[Finding] = field(default_factory=list)
 
     def image(self, id: str) -> Image.Image:
         """The image that was predicted for an id of an image task, from its private copy."""
@@ -179,6 +184,7 @@ def read_data(folder: Path | str) -> Data:
     _check_ids("sample_ids.json", inputs, numbers, found)
     examples: list[Example] = []
     digests: set[str] = set()
+    deep: dict[str, list[str]] = {"input.json": [], "ground_truth.json": []}
     for id, entries in inputs.items():
         number = numbers.get(id)
         if id not in truth or id not in numbers:
@@ -199,11 +205,15 @@ def read_data(folder: Path | str) -> Data:
             example = replace(example, answers=tuple(wanted))
         else:
             example = replace(example, truth_image=wanted)
-            digest = _read_image(root, wanted, f"ground_truth.json: {where}", rules.TRUTH_PLACE, found, files)
-            if digest is not None:
-                digests.add(digest)
+            image = _read_image(root, wanted, f"ground_truth.json: {where}", rules.TRUTH_PLACE, found, files)
+            if image is not None:
+                digests.add(pixel_digest(image))
+                if DEEP_MODE in image.info:
+                    deep["ground_truth.json"].append(id)
         for path in example.images:
-            _read_image(root, path, f"input.json: {where}", rules.INPUT_PLACE, found, files)
+            image = _read_image(root, path, f"input.json: {where}", rules.INPUT_PLACE, found, files)
+            if image is not None and DEEP_MODE in image.info:
+                deep["input.json"].append(id)
         metric = METRICS[task.metric]
         if metric.input_image and not example.images:
             compares = f"no image entry, but metric {task.metric} compares with the input's image"
@@ -214,24 +224,34 @@ def read_data(folder: Path | str) -> Data:
         examples.append(example)
     if found:
         raise DataError(found)
-    return Data(root, tuple(examples), frozenset(digests), files)
+    notes = tuple(_deep_note(name, ids) for name, ids in deep.items() if ids)
+    return Data(root, tuple(examples), frozenset(digests), files, notes)
 
 
-def _read_image(root: Path, path: str, where: str, place: Rule, found: Findings, files: dict[str, str]) -> str | None:
-    """Check an image of the data and add its file's SHA-256 to `files`; returns its `pixel_digest`, None for a faulty
-    one. `place` is the rule of where it may lie: reference images in gt_images/, inputs anywhere else, as published.
+def _deep_note(name: str, ids: Sequence[str]) -> Finding:
+    """Of images with more than 8 bits a pixel that the entries `ids` of a file name."""
+    each = list(dict.fromkeys(ids))
+    named = ", ".join(map(show, each[:NAMED_IDS])) + (", …" if len(each) > NAMED_IDS else "")
+    return rules.IMAGE_DEPTH.finding(f"{name}: id {named}", f"grey with 16 bits in {len(ids)} of the images")
+
+
+def _read_image(
+    root: Path, path: str, where: str, place: Rule, found: Findings, files: dict[str, str]
+) -> Image.Image | None:
+    """Check an image of the data and add its file's SHA-256 to `files`; returns the image, None for a faulty one.
+    `place` is the rule of where it may lie: reference images in gt_images/, inputs anywhere else, as published.
     """
     is_truth = place is rules.TRUTH_PLACE
     try:
         if (PurePosixPath(path).parts[:1] == ("gt_images",)) != is_truth:
             raise RuleBroken(place, f"must {'' if is_truth else 'not '}lie in gt_images/")
         content = read_regular(root, path, limits.MAX_IMAGE_BYTES, near=found.total < _NEAR_FAULTS)
-        digest = pixel_digest(decode(content))
+        image = decode(content)
     except RuleBroken as broken:
         found.add(broken.rule, f"{where}: image {show(path)}", broken.found)
         return None
     files[path] = hashlib.sha256(content).hexdigest()
-    return digest
+    return image
 
 
 def read_predictions(folder: Path | str, data: Data) -> Predictions:
@@ -262,6 +282,7 @@ def read_predictions(folder: Path | str, data: Data) -> Predictions:
     predictions = Predictions(private.path, files=files)
     weakref.finalize(predictions, private.remove)
     weakref.finalize(predictions, predictions.decoder.close)
+    deep: list[str] = []
     with _Images(root, predictions, data) as images:
         for example, where, entries, content in _outputs(predicted, data, found):
             predictions.types[example.id] = tuple(type for type, _ in entries)
@@ -274,11 +295,15 @@ def read_predictions(folder: Path | str, data: Data) -> Predictions:
             if surplus is not None:
                 predictions.surplus[example.id] = surplus
             broken = images.take(content, write=not found)
+            if content in images.deep:
+                deep.append(example.id)
             if broken:
                 found.add(broken.rule, f"{where}: image {show(content)}", broken.found)
     if found:
         private.remove()  # now: the error's traceback keeps `predictions` alive
         raise OutputError(found)
+    if deep:
+        predictions.notes.append(_deep_note("predictions.json", deep))
     return predictions
 
 
@@ -322,6 +347,7 @@ class _Images:
         self._taken: dict[str, RuleBroken | None] = {}
         self._bytes = self._missing = 0
         self._decoder = Decoder()
+        self.deep: set[str] = set()  # paths of those with more than 8 bits a pixel
 
     def __enter__(self) -> "_Images":
         return self
@@ -350,6 +376,8 @@ class _Images:
             if digest in self._truth_files:
                 raise RuleBroken(rules.REFERENCE_IMAGE, "is a copy of a reference image's file")
             image = self._decoder.decode(content)
+            if DEEP_MODE in image.info:
+                self.deep.add(path)
             if pixel_digest(image) in self._data.truth_digests:
                 raise RuleBroken(rules.REFERENCE_IMAGE, "is a copy of a reference image's pixels")
         except RuleBroken as broken:

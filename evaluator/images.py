@@ -29,6 +29,8 @@ from evaluator.files import read_regular
 _LENGTH = struct.Struct(">Q")
 _START_SECONDS = 120.0  # the start of the decoder's process, which is ours and may wait for a busy machine
 _READY = b"R"
+#: In the `info` of a decoded image that had more than 8 bits a pixel: its mode in the file, such as I;16.
+DEEP_MODE = "deep mode"
 
 
 def load_image(root: Path, relative: str) -> Image.Image:
@@ -42,7 +44,7 @@ def load_image(root: Path, relative: str) -> Image.Image:
 def decode(content: bytes) -> Image.Image:
     """The image in an image file's bytes, as a new RGB image of its pixels alone (alpha is dropped).
 
-    Raises `RuleBroken`: a format not in `limits.IMAGE_FORMATS`, too many pixels or scans, cut short or broken.
+    Grey with 16 bits is clipped to 255, as in the published evaluation, and named in `info` (`DEEP_MODE`). Raises `RuleBroken`: a format not in `limits.IMAGE_FORMATS`, too many pixels or scans, cut short or broken.
     """
     try:
         with warnings.catch_warnings():
@@ -56,7 +58,10 @@ def decode(content: bytes) -> Image.Image:
             if content.startswith(b"\xff\xd8") and (scans := content.count(b"\xff\xda")) > limits.MAX_JPEG_SCANS:
                 raise RuleBroken(rules.IMAGE_SCANS, f"the JPEG has {scans} scans")
             rgb = image.convert("RGB")
-            return Image.frombytes("RGB", rgb.size, rgb.tobytes())
+            decoded = Image.frombytes("RGB", rgb.size, rgb.tobytes())
+            if image.mode[0] in "IF":
+                decoded.info[DEEP_MODE] = image.mode
+            return decoded
     except RuleBroken:
         raise
     except Image.DecompressionBombError:
@@ -123,6 +128,8 @@ class Decoder:
         if "rule" in header:
             raise RuleBroken(rules.BY_NAME[header["rule"]], header["found"])
         image = Image.frombytes("RGB", (header["width"], header["height"]), pixels)
+        if header["deep"]:
+            image.info[DEEP_MODE] = header["deep"]
         self.pixels += image.width * image.height
         return image
 
@@ -187,7 +194,7 @@ def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
         try:
             image = decode(requests.read(_LENGTH.unpack(length)[0]))
             pixels = image.tobytes()
-            header = {"width": image.width, "height": image.height}
+            header = {"width": image.width, "height": image.height, "deep": image.info.get(DEEP_MODE)}
         except RuleBroken as broken:
             header = {"rule": broken.rule.name, "found": broken.found}
         encoded = json.dumps(header).encode()

@@ -24,6 +24,7 @@ def table(scores: Scores, carbon: CarbonReading | None = None, seconds: float | 
     lines = [lines[0], rule, *lines[1:], rule]
     lines += [f"{mark} {label}" for label, mark in marks.items()]
     lines += [f"! {error}" for error in scores.errors]
+    lines += [f"note: {note}" for note in scores.notes]
     star = f" {''.join(marks.values())}" if marks else ""
     if scores.integral is not None:
         star += f" [{_interval(scores.interval, 4)}]"

@@ -32,7 +32,7 @@ from PIL import Image
 from evaluator.assets import FOLDER as ASSETS
 from evaluator.assets import PARTIAL_FOLDER
 from evaluator.contract import Data, Example, Predictions, load_image
-from evaluator.errors import ArchiveError
+from evaluator.errors import ArchiveError, Finding
 from evaluator.files import write_text
 from evaluator.folder import list_folder
 from evaluator.tasks import BASELINE_INTEGRAL, OPEN_TASKS, Task, weight
@@ -95,8 +95,8 @@ def build(
 ) -> dict[str, Any]:
     """The content of the page: everything that it shows, as one JSON object.
 
-    `document` is the content of scores.json, of which `interval`s, `counts`, `run` and `data_digest` may be
-    absent;
+    `document` is the content of scores.json, of which `interval`s, `counts`, `findings`, `run` and `data_digest` may
+    be absent;
     `predictions` are those that were scored; `submission` is the ZIP or folder that made them, if known; `ruwordnet`
     and `assets` are what they were scored with, where these are not the evaluator's own.
 
@@ -116,6 +116,7 @@ def build(
         "baseline": BASELINE_INTEGRAL,
         "baseline_open": sum(weight(task.number) * (task.baseline or 0.0) for task in OPEN_TASKS),
         "labels": document["labels"],
+        "notes": _notes(document, private),
         "tasks": tasks,
         "run": document.get("run"),
         "count": len(data.examples),
@@ -154,6 +155,12 @@ def render(page: Mapping[str, Any]) -> str:
     # One pass, so that no placeholder is looked for in what was put in.
     values = {"policy": policy, "data": text}
     return re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], template)
+
+
+def _notes(document: Mapping[str, Any], private: bool) -> list[str]:
+    """The findings of scores that count: what is unusual, though not wrong. Places, which name ids, are not for all."""
+    findings = document.get("findings", []) if document.get("counts", True) else []
+    return [visible(str(Finding(**finding | ({"where": ""} if private else {})))) for finding in findings]
 
 
 def visible(text: str) -> str:

@@ -101,6 +101,12 @@ IMAGE_SCANS = Rule(
 IMAGE_TIME = Rule(
     "image-time", f"an image that decodes within {limits.DECODE_SECONDS:g} s", "save the image anew, as JPEG or PNG"
 )
+# What is said of an image without a fault in it.
+IMAGE_DEPTH = Rule(
+    "image-depth",
+    "8 bits a channel; in a grey image of 16 bits every level above 255 counts as white, as in the published evaluation",
+    "save the image with 8 bits: its levels divided by 256",
+)
 FOLDER_BYTES = Rule(
     "folder-bytes",
     f"at most {limits.MAX_FOLDER_IMAGE_BYTES} bytes in all scored images together",

@@ -82,10 +82,13 @@ class TaskScore:
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of the tasks that the data has, by task number; `data_digest` is that of `evaluator.contract`."""
+    """Scores of the tasks that the data has, by task number; `data_digest` is that of `evaluator.contract`, as are the
+    `notes`, which say what is unusual, though not wrong.
+    """
 
     tasks: tuple[TaskScore, ...]
     data_digest: str | None = None
+    notes: tuple[Finding, ...] = ()
 
     def _by_number(self, numbers: Iterable[int]) -> list[TaskScore] | None:
         """The tasks of all `numbers`; None unless each has a score."""
@@ -154,7 +157,8 @@ class Scores:
         """The content of scores.json.
 
         * `verdict`, `fault`, `counts`, `fix`, `findings` and `findings_total`, as in the JSON of an `EvaluatorError`:
-          OK, or METRIC_ERROR with a finding for each task that could not be scored; then the attempt does not count.
+          OK with the notes as findings, or METRIC_ERROR with a finding for each task that could not be scored; then
+          the attempt does not count.
         * `tasks` by number, `open_part`, `integral` where all twelve are there, their intervals and how those were
           drawn (`bootstrap`), `encoders`, `labels`.
         * `data_digest`: SHA-256 of what was asked and what was accepted (`evaluator.contract.data_digest`). Only scores
@@ -162,7 +166,8 @@ class Scores:
         """
         failure = self.failure
         if failure is None:
-            outcome = verdicts.OK.to_json() | {"findings": [], "findings_total": 0}
+            findings = [note.to_json() for note in self.notes]
+            outcome = verdicts.OK.to_json() | {"findings": findings, "findings_total": len(findings)}
         else:
             outcome = failure.to_json()
         totals: dict[str, Any] = {"open_part": self.open_part, "open_part_interval": self.open_part_interval}
@@ -203,7 +208,7 @@ def score(
     resources = Resources(load_encoders or default, wordnet)
     by_task = data.by_task().items()
     tasks = tuple(_score_task(task, examples, predictions, data, resources) for task, examples in by_task)
-    return Scores(tasks, data_digest(data))
+    return Scores(tasks, data_digest(data), (*data.notes, *predictions.notes))
 
 
 def find_ruwordnet(path: Path | None = None, assets: Path | None = None) -> RuWordNet | None:

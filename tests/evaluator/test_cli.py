@@ -1,10 +1,13 @@
+import io
 import json
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import evaluator
 from evaluator import record, verdict
@@ -317,3 +320,41 @@ def test_with_an_engine_and_the_image_both_take_it(data_folder, make_submission,
         document = json.loads((tmp_path / "s.json").read_text())
         assert (document["verdict"], document["run"]["runner"], document["run"]["exit_code"]) == ("EXIT", "docker", 7)
         assert "runner: local" not in done.stdout + done.stderr
+
+
+def test_a_grey_image_of_16_bits_is_a_note_in_every_result(data_folder, output_folder, tmp_path):
+    image = Image.fromarray(np.full((64, 64), 30000, dtype=np.uint16))
+    image.save(output_folder / "images" / "image_200.jpg", "PNG")
+    for private in (False, True):
+        options = ["--report-private"] if private else []
+        done = call("score", output_folder, "--data", data_folder, "--json", tmp_path / "s.json", *options)
+        document = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
+        assert (done.returncode, document["verdict"], document["findings_total"]) == (0, "OK", 1), done.stderr
+        assert document["findings"][0]["rule"] == "image-depth"
+        assert "note: predictions.json: id '200': grey with 16 bits in 1 of the images; allowed: " in done.stdout
+        page = (tmp_path / "report.html").read_text(encoding="utf-8")
+        assert "grey with 16 bits in 1 of the images" in page
+        assert ("predictions.json: id" in page) is not private
+
+
+def test_a_private_run_says_it_without_ids(make_data, make_submission, tmp_path):
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((32, 32), 30000, dtype=np.uint16)).save(buffer, "PNG")
+    code = f"""
+        import json, os
+        os.makedirs("output/images", exist_ok=True)
+        with open("output/images/0.png", "wb") as file:
+            file.write(bytes.fromhex("{buffer.getvalue().hex()}"))
+        ids = json.load(open("../input/input.json", encoding="utf-8"))
+        answers = {{id: [{{"type": "image", "content": "images/0.png"}}] for id in ids}}
+        json.dump(answers, open("output/predictions.json", "w", encoding="utf-8"))
+    """
+    done = call(
+        *("run", make_submission(code), "--data", make_data(2), "--json", tmp_path / "s.json", "--private"),
+        *("--runner", "local"),
+    )
+    document = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
+    assert (done.returncode, document["findings"][0]["where"]) == (0, ""), done.stderr
+    assert document["findings"][0]["found"] == "grey with 16 bits in 3 of the images"
+    for text in (done.stdout, (tmp_path / "s.json").read_text(encoding="utf-8")):
+        assert "grey with 16 bits" in text and "'200'" not in text

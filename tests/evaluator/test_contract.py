@@ -14,6 +14,7 @@ import sys
 import time
 import zlib
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -696,3 +697,41 @@ def test_no_near_name_is_looked_for_where_there_is_none(data_folder, output_fold
     (output_folder / "predictions.json").rename(output_folder / "answers")
     message = fault_of(output_folder, read_data(data_folder))
     assert "the file does not exist; allowed" in message
+
+
+def deep_grey(path: Path) -> None:
+    """A PNG of 16-bit grey whose darkest 256 levels fill the left half."""
+    levels = np.tile(np.array([0, 100, 255, 256, 30000, 65535], dtype=np.uint16), (6, 1))
+    Image.fromarray(levels).save(path, "PNG")
+
+
+def test_grey_of_16_bits_keeps_the_published_pixels_and_is_a_note(data_folder, output_folder, edit_json):
+    """PIL's own conversion, which the published code uses, clips; the scores keep that, and say so."""
+    for id in ("200", "201"):
+        deep_grey(output_folder / "images" / f"image_{id}.jpg")
+    data = read_data(data_folder)
+    assert data.notes == ()
+    predictions = read_predictions(output_folder, data)
+    assert np.asarray(predictions.image("200"))[0, :, 0].tolist() == [0, 100, 255, 255, 255, 255]
+    (note,) = predictions.notes
+    assert (note.rule, note.where) == ("image-depth", "predictions.json: id '200', '201'")
+    assert note.found == "grey with 16 bits in 2 of the images" and "every level above 255 counts as white" in str(note)
+
+
+def test_notes_on_the_data_name_three_ids(data_folder):
+    for path in (data_folder / "gt_images").iterdir():
+        deep_grey(path)
+    inputs = json.loads((data_folder / "input.json").read_text(encoding="utf-8"))
+    shown = [(id, entry["content"]) for id, entries in inputs.items() for entry in entries if entry["type"] == "image"]
+    assert len(shown) > 3
+    for _, path in shown:
+        deep_grey(data_folder / path)
+    asked, true = sorted(read_data(data_folder).notes, key=lambda note: note.where, reverse=True)
+    assert asked.where == f"input.json: id {', '.join(repr(id) for id, _ in shown[:3])}, …"
+    assert asked.found == f"grey with 16 bits in {len(shown)} of the images"
+    assert true.where == "ground_truth.json: id '200', '201', '202'"
+
+
+def test_grey_of_8_bits_is_no_note(data_folder, output_folder):
+    Image.fromarray(np.full((8, 8), 200, dtype=np.uint8)).save(output_folder / "images" / "image_200.jpg", "PNG")
+    assert read_predictions(output_folder, read_data(data_folder)).notes == []
