@@ -22,7 +22,7 @@ from typing import Any
 from PIL import Image
 
 from evaluator import leftovers, limits, rules
-from evaluator.errors import DataError, EvaluatorError, Finding, Findings, OutputError, Rule, RuleBroken, show
+from evaluator.errors import DataError, EvaluatorError, Finding, Findings, OutputError, RuleBroken, show
 from evaluator.files import read_regular
 from evaluator.images import DEEP_MODE, Decoder, decode, load_image, pixel_digest
 from evaluator.strict_json import parse_file, read_json
@@ -185,6 +185,7 @@ def read_data(folder: Path | str) -> Data:
     examples: list[Example] = []
     digests: set[str] = set()
     deep: dict[str, list[str]] = {"input.json": [], "ground_truth.json": []}
+    asked = {PurePosixPath(path) for entries in inputs.values() for type, path in entries or () if type == "image"}
     for id, entries in inputs.items():
         number = numbers.get(id)
         if id not in truth or id not in numbers:
@@ -205,13 +206,19 @@ def read_data(folder: Path | str) -> Data:
             example = replace(example, answers=tuple(wanted))
         else:
             example = replace(example, truth_image=wanted)
-            image = _read_image(root, wanted, f"ground_truth.json: {where}", rules.TRUTH_PLACE, found, files)
+            broken = None
+            if PurePosixPath(wanted) in asked and not _is_truths(wanted):
+                broken = RuleBroken(rules.TRUTH_PLACE, "is an input's image as well")
+            image = _read_image(root, wanted, f"ground_truth.json: {where}", broken, found, files)
             if image is not None:
                 digests.add(pixel_digest(image))
                 if DEEP_MODE in image.info:
                     deep["ground_truth.json"].append(id)
         for path in example.images:
-            image = _read_image(root, path, f"input.json: {where}", rules.INPUT_PLACE, found, files)
+            broken = None
+            if _is_truths(path):
+                broken = RuleBroken(rules.INPUT_PLACE, "must not lie in gt_images/")
+            image = _read_image(root, path, f"input.json: {where}", broken, found, files)
             if image is not None and DEEP_MODE in image.info:
                 deep["input.json"].append(id)
         metric = METRICS[task.metric]
@@ -228,6 +235,11 @@ def read_data(folder: Path | str) -> Data:
     return Data(root, tuple(examples), frozenset(digests), files, notes)
 
 
+def _is_truths(path: str) -> bool:
+    """Whether a path leads into the folder that inputs may not name."""
+    return PurePosixPath(path).parts[:1] == ("gt_images",)
+
+
 def _deep_note(name: str, ids: Sequence[str]) -> Finding:
     """Of images with more than 8 bits a pixel that the entries `ids` of a file name."""
     each = list(dict.fromkeys(ids))
@@ -236,15 +248,14 @@ def _deep_note(name: str, ids: Sequence[str]) -> Finding:
 
 
 def _read_image(
-    root: Path, path: str, where: str, place: Rule, found: Findings, files: dict[str, str]
+    root: Path, path: str, where: str, misplaced: RuleBroken | None, found: Findings, files: dict[str, str]
 ) -> Image.Image | None:
     """Check an image of the data and add its file's SHA-256 to `files`; returns the image, None for a faulty one.
-    `place` is the rule of where it may lie: reference images in gt_images/, inputs anywhere else, as published.
+    `misplaced` says that it may not lie where it does.
     """
-    is_truth = place is rules.TRUTH_PLACE
     try:
-        if (PurePosixPath(path).parts[:1] == ("gt_images",)) != is_truth:
-            raise RuleBroken(place, f"must {'' if is_truth else 'not '}lie in gt_images/")
+        if misplaced:
+            raise misplaced
         content = read_regular(root, path, limits.MAX_IMAGE_BYTES, near=found.total < _NEAR_FAULTS)
         image = decode(content)
     except RuleBroken as broken:
@@ -403,7 +414,8 @@ def _read_entries(
     answers: bool = False,
 ) -> dict[str, list[tuple[str, Any]] | None]:
     """`{id: [(type, content), ...]}` of an entries file, None for an id whose value is malformed; with `answers`, a
-    text's content is a list of texts. The file's SHA-256 is added to `digests`.
+    text's content is a list of texts, and a single entry may stand without its list. The file's SHA-256 is added to
+    `digests`.
 
     Faults are added to `found`; it is raised as `error` where there is nothing to go on with.
     """
@@ -423,6 +435,8 @@ def _read_entries(
     examples: dict[str, list[tuple[str, Any]] | None] = {}
     for id, entries in document.items():
         examples[id] = None
+        if answers and isinstance(entries, dict) and "type" in entries:
+            entries = [entries]  # as the challenge's README writes the answers of TextQA and MathQA
         if not isinstance(entries, list):
             found.add(rules.JSON_SHAPE, f"{name}: id {show(id)}", f"must be a list of entries, not {_kind(entries)}")
             continue

@@ -44,7 +44,9 @@ def load_image(root: Path, relative: str) -> Image.Image:
 def decode(content: bytes) -> Image.Image:
     """The image in an image file's bytes, as a new RGB image of its pixels alone (alpha is dropped).
 
-    Grey with 16 bits is clipped to 255, as in the published evaluation, and named in `info` (`DEEP_MODE`). Raises `RuleBroken`: a format not in `limits.IMAGE_FORMATS`, too many pixels or scans, cut short or broken.
+    Grey with 16 bits is clipped to 255, as in the published evaluation, and named in `info` (`DEEP_MODE`).
+
+    Raises `RuleBroken`: a format not in `limits.IMAGE_FORMATS`, too many pixels or scans, cut short or broken.
     """
     try:
         with warnings.catch_warnings():

@@ -104,7 +104,7 @@ IMAGE_TIME = Rule(
 # What is said of an image without a fault in it.
 IMAGE_DEPTH = Rule(
     "image-depth",
-    "8 bits a channel; in a grey image of 16 bits every level above 255 counts as white, as in the published evaluation",
+    "8 bits a channel; in grey of 16 bits every level above 255 counts as white, as in the published evaluation",
     "save the image with 8 bits: its levels divided by 256",
 )
 FOLDER_BYTES = Rule(
@@ -136,7 +136,11 @@ SAMPLE_TASK = Rule(
 TRUTH_OUTPUT = Rule(
     "truth-output", "an entry of the type that the task's output has", "write the accepted answers, or the image's path"
 )
-TRUTH_PLACE = Rule("truth-place", "reference images below gt_images/", "move the image there and name it so")
+TRUTH_PLACE = Rule(
+    "truth-place",
+    "reference images that no input names, since teams get those; best below gt_images/",
+    "move the image to gt_images/ and name it so",
+)
 INPUT_PLACE = Rule(
     "input-place", "input images outside of gt_images/, which teams never see", "move the image, or name another"
 )

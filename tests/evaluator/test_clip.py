@@ -92,10 +92,10 @@ def test_nothing_in_gives_no_rows(ruclip: RuCLIP) -> None:
     assert ruclip.tokenize([]).shape == (0, 24)
 
 
-# By torchvision's RandomResizedCrop(scale=(1, 1), ratio=(1, 1)); sides that differ by one are ours (its crop is random).
+# By torchvision's RandomResizedCrop(scale=(1, 1), ratio=(1, 1)). Where sides differ by one, its crop is random.
 @pytest.mark.parametrize(
     ("width", "height", "begin"),
-    [(29, 28, 0), (30, 28, 1), (31, 28, 1), (35, 28, 3), (37, 28, 4), (500, 333, 83), (640, 425, 107), (1280, 853, 213)],
+    [(29, 28, 0), (30, 28, 1), (31, 28, 1), (35, 28, 3), (37, 28, 4), (500, 333, 83), (640, 425, 107)],
 )
 @pytest.mark.parametrize("turned", [False, True])
 def test_the_square_begins_at_half_the_excess_rounded_down(width: int, height: int, begin: int, turned: bool) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluator import images, limits, rules
+from evaluator import images, launch, limits, rules
 from evaluator.contract import data_digest, load_image, read_data, read_json, read_predictions
 from evaluator.errors import MAX_FINDINGS, SHOWN_FAULTS, DataError, EvaluatorError, Finding, RuleBroken, SubmissionError
 from evaluator.images import pixel_digest
@@ -538,10 +538,13 @@ def test_a_decoder_that_does_not_start_is_our_fault(monkeypatch):
             "list of accepted answers",
         ),
         ("ground_truth.json", lambda d: d.update({"0": [{"type": "text", "content": []}]}), "list of accepted answers"),
+        ("ground_truth.json", lambda d: d.update({"0": {"type": "text", "content": "a"}}), "list of accepted answers"),
+        ("ground_truth.json", lambda d: d.update({"0": {"content": ["a"]}}), "a list of entries, not an object"),
+        ("input.json", lambda d: d.update({"0": d["0"][0]}), "must be a list of entries, not an object"),
         (
             "ground_truth.json",
             lambda d: d.update({"200": [{"type": "image", "content": "images/300.png"}]}),
-            "id '200' (ImageGeneration): image 'images/300.png': must lie in gt_images/",
+            "id '200' (ImageGeneration): image 'images/300.png': is an input's image as well",
         ),
         (
             "input.json",
@@ -568,6 +571,11 @@ def test_fault_in_data(data_folder, edit_json, name, change, message):
         (
             "ground_truth.json",
             lambda d: d.update({"200": [{"type": "image", "content": "images/300.png"}]}),
+            "truth-place",
+        ),
+        (
+            "ground_truth.json",
+            lambda d: d.update({"200": [{"type": "image", "content": "./images//300.png"}]}),
             "truth-place",
         ),
         ("input.json", lambda d: d["300"].append({"type": "image", "content": "./gt_images/200.png"}), "input-place"),
@@ -735,3 +743,56 @@ def test_notes_on_the_data_name_three_ids(data_folder):
 def test_grey_of_8_bits_is_no_note(data_folder, output_folder):
     Image.fromarray(np.full((8, 8), 200, dtype=np.uint8)).save(output_folder / "images" / "image_200.jpg", "PNG")
     assert read_predictions(output_folder, read_data(data_folder)).notes == []
+
+
+def test_the_published_shapes_are_read(tmp_path):
+    """The data as the challenge's README writes it: answers of TextQA and MathQA as an object, reference images of
+    ImageGeneration in images/, beside the input's.
+    """
+    (tmp_path / "images").mkdir()
+    for number in range(4):
+        noise(number).save(tmp_path / "images" / f"0000{number}.jpg", "JPEG")
+    text, image = {"type": "text"}, {"type": "image"}
+    asked = {
+        "0": [text | {"content": "Кто опередил немок?"}, text | {"content": "a) на секунду; b) на 0,3 секунды"}],
+        "1": [text | {"content": "6 умножить на y – 54 это -72, для y."}, text | {"content": "a) -4; b) -3"}],
+        "2": [text | {"content": " Сгенерируй изображение по тексту."}, text | {"content": "Торт."}],
+        "3": [text | {"content": "Что представлено на картинке?"}, image | {"content": "images/00001.jpg"}],
+        "4": [text | {"content": "Какого цвета плакат?"}, image | {"content": "images/00002.jpg"}],
+        "5": [text | {"content": "Распознай текст."}, image | {"content": "images/00003.jpg"}],
+    }
+    truth = {
+        "0": text | {"content": ["b", "на 0,3 секунды", "b на 0,3 секунды"]},
+        "1": text | {"content": ["b", "-3", "b -3"]},
+        "2": [image | {"content": "images/00000.jpg"}],
+        "3": [text | {"content": ["Торт.", "Детский торт."]}],
+        "4": [text | {"content": ["желтого"]}],
+        "5": [text | {"content": ["хор"]}],
+    }
+    for name, document in (("input", asked), ("ground_truth", truth), ("sample_ids", {id: int(id) for id in asked})):
+        (tmp_path / f"{name}.json").write_text(json.dumps(document), encoding="utf-8")
+    data = read_data(tmp_path)
+    examples = {example.id: example for example in data.examples}
+    assert examples["0"].answers == ("b", "на 0,3 секунды", "b на 0,3 секунды")
+    assert examples["1"].answers == ("b", "-3", "b -3")
+    assert examples["2"].truth_image == "images/00000.jpg" and len(data.truth_digests) == 1
+    digest = data_digest(data)
+    truth |= {"0": [truth["0"]], "1": [truth["1"]]}
+    (tmp_path / "ground_truth.json").write_text(json.dumps(truth), encoding="utf-8")
+    assert data_digest(read_data(tmp_path)) == digest
+
+
+def test_a_reference_image_in_images_is_not_handed_out(make_data, edit_json, tmp_path):
+    folder = make_data(2, 4)
+    for id in ("200", "201", "202"):
+        (folder / "gt_images" / f"{id}.png").rename(folder / "images" / f"{id}.png")
+    edit_json(
+        folder / "ground_truth.json",
+        lambda d: d.update({id: [{"type": "image", "content": f"images/{id}.png"}] for id in ("200", "201", "202")}),
+    )
+    data = read_data(folder)
+    submission = tmp_path / "submission"
+    submission.mkdir()
+    with launch.workspace(submission, data) as space:
+        given = sorted(path.name for path in (space.input / "images").iterdir())
+    assert given == ["400.png", "401.png", "402.png"]

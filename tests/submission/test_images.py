@@ -32,7 +32,7 @@ def test_preprocess_equals_the_published_pixels(index):
     assert np.array_equal(pixels.numpy(), expected)
 
 
-# By torchvision's RandomResizedCrop(scale=(1, 1), ratio=(1, 1)); sides that differ by one are ours (its crop is random).
+# By torchvision's RandomResizedCrop(scale=(1, 1), ratio=(1, 1)). Where sides differ by one, its crop is random.
 @pytest.mark.parametrize(
     ("size", "corner"),
     [((500, 333), (83, 0)), ((333, 500), (0, 83)), ((640, 425), (107, 0)), ((1280, 853), (213, 0)),
