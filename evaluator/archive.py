@@ -129,6 +129,18 @@ def read_files(
     return contents
 
 
+def list_files(
+    archive: Path, max_packed: int = limits.MAX_ARCHIVE_BYTES, max_unpacked: int = limits.MAX_UNPACKED_BYTES
+) -> dict[str, int]:
+    """The size of each file in an archive, by path. Raises `ArchiveError` where its directory cannot be trusted."""
+    faults = Findings()
+    with _open(archive) as file:
+        entries, _, _ = _survey(file, archive.name, max_packed, max_unpacked, faults)
+    if faults:
+        raise ArchiveError(faults)
+    return {posixpath.normpath(entry.name): entry.size for entry in entries if not entry.is_folder}
+
+
 @contextlib.contextmanager
 def _open(archive: Path) -> Iterator[int]:
     """The archive's descriptor: what was checked is what is unpacked, whatever the path leads to by then."""

@@ -25,7 +25,7 @@ import io
 import math
 import re
 import string
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -37,6 +37,8 @@ from evaluator.errors import Finding, Findings, RuleBroken, show
 from evaluator.files import read_regular
 
 NAME, TWIN = "emission.csv", "encoded_emission.csv"  # as eco2AI names them; at the root of a ZIP
+MAX_LOOKED_AT = 20  # CSVs under other names
+MAX_HEADER_BYTES = 1000
 TARGET = "TargetValue"
 COLUMNS = (
     "id",
@@ -216,6 +218,11 @@ class Emission:
         return self.counting is not None and not self.faults_total
 
     @property
+    def misnamed(self) -> bool:
+        """Whether there is no emission.csv, but one of eco2AI's files under another name."""
+        return any(fault.rule == rules.EMISSION_NAME.name for fault in self.faults)
+
+    @property
     def kg(self) -> float:
         """CO2 of all rows."""
         return math.fsum(row.kg for row in self.rows)
@@ -227,6 +234,8 @@ class Emission:
 
     def lines(self) -> list[str]:
         """What `check` prints."""
+        if self.misnamed:
+            return [f"warning: {line}" for line in by_rule(self.faults)]
         lines = [f"{NAME}: {len(self.rows)} rows, {self.kg:.4g} kg of CO2 in all"]
         if self.counting is not None:
             row = self.counting
@@ -270,24 +279,60 @@ def by_rule(findings: Iterable[Finding]) -> list[str]:
 def read_archive(
     path: Path, max_packed: int = limits.MAX_ARCHIVE_BYTES, max_unpacked: int = limits.MAX_UNPACKED_BYTES
 ) -> Emission | None:
-    """The emission.csv at the root of a ZIP; None where there is none. Raises what `archive.read_files` raises."""
+    """The emission.csv at the root of a ZIP; None where there is none, nor another file of eco2AI's.
+
+    Raises what `archive.read_files` raises.
+    """
     faults = Findings()
-    names = (NAME, TWIN)
-    contents = archive.read_files(path, names, limits.MAX_EMISSION_BYTES, faults, max_packed, max_unpacked)
+
+    def read(names: Collection[str], faults: Findings) -> dict[str, bytes]:
+        return archive.read_files(path, names, limits.MAX_EMISSION_BYTES, faults, max_packed, max_unpacked)
+
+    contents = read((NAME, TWIN), faults)
+    if not contents and not faults:
+        sizes = archive.list_files(path, max_packed, max_unpacked)
+        return _misnamed(read(_may_be_emissions(sizes), Findings()))
     return _read(contents, faults)
 
 
 def read_folder(folder: Path) -> Emission | None:
-    """The emission.csv in a folder; None where there is none."""
+    """The emission.csv in a folder; None where there is none, nor another file of eco2AI's."""
     faults = Findings()
-    contents: dict[str, bytes] = {}
-    for name in (NAME, TWIN):
-        try:
-            contents[name] = read_regular(folder, name, limits.MAX_EMISSION_BYTES)
-        except RuleBroken as broken:
-            if broken.rule is not rules.FILE_MISSING:
-                faults.add_broken(name, broken)
+
+    def read(names: Collection[str], faults: Findings) -> dict[str, bytes]:
+        contents = {}
+        for name in names:
+            try:
+                contents[name] = read_regular(folder, name, limits.MAX_EMISSION_BYTES)
+            except RuleBroken as broken:
+                if broken.rule is not rules.FILE_MISSING:
+                    faults.add_broken(name, broken)
+        return contents
+
+    contents = read((NAME, TWIN), faults)
+    if not contents and not faults:
+        sizes = {path.name: path.lstat().st_size for path in folder.glob("*") if path.is_file()}
+        return _misnamed(read(_may_be_emissions(sizes), Findings()))
     return _read(contents, faults)
+
+
+def _may_be_emissions(sizes: Mapping[str, int]) -> list[str]:
+    """Those of the paths that are worth a look: the first CSVs, of the size of an emission.csv, top folders first."""
+    names = [
+        name for name, size in sizes.items() if name.lower().endswith(".csv") and size <= limits.MAX_EMISSION_BYTES
+    ]
+    return sorted(names, key=lambda name: (name.count("/"), name))[:MAX_LOOKED_AT]
+
+
+def _misnamed(contents: Mapping[str, bytes]) -> Emission | None:
+    """What is said where there is no emission.csv, but a file with eco2AI's columns; None where there is none."""
+    faults = Findings()
+    for name, content in contents.items():
+        header = content[:MAX_HEADER_BYTES].decode("utf-8-sig", "replace").splitlines()[:1]
+        encoded = name.rpartition("/")[2].startswith("encoded_")
+        if not encoded and header and sorted(header[0].strip().split(",")) == sorted(COLUMNS):
+            faults.add(rules.EMISSION_NAME, NAME, f"the file does not exist, but {show(name)} is one of eco2AI's")
+    return Emission((), None, tuple(faults.kept), faults.total, ()) if faults else None
 
 
 def _read(contents: Mapping[str, bytes], faults: Findings) -> Emission | None:

@@ -15,7 +15,9 @@ from typing import Any, BinaryIO
 from evaluator import limits, rules
 from evaluator.errors import DataError, RuleBroken, show
 
-_NEAR_NAMES = 2000  # that are compared with one that does not exist
+_NEAR_NAMES = 1000  # that are compared with one that does not exist
+_LIKE = 0.65  # of difflib's ratio: how much a name must be like the missing one
+
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a FIFO",
@@ -73,7 +75,7 @@ def near_name(name: str, others: Iterable[str]) -> str | None:
     for other in others:
         if other != name and os.path.splitext(other)[0].lower() == stem:
             return other
-    return next(iter(difflib.get_close_matches(name, others, 1, 0.8)), None)
+    return next(iter(difflib.get_close_matches(name, others, 1, _LIKE)), None)
 
 
 def _names(folder: int) -> list[str]:
@@ -116,6 +118,19 @@ def _check_regular(status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "of an unknown kind")
         raise OSError(errno.EINVAL, f"is {kind}, not a regular file")
+
+
+def file_below(root: Path, name: str) -> str | None:
+    """Where in a folder directly below `root` a file `name` is that was looked for in `root`; of what is there the
+    first `_NEAR_NAMES` are looked at.
+    """
+    try:
+        with os.scandir(root) as found:
+            entries = list(itertools.islice(found, _NEAR_NAMES))
+        folders = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    except OSError:
+        return None
+    return next((f"{folder}/{name}" for folder in folders if (root / folder / name).is_file()), None)
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:

@@ -322,7 +322,9 @@ def _emission(folder: Path) -> Emission | None:
     if len(archives) > 1:
         raise DataError(f"{folder} has {len(archives)} ZIPs; leave the one that was scored")
     carried = emission.read_archive(archives[0]) if archives else None
-    return carried or emission.read_folder(folder)
+    if carried is None or carried.misnamed:
+        return emission.read_folder(folder) or carried
+    return carried
 
 
 def _first(error: EvaluatorError) -> str:

@@ -228,6 +228,11 @@ EMISSION_TWIN = Rule(
     "encoded rows that are the rows of emission.csv, as eco2AI encodes them, and the row that counts among them",
     _AS_WRITTEN,
 )
+EMISSION_NAME = Rule(
+    "emission-name",
+    "emission.csv and encoded_emission.csv by these names, at the root of the ZIP",
+    "give the tracker file_name='emission.csv', or rename both files",
+)
 # What is said of a file without a fault in it.
 EMISSION_FORMULA = Rule(
     "emission-formula",

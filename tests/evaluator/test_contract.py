@@ -639,6 +639,39 @@ def test_missing_data_files(data_folder, tmp_path):
     assert data_fault(data_folder).startswith("ground_truth.json: the file does not exist; allowed: ")
 
 
+@pytest.mark.parametrize(
+    "near",
+    ["prediction.json", "Predictions.json", "predictions.json.txt", "predictions (1).json", "predictions.jsonl",
+     "preds.json", "output/predictions.json"],
+)  # fmt: skip
+def test_predictions_under_a_near_name_are_named(data_folder, output_folder, near):
+    (output_folder / near).parent.mkdir(exist_ok=True)
+    (output_folder / "predictions.json").rename(output_folder / near)
+    (output_folder / "notes.json").write_text("{}")
+    fault = fault_of(output_folder, read_data(data_folder))
+    assert fault.startswith(f"predictions.json: the file does not exist; there is {near!r}; allowed: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("input.json", "sample_input.json"), ("sample_ids.json", "ids.json"), ("ground_truth.json", "groundtruth.json")],
+)
+def test_data_under_a_near_name_is_named(data_folder, name, near):
+    (data_folder / name).rename(data_folder / near)
+    assert data_fault(data_folder).startswith(f"{name}: the file does not exist; there is {near!r}; allowed: ")
+
+
+def test_what_is_not_near_is_not_named(data_folder, output_folder):
+    (output_folder / "predictions.json").rename(output_folder / "x.bin")
+    (output_folder / "prediction.json").symlink_to(output_folder / "x.bin")
+    (output_folder / "prediction").mkdir()
+    for number in range(3000):
+        (output_folder / f"{number}.json").touch()
+    assert fault_of(output_folder, read_data(data_folder)).startswith(
+        "predictions.json: the file does not exist; allowed: "
+    )
+
+
 def test_byte_order_mark_is_read_over(data_folder):
     path = data_folder / "input.json"
     expected = read_data(data_folder).examples

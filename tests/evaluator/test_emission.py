@@ -389,10 +389,38 @@ def test_check_reads_the_zips_emission_and_keeps_the_verdict(files, pack, tmp_pa
     assert "warning: encoded_emission.csv: the file does not exist" in out
     assert "is out of the prize for the most sustainable solution; nothing else depends on it" in out
 
-    none = pack(results__emission=files[0])
+    none = pack(results__other=b"id,loss\n1,2\n")
     assert main(["check", str(none), "--json", str(tmp_path / "check.json")]) == 0
     assert json.loads((tmp_path / "check.json").read_text(encoding="utf-8"))["emission"] is None
     assert "emission" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["my_run", "results__emission", "Emission", "a__b__co2 2022"])
+def test_an_emission_under_a_name_of_its_own_is_named(files, pack, tmp_path, capsys, name):
+    """eco2AI's tracker writes to any file_name; only emission.csv at the root takes part."""
+    folder, _, stem = name.rpartition("__")
+    path = pack(**{name: files[0], f"{folder}__encoded_{stem}".lstrip("_"): files[1]})
+    assert main(["check", str(path), "--json", str(tmp_path / "check.json")]) == 0
+    document = json.loads((tmp_path / "check.json").read_text(encoding="utf-8"))
+    assert (document["verdict"], document["emission"]["ok"]) == ("OK", False)
+    assert [fault["rule"] for fault in document["emission"]["faults"]] == ["emission-name"]
+    file = name.replace("__", "/") + ".csv"
+    out = capsys.readouterr().out
+    assert f"warning: emission.csv: the file does not exist, but {file!r} is one of eco2AI's; allowed: " in out
+    assert "0 rows" not in out
+
+
+def test_a_folders_emission_under_a_name_of_its_own(tmp_path, files):
+    (tmp_path / "run.csv").write_bytes(files[0])
+    (tmp_path / "other.csv").write_bytes(b"id,loss\n")
+    (tmp_path / "folder.csv").mkdir()
+    found = emission.read_folder(tmp_path)
+    assert found and found.misnamed and not found.ok and fault_rules(found) == {"emission-name"}
+    assert "'run.csv'" in found.faults[0].found
+    (tmp_path / NAME).write_bytes(files[0])
+    (tmp_path / TWIN).write_bytes(files[1])
+    found = emission.read_folder(tmp_path)
+    assert found and found.ok
 
 
 def test_a_zip_with_a_huge_emission_is_not_unpacked(pack, files, monkeypatch):
