@@ -40,6 +40,10 @@ _LAST_IMAGES_SECONDS = 2.0  # what a run that has to end at once waits for them
 #: Ids that stand in a file's name as they are; the length keeps the name below 255 bytes of UTF-8.
 _PLAIN_ID = re.compile(r"[\w.-]{1,50}")
 _SHOWN_CHARACTERS = 80
+MAX_DIGITS = 640  # of an integer that Python converts however it is set up
+MAX_DEPTH = 100  # of lists and objects, where they are too many for Python's parser; the contract has three
+_STRING_OR_BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
+_CLOSING = {"[": "]", "{": "}"}
 
 
 class InputError(ValueError):
@@ -75,7 +79,7 @@ def read_examples(input_dir: str | os.PathLike[str]) -> list[Example]:
     root = Path(input_dir)
     path = root / INPUT_NAME
     try:
-        document = json.loads(path.read_bytes().decode("utf-8-sig"), object_pairs_hook=_Members)
+        document = _parse(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
@@ -88,6 +92,47 @@ def read_examples(input_dir: str | os.PathLike[str]) -> list[Example]:
     for id in document.repeated:
         logger.warning("%s: id %s occurs more than once; the last one counts", path, show(id))
     return [_read_example(root, id, entries) for id, entries in document.items()]
+
+
+def _parse(text: str) -> Any:
+    """A JSON document; numbers that Python does not convert and lists that it does not nest are left out of it."""
+    try:
+        return json.loads(text, object_pairs_hook=_Members, parse_int=_integer)
+    except RecursionError:
+        return json.loads(_cut_depths(text), object_pairs_hook=_Members, parse_int=_integer)
+
+
+def _integer(digits: str) -> object:
+    return int(digits) if len(digits) <= MAX_DIGITS else _LongInteger(digits)
+
+
+class _LongInteger:
+    """An integer of more digits than Python may convert. No number has a place in an input: it is only shown."""
+
+    def __init__(self, digits: str) -> None:
+        self._digits = digits
+
+    def __repr__(self) -> str:
+        return self._digits
+
+
+def _cut_depths(text: str) -> str:
+    """`text` with "…" in place of each list and object that is nested more than `MAX_DEPTH` deep."""
+    kept, end, start = [], 0, 0
+    closing: list[str] = []
+    for token in _STRING_OR_BRACKET.finditer(text):
+        bracket = token[0]
+        if bracket in _CLOSING:
+            closing.append(_CLOSING[bracket])
+            if len(closing) == MAX_DEPTH + 1:
+                start = token.start()
+        elif bracket in _CLOSING.values():
+            if not closing or closing.pop() != bracket:
+                raise ValueError(f"{bracket} at character {token.start()} closes nothing")
+            if len(closing) == MAX_DEPTH:
+                kept += [text[end:start], '"…"']
+                end = token.end()
+    return "".join([*kept, text[end:]])
 
 
 class _Members(dict[str, Any]):
@@ -375,5 +420,8 @@ def image_name(id: str) -> str:
 
 def show(value: object) -> str:
     """A value for a message, on one line and not long."""
-    text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    try:
+        text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    except RecursionError:
+        text = f"a {type(value).__name__}, nested too deep to be shown"
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"

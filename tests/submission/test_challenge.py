@@ -12,6 +12,7 @@ from resume import Journal
 
 def write_input(folder, document) -> None:
     text = document if isinstance(document, str) else json.dumps(document, ensure_ascii=False)
+    text = text.replace(f'"{LONG}"', "7" * 5000).replace(f'"{DEEP}"', "[" * 200_000 + '"]"' + "]" * 200_000)
     (folder / "input.json").write_text(text, encoding="utf-8")
 
 
@@ -21,6 +22,10 @@ def text(content) -> dict:
 
 def image(content) -> dict:
     return {"type": "image", "content": content}
+
+
+#: Stand-ins in a document, which `write_input` replaces: 5000 digits, 200 000 lists in each other.
+LONG, DEEP = "<long>", "<deep>"
 
 
 @pytest.fixture
@@ -61,6 +66,16 @@ def test_entries_and_ids_keep_their_order(folder, caplog):
         (image(None), "content is None", True),
         (text(None), "content is None; it must be a text", False),
         (text(["да"]), "content is ['да']", False),
+        (text(LONG), f"content is {'7' * 80}…; it must be a text", False),
+        (image(LONG), f"content is {'7' * 80}…; it must be a text", True),
+        ({"type": LONG, "content": "x"}, f"type is {'7' * 80}…; it must be", False),
+        (text({"x": [1, LONG]}), "content is {'x': [1, 777", False),
+        (LONG, "entry 1 is 777", False),
+        (text(DEEP), "content is [[[[", False),
+        (image(DEEP), "content is [[[[", True),
+        (text([{"x": DEEP}, "]}", DEEP]), "content is [{'x': [[[[", False),
+        ({"type": "text", "content": "x"} | {"more": DEEP, "type": 1}, "type is 1; it must be", False),
+        (DEEP, "entry 1 is [[[[", False),
         ({"type": "audio", "content": "x"}, "type is 'audio'; it must be 'text' or 'image'", False),
         ({"content": "x"}, "type is None", False),
         ({"type": ["text"], "content": "x"}, "type is ['text']", False),
@@ -80,7 +95,15 @@ def test_a_faulty_entry_is_named_and_costs_nothing_else(folder, caplog, entry, n
     assert "\n" not in record.message and len(record.message) < 500
 
 
-@pytest.mark.parametrize("entries", [None, 5, "текст", {"type": "text", "content": "x"}])
+@pytest.mark.parametrize("depth", [90, 101, 300, 900, 960, 990, 1000, 2000])
+def test_lists_of_any_depth_cost_one_entry(folder, caplog, depth):
+    nested = "[" * depth + "]" * depth
+    write_input(folder, f'{{"0": [{{"type": "text", "content": {nested}}}, {{"type": "text", "content": "да"}}]}}')
+    (example,) = read_examples(folder)
+    assert example.entries == ("да",) and "entry 0: content is [[[" in caplog.text.replace("a list, nested", "[[[")
+
+
+@pytest.mark.parametrize("entries", [None, 5, "текст", {"type": "text", "content": "x"}, LONG, {"x": DEEP}])
 def test_an_example_that_is_no_list_keeps_its_id(folder, caplog, entries):
     write_input(folder, {"0": entries, "1": [text("да?")]})
     assert [example.entries for example in read_examples(folder)] == [(), ("да?",)]
@@ -100,6 +123,10 @@ def test_repeated_ids_are_named_and_the_last_counts(folder, caplog):
         (b"", "is not JSON in UTF-8"),
         ('{"0": []}'.encode("utf-16"), "is not JSON in UTF-8"),
         (b"[" * 100_000, "is not JSON in UTF-8"),
+        (b"[" * 100_000 + b"]" * 100_000, "is [[[["),
+        (b"[" * 100_000 + b"}" * 100_000, "is not JSON in UTF-8: } at character 100000 closes nothing"),
+        (b'{"0": ' + b"[" * 100_000 + b"]" * 100_001, "is not JSON in UTF-8"),
+        (b"7" * 5000, "is 7777"),
         (b"[1, 2]", "is [1, 2]; it must be an object"),
         (b"null", "is None; it must be an object"),
     ],
