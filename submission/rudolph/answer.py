@@ -132,6 +132,13 @@ def _best_dtype(device: str, dtype: str) -> torch.dtype:
     return torch.float32
 
 
+def _check_finite(whose: str, module: torch.nn.Module) -> None:
+    """Raise ValueError for a weight that is NaN or infinite: all answers of such a model are noise."""
+    for name, weight in module.named_parameters():
+        if not all(bool(bound.isfinite()) for bound in torch.aminmax(weight.detach())):
+            raise ValueError(f"{whose} weight {name} is not finite in {weight.dtype}: it has NaN or infinity in it")
+
+
 def join_texts(texts: Sequence[str]) -> str:
     """One prompt of the text entries of an example: in their order, one space between them, empty ones left out."""
     return " ".join(stripped for text in texts if (stripped := text.strip()))
@@ -206,13 +213,15 @@ class Rudolph:
         computed = DTYPES.get(dtype) or _best_dtype(device, dtype)
         try:
             model = RudolphModel.from_pretrained(folder, dtype=computed).to(device).eval()
+            vqgan = VQGAN.from_pretrained(folder / "vqgan").to(device)
+            _check_finite("the model's", model)
+            _check_finite("the VQGAN's", vqgan)
             if dtype == INT8:
                 quantize_int8_(model)
             elif fast and can_pack(model):
                 pack_(model)
             if fast and model.device.type == "cuda":
                 use_step_graphs_(model)
-            vqgan = VQGAN.from_pretrained(folder / "vqgan").to(device)
             return cls(model, vqgan, Tokenizer.from_file(folder / "bpe.model"))
         except (OSError, ValueError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
             raise ModelError(f"model folder {folder} cannot be loaded: {' '.join(str(error).split())}") from error

@@ -4,12 +4,17 @@ Module names are those of the published state dict, so a published folder (`conf
 unchanged. Shapes: B batch, L sequence, D width, H heads, S cached positions, V rows of a vocabulary.
 """
 
+import os
+import pickle
+import re
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
@@ -23,6 +28,8 @@ from .linear import RowsLinear
 from .masks import attention_masks, image_neighbours, layer_kind, most_neighbours
 
 FP16_MAX = 65504.0
+
+_LAYER = re.compile(r"transformer\.layers\.(\d{1,9})\.")
 
 #: Stores a layer's new keys and values, [B, H, T, D / H] each, and returns all that the new positions read.
 Exchange = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -160,6 +167,48 @@ class RudolphTransformer(nn.Module):
         return self._neighbours[device]
 
 
+def _check_sizes(folder: Path, config: RudolphConfig | None) -> None:
+    """Raise ValueError where the sizes of config.json are not those of the weights beside it: a model of such sizes may
+    take all memory, or years, before anything shows that it does not fit.
+    """
+    shapes = _stored_shapes(folder)
+    if not shapes:
+        return  # whoever loads them says why
+    config = config or RudolphConfig.from_pretrained(folder)
+    start = f"{folder}: the checkpoint does not fit its config.json: "
+    layers = 1 + max((int(found[1]) for key in shapes if (found := _LAYER.match(key))), default=-1)
+    if config.num_layers > layers:
+        raise ValueError(f"{start}num_layers is {config.num_layers}, the weights have {layers}")
+    rows = {
+        "text_embeddings": config.text_vocab_size,
+        "image_embeddings": config.image_table_size,
+        "l_text_pos_embeddings": config.l_text_seq_length + 1,
+        "r_text_pos_embeddings": config.r_text_seq_length + 1,
+        "image_row_embeddings": config.image_tokens_per_dim,
+    }
+    for name, count in rows.items():
+        wanted, found = [count, config.hidden_size], shapes.get(f"{name}.weight")
+        if found not in (None, wanted):
+            raise ValueError(f"{start}mismatched keys: {name}.weight is {found}, config.json asks for {wanted}")
+
+
+def _stored_shapes(folder: Path) -> dict[str, list[int]]:
+    """The shape of every tensor in a model folder's weights, without reading them; empty where they are damaged."""
+    shapes: dict[str, list[int]] = {}
+    paths = sorted(folder.glob("model*.safetensors"))
+    try:
+        for path in paths or sorted(folder.glob("pytorch_model*.bin")):
+            if path.suffix == ".safetensors":
+                with safe_open(path, "pt") as file:
+                    shapes |= {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118
+            else:
+                state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+                shapes |= {key: list(value.shape) for key, value in state.items()}
+    except (OSError, RuntimeError, ValueError, LookupError, AttributeError, SafetensorError, pickle.UnpicklingError):
+        return {}
+    return shapes
+
+
 class RudolphModel(PreTrainedModel):
     """RUDOLPH as a `transformers` model.
 
@@ -207,6 +256,8 @@ class RudolphModel(PreTrainedModel):
         """As in `transformers`, but a checkpoint whose keys differ from the model's raises ValueError."""
         with_info = kwargs.pop("output_loading_info", False)
         kwargs |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # reported below, all at once
+        if os.path.isdir(pretrained_model_name_or_path):
+            _check_sizes(Path(pretrained_model_name_or_path), kwargs.get("config"))
         loaded: Any = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model, info = loaded
         for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):

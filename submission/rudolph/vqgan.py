@@ -326,10 +326,17 @@ class VQGAN(nn.Module):
             config = VQGANConfig.from_dict(document, str(config_path))
         elif weights.suffix == ".safetensors":
             raise FileNotFoundError(f"{config_path}: missing beside {weights.name}")
-        model = cls(config)
         state = _read_state(weights)
+        levels, blocks = len(config.ch_mult), config.num_res_blocks
+        if levels * blocks > len(state):  # each block has tensors; so many more would take forever to build
+            raise ValueError(
+                f"{weights}: does not fit the sizes of {config_path.name}: {levels} levels of {blocks} blocks, but"
+                f" {len(state)} tensors"
+            )
+        with torch.device("meta"):  # no memory for sizes that may not be those of the file
+            model = cls(config)
         try:
-            model.load_state_dict(state)
+            model.load_state_dict(state, assign=True)
         except RuntimeError as error:
             raise ValueError(f"{weights}: does not fit the sizes of {config_path.name}: {error}") from error
         return model.eval()

@@ -1,6 +1,7 @@
 """From questions to answers on a tiny random model: prompts, batches, seeds, routes, and what a bad folder says."""
 
 import dataclasses
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
+from rudolph import RudolphModel
 from rudolph.answer import EMPTY_ANSWER, Done, ModelError, Question, Rudolph, description, join_texts, seed_of
 from rudolph.generate import generate_image, generate_text
 from rudolph.images import load_image, preprocess, to_image
@@ -266,6 +269,56 @@ def test_what_readers_raise_of_a_damaged_file_is_named(model_folder, tmp_path, f
     with pytest.raises(ModelError, match=f"^model folder {folder} cannot be loaded: ") as error:
         Rudolph.from_pretrained(folder)
     assert reason in str(error.value)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
+@pytest.mark.parametrize(
+    ("size", "value", "reason"),
+    [
+        ("num_layers", 10**7, "num_layers is 10000000, the weights have 2"),
+        ("num_layers", 10**400, "num_layers is 1000"),
+        ("hidden_size", 2 * 10**9, r"text_embeddings.weight is \[201, 32\], config.json asks for \[201, 2000000000\]"),
+        ("vocab_size", 10**12, "text_embeddings.weight is"),
+        ("image_special_tokens", 10**12, "image_embeddings.weight is"),
+        ("l_text_seq_length", 100, "text_embeddings.weight is|l_text_pos_embeddings.weight is"),
+        ("r_text_seq_length", 10**6, "r_text_pos_embeddings.weight is"),
+        ("image_tokens_per_dim", 10**4, "image_row_embeddings.weight is"),
+    ],
+)
+def test_sizes_that_are_not_those_of_the_weights_are_named_at_once(model_folder, tmp_path, file, size, value, reason):
+    folder = shutil.copytree(model_folder, tmp_path / "model")
+    if file == "pytorch_model.bin":
+        (folder / "model.safetensors").unlink()
+        torch.save(RudolphModel.from_pretrained(model_folder).state_dict(), folder / file)
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(config | {size: value}), encoding="utf-8")
+    with pytest.raises(ModelError, match=f"^model folder {folder} cannot be loaded: .*({reason})"):
+        Rudolph.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("part", ["model", "vqgan"])
+def test_weights_that_are_not_finite_are_named(model_folder, tmp_path, part, value):
+    folder = shutil.copytree(model_folder, tmp_path / "model")
+    path = folder / "model.safetensors" if part == "model" else folder / "vqgan" / "model.safetensors"
+    state = load_file(path)
+    name = sorted(state)[3]
+    state[name].view(-1)[-1] = value
+    save_file(state, path, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=rf"loaded: the (model|VQGAN)'s weight {name} is not finite") as error:
+        Rudolph.from_pretrained(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_weights_beyond_the_type_they_are_computed_in_are_named(model_folder, tmp_path):
+    folder = shutil.copytree(model_folder, tmp_path / "model")
+    state = load_file(folder / "model.safetensors")
+    state["text_embeddings.weight"][0, 0] = 1e6
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    Rudolph.from_pretrained(folder, "cpu", "float32")
+    with pytest.raises(ModelError, match=r"text_embeddings.weight is not finite in torch.float16"):
+        Rudolph.from_pretrained(folder, "cpu", "float16")
 
 
 def test_missing_folder_device_and_parts_that_do_not_fit(model_folder, rudolph, tmp_path):

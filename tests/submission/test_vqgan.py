@@ -137,6 +137,24 @@ def test_bad_input_is_named(model):
         VQGANConfig(ch=48)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "named"),
+    [
+        ({"num_res_blocks": 10**7}, "2 levels of 10000000 blocks, but"),
+        ({"ch_mult": [1] * 10**5}, "100000 levels of 2 blocks, but"),
+        ({"ch": 32 * 10**7}, "does not fit the sizes of config.json: .*size mismatch"),
+        ({"z_channels": 10**9}, "does not fit the sizes of config.json: .*size mismatch"),
+    ],
+)
+def test_sizes_that_are_not_those_of_the_weights_are_named_at_once(tmp_path, sizes, named):
+    VQGAN(VQGANConfig(ch=32, ch_mult=(1, 1), resolution=8, attn_resolutions=())).save_pretrained(tmp_path)
+    document = json.loads((tmp_path / "config.json").read_text())
+    document["model"]["params"]["ddconfig"] |= sizes | {"resolution": 0}
+    (tmp_path / "config.json").write_text(json.dumps(document))
+    with pytest.raises(ValueError, match=f"(?s)model.safetensors: .*{named}"):
+        VQGAN.from_pretrained(tmp_path)
+
+
 @pytest.mark.parametrize("document", ["[]", '{"model": null}', '{"model": {"params": {"ddconfig": []}}}', "{"])
 def test_damaged_config_is_named(tmp_path, document):
     VQGAN(VQGANConfig(ch=32, ch_mult=(1, 1), resolution=8, attn_resolutions=())).save_pretrained(tmp_path)
