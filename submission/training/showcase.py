@@ -165,7 +165,10 @@ def _zero_shot(rudolph: Rudolph, name: str) -> tuple[list[list[Cell]], list[str]
     page = [
         "## Zero-shot uses", "",
         "```python", "from rudolph import Rudolph, Sampling, caption, classify, continue_text, inpaint", "",
-        f'rudolph = Rudolph.from_pretrained("submission/weights/{name}", dtype="float32")', "```", "",
+        f'rudolph = Rudolph.from_pretrained("submission/weights/{name}", dtype="float32")',
+        "# Below, each row of a table has its own in place of these.",
+        'image, template, beginning = "sample_input/photos/cat.jpg", "{} на траве", "если 6 умножить на y"',
+        'classes = ["кот", "паровоз", "лиса"]', "```", "",
         "![Captions by perplexity, inpainting, classes by perplexity, texts that go on](zero_shot.png)", "",
     ]  # fmt: skip
     captions, painted, classes, texts = (use(rudolph) for use in (_captions, _paintings, _classes, _continuations))
