@@ -36,7 +36,7 @@ from .modeling import RudolphModel
 from .options import is_listed, listed_options
 from .perplexity import text_losses
 from .route import is_question, outputs, text_probability_of
-from .settings import DTYPES, INT8, Settings
+from .settings import DTYPE_NAMES, DTYPES, INT8, Settings
 from .tokenizer import Tokenizer
 from .vqgan import VQGAN
 from .working import split_working
@@ -51,6 +51,7 @@ CAPTION_INSTRUCTION = "Опиши изображение."
 _SHOWN = re.compile(
     r"на (этой |этом )?(картинке|картине|рисунке|изображении|фотографии|фото|снимке):?\s+", re.IGNORECASE
 )
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
 Output = Literal["text", "image"]
 
 #: Images that the VQGAN takes at a time. Convolutions round differently in another batch, which can tip a code or a
@@ -68,7 +69,8 @@ class ModelError(RuntimeError):
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked. `texts` in their order; of `images`, the first that can be read counts.
+    """What is asked. `texts` in their order; of `images`, the first that can be read counts. Raises ValueError where
+    one of them is a single text or path.
 
     `answer_in_text` asks for a text where no image is there: for instance because the image got lost. A question with
     images, be they readable or not, is always answered in text.
@@ -78,6 +80,12 @@ class Question:
     texts: tuple[str, ...] = ()
     images: tuple[Path, ...] = ()
     answer_in_text: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("texts", "images"):
+            value = getattr(self, name)
+            if isinstance(value, str | bytes | os.PathLike):  # of a text, each letter would be one
+                raise ValueError(f"question {self.id!r}: {name} is {value!r}; it must be a tuple of {name}")
 
 
 @dataclass(frozen=True)
@@ -196,8 +204,13 @@ class Rudolph:
         device: auto (CUDA where it can be used), cpu or cuda. dtype: a name of `DTYPES`; auto: bfloat16 on CUDA and on
         processors that multiply it, else float32; int8: the weights alone, the rest as with auto. The VQGAN, small and
         sensitive, stays float32. fast: on a CPU, linear layers are replaced by those of `rudolph.linear`, which can
-        neither be trained nor saved; on a GPU, steps are replayed as CUDA graphs. Raises ModelError.
+        neither be trained nor saved; on a GPU, steps are replayed as CUDA graphs. Raises ModelError, or ValueError for
+        a device or dtype that is none of these.
         """
+        if not isinstance(device, str) or not _DEVICE.fullmatch(device):
+            raise ValueError(f"device is {device!r}; it must be auto, cpu, cuda or cuda:N")
+        if not isinstance(dtype, str) or dtype not in DTYPE_NAMES:
+            raise ValueError(f"dtype is {dtype!r}; it must be one of {', '.join(DTYPE_NAMES)}")
         folder = Path(folder)
         for name in ("config.json", "bpe.model", "vqgan"):
             if not (folder / name).exists():

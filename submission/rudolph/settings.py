@@ -16,6 +16,7 @@ from .sampling import GREEDY, IMAGE_SAMPLING, Sampling
 FirstImageId = Literal["text_head", "image_head"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 INT8 = "int8"  # weights alone
+DTYPE_NAMES = ("auto", *DTYPES, INT8)
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Settings:
             need(name, getattr(self, name) in allowed, f"one of {', '.join(allowed)}")
 
         need("model", isinstance(self.model, str) and bool(self.model), "the path of a model folder")
-        one_of("dtype", ("auto", *DTYPES, INT8))
+        one_of("dtype", DTYPE_NAMES)
         size = self.batch_size
         need("batch_size", size == "auto" or (_is_int(size) and size >= 1), "auto, or a whole number, 1 or more")
         need("seed", _is_int(self.seed), "a whole number")

@@ -29,7 +29,12 @@ class Tokenizer:
         return cls(youtokentome.BPE(str(path), n_threads=1), path)
 
     def encode_ids(self, text: str, letters: bool = False) -> list[int]:
-        """BPE ids of the lower-cased, stripped text, with nothing around them; `letters`: an id for each character."""
+        """BPE ids of the lower-cased, stripped text, with nothing around them; `letters`: an id for each character.
+
+        Raises ValueError for what is no text.
+        """
+        if not isinstance(text, str):
+            raise ValueError(f"text is {text!r}; it must be a str")
         # Joins surrogate pairs and replaces lone ones, which UTF-8 cannot hold.
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").lower().strip()
         return self._bpe.encode([text], dropout_prob=float(letters))[0]

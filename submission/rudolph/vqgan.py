@@ -22,6 +22,7 @@ from torch import Tensor, nn
 CONFIG_NAME = "config.json"
 SAFETENSORS_NAME = "model.safetensors"
 NORM_EPS = 1e-6
+ROUNDING = 1e-3  # that pixels may lie outside of 0..1
 # The discriminator and perceptual loss of the authors' training travel in the same checkpoint.
 IGNORED_PREFIXES = ("loss.",)
 
@@ -271,13 +272,22 @@ class VQGAN(nn.Module):
         return self.quant_conv.weight.device
 
     def code_logits(self, pixels: Tensor) -> Tensor:
-        """Pixels in 0..1 [B, 3, H, W] -> unnormalised log-probabilities of the codes [B, n_embed, H/R, W/R]."""
+        """Pixels in 0..1 [B, 3, H, W] -> unnormalised log-probabilities of the codes [B, n_embed, H/R, W/R].
+
+        Raises ValueError for pixels of another shape, for whole numbers, and for values outside of 0..1.
+        """
         channels, reduction = self.config.in_channels, self.config.reduction
         if pixels.ndim != 4 or pixels.shape[1] != channels or any(side % reduction for side in pixels.shape[2:]):
             raise ValueError(
                 f"VQGAN: pixels have shape {tuple(pixels.shape)}; "
                 f"expected [B, {channels}, H, W] with H and W multiples of {reduction}"
             )
+        if not pixels.is_floating_point():
+            raise ValueError(f"VQGAN: pixels are {pixels.dtype}; expected floating point in 0..1")
+        if pixels.numel():
+            low, high = (float(bound) for bound in torch.aminmax(pixels.detach()))
+            if not -ROUNDING <= low <= high <= 1 + ROUNDING:
+                raise ValueError(f"VQGAN: pixels in {low:g}..{high:g}; allowed 0..1")
         return self.quantize.proj(self.quant_conv(self.encoder(2 * pixels.to(self.dtype) - 1)))
 
     def decode_embeddings(self, z: Tensor) -> Tensor:
@@ -293,11 +303,13 @@ class VQGAN(nn.Module):
     def decode(self, codes: Tensor) -> Tensor:
         """Codes of square images [B, n*n] -> pixels in 0..1 [B, 3, n*R, n*R] float32.
 
-        Raises ValueError where the shape is not square or a code is outside 0..n_embed-1.
+        Raises ValueError where the shape is not square, or a code is no whole number or outside 0..n_embed-1.
         """
         side = math.isqrt(codes.shape[-1])
         if codes.ndim != 2 or side * side != codes.shape[1]:
             raise ValueError(f"VQGAN: codes have shape {tuple(codes.shape)}; expected [B, n*n]")
+        if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
+            raise ValueError(f"VQGAN: codes are {codes.dtype}; expected whole numbers in 0..{self.config.n_embed - 1}")
         if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.config.n_embed:
             raise ValueError(
                 f"VQGAN: codes in {int(codes.min())}..{int(codes.max())}; allowed 0..{self.config.n_embed - 1}"

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Literal
 
 import torch
@@ -138,10 +139,15 @@ def classify(
     """The probability of each class, likeliest first: how well `template` with its name goes after the image.
 
     per_token: goes by the mean over the ids of a text (its perplexity, as published) instead of by their sum (the
-    likelihood of the whole text). Raises ValueError for no classes, for two that read the same, for one that is too
-    long, and for a template without {}.
+    likelihood of the whole text). Raises ValueError for no classes or a single text in their place, for two that
+    read the same, for one that is too long, and for a template without {}.
     """
     _at_least_one(batch_size=batch_size)
+    if isinstance(classes, str):  # each letter would be one
+        raise ValueError(f"classes is {classes!r}; it must be a list of texts")
+    for name in classes:
+        if not isinstance(name, str):
+            raise ValueError(f"class {name!r} is no text")
     if not classes:
         raise ValueError("there are no classes; give one or more")
     if "{}" not in template:
@@ -280,8 +286,8 @@ def _left(rudolph: Rudolph, text: str, token: str) -> Tensor:
 def _kept(side: int, mask: Tensor | Sequence[Sequence[bool]] | None, borders: dict[str, int]) -> Tensor:
     """Bool [side, side], true where a cell is kept."""
     for name, cells in borders.items():
-        if not 0 <= cells <= side:
-            raise ValueError(f"{name} is {cells}; it must be 0 to {side}, in cells")
+        if not isinstance(cells, Integral) or not 0 <= cells <= side:
+            raise ValueError(f"{name} is {cells!r}; it must be 0 to {side}, in cells")
     keep = torch.zeros(side, side, dtype=torch.bool) if mask is None else torch.as_tensor(mask, dtype=torch.bool).cpu()
     if keep.shape != (side, side):
         raise ValueError(f"mask has shape {tuple(keep.shape)}; it must be ({side}, {side})")
@@ -319,8 +325,8 @@ def _fill(
 
 def _at_least_one(**numbers: int) -> None:
     for name, value in numbers.items():
-        if value < 1:
-            raise ValueError(f"{name} is {value}; it must be 1 or more")
+        if not isinstance(value, Integral) or value < 1:
+            raise ValueError(f"{name} is {value!r}; it must be 1 or more, a whole number")
 
 
 def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:

@@ -336,6 +336,24 @@ def test_missing_folder_device_and_parts_that_do_not_fit(model_folder, rudolph, 
         Rudolph(rudolph.model, rudolph.vqgan, tokenizer)
 
 
+@pytest.mark.parametrize("dtype", ["float33", "", "fp16", "Float32", torch.float16, None, 32, ["float32"]])
+def test_a_dtype_that_is_none_is_refused(model_folder, dtype):
+    with pytest.raises(ValueError, match="^dtype is .*; it must be one of auto, float32, bfloat16, float16, int8$"):
+        Rudolph.from_pretrained(model_folder, "cpu", dtype)
+
+
+@pytest.mark.parametrize("device", ["gpu", "", "cuda:", "cuda:x", "CPU", torch.device("cpu"), 0, None])
+def test_a_device_that_is_none_is_refused(model_folder, device):
+    with pytest.raises(ValueError, match="^device is .*; it must be auto, cpu, cuda or cuda:N$"):
+        Rudolph.from_pretrained(model_folder, device)
+
+
+@pytest.mark.parametrize("wrong", [{"texts": "Кто это?"}, {"images": Path("a.jpg")}, {"images": "a.jpg"}])
+def test_a_single_text_or_path_is_no_list_of_them(wrong):
+    with pytest.raises(ValueError, match=r"^question '7': (texts|images) is .*; it must be a tuple of (texts|images)$"):
+        Question("7", **wrong)
+
+
 def test_dtype(model_folder, questions):
     rudolph = Rudolph.from_pretrained(model_folder, "cpu", "bfloat16")
     assert rudolph.model.dtype == torch.bfloat16 and rudolph.vqgan.dtype == torch.float32

@@ -127,7 +127,18 @@ def test_bad_input_is_named(model):
         model.encode(torch.zeros(1, 64, 64, 3))
     with pytest.raises(ValueError, match="multiples of 8"):
         model.encode(torch.zeros(1, 3, 64, 60))
-    with pytest.raises(ValueError, match=r"0\.\.63"):
+    for scaled, named in ((255.0, "0..255"), (2.0, "0..2")):
+        with pytest.raises(ValueError, match=rf"pixels in {named}; allowed 0\.\.1"):
+            model.encode(torch.linspace(0, 1, 64).expand(1, 3, 64, 64) * scaled)
+    with pytest.raises(ValueError, match=r"pixels in -1\.\.1; allowed 0\.\.1"):
+        model.code_logits(torch.linspace(-1, 1, 64).expand(1, 3, 64, 64))
+    with pytest.raises(ValueError, match=r"pixels in nan\.\.nan"):
+        model.encode(torch.full((1, 3, 64, 64), torch.nan))
+    with pytest.raises(ValueError, match=r"pixels are torch\.uint8; expected floating point in 0\.\.1"):
+        model.encode(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
+    with pytest.raises(ValueError, match=r"codes are torch\.float32; expected whole numbers in 0\.\.63"):
+        model.decode(torch.zeros(1, 64))
+    with pytest.raises(ValueError, match=r"codes in 64\.\.64; allowed 0\.\.63"):
         model.decode(torch.full((1, 64), 64))
     with pytest.raises(ValueError, match=r"\[B, n\*n\]"):
         model.decode(torch.zeros(1, 63, dtype=torch.long))

@@ -280,6 +280,15 @@ def test_wrong_arguments_are_named(rudolph: Rudolph) -> None:
     image = picture()
     for call, message in (
         (lambda: caption(rudolph, image, 0), "n is 0; it must be 1 or more"),
+        (lambda: caption(rudolph, image, "16"), "n is '16'; it must be 1 or more, a whole number"),
+        (lambda: caption(rudolph, image, 2.5), "n is 2.5; it must be 1 or more, a whole number"),
+        (lambda: caption(rudolph, image, 1, beginning=["кот"]), r"text is \['кот'\]; it must be a str"),
+        (lambda: classify(rudolph, image, "кит"), "classes is 'кит'; it must be a list of texts"),
+        (lambda: classify(rudolph, image, ""), "classes is ''; it must be a list of texts"),
+        (lambda: classify(rudolph, image, ["кит", 7]), "class 7 is no text"),
+        (lambda: classify(rudolph, image, [["кит"]]), r"class \['кит'\] is no text"),
+        (lambda: continue_text(rudolph, ["кот"]), r"text is \['кот'\]; it must be a str"),
+        (lambda: inpaint(rudolph, image, top="2"), "top is '2'; it must be 0 to 4, in cells"),
         (lambda: caption(rudolph, image, batch_size=0), "batch_size is 0"),
         (lambda: caption(rudolph, image, rank="слова"), "rank is 'слова'; it must be one of text, image"),
         (lambda: caption(rudolph, image, beginning="щука " * 9), "beginning has .* ids; at most 7 fit"),
