@@ -187,9 +187,9 @@ def _check_sizes(folder: Path, config: RudolphConfig | None) -> None:
         "image_row_embeddings": config.image_tokens_per_dim,
     }
     for name, count in rows.items():
-        wanted, found = [count, config.hidden_size], shapes.get(f"{name}.weight")
-        if found not in (None, wanted):
-            raise ValueError(f"{start}mismatched keys: {name}.weight is {found}, config.json asks for {wanted}")
+        wanted, stored = [count, config.hidden_size], shapes.get(f"{name}.weight")
+        if stored not in (None, wanted):
+            raise ValueError(f"{start}mismatched keys: {name}.weight is {stored}, config.json asks for {wanted}")
 
 
 def _stored_shapes(folder: Path) -> dict[str, list[int]]:
