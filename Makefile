@@ -104,6 +104,14 @@ bench-evaluator: $(INSTALLED) ## seconds of the text metrics for 10 000 predicti
 bench: $(INSTALLED) ## time the engine beside the published algorithm (10 minutes); ARGS='--preset 9M --batch 8'
 	cd submission && ../$(VENV) -m benchmark $(ARGS)
 
+.PHONY: gpu-check
+gpu-check: $(INSTALLED_TRAIN) ## check and measure all that says GPU on this machine's (8 minutes; docs/gpu.md)
+	cd submission && ../$(VENV) -m benchmark.gpu $(ARGS)
+
+.PHONY: gpu-check-pack
+gpu-check-pack: $(INSTALLED) ## one folder with what gpu-check needs, for another machine: build/gpu-check-pack
+	cd submission && ../$(VENV) -m benchmark.gpu.pack ../build/gpu-check-pack $(ARGS)
+
 .PHONY: season-tools
 season-tools: $(INSTALLED_SEASON) ## install what the commands of a season need (docs/season.md)
 

@@ -24,6 +24,7 @@ docker: Any = importlib.import_module("docker")  # untyped, and mypy would take 
 types: Any = importlib.import_module("docker.types")
 
 IMAGE = "fusionbrain/fbc2:latest"
+GPU_CHECK = Path(__file__).resolve().parents[1] / "build" / "gpu-check" / "summary.json"
 ENGINE_SECONDS = 120  # for one answer of the engine; a first container of a large image takes its time
 MIN_ENGINE = (20, 10)
 # The oldest NVIDIA driver that a CUDA release runs on, by CUDA's major version.
@@ -57,14 +58,18 @@ class Line:
         return f"{text}\n{'':15}fix: {self.fix}" if self.fix else text
 
 
-def examine(image: str = IMAGE, limits: Limits = RUN) -> Iterator[Line]:
-    """Look at the engine, the image, the GPU, the driver, memory, CPUs and disk; a line as soon as it is known."""
+def examine(image: str = IMAGE, limits: Limits = RUN, gpu_check: Path = GPU_CHECK) -> Iterator[Line]:
+    """Look at the engine, the image, the GPU, the driver, memory, CPUs and disk; a line as soon as it is known.
+
+    gpu_check: what `make gpu-check` wrote last.
+    """
     client, line = _engine()
     yield line
     found, line = _image(client, image, limits)
     yield line
     usable, driver, line = _gpus(limits)
     yield line
+    yield from _gpu_check(usable, gpu_check)
     if found is not None:
         yield from _container(client, found, usable[: limits.gpus], driver)
     yield from _machine(client, limits)
@@ -133,6 +138,32 @@ def _gpus(limits: Limits) -> tuple[Sequence[Gpu], str, Line]:
     if not found.usable:
         return (), found.driver, Line(NOTE, "gpu", f"{driver}, but no GPU; the leaderboard has {limits.gpus}")
     return found.usable, found.driver, Line(OK, "gpu", f"{driver}; {names}")
+
+
+def _gpu_check(usable: Sequence[Gpu], summary: Path) -> Iterator[Line]:
+    """What `make gpu-check` said last on this machine's GPU; nothing where there is none."""
+    if not usable:
+        return
+    again = "make gpu-check, which takes 8 minutes"
+    try:
+        said = json.loads(summary.read_text(encoding="utf-8"))
+        card, begun = said["card"]["device"], said["begun"]
+        states = {part["part"]: part["state"] for part in said["parts"]}
+        wrong = [check["name"] for check in said["wrong"]]
+        wrong += [part for part, state in states.items() if state != "done"]
+    except FileNotFoundError:
+        yield Line(NOTE, "check", "gpu-check has not run here", again)
+        return
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        yield Line(NOTE, "check", f"what gpu-check wrote cannot be read: {_one_line(error)}", again)
+        return
+    text = f"gpu-check of {begun} on {card}: {', '.join(states)}"
+    if card not in {gpu.name for gpu in usable}:
+        yield Line(NOTE, "check", f"{text}; that GPU is not here now", again)
+    elif wrong:
+        yield Line(NOTE, "check", f"{text}; not right: {', '.join(wrong)}", f"look into {summary.parent}, then {again}")
+    else:
+        yield Line(OK, "check", f"{text}; nothing is wrong")
 
 
 def _container(client: Any, image: Any, given: Sequence[Gpu], driver: str) -> Iterator[Line]:

@@ -12,6 +12,9 @@ from contextlib import ExitStack
 
 #: Models of tests are small, and several processes share the CPUs: threads that wait for each other only cost time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+#: Without a GPU Triton's kernels are run by its interpreter, which must be chosen before Triton is imported.
+if not os.path.exists("/dev/nvidiactl"):
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 import docker
 import pytest

@@ -42,7 +42,7 @@ _NEVER = tl.constexpr(-1e30)  # a score below all others that is still a number
 
 
 @triton.jit
-def _overlap(PDL: tl.constexpr):  # type: ignore[no-untyped-def]
+def _overlap(PDL: tl.constexpr):
     """The next kernel may start as soon as all programs of this one run; wait for the one before."""
     if PDL:
         gdc_launch_dependents()
@@ -50,7 +50,7 @@ def _overlap(PDL: tl.constexpr):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _normalized(x, inside, weight, bias, columns, SIZE: tl.constexpr, EPS: tl.constexpr):  # type: ignore[no-untyped-def]
+def _normalized(x, inside, weight, bias, columns, SIZE: tl.constexpr, EPS: tl.constexpr):
     mean = tl.sum(x, 0) / SIZE
     centred = tl.where(inside, x - mean, 0.0)
     scale = 1 / tl.sqrt(tl.sum(centred * centred, 0) / SIZE + EPS)
@@ -60,7 +60,7 @@ def _normalized(x, inside, weight, bias, columns, SIZE: tl.constexpr, EPS: tl.co
 
 
 @triton.jit
-def _norms_kernel(  # type: ignore[no-untyped-def]
+def _norms_kernel(
     x, branch, x_out, out, weight1, bias1, weight2, bias2,
     SIZE: tl.constexpr, BLOCK: tl.constexpr, BRANCH: tl.constexpr, SANDWICH: tl.constexpr, EPS: tl.constexpr,
     PDL: tl.constexpr,
@@ -82,13 +82,13 @@ def _norms_kernel(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _gelu(x):  # type: ignore[no-untyped-def]
+def _gelu(x):
     """The tanh approximation, as x times a sigmoid."""
     return x * tl.sigmoid(1.5957691216057308 * (x + 0.044715 * x * x * x))
 
 
 @triton.jit
-def _gemv_kernel(  # type: ignore[no-untyped-def]
+def _gemv_kernel(
     x, branch, x_out, weight1, bias1, weight2, bias2, weight, bias, out, outputs,
     SIZE: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, TILES: tl.constexpr, NORM: tl.constexpr,
     BRANCH: tl.constexpr, SANDWICH: tl.constexpr, GELU: tl.constexpr, EPS: tl.constexpr,
@@ -126,7 +126,7 @@ def _gemv_kernel(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _long_gemv_kernel(  # type: ignore[no-untyped-def]
+def _long_gemv_kernel(
     x, weight, bias, out, outputs, SIZE: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, PDL: tl.constexpr
 ):
     """ROWS outputs of a product with one row of inputs, which are taken BLOCK at a time."""
@@ -149,7 +149,7 @@ def _long_gemv_kernel(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _seen(query, key, value, inside, largest, total, mixed):  # type: ignore[no-untyped-def]
+def _seen(query, key, value, inside, largest, total, mixed):
     """Softmax over the scores so far and those of some more keys [N, HEAD]: its largest score, sum and mixed values."""
     scores = tl.where(inside, tl.sum(key * query[None, :], 1), _NEVER)
     largest_now = tl.maximum(largest, tl.max(scores, 0))
@@ -159,7 +159,7 @@ def _seen(query, key, value, inside, largest, total, mixed):  # type: ignore[no-
 
 
 @triton.jit
-def _attend_kernel(  # type: ignore[no-untyped-def]
+def _attend_kernel(
     qkv, keys, values, out, parts, position, near, seen, batch_stride, head_stride,
     HEADS: tl.constexpr, HEAD: tl.constexpr, HEAD_BLOCK: tl.constexpr, LEFT: tl.constexpr, NEAR: tl.constexpr,
     NEAR_BLOCK: tl.constexpr, BLOCK: tl.constexpr, SPLITS: tl.constexpr, SCALE: tl.constexpr,
@@ -226,7 +226,7 @@ def _attend_kernel(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _combine_kernel(  # type: ignore[no-untyped-def]
+def _combine_kernel(
     parts, out, HEAD: tl.constexpr, HEAD_BLOCK: tl.constexpr, SPLITS: tl.constexpr, PDL: tl.constexpr
 ):
     """A head of a row from its pieces."""

@@ -17,7 +17,7 @@ _LEAST = tl.constexpr(-(2**31))
 
 
 @triton.jit
-def _draw_kernel(  # type: ignore[no-untyped-def]
+def _draw_kernel(
     logits, uniform, out, width, stride, uniform_stride, temperature,
     BLOCK: tl.constexpr, TOP_K: tl.constexpr, TOP_P: tl.constexpr, SHIFT: tl.constexpr,
 ):  # fmt: skip

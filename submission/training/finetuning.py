@@ -312,7 +312,9 @@ def freeze_group(parameter: str) -> str:
 def prepare_model(model: RudolphModel, stage: Stage) -> nn.Module:
     """Freezes, checkpoints gradients or adds LoRA, as the stage wants; returns what is trained."""
     if stage.gradient_checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
+        # transformers before 5.18 knows the older name alone; a GPU's machine may have one of its own.
+        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
     if stage.lora_rank:
         lora = LoraConfig(r=stage.lora_rank, lora_alpha=2 * stage.lora_rank, target_modules=LORA_MODULES)
         return WeightedLoss(get_peft_model(model, lora))

@@ -1,5 +1,6 @@
 """What `doctor` says of this machine, of a wrong one, and of a real engine with and without the image."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,7 +11,8 @@ import docker
 import pytest
 
 from evaluator import doctor
-from evaluator.doctor import FAIL, NOTE, OK, Line
+from evaluator.doctor import FAIL, NOTE, OK, Line, _gpu_check
+from evaluator.gpus import Gpu
 from evaluator.limits import RUN
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -178,3 +180,38 @@ except EvaluatorError as error:
     first, second = done.stdout.splitlines()
     assert first == "[] []" and second.startswith("INFRA 0 of 1 GPUs can be used; NVML refuses to tell")
     assert "--limit gpus=0" in second and not done.stderr
+
+
+CARD = Gpu(0, "GPU-1", "NVIDIA H100", 80 * 10**9, 0)
+
+
+def said(folder: Path, **changes: object) -> Path:
+    """What gpu-check wrote."""
+    document = {
+        "begun": "2026-11-27T09:00:00Z", "card": {"device": CARD.name}, "wrong": [],
+        "parts": [{"part": "right", "state": "done"}, {"part": "fast", "state": "done"}],
+    }  # fmt: skip
+    path = folder / "summary.json"
+    path.write_text(json.dumps(document | changes), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "state", "found"),
+    [
+        ({}, "ok", "right, fast; nothing is wrong"),
+        ({"wrong": [{"name": "a: logits"}]}, "note", "not right: a: logits"),
+        ({"parts": [{"part": "fast", "state": "cut off"}]}, "note", "not right: fast"),
+        ({"card": {"device": "NVIDIA A100"}}, "note", "that GPU is not here now"),
+        ({"parts": 7}, "note", "cannot be read"),
+    ],
+)
+def test_what_gpu_check_said_is_a_line(tmp_path: Path, changes: dict[str, object], state: str, found: str) -> None:
+    (line,) = _gpu_check([CARD], said(tmp_path, **changes))
+    assert line.state == state and found in line.found and bool(line.fix) == (state != "ok")
+
+
+def test_a_gpu_that_was_never_checked_is_a_note(tmp_path: Path) -> None:
+    (line,) = _gpu_check([CARD], tmp_path / "summary.json")
+    assert line.state == "note" and "make gpu-check" in line.fix
+    assert not list(_gpu_check([], said(tmp_path)))

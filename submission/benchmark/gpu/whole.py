@@ -186,6 +186,7 @@ def _run_py(report: Report, folder: Path, device: str, temporary: Path) -> None:
     seconds = time.monotonic() - start
     path = temporary / "output" / "predictions.json"
     entries = len(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else 0
-    report.figure("run_py", {"seconds": seconds, "entries": entries, "log": done.stderr.splitlines()[-12:]})
+    log = done.stderr.replace(str(temporary), "…").splitlines()[-12:]
+    report.figure("run_py", {"seconds": seconds, "entries": entries, "log": log})
     report.check("run.py answers sample_input", done.returncode == 0 and entries > 0,
                  f"exit code {done.returncode}, {entries} entries in {seconds:.1f} s")  # fmt: skip

@@ -1,0 +1,83 @@
+"""Triton's kernels against the operations that they stand for; without a GPU in Triton's interpreter (conftest.py)."""
+
+import importlib
+
+import pytest
+import torch
+from torch import Tensor
+
+from rudolph import RudolphConfig, RudolphModel, Sampling
+from rudolph.graphs import use_step_graphs_
+from rudolph.sampling import IMAGE_SAMPLING, TEXT_SAMPLING, sample
+
+pytest.importorskip("triton")
+fused = importlib.import_module("rudolph.fused")
+fused_sampling = importlib.import_module("rudolph.fused_sampling")
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def tiny(sandwich: bool, left: int) -> RudolphModel:
+    """Five layers, so that every kind of attention is among them; weights of a size that makes attention choose."""
+    torch.manual_seed(1)
+    model = RudolphModel(
+        RudolphConfig(
+            num_layers=5, hidden_size=16, num_attention_heads=2, l_text_seq_length=left, image_tokens_per_dim=3,
+            r_text_seq_length=6, kernel_size=3, last_kernel_size=3, vocab_size=40 + left, image_vocab_size=32,
+            cogview_sandwich_layernorm=sandwich,
+        )
+    ).eval()  # fmt: skip
+    for parameter in model.parameters():
+        parameter.data.normal_(0, 0.4)
+    return model.to(DEVICE)
+
+
+@torch.no_grad()
+def states(model: RudolphModel, ids: Tensor, fuse: bool) -> Tensor:
+    """Hidden states of steps in the image and in the right text."""
+    use_step_graphs_(model, capture=False, fuse=fuse)
+    config, found = model.config, []
+    for first, steps in ((config.l_text_seq_length, 2), (config.image_end - 1, 3)):
+        _, cache = model.prefill(ids[:, :first])
+        for position in range(first, first + steps):
+            found.append(model.decode(ids[:, position : position + 1], position, cache).clone())
+        del cache
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize(("rows", "sandwich", "splits"), [(1, True, 2), (1, False, 1), (3, True, 1), (2, False, 4)])
+def test_a_step_is_the_same_by_triton(
+    monkeypatch: pytest.MonkeyPatch, rows: int, sandwich: bool, splits: int
+) -> None:
+    # Small, so that every loop runs more than once and the last of its turns is not full.
+    for name, value in {"KEYS_AT_A_TIME": 16, "WHOLE_INPUTS": 32, "INPUTS_AT_A_TIME": 32, "GEMV_OUTPUTS": 4,
+                        "GEMV_TILES": 3, "LONG_GEMV_OUTPUTS": 4, "MOST_SPLITS": splits}.items():  # fmt: skip
+        monkeypatch.setattr(fused, name, value)
+    model = tiny(sandwich, left=37)
+    ids = torch.randint(4, 32, (rows, model.config.total_seq_length), device=DEVICE)
+    ids[0, 20:37] = 0
+    expected = states(model, ids, fuse=False)
+    assert (states(model, ids, fuse=True) - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize(
+    "sampling", [IMAGE_SAMPLING, TEXT_SAMPLING, Sampling(), Sampling(16, 0.9), Sampling(0, 0.3, 2.0), Sampling(5000)]
+)
+def test_a_draw_is_the_same_by_triton(sampling: Sampling) -> None:
+    torch.manual_seed(2)
+    logits = torch.randn(4, 1500) * torch.tensor([0.5, 1.0, 3.0, 8.0])[:, None]
+    logits[:, 5:50] = -torch.inf
+    uniform = torch.tensor([0.0, 0.3, 0.7, 0.95])
+    values = (sampling.top_k, sampling.top_p, sampling.temperature)
+    drawn = fused_sampling.draw(logits.to(DEVICE), *values, uniform.to(DEVICE)).cpu()
+    assert torch.equal(drawn, sample(logits, sampling, uniform))
+
+
+def test_equal_logits_are_drawn_equally_often() -> None:
+    """In 16 bits many are equal, and the k-th may be: all that are equal to it are kept, as published."""
+    logits = torch.tensor([1.0, 3.0, 3.0, 3.0, -2.0, 2.0, 2.0, 0.0], dtype=torch.bfloat16).expand(40, -1).contiguous()
+    uniform = (torch.arange(40) + 0.5) / 40
+    drawn = fused_sampling.draw(logits.to(DEVICE), 4, 1.0, 1.0, uniform.to(DEVICE)).cpu()
+    counts = torch.bincount(drawn, minlength=8).tolist()
+    assert counts[0] == counts[4] == counts[7] == 0 and sum(counts) == 40
+    assert max(counts[1:4]) - min(counts[1:4]) <= 1 and abs(counts[5] - counts[6]) <= 1 and counts[5] > 0
