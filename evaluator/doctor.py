@@ -151,6 +151,7 @@ def _gpu_check(usable: Sequence[Gpu], summary: Path) -> Iterator[Line]:
         states = {part["part"]: part["state"] for part in said["parts"]}
         wrong = [check["name"] for check in said["wrong"]]
         wrong += [part for part, state in states.items() if state != "done"]
+        small = said["small"] is True
     except FileNotFoundError:
         yield Line(NOTE, "check", "gpu-check has not run here", again)
         return
@@ -160,6 +161,8 @@ def _gpu_check(usable: Sequence[Gpu], summary: Path) -> Iterator[Line]:
     text = f"gpu-check of {begun} on {card}: {', '.join(states)}"
     if card not in {gpu.name for gpu in usable}:
         yield Line(NOTE, "check", f"{text}; that GPU is not here now", again)
+    elif small:
+        yield Line(NOTE, "check", f"{text}, at tiny sizes", again)
     elif wrong:
         yield Line(NOTE, "check", f"{text}; not right: {', '.join(wrong)}", f"look into {summary.parent}, then {again}")
     else:

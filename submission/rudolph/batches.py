@@ -114,7 +114,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether torch (or Python) raised this for want of memory, on a GPU or on a CPU."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    known = ("DefaultCPUAllocator", "can't allocate memory", "std::bad_alloc", "CUBLAS_STATUS_ALLOC_FAILED")
+    known = ("DefaultCPUAllocator", "can't allocate memory", "std::bad_alloc", "CUBLAS_STATUS_ALLOC_FAILED",
+             "[CUDA]: out of memory")  # fmt: skip
     return any(part in str(error) for part in known)
 
 

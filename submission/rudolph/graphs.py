@@ -13,6 +13,7 @@ one, with a line in the log: slower, not wrong.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 import weakref
@@ -24,6 +25,7 @@ import torch
 from torch import Tensor
 
 from .cache import KVCache
+from .linear import RowsLinear
 from .masks import attention_masks
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 Part = Literal["image", "right"]
 
+MOST_NEIGHBOURS = 128  # image tokens that an image token may see, in Triton's kernels
 _WARM_UPS = 2  # runs before a graph is made: libraries choose their kernels and reserve memory in the first ones
 #: How far a graph's result may be from PyTorch's own step, as the norm of the difference over that of the result: what
 #: another order of sums makes of 32 layers. Measured on an H200 with 2.7B in bfloat16: up to 0.02 of the largest value.
@@ -125,10 +128,14 @@ class StepGraphs:
         self._real = [table[:, : -config.l_text_seq_length].contiguous() for table in self._seen]
         if self._capture:
             self._pool = torch.cuda.graph_pool_handle()
-            self._aside = torch.cuda.Stream()
+            self._aside = torch.cuda.Stream(model.device)
 
     def step(self, ids: Tensor, position: int) -> Tensor:
         """Final hidden states [B, D] of ids [B, 1]; the same memory is written to by the next step."""
+        with on_device(ids.device):
+            return self._step(ids, position)
+
+    def _step(self, ids: Tensor, position: int) -> Tensor:
         rows = len(ids)
         part: Part = "image" if position < self._model.config.image_end else "right"
         bucket = next(bucket for bucket in self._buckets if bucket >= rows)
@@ -138,10 +145,12 @@ class StepGraphs:
         while self._capture and (part, bucket) not in self._graphs:
             try:
                 with torch.cuda.stream(torch.cuda.current_stream()):  # a capture that fails may leave its own current
-                    self._graphs[part, bucket] = self._record(part, bucket)
+                    self._graphs[part, bucket] = self._record(part, bucket, rows)
             except torch.OutOfMemoryError:
                 raise  # fewer rows may fit
             except Exception as error:  # of CUDA, of Triton, of the compiler that it calls
+                if "out of memory" in str(error):
+                    raise
                 reason = f"{type(error).__name__}: {error}".splitlines()[0]
                 if self._fuse:
                     logger.warning("Triton's kernels are left out, PyTorch's do their work: %s", reason)
@@ -156,10 +165,12 @@ class StepGraphs:
         graph.replay()
         return hidden[:rows]
 
-    def _record(self, part: Part, bucket: int) -> tuple[torch.cuda.CUDAGraph, Tensor]:
-        """A graph and where it writes. That it writes to the same position more than once changes nothing."""
+    def _record(self, part: Part, bucket: int, rows: int) -> tuple[torch.cuda.CUDAGraph, Tensor]:
+        """A graph and where it writes. That it writes to the same position more than once changes nothing. Compared are
+        the first `rows`: what the others read may be what an earlier sequence left.
+        """
         compute = self._compute_fused if self._fuse else self._compute
-        expected = self._compute(part, bucket).clone()
+        expected = self._compute(part, bucket)[:rows].clone()
         self._aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._aside):
             for _ in range(_WARM_UPS):
@@ -169,7 +180,7 @@ class StepGraphs:
         with torch.cuda.graph(graph, pool=self._pool):
             hidden = compute(part, bucket)
         graph.replay()
-        error = float((hidden - expected).float().norm() / expected.float().norm())
+        error = float((hidden[:rows] - expected).float().norm() / expected.float().norm())
         if not error <= _TOLERANCE[hidden.dtype]:
             raise RuntimeError(f"the graph's values are off by {error:.2g} of PyTorch's")
         logger.debug("graph of the %s part, %d rows: off by %.2g of PyTorch's values", part, bucket, error)
@@ -180,7 +191,8 @@ class StepGraphs:
         if bucket not in self._fused:
             from .fused import FusedStep
 
-            self._fused[bucket] = FusedStep(self._model.transformer, bucket)
+            with torch.inference_mode(False):  # its memory is written to outside of inference mode too
+                self._fused[bucket] = FusedStep(self._model.transformer, bucket)
         storage = self._storage
         assert storage is not None
         keys, values = (
@@ -253,9 +265,19 @@ def _neighbour_tables(model: RudolphModel) -> tuple[list[Tensor], list[Tensor]]:
 
 
 def _can_fuse(model: RudolphModel) -> bool:
-    """Whether Triton is there and the model's type has kernels: float16 would need its bound after attention."""
-    there = importlib.util.find_spec("triton") is not None
-    return there and model.device.type == "cuda" and model.dtype in (torch.float32, torch.bfloat16)
+    """Whether Triton is there and has kernels for the model: float16 would need its bound after attention, weights of 8
+    bits their scales, and more neighbours than one program holds a loop.
+    """
+    there = importlib.util.find_spec("triton") is not None and model.device.type == "cuda"
+    plain = model.dtype in (torch.float32, torch.bfloat16) and not any(
+        isinstance(module, RowsLinear) for module in model.modules()
+    )
+    return there and plain and model.transformer.most_neighbours <= MOST_NEIGHBOURS
+
+
+def on_device(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Makes a GPU the current one: streams, graphs and Triton's kernels are the current one's."""
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
 
 def use_step_graphs_(model: RudolphModel, capture: bool = True, fuse: bool | None = None) -> RudolphModel:

@@ -66,9 +66,14 @@ def sample(logits: Tensor, sampling: Sampling, uniform: Tensor) -> Tensor:
     """
     if sampling.greedy:
         return logits.argmax(-1)
-    width = logits.shape[-1]
-    if logits.is_cuda and (draw := _kernel()) is not None and width <= MOST_IDS:
+    if logits.is_cuda and logits.shape[-1] <= MOST_IDS and (draw := kernel(logits.device)) is not None:
         return draw(logits, sampling.top_k, sampling.top_p, sampling.temperature, uniform)
+    return sample_by_sorting(logits, sampling, uniform)
+
+
+def sample_by_sorting(logits: Tensor, sampling: Sampling, uniform: Tensor) -> Tensor:
+    """`sample` by PyTorch's operations, on any device; not for greedy sampling."""
+    width = logits.shape[-1]
     top, ids = (logits.float() / sampling.temperature).topk(min(sampling.top_k or width, width))
     probabilities = top.softmax(-1)
     before = probabilities.cumsum(-1) - probabilities
@@ -81,15 +86,19 @@ def sample(logits: Tensor, sampling: Sampling, uniform: Tensor) -> Tensor:
 
 
 @functools.cache
-def _kernel() -> Callable[..., Tensor] | None:
-    """The same on a GPU in one kernel; None where Triton, or the compiler that it calls, is not there."""
+def kernel(device: torch.device) -> Callable[..., Tensor] | None:
+    """`fused_sampling.draw`; None where Triton, or the compiler that it calls, cannot be used on a GPU."""
     if importlib.util.find_spec("triton") is None:
         return None
-    from .fused_sampling import draw
-
     try:
-        draw(torch.zeros(1, 8, device="cuda"), 4, 0.5, 1.0, torch.zeros(1, device="cuda"))
+        from .fused_sampling import draw
+
+        draw(torch.zeros(1, 8, device=device), 4, 0.5, 1.0, torch.zeros(1, device=device))
+    except torch.OutOfMemoryError:
+        raise  # fewer rows may fit
     except Exception as error:  # of Triton, of the compiler
+        if "out of memory" in str(error):
+            raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         logger.warning("draws are PyTorch's operations, as Triton cannot be used: %s", reason)
         return None

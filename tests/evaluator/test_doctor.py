@@ -188,7 +188,7 @@ CARD = Gpu(0, "GPU-1", "NVIDIA H100", 80 * 10**9, 0)
 def said(folder: Path, **changes: object) -> Path:
     """What gpu-check wrote."""
     document = {
-        "begun": "2026-11-27T09:00:00Z", "card": {"device": CARD.name}, "wrong": [],
+        "begun": "2026-11-27T09:00:00Z", "card": {"device": CARD.name}, "small": False, "wrong": [],
         "parts": [{"part": "right", "state": "done"}, {"part": "fast", "state": "done"}],
     }  # fmt: skip
     path = folder / "summary.json"
@@ -203,6 +203,8 @@ def said(folder: Path, **changes: object) -> Path:
         ({"wrong": [{"name": "a: logits"}]}, "note", "not right: a: logits"),
         ({"parts": [{"part": "fast", "state": "cut off"}]}, "note", "not right: fast"),
         ({"card": {"device": "NVIDIA A100"}}, "note", "that GPU is not here now"),
+        ({"parts": [{"part": "fast", "state": "not run"}]}, "note", "not right: fast"),
+        ({"small": True}, "note", "at tiny sizes"),
         ({"parts": 7}, "note", "cannot be read"),
     ],
 )

@@ -81,3 +81,27 @@ def test_equal_logits_are_drawn_equally_often() -> None:
     counts = torch.bincount(drawn, minlength=8).tolist()
     assert counts[0] == counts[4] == counts[7] == 0 and sum(counts) == 40
     assert max(counts[1:4]) - min(counts[1:4]) <= 1 and abs(counts[5] - counts[6]) <= 1 and counts[5] > 0
+
+
+def test_a_draw_from_what_has_no_shares_takes_the_largest() -> None:
+    logits = torch.zeros(4, 20)
+    logits[0] = -torch.inf
+    logits[1, 7] = torch.inf
+    logits[2] = torch.arange(20.0)
+    transposed = logits.T.contiguous().T  # rows that do not lie in one piece
+    drawn = fused_sampling.draw(transposed.to(DEVICE), 0, 1.0, 1.0, torch.full((4,), 0.5).to(DEVICE)).cpu()
+    assert drawn.tolist() == [0, 7, 19, 10]
+
+
+def test_a_step_made_in_inference_mode_serves_outside_of_it() -> None:
+    model = tiny(True, left=8)
+    use_step_graphs_(model, capture=False, fuse=True)
+    ids = torch.randint(4, 32, (2, model.config.total_seq_length), device=DEVICE)
+    expected = states(model, ids, fuse=False)[0]
+    use_step_graphs_(model, capture=False, fuse=True)
+    for mode in (torch.inference_mode, torch.no_grad):
+        with mode():
+            _, cache = model.prefill(ids[:, :8])
+            found = model.decode(ids[:, 8:9], 8, cache).clone()
+            del cache
+        assert (found - expected).abs().max() < 1e-5 * expected.abs().max()

@@ -110,6 +110,8 @@ def seconds_of(run: Callable[[], object], device: str, repeats: int = 5) -> floa
 def limits(device: str, small: bool) -> dict[str, float]:
     """Bytes a second of a large copy, read and written, and operations a second of a large product in bfloat16."""
     size, side = (2**20, 256) if small else (COPY_BYTES, PRODUCT_SIDE)
+    if is_cuda(device):
+        size = min(size, torch.cuda.mem_get_info()[0] // 4)
     both = torch.empty(2, size, dtype=torch.uint8, device=device).random_(0, 256)
     copied = seconds_of(lambda: both[0].copy_(both[1]), device)
     square = torch.randn(side, side, device=device, dtype=torch.bfloat16)

@@ -107,53 +107,67 @@ def _places(config: RudolphConfig, vocabulary: Vocabulary, steps: int) -> list[i
     return [first + int(share * (length - steps)) for share in PLACES]
 
 
-@torch.inference_mode()
 def _steps(
     report: Report, size: str, model: RudolphModel, rows: tuple[int, ...], limit: dict[str, float], device: str
 ) -> None:  # fmt: skip
-    config = model.config
-    item = model.text_embeddings.weight.element_size()
-    steps = min(RUN, config.r_text_seq_length // 2)
     for name, vocabulary, sampling in PARTS:
         for count in sorted(set(rows)):
-            if is_cuda(device):
-                torch.cuda.reset_peak_memory_stats()
             try:
-                cache = engine_cache(model, count, config.l_text_seq_length, vocabulary)
+                _step(report, size, name, model, count, vocabulary, sampling, limit, device)
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
                 report.note(f"{size} {name} with {count} rows: does not fit into this card's memory")
                 model.release_step_graphs()
-                free_memory()
-                continue
-            hidden = torch.randn(count, config.hidden_size, device=device, dtype=model.dtype)
-            uniform = torch.rand(count, steps, device=device)
-            places, runs = _places(config, vocabulary, steps), []
-            for place in places:
-                run = partial(run_of_steps, model, cache, place, steps, vocabulary, sampling, hidden, uniform)
-                runs.append(seconds_of(run, device) / steps)
-            seconds = statistics.mean(runs)
-            needed = [work(config, count, place, vocabulary, item) for place in places]
-            bandwidth = statistics.mean(b for b, _ in needed) / seconds / limit["bytes_per_second"]
-            arithmetic = statistics.mean(f for _, f in needed) / seconds / limit["flops"]
-            energy, repeats = energy_of(run, device) if size == SIZE else (None, 0)
-            report.figure(
-                f"{size}/{name}/{count}",
-                {"engine_ms": seconds * 1000, "of_bandwidth": bandwidth, "of_arithmetic": arithmetic,
-                 "joules_a_token": energy / repeats / steps / count if energy and repeats else None,
-                 "peak_bytes": torch.cuda.max_memory_allocated() if is_cuda(device) else None,
-                 "clocks": clocks(device)},
-            )  # fmt: skip
-            print(f"  {size} {name}, {count} rows: {seconds * 1000:.2f} ms, {bandwidth:.2f} of the bandwidth, "
-                  f"{arithmetic:.3f} of the arithmetic", flush=True)  # fmt: skip
-            if (size, name) == (SIZE, "image_step") and count in GOAL_MS:
-                report.goal(f"image step of 2.7B, {count} rows, ms", seconds * 1000, GOAL_MS[count], at_most=True)
-                if count == 1:
-                    report.goal("share of the bandwidth at one row", bandwidth, GOAL_BANDWIDTH, at_most=False)
-            del cache, run
+            free_memory()
     model.release_step_graphs()
     free_memory()
+
+
+@torch.inference_mode()
+def _step(
+    report: Report, size: str, name: str, model: RudolphModel, rows: int, vocabulary: Vocabulary, sampling: Sampling,
+    limit: dict[str, float], device: str,
+) -> None:  # fmt: skip
+    """One kind of step with one number of rows."""
+    config = model.config
+    item = model.text_embeddings.weight.element_size()
+    steps = min(RUN, config.r_text_seq_length // 2)
+    if is_cuda(device):
+        torch.cuda.reset_peak_memory_stats()
+    cache = engine_cache(model, rows, config.l_text_seq_length, vocabulary)
+    hidden = torch.randn(rows, config.hidden_size, device=device, dtype=model.dtype)
+    uniform = torch.rand(rows, steps, device=device)
+    runs = [
+        partial(run_of_steps, model, cache, place, steps, vocabulary, sampling, hidden, uniform)
+        for place in _places(config, vocabulary, steps)
+    ]
+    seconds = statistics.mean(seconds_of(run, device) / steps for run in runs)
+    needed = [work(config, rows, place, vocabulary, item) for place in _places(config, vocabulary, steps)]
+    bandwidth = statistics.mean(b for b, _ in needed) / seconds / limit["bytes_per_second"]
+    arithmetic = statistics.mean(f for _, f in needed) / seconds / limit["flops"]
+    energy, repeats = energy_of(runs[-1], device) if size == SIZE else (None, 0)
+    report.figure(
+        f"{size}/{name}/{rows}",
+        {"engine_ms": seconds * 1000, "of_bandwidth": bandwidth, "of_arithmetic": arithmetic,
+         "joules_a_token": energy / repeats / steps / rows if energy and repeats else None,
+         "peak_bytes": torch.cuda.max_memory_allocated() if is_cuda(device) else None,
+         "kernels": kernels_of(model), "clocks": clocks(device)},
+    )  # fmt: skip
+    print(f"  {size} {name}, {rows} rows: {seconds * 1000:.2f} ms, {bandwidth:.2f} of the bandwidth, "
+          f"{arithmetic:.3f} of the arithmetic", flush=True)  # fmt: skip
+    if (size, name) == (SIZE, "image_step") and rows in GOAL_MS:
+        report.goal(f"image step of 2.7B, {rows} rows, ms", seconds * 1000, GOAL_MS[rows], at_most=True)
+        if rows == 1:
+            report.goal("share of the bandwidth at one row", bandwidth, GOAL_BANDWIDTH, at_most=False)
+
+
+def kernels_of(model: RudolphModel) -> str:
+    """Whose kernels steps are."""
+    graphs = model.step_graphs
+    if graphs is None or not graphs.captured:
+        return "PyTorch's, launched one by one"
+    return f"{'Triton' if graphs.fused else 'PyTorch'}'s, in graphs"
 
 
 @torch.inference_mode()
@@ -169,8 +183,9 @@ def _trace(report: Report, model: RudolphModel, rows: int, device: str) -> None:
         report.figure(f"trace/{count}", traced(steps, report.path.with_name(f"steps-{count}.trace.json"), device))
         del cache, steps
     model.release_step_graphs()
-    if is_cuda(device):
-        idle = max(found["idle"] for found in report.found["figures"]["trace"].values())
+    seen = [found["idle"] for found in report.found["figures"]["trace"].values() if found["idle"] is not None]
+    if seen:
+        idle = max(seen)
         report.goal("share of the image steps' time that waits for the host", idle, GOAL_IDLE, at_most=True)
 
 

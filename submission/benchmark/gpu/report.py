@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-DONE, CUT_OFF, FAILED = "done", "cut off", "failed"
+DONE, CUT_OFF, FAILED, NOT_RUN = "done", "cut off", "failed", "not run"
 
 
 class Report:

@@ -24,9 +24,9 @@ from rudolph import VQGAN, RudolphModel
 from rudolph.answer import Answer, Rudolph
 from rudolph.config import BOS, EOS
 from rudolph.generate import generate_image, generate_text
-from rudolph.graphs import GraphCache, use_step_graphs_
+from rudolph.graphs import GraphCache, StepGraphs, use_step_graphs_
 from rudolph.images import load_image, preprocess
-from rudolph.sampling import GREEDY, IMAGE_SAMPLING, Sampling
+from rudolph.sampling import GREEDY, IMAGE_SAMPLING, TEXT_SAMPLING, Sampling, kernel, sample_by_sorting
 from rudolph.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -38,6 +38,7 @@ TOLERANCE = 1e-3
 BFLOAT16_MEAN = 0.05  # of logits of the reference models, whose largest are near 5
 ROWS = 20  # more than the largest bucket that is a power of two
 LATENTS_SECONDS = 120
+DRAWS, SAME_DRAWS = 2000, 0.999  # where two ids meet, rounding of the sums decides
 
 
 def run(report: Report, device: str, small: bool) -> None:
@@ -45,6 +46,7 @@ def run(report: Report, device: str, small: bool) -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     for name in MODELS:
         _reference(report, name, device)
+    _draws(report, device)
     _vqgan(report, device)
     _nano(report, device, small)
     _latents(report, device)
@@ -73,17 +75,22 @@ def _reference(report: Report, name: str, device: str) -> None:
     worst = max(worst, float((model.loss(left_image, *LOSS_WEIGHTS["gen"]).total - vectors["loss_gen_noright"]).abs()))
     report.check(f"{name}: losses", worst < TOLERANCE, f"off by {worst:.1e}")
 
-    for path in ("plain", "steps", "graphs"):
+    paths: dict[str, tuple[bool, bool] | None] = {"plain": None, "steps": (False, False)}  # capture, fuse
+    if device != "cpu":
+        paths |= {"graphs of PyTorch's operations": (True, False), "graphs of Triton's kernels": (True, True)}
+    for path, how in paths.items():
         model.step_graphs = None
-        if path != "plain":
-            use_step_graphs_(model, capture=path == "graphs" and device != "cpu")
+        if how is not None:
+            use_step_graphs_(model, *how)
         _sequences(report, f"{name}, {path}", model, vectors)
-        if path == "graphs" and device != "cpu":
-            assert model.step_graphs is not None
-            made = model.step_graphs.captured
-            report.check(f"{name}: graphs are made", made > 0, f"{made} graphs")
-            if name == MODELS[0]:
-                _rows_and_ends(report, name, model, vectors)
+        if how is None or not how[0]:
+            continue
+        graphs = model.step_graphs
+        assert isinstance(graphs, StepGraphs)
+        made = f"{graphs.captured} graphs, {'Triton' if graphs.fused else 'PyTorch'}'s"
+        report.check(f"{name}, {path}: are made", graphs.captured > 0 and graphs.fused == how[1], made)
+        if name == MODELS[0]:
+            _rows_and_ends(report, f"{name}, {path}", model, vectors)
 
     half, _ = load(REFERENCES / "rudolph" / name, device, torch.bfloat16)
     off = float((half(ids).logits.float() - vectors["logits"]).abs().mean())
@@ -140,6 +147,21 @@ def _rows_and_ends(report: Report, name: str, model: RudolphModel, vectors: dict
     report.check(f"{name}: what was left in the storage", same_image, "does no harm")
 
 
+def _draws(report: Report, device: str) -> None:
+    """The kernel that draws, beside PyTorch's operations, with the same uniform numbers."""
+    if device == "cpu":
+        return
+    draw = kernel(torch.device(device, 0))
+    report.check("draws by a kernel", draw is not None, "Triton can be used" if draw else "Triton cannot be used")
+    if draw is None:
+        return
+    for name, sampling in (("image", IMAGE_SAMPLING), ("text", TEXT_SAMPLING), ("all ids", Sampling())):
+        logits, uniform = 2 * torch.randn(DRAWS, 8192, device=device), torch.rand(DRAWS, device=device)
+        drawn = draw(logits, sampling.top_k, sampling.top_p, sampling.temperature, uniform)
+        same = int((drawn == sample_by_sorting(logits, sampling, uniform)).sum())
+        report.check(f"draws, {name}", same >= SAME_DRAWS * DRAWS, f"{same} of {DRAWS} ids are those of PyTorch")
+
+
 def right_prefix(model: RudolphModel) -> Tensor:
     """How every right text begins."""
     return torch.tensor([BOS, model.config.special_id("RT_UNK")], device=model.device)
@@ -175,9 +197,10 @@ def _nano(report: Report, device: str, small: bool) -> None:
     for name, (where, dtype) in runs.items():
         rudolph = Rudolph.from_pretrained(NANO, where, dtype)
         answers[name] = {answer.id: answer for answer in rudolph.answer(asked, settings)}
-        if name == "float32" and device != "cpu":
-            captured = rudolph.model.step_graphs.captured if rudolph.model.step_graphs else 0
-            report.check("nano: graphs are made", captured > 0, f"{captured} graphs")
+        graphs = rudolph.model.step_graphs
+        if where != "cpu":
+            made = graphs is not None and graphs.captured > 0 and graphs.fused
+            report.check(f"nano, {name}: graphs of Triton's kernels", made, "are made" if made else "are not made")
     for one, other in combinations(runs, 2):
         pairs = [(answers[one][id], answers[other][id]) for id in answers[one]]
         texts = [a.id for a, b in pairs if a.text != b.text]
