@@ -58,7 +58,7 @@ def read_regular(root: Path, relative: str, limit: int, near: bool = False) -> b
             content = file.read(limit + 1 if found.st_size == limit else found.st_size + 1)
     except FileNotFoundError:
         other = near_name(part, _names(folder)) if near and folder >= 0 else None
-        hint = f"; there is {show(other)} in its place" if other else ""
+        hint = f"; there is {show(other)}" if other else ""
         raise RuleBroken(rules.FILE_MISSING, f"the file does not exist{hint}") from None
     except OSError as error:
         raise RuleBroken(rules.FILE_UNREADABLE, f"the file cannot be read: {error.strerror}") from None

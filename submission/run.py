@@ -162,6 +162,8 @@ def answer(options: argparse.Namespace, limit: Budget, watch: Watch | None) -> N
         examples = read_examples(options.input)  # before torch is imported: a faulty input shows at once
     except InputError as error:
         raise Stop(str(error), EXIT_BAD_INPUT) from error
+    if watch is not None:
+        logger.info("%s", cores.settle())
     _silence_libraries()
     settings = read_settings(options)
 
@@ -258,8 +260,6 @@ def main(arguments: Sequence[str] | None = None, own_process: bool = False) -> i
         logging.getLogger(name).setLevel(logging.DEBUG if options.verbose else logging.INFO)
     try:
         limit = read_budget(options, started)
-        if own_process:
-            logger.info("%s", cores.settle())
         with contextlib.closing(Watch(limit)) if own_process else contextlib.nullcontext() as watch:
             answer(options, limit, watch)
         return EXIT_OK

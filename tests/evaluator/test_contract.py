@@ -731,7 +731,7 @@ def test_an_image_whose_decoder_ended_is_decoded_again(make_data, make_output):
 def test_a_file_of_nearly_the_name_is_named(data_folder, output_folder, written, wanted):
     (output_folder / wanted).rename(output_folder / written)
     message = fault_of(output_folder, read_data(data_folder))
-    assert f"the file does not exist; there is {os.path.basename(written)!r} in its place" in message
+    assert f"the file does not exist; there is {os.path.basename(written)!r};" in message
 
 
 def test_no_near_name_is_looked_for_where_there_is_none(data_folder, output_folder):

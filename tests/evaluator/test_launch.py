@@ -446,8 +446,8 @@ def test_interrupt_leaves_no_process(data_folder, make_submission, tmp_path, num
         stderr=subprocess.PIPE,
         text=True,
         cwd=Path(launch.__file__).parents[1],
-        # A shell starts its background jobs with SIGINT ignored, and they hand that on.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        # A shell starts its background jobs with SIGINT ignored, nohup with SIGHUP, and they hand that on.
+        preexec_fn=lambda: [signal.signal(ours, signal.SIG_DFL) for ours in (signal.SIGINT, signal.SIGHUP)],
     ) as process:
         assert process.stderr is not None
         line = next(line for line in process.stderr if line.startswith("pid "))

@@ -595,7 +595,7 @@ def hanging(
         text=True,
         cwd=Path(launch.__file__).parents[1],
         env=os.environ | {"TMPDIR": str(temporary)},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: [signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGHUP)],
     ) as process:
         assert process.stderr is not None
         lines = iter(process.stderr)
