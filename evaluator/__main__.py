@@ -354,7 +354,8 @@ def _remove_stale(options: argparse.Namespace) -> None:
     paths = [getattr(options, name, None) for name in ("json", "table", "record", "log")]
     for path in filter(None, [*paths, _report_path(options)]):
         try:
-            path.unlink(missing_ok=True)
+            if path.is_file():  # never a FIFO, device or folder, whatever was checked before
+                path.unlink(missing_ok=True)
         except OSError as error:
             raise DataError(f"{path} of an earlier run cannot be removed: {error.strerror}") from None
     options.writes_json = options.json is not None

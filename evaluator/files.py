@@ -184,12 +184,23 @@ def _check_kind(name: str, folder: int, wanted: int) -> None:
 
 def check_writable(option: str, path: Path | None) -> None:
     """Make the folder of a file that a command will write, if any: that it cannot be written should not be noticed
-    after hours of running. Raises `DataError`.
+    after hours of running. A link to a regular file will do; devices, FIFOs and folders are refused, and so is what
+    lies beside devices: /dev/stdout can be a link to a regular file, and would be replaced. Raises `DataError`.
     """
     if path is None:
         return
-    if path.is_dir():
-        raise DataError(f"{option} {path} is a folder; it must be a file's path")
+    try:
+        kind = stat.S_IFMT(os.stat(path).st_mode)
+        folder = path.parent.resolve()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise DataError(f"{option} {path}: cannot be written: {error.strerror}") from None
+    else:
+        if kind != stat.S_IFREG:
+            raise DataError(f"{option} {path} is {_KINDS.get(kind, 'of an unknown kind')}; it must be a file's path")
+        if folder == Path("/dev") or folder.is_relative_to("/proc"):
+            raise DataError(f"{option} {path} is one of the system's own; it must be a file's path")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

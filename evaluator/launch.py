@@ -33,7 +33,7 @@ from evaluator.errors import (
 from evaluator.folder import copy_folder, make_folders
 from evaluator.limits import RUN, Limits
 from evaluator.sandbox import local
-from evaluator.sandbox.base import TMP_FILES, Outcome, Runner, Workspace
+from evaluator.sandbox.base import LOG_TAIL_BYTES, TMP_FILES, Outcome, Runner, Workspace
 
 RunnerName = Literal["auto", "engine", "docker", "local"]
 
@@ -42,7 +42,7 @@ RunnerName = Literal["auto", "engine", "docker", "local"]
 _EXCEPTION = re.compile(r"(?:torch\.(?:cuda\.)?)?([A-Z]\w{2,40})(?::|$)", re.ASCII)
 _EXCEPTIONS = {name for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, Exception)}
 _EXCEPTIONS |= {"OutOfMemoryError", "AcceleratorError", "UnidentifiedImageError"}
-_TAIL_BYTES = 4096
+_TAIL_CHARACTERS = 4096
 _NEAR = 0.9  # of the limit: the kernel counts it in whole pages, and what it takes back just before the kill
 
 
@@ -197,11 +197,22 @@ def _ending(code: int) -> str:
 
 
 def _tail(log: Path) -> list[str]:
-    """The last lines of a log, empty ones left out."""
+    """The last lines of a log, however many empty ones follow. Of a line that was written over and over, such as a
+    progress bar's, its first and last state.
+    """
     with open(log, "rb") as file:
-        file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
-        lines = file.read().decode("utf-8", "replace").split("\n")
-    return [line.strip() for line in lines if line.strip()]
+        file.seek(max(0, log.stat().st_size - LOG_TAIL_BYTES))
+        text = file.read(LOG_TAIL_BYTES).decode("utf-8", "replace")
+    found: list[str] = []
+    left = _TAIL_CHARACTERS
+    for line in reversed(text.split("\n")):
+        states = [state.strip() for state in line.split("\r") if state.strip()]
+        for state in [states[-1], states[0]][: len(states)] if states else []:
+            found.append(state[:left])
+            left -= len(state)
+            if left <= 0:
+                return found[::-1]
+    return found[::-1]
 
 
 def _last_line(log: Path) -> str:

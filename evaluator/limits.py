@@ -27,6 +27,7 @@ _KINDS = {
     "grace": "seconds",
 }  # all others are sizes in bytes
 _MAY_BE_ZERO = ("gpus",)
+_MAX_FILE_BYTES = 10**6  # of a file of limits
 _MAX_GRACE_SECONDS = 20  # the whole tree is gone within 30 s of the time limit
 
 
@@ -68,9 +69,20 @@ class Limits:
 
 def read_limits(path: Path = FILE) -> Limits:
     """The limits in a TOML file; all of them must be there. Raises `DataError`."""
+    from evaluator.files import read_whole  # that module needs this one
+
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return _limits(read_whole(path, _MAX_FILE_BYTES).decode("utf-8"), path)
+    except OSError as error:
+        raise DataError(f"limits {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"limits {path} cannot be read: {error}") from None
+
+
+def _limits(text: str, path: Path) -> Limits:
+    try:
+        document = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
         raise DataError(f"limits {path} cannot be read: {error}") from None
     names = {field.name for field in fields(Limits)}
     if missing := sorted(names - document.keys()):
@@ -95,7 +107,7 @@ def _value(name: str, value: Any, where: str) -> Any:
     return number if name in ("cpus", "time", "grace") else int(number)
 
 
-RUN = read_limits()
+RUN = _limits(FILE.read_text(encoding="utf-8"), FILE)
 MAX_ARCHIVE_BYTES = RUN.archive
 MAX_UNPACKED_BYTES = RUN.unpacked
 

@@ -132,9 +132,9 @@ class DockerRunner:
                 if attempt == ATTEMPTS:
                     raise EvaluatorError(f"the Docker engine failed {ATTEMPTS} times: {error}") from error
                 logger.warning("the Docker engine failed, trying again: %s", error)
+                time.sleep(RETRY_SECONDS)
             except docker.errors.APIError as error:  # of a call whose answer depends on nothing of the submission
                 raise EvaluatorError(f"the Docker engine refuses: {_reason(error)}") from error
-                time.sleep(RETRY_SECONDS)
         raise AssertionError
 
 

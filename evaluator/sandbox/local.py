@@ -57,9 +57,9 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 _CLONE_NEWNS, _CLONE_NEWUSER, _CLONE_NEWNET = 0x20000, 0x10000000, 0x40000000  # linux/sched.h
 _MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 0x1, 0x20, 0x1000, 0x4000, 0x40000  # linux/mount.h
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 1  # linux/sockios.h, linux/if.h
-# What the kernel says of a program that is not there, or is none. All else, such as too many processes, is ours.
-_NO_PROGRAM = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP})
-_NO_PROGRAM |= {errno.ENAMETOOLONG, errno.E2BIG, errno.ENOEXEC, errno.EINVAL, errno.ELIBBAD, errno.ETXTBSY}
+# What the kernel says where this machine has too little of something. All else that it says of a program is the
+# program's fault: it is not there, or is none, or is a broken one, which can be EIO.
+_TOO_LITTLE = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT})
 _PAGE = resource.getpagesize()
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -118,7 +118,8 @@ class LocalRunner:
                 ),
             )
         except OSError as error:
-            if error.errno not in _NO_PROGRAM:
+            # Only what is said of the program names it: not what fails before, such as fork.
+            if error.errno in _TOO_LITTLE or error.filename != arguments[0]:
                 raise EvaluatorError(f"no process can be started for the submission: {error.strerror}") from error
             started = show(shlex.join(arguments))
             raise MetadataError(f"entrypoint {started} cannot be started: {error.strerror}") from None

@@ -2,12 +2,16 @@
 can be had from one engine on one machine, so here they are quoted; test_sandbox_docker.py asks a real one.
 """
 
+import io
+
 import docker
 import pytest
 import requests
 
-from evaluator.errors import ImageError
+from evaluator.errors import EvaluatorError, ImageError
+from evaluator.limits import RUN
 from evaluator.sandbox import docker as sandbox
+from evaluator.sandbox.base import Workspace
 
 RUNC = "failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: "
 MOUNT = f'{RUNC}error during container init: error mounting "/var/lib/docker/volumes/a" to rootfs at "/work/input": '
@@ -61,3 +65,33 @@ def test_whose_fault_an_answer_is(status: int, answer: str, fault: str) -> None:
     response.status_code = status
     error = sandbox._refusal(docker.errors.APIError("refused", response, answer))
     assert type(error) is (ImageError if fault == "team" else sandbox._EngineError) and answer in str(error)
+
+
+@pytest.mark.parametrize("failures", [1, 2, 99])
+def test_a_run_waits_before_it_tries_again(failures, tmp_path, monkeypatch):
+    waits, tries = [], []
+
+    class FailingRun:
+        def __init__(self, *_: object) -> None:
+            tries.append(len(waits))
+
+        def outcome(self) -> str:
+            if len(tries) <= failures:
+                raise sandbox._EngineError("no answer")
+            return "done"
+
+    monkeypatch.setattr(sandbox, "_connect", lambda: None)
+    monkeypatch.setattr(sandbox, "sweep", lambda client: None)
+    monkeypatch.setattr(sandbox, "_image", lambda *_: {"Config": {}})
+    monkeypatch.setattr(sandbox, "_Run", FailingRun)
+    monkeypatch.setattr(sandbox.time, "sleep", waits.append)
+    space = Workspace(tmp_path, tmp_path / "aside", tmp_path / "data")
+    space.submission.mkdir(parents=True)
+    runner = sandbox.DockerRunner()
+    if failures < sandbox.ATTEMPTS:
+        assert runner.run(space, ["x"], "image", RUN, io.StringIO()) == "done"
+    else:
+        with pytest.raises(EvaluatorError, match="the Docker engine failed"):
+            runner.run(space, ["x"], "image", RUN, io.StringIO())
+    assert waits == [sandbox.RETRY_SECONDS] * min(failures, sandbox.ATTEMPTS - 1)
+    assert tries == list(range(len(waits) + 1))  # one wait before each further try

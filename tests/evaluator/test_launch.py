@@ -1,7 +1,9 @@
+import errno
 import io
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -12,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from evaluator import launch
+from evaluator import crash, launch
 from evaluator.contract import read_data, read_predictions
-from evaluator.errors import DataError, SubmissionError
+from evaluator.errors import DataError, EvaluatorError, MetadataError, SubmissionError
 from evaluator.limits import RUN
 from evaluator.sandbox import local
 from evaluator.sandbox.base import LOG_LONG, LogCopier, Outcome
@@ -251,6 +253,43 @@ def test_exit_code(data_folder, make_submission):
     assert "ended with exit code 1 after" in message and "its last line: нет весов" in message
 
 
+CRASH = "Traceback (most recent call last):\n  File 'run.py', line 1\nFileNotFoundError: weights.bin\n"
+BAR = "".join(f"\r{done // 50:3d}%|{'#' * (done // 100):50}| {done}/5000" for done in range(5001))
+
+
+@pytest.mark.parametrize(
+    ("text", "last"),
+    [
+        (CRASH, "FileNotFoundError: weights.bin"),
+        (CRASH + "\n" * 5000, "FileNotFoundError: weights.bin"),
+        (CRASH + " \r\n" * 200_000, "FileNotFoundError: weights.bin"),
+        (CRASH.replace("\n", "\r\n"), "FileNotFoundError: weights.bin"),
+        (CRASH.replace("\n", "\r"), "FileNotFoundError: weights.bin"),
+        (BAR + "\n" + CRASH, "FileNotFoundError: weights.bin"),
+        (CRASH + BAR, BAR.rpartition("\r")[2]),
+        (CRASH.rstrip() + BAR + "\n" * 5000, BAR.rpartition("\r")[2]),
+    ],
+    ids=range(8),
+)
+def test_the_end_of_a_log(tmp_path, text, last):
+    log = tmp_path / "log"
+    log.write_bytes(text.encode())
+    outcome = Outcome(1, 1.0, False, False, "", False, None, None)
+    with pytest.raises(SubmissionError) as caught:
+        launch.judge(outcome, RUN, log)
+    assert f"; its last line: {last.strip()}" in str(caught.value) and crash.MISSING_FILE in str(caught.value)
+    with pytest.raises(SubmissionError, match="with FileNotFoundError"):
+        launch.judge(outcome, RUN, log, private=True)
+
+
+@pytest.mark.parametrize("text", ["", "\n" * 5000, "\r \n", "x\n" * 3000, "x" * 10**6, "ValueError: \n" + "x\n" * 9000])
+def test_the_end_of_a_log_without_an_exception(tmp_path, text):
+    log = tmp_path / "log"
+    log.write_text(text, encoding="utf-8")
+    assert launch._exception(log) == "" and sum(map(len, launch._tail(log))) <= 4096
+    assert launch._last_line(log) == ("; its last line: " + text.split()[-1][:200] if text.strip() else "")
+
+
 def test_killed_by_a_signal(data_folder, make_submission):
     code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
     assert "was killed by SIGKILL" in fault(make_submission(code), read_data(data_folder))
@@ -375,6 +414,46 @@ def test_metadata(data_folder, make_submission, metadata, message):
     else:
         (submission / "metadata.json").write_text(metadata, encoding="utf-8")
     assert message in fault(submission, read_data(data_folder))
+
+
+ELF = b"\x7fELF\x02\x01\x01" + bytes(9)
+# The header of a 64-bit program with one program header, an interpreter's, which lies far beyond the end of the file.
+BROKEN = ELF + struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, 0, 64, 0, 0, 64, 56, 1, 64, 0, 0)
+BROKEN += struct.pack("<IIQQQQQQ", 3, 4, 2**40, 0, 0, 28, 28, 1)
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the program is one for x86-64")
+def test_a_broken_program_is_the_submissions_fault(data_folder, make_submission):
+    submission = make_submission("")
+    (submission / "metadata.json").write_text('{"image": "a", "entrypoint": "./broken"}', encoding="utf-8")
+    (submission / "broken").write_bytes(BROKEN)
+    (submission / "broken").chmod(0o755)
+    assert "cannot be started: Input/output error" in fault(submission, read_data(data_folder))
+
+
+@pytest.mark.parametrize(
+    ("number", "named", "kind"),
+    [
+        (errno.EIO, True, MetadataError),
+        (errno.ENOTSUP, True, MetadataError),
+        (errno.EIO, False, EvaluatorError),
+        (errno.EAGAIN, False, EvaluatorError),
+        (errno.EAGAIN, True, EvaluatorError),
+        (errno.ENOMEM, True, EvaluatorError),
+        (errno.EMFILE, True, EvaluatorError),
+    ],
+)
+def test_whose_fault_it_is_that_nothing_starts(data_folder, make_submission, monkeypatch, number, named, kind):
+    def fail(arguments, **settings):
+        raise OSError(number, os.strerror(number), arguments[0] if named else None)
+
+    with launch.workspace(make_submission(""), read_data(data_folder)) as space:
+        local._can_unshare()  # before, as it starts a process
+        monkeypatch.setattr(local.subprocess, "Popen", fail)
+        with pytest.raises(EvaluatorError) as caught:
+            launch.execute(space, terminal=io.StringIO())
+        monkeypatch.undo()
+    assert type(caught.value) is kind
 
 
 def test_nested_metadata_is_hinted_at(data_folder, tmp_path):

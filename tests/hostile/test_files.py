@@ -6,13 +6,15 @@ import json
 import os
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
 from evaluator import emission, record
-from evaluator.__main__ import main
-from evaluator.files import write_json
+from evaluator.__main__ import _remove_stale, main
+from evaluator.errors import DataError
+from evaluator.files import check_writable, write_json
 from tests.evaluator.test_compare import document
 from tests.evaluator.test_emission import made
 
@@ -138,3 +140,60 @@ def test_a_name_that_the_terminal_cannot_show(tmp_path):
     command = [sys.executable, "-m", "evaluator", "compare", folder / "a.json", folder / "b.json"]
     done = subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True)
     assert done.returncode == 0 and b"cannot be told apart" in done.stdout and not done.stderr
+
+
+WRITTEN = ["--json", "--table", "--report", "--log", "--record"]
+
+
+@pytest.mark.parametrize("option", WRITTEN)
+@pytest.mark.parametrize("name", ["fifo", "socket", "folder", "loop", "to-fifo", "/dev/null", "/dev/zero", "a" * 300])
+def test_places_to_write_to(place, name, option, capsys):
+    """Nothing is opened there, removed or replaced."""
+    path = place(name)
+    place("to-fifo").symlink_to("fifo")
+    if option == "--table":  # whose name must end so
+        place("link.csv").symlink_to(path)
+        path = name = place("link.csv")
+    before = path.lstat().st_mode if len(path.name) < 300 else None
+    command = (
+        ["score", place("folder")] if option in WRITTEN[:3] else ["run", place("folder"), "--json", place("x.json")]
+    )
+    said = ended([*command, "--data", place("folder"), option, path], capsys, 2)
+    assert f"{option} " in said and str(name) in said
+    assert before is None or path.lstat().st_mode == before
+
+
+def test_a_link_beside_devices_is_not_replaced(tmp_path, monkeypatch):
+    with open(tmp_path / "out", "w") as file:
+        for path in (f"/proc/self/fd/{file.fileno()}", f"/dev/fd/{file.fileno()}"):
+            with pytest.raises(DataError, match="--json .* is one of the system's own"):
+                check_writable("--json", Path(path))
+
+
+def test_places_that_can_be_written_to(place):
+    place("file").write_text("x")
+    place("link").symlink_to("file")
+    place("dangling").symlink_to("none-yet")
+    for name in ("file", "link", "dangling", "new", "new-folder/new"):
+        check_writable("--json", place(name))
+    check_writable("--json", None)
+
+
+def test_stale_files_alone_are_removed(place):
+    place("file").write_text("x")
+    place("link").symlink_to("file")
+    names = ("json", "table", "record", "log")
+    _remove_stale(Namespace(**dict(zip(names, map(place, ("fifo", "socket", "folder", "link")), strict=True))))
+    assert place("fifo").is_fifo() and place("socket").is_socket() and place("folder").is_dir()
+    assert place("file").exists() and not os.path.lexists(place("link"))
+    _remove_stale(Namespace(json=place("file")))
+    assert not place("file").exists()
+
+
+@pytest.mark.parametrize("name", [*PLACES, "huge", "deep", "latin"])
+def test_places_of_limits(place, name, capsys):
+    place("huge").write_text("#" * 2 * 10**6)
+    place("deep").write_text("a = " + "[" * 100_000)
+    place("latin").write_bytes(b"# \xe9")
+    said = ended(["run", place("folder"), "--data", place("folder"), "--limits", place(name)], capsys, 2)
+    assert "limits " in said and name in said
