@@ -1,5 +1,6 @@
 """Whose fault a failure is, and what exactly was wrong: three kinds of error, made of findings of named rules."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -62,7 +63,10 @@ class RuleBroken(ValueError):
 
 
 class Findings:
-    """Collects the faults of one reading: the first `MAX_FINDINGS`, and the `total` number of all, and of each rule."""
+    """Collects the faults of one reading: the first `MAX_FINDINGS`, and the `total` number of all, and of each rule.
+
+    A rule's first fault is kept even when there are that many: it takes the place of the last one that has others.
+    """
 
     def __init__(self) -> None:
         self.kept: list[Finding] = []
@@ -74,6 +78,14 @@ class Findings:
         self.by_rule[rule.name] = self.by_rule.get(rule.name, 0) + 1
         if len(self.kept) < MAX_FINDINGS:
             self.kept.append(rule.finding(where, found))
+        elif self.by_rule[rule.name] == 1:
+            self._make_room()
+            self.kept.append(rule.finding(where, found))
+
+    def _make_room(self) -> None:
+        kept = Counter(finding.rule for finding in self.kept)
+        spare = [i for i, finding in enumerate(self.kept) if kept[finding.rule] > 1]
+        del self.kept[spare[-1] if spare else -1]
 
     def add_broken(self, where: str, broken: RuleBroken) -> None:
         self.add(broken.rule, where, broken.found)
@@ -94,9 +106,7 @@ class EvaluatorError(Exception):
     rule = "evaluator-failure"
     quotes_data = True  # its findings may quote what was read or written after the submission saw the data
 
-    def __init__(
-        self, reasons: "str | Finding | Findings | Iterable[str | Finding]", total: int | None = None
-    ) -> None:
+    def __init__(self, reasons: "str | Finding | Findings | Iterable[str | Finding]", total: int | None = None) -> None:
         by_rule: dict[str, int] = {}
         if isinstance(reasons, Findings):
             total, by_rule = reasons.total, dict(reasons.by_rule)
@@ -108,6 +118,7 @@ class EvaluatorError(Exception):
         ]
         self.total = len(self.findings) if total is None else total
         self._by_rule = by_rule  # how many of each, where more were found than are kept
+        self._one_for_all = False  # one finding stands for all of its rule, and says how many
         super().__init__(*self.reasons)
 
     @property
@@ -148,7 +159,7 @@ class EvaluatorError(Exception):
             else:
                 some = findings[: SHOWN_FAULTS - len(lines)]
                 lines += map(str, some)
-                shown += len(some)
+                shown += self._by_rule.get(rule, len(some)) if self._one_for_all else len(some)
             if len(lines) == SHOWN_FAULTS:
                 break
         hidden = self.total - shown
@@ -176,12 +187,16 @@ class EvaluatorError(Exception):
         by_rule: dict[str, list[Finding]] = {}
         for finding in self.findings:
             by_rule.setdefault(finding.rule, []).append(finding)
-        return type(self)(
+        counts = {rule: self._by_rule.get(rule, len(findings)) for rule, findings in by_rule.items()}
+        bare = type(self)(
             [
-                Finding(rule, "", f"{len(findings)} of this kind", findings[0].allowed, findings[0].fix)
+                Finding(rule, "", f"{counts[rule]} of this kind", findings[0].allowed, findings[0].fix)
                 for rule, findings in by_rule.items()
-            ]
+            ],
+            self.total,
         )
+        bare._by_rule, bare._one_for_all = counts, True
+        return bare
 
 
 class SubmissionError(EvaluatorError):

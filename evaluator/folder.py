@@ -265,12 +265,12 @@ def _patterns(root: Path) -> Patterns:
     try:
         if os.path.lexists(root / IGNORE_FILE):
             lines = read_regular(root, IGNORE_FILE, MAX_IGNORE_BYTES).decode("utf-8-sig").splitlines()
+        patterns = Patterns(LEFT_OUT)
         for number, line in enumerate(lines, 1):
             try:
-                Patterns([line])
+                patterns.add(line)
             except ValueError as error:
                 raise RuleBroken(rules.SUBMISSION_IGNORE, f"line {number}: {error}") from None
-        patterns = Patterns([*LEFT_OUT, *lines])
         if len(patterns) > MAX_IGNORE_PATTERNS + len(LEFT_OUT):
             raise RuleBroken(rules.SUBMISSION_IGNORE, f"{len(patterns) - len(LEFT_OUT)} patterns")
     except UnicodeDecodeError as error:

@@ -45,7 +45,15 @@ class Patterns:
 
     def __init__(self, lines: Iterable[str]) -> None:
         """Raises ValueError for a line that is no pattern, with what is wrong."""
-        self._patterns = [pattern for line in lines if (pattern := _parse(line)) is not None]
+        self._patterns: list[_Pattern] = []
+        for line in lines:
+            self.add(line)
+
+    def add(self, line: str) -> None:
+        """Raises ValueError for a line that is no pattern, with what is wrong."""
+        pattern = _parse(line)
+        if pattern is not None:
+            self._patterns.append(pattern)
 
     def __len__(self) -> int:
         return len(self._patterns)
@@ -90,6 +98,7 @@ def _name(glob: str) -> re.Pattern[str]:
     """The pattern of one name: * ? [a-z] [!a-z] and a backslash before what is meant as it is."""
     pieces = [""]  # between stars
     at = 0
+    closes = True  # until brackets are found open: no later ones are closed, and each would be read to the end
     while at < len(glob):
         character = glob[at]
         at += 1
@@ -97,7 +106,7 @@ def _name(glob: str) -> re.Pattern[str]:
             pieces.append("")
         elif character == "?":
             pieces[-1] += "."
-        elif character == "[" and (end := _class_end(glob, at)):
+        elif character == "[" and closes and (end := _class_end(glob, at)):
             pieces[-1] += _class(glob[at : end - 1])
             at = end
         elif character == "\\":
@@ -106,6 +115,7 @@ def _name(glob: str) -> re.Pattern[str]:
             pieces[-1] += re.escape(glob[at])
             at += 1
         else:
+            closes = closes and character != "["
             pieces[-1] += re.escape(character)
     first, *middle = pieces
     last = f".*{middle.pop()}" if middle else ""

@@ -27,16 +27,21 @@ _SHOWN_KEYS = 10  # of those that are unknown
 
 # What only a shell understands: what is quoted comes first, so that nothing in it is found. `*` alone of the patterns:
 # `?` and `[` are more often meant as they are.
-_EXPANDED = r"\$(?:[A-Za-z_]\w*|[({@])|`"  # within double quotes, too
+_EXPANDED = r"\$(?:[A-Za-z_]\w*|[({@])|`"  # within double quotes, too; there "$5" is more often a price
+# Each of them takes a time that is linear in the text: no part of it can give up a character to the next.
+_BRACES = r"\{[^\s{},'\"\\]*,[^\s{}'\"\\]*\}|\{-?\w+\.\.-?\w+\}"
 _SHELL = re.compile(
     rf"""\\. | '[^']*' | "(?:\\.|[^"\\])*"
-      | (?P<shell> {_EXPANDED} | &&? | \|\|? | ; | [<>]+ | \* | \n | (?<!\S)~(?=[/\s]|$) | (?<!\S)\# )""",
+      | (?P<shell> {_EXPANDED} | \$[0-9?$!\#*-] | {_BRACES} | &&? | \|\|? | ; | [<>]+ | [()] | \* | \n
+      | (?<![^\s=])~(?=[/\s]|$) | (?<!\S)\# )""",
     re.VERBOSE | re.DOTALL,
 )
 _SHELL_IN_QUOTES = re.compile(rf"\\.|(?P<shell>{_EXPANDED})", re.DOTALL)
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=", re.ASCII)
+_CODE_OPTION = re.compile(r"-[A-Za-z]*[ce]", re.ASCII)  # sh -c, bash -lc, python3 -c, perl -e
 _BUILTINS = frozenset(
-    "! . alias case cd eval exec export for function if set source trap ulimit umask unset until while {".split()
+    "! . alias builtin case cd command declare do eval exec export for function if let local popd pushd read return set"
+    " shopt source then time trap ulimit umask unset until wait while {".split()
 )
 
 
@@ -160,14 +165,18 @@ def check_script(metadata: Metadata, files: Mapping[str, bool], findings: Findin
 
 
 def _shell_syntax(metadata: Metadata) -> str:
-    """The first piece of the entrypoint that only a shell understands, empty without one."""
+    """The first piece of the entrypoint that only a shell understands, empty without one.
+
+    Where an option brings code, as in sh -c "...", what stands in quotes is for the program that reads it.
+    """
     program = metadata.arguments[0]
     if program in _BUILTINS or _ASSIGNMENT.match(program):
         return program
+    has_code = any(map(_CODE_OPTION.fullmatch, metadata.arguments))
     for part in _SHELL.finditer(metadata.entrypoint.strip()):
         if part["shell"]:
             return part["shell"].replace("\n", "line break")
-        if part[0].startswith('"'):
+        if part[0].startswith('"') and not has_code:
             for inner in _SHELL_IN_QUOTES.finditer(part[0][1:-1]):
                 if inner["shell"]:
                     return inner["shell"]

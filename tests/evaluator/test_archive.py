@@ -341,6 +341,14 @@ def entrypoint_findings(entrypoint: str) -> list[tuple[str, str]]:
         (". venv/bin/activate", "."),
         ("export A=1; python3 run.py", "export"),
         ("exec python3 run.py", "exec"),
+        *((f"python3 run.py a{piece}", piece) for piece in ("$1", "$?", "$$", "$!", "$#", "$*", "$-", "(", ")")),
+        ("python3 run.py {a,b}.json", "{a,b}"),
+        ("python3 run.py {1..3}", "{1..3}"),
+        ("python3 run.py a=~", "~"),
+        ("python3 run.py --out=~/x", "~"),
+        ('sh -c "python3 run.py" && echo "$HOME"', "&&"),
+        *((f"{word} python3 run.py", word) for word in "command time then do wait pushd popd read".split()),
+        *((f"{word} python3 run.py", word) for word in "return local declare builtin shopt let if for while".split()),
     ],
 )
 def test_entrypoints_for_a_shell(entrypoint, piece):
@@ -361,10 +369,22 @@ def test_entrypoints_for_a_shell(entrypoint, piece):
         "python3 run.py --color=#fff --ref=HEAD~1 --size [1,2] --what?",
         "env OMP_NUM_THREADS=1 python3 run.py A=1",
         "./run.sh --price 5$",
+        'bash -c "python3 run.py --out $TMPDIR"',
+        'sh -c "x=$(ls); python3 run.py"',
+        'bash -lc "python3 run.py --id `hostname`"',
+        "python3 -c \"print('$HOME')\"",
+        'env A=1 bash -euc "cd src; python3 run.py $1 {a,b} (x)"',
+        'python3 run.py \'(\' "{a,b}" \\( {"a,b"} {a} {} "$5 $?" a=x~ HEAD~ --time \'a=~\'',
     ],
 )
 def test_entrypoints_that_need_no_shell(entrypoint):
     assert entrypoint_findings(entrypoint) == []
+
+
+@pytest.mark.parametrize("piece", ["{", "{,", ",", "{a..", "a", "1", "$", "~", "=~"])
+def test_a_long_entrypoint_is_read_in_a_time_that_is_linear(piece):
+    """The square of its length would take minutes."""
+    entrypoint_findings("python3 run.py {" + piece * (100_000 // len(piece)))
 
 
 def test_unknown_keys_of_the_metadata_are_named(tmp_path, capsys):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluator import archive, folder
+from evaluator import archive, folder, ignore
 from evaluator import pack as pack_module
 from evaluator.errors import ArchiveError, DataError, MetadataError
 from evaluator.pack import pack
@@ -104,6 +104,24 @@ def test_bad_ignore_file(submission, tmp_path, content):
     with pytest.raises(ArchiveError) as caught:
         pack(submission, tmp_path / "s.zip")
     assert caught.value.findings[0].rule == "submission-ignore" and not (tmp_path / "s.zip").exists()
+
+
+def test_brackets_that_stay_open_are_looked_for_once(submission, tmp_path, monkeypatch):
+    """Looking again for each of them took 9 s; and each line is read once."""
+    calls: list[str] = []
+    for name in ("_class_end", "_parse"):
+        known = getattr(ignore, name)
+        monkeypatch.setattr(ignore, name, lambda *a, name=name, known=known: calls.append(name) or known(*a))
+    (submission / ".submissionignore").write_text("[" * 9990 + "\nlogs\n")
+    pack(submission, tmp_path / "s.zip")
+    assert calls.count("_class_end") == 1 + sum(line.count("[") for line in folder.LEFT_OUT)
+    assert calls.count("_parse") == 2 + len(folder.LEFT_OUT)
+
+
+def test_brackets_that_stay_open_mean_themselves():
+    for glob, path in (("[ab][c", "a[c"), ("[][[x", "[][[x"), ("[!\\][y", "[!][y"), ("[a\\][b]", "][")):
+        assert ignore.Patterns([glob]).match(path) == (path != "]["), glob
+    assert ignore.Patterns(["[a\\][b]"]).match("b")
 
 
 def test_ignoring_the_entrypoint_is_noticed(submission, tmp_path):

@@ -1,7 +1,7 @@
 import pytest
 
 from evaluator import errors, verdict
-from evaluator.errors import EvaluatorError, Finding, OutputError
+from evaluator.errors import MAX_FINDINGS, EvaluatorError, Finding, Findings, OutputError, Rule
 from evaluator.limits import FILE, RUN, read_limits
 
 
@@ -41,6 +41,32 @@ def test_contents_can_be_left_out():
         ("unknown-id", "", "3 of this kind", "the ids"),
         ("json-syntax", "", "1 of this kind", "JSON"),
     ]
+
+
+def test_counts_survive_when_contents_are_left_out():
+    """More findings than are kept, and a rule that is broken after them alone."""
+    findings = Findings()
+    for number in range(5000):
+        findings.add(Rule("missing-id", "all ids", "answer all"), f"id {number}", "секрет")
+    for _ in range(2):
+        findings.add(Rule("late-rule", "a number", "write one"), "p", "секрет")
+    assert len(findings.kept) == MAX_FINDINGS and findings.kept[-1].rule == "late-rule"
+    full = OutputError(findings)
+    bare = full.without_contents()
+    assert bare.total == bare.to_json()["findings_total"] == full.total == 5002
+    assert [finding.found for finding in bare.findings] == ["5000 of this kind", "2 of this kind"]
+    assert len(str(bare).splitlines()) == 2 and "more" not in str(bare) and "секрет" not in str(bare)
+    assert bare.without_contents().to_json() == bare.to_json()
+
+
+def test_each_rule_is_kept_as_long_as_there_is_room():
+    findings = Findings()
+    for number in range(MAX_FINDINGS):
+        findings.add(Rule(f"rule-{number // 2}", "", ""), "", "x")
+    for number in range(MAX_FINDINGS):
+        findings.add(Rule(f"later-{number}", "", ""), "", "x")
+    assert len(findings.kept) == MAX_FINDINGS and findings.total == 2 * MAX_FINDINGS
+    assert {f"rule-{number}" for number in range(MAX_FINDINGS // 2)} <= {finding.rule for finding in findings.kept}
 
 
 # --- limits ---
