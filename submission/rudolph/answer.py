@@ -147,6 +147,25 @@ def _check_finite(whose: str, module: torch.nn.Module) -> None:
             raise ValueError(f"{whose} weight {name} is not finite in {weight.dtype}: it has NaN or infinity in it")
 
 
+@torch.no_grad()
+def _check_range(model: RudolphModel, vqgan: VQGAN) -> None:
+    """Raise ValueError where finite weights overflow on the way: one token of each part of the sequence at once, and
+    one small picture there and back, are enough to show it and take no longer than reading the weights.
+    """
+    config, reduction = model.config, vqgan.config.reduction
+    starts = ((0, BOS), (config.l_text_seq_length, 0), (config.image_end, BOS))
+    tokens = [model.embed(torch.tensor([[id]], device=model.device), position) for position, id in starts]
+    logits = model.to_logits(model.transformer(torch.cat(tokens, dim=1)))
+    if not bool(logits.isfinite().all()):
+        raise ValueError(f"the model's weights overflow in {logits.dtype}: its logits are NaN or infinite")
+    # Two codes a side: group norm wants more than one value.
+    pixels = torch.full((1, vqgan.config.in_channels, 2 * reduction, 2 * reduction), 0.5, device=vqgan.device)
+    codes = vqgan.quantize.embed.weight[:1, :, None, None].expand(-1, -1, 2, 2)
+    for made in (vqgan.code_logits(pixels), vqgan.decode_embeddings(codes)):
+        if not bool(made.isfinite().all()):
+            raise ValueError(f"the VQGAN's weights overflow in {made.dtype}: what it makes is NaN or infinite")
+
+
 def join_texts(texts: Sequence[str]) -> str:
     """One prompt of the text entries of an example: in their order, one space between them, empty ones left out."""
     return " ".join(stripped for text in texts if (stripped := text.strip()))
@@ -219,6 +238,8 @@ class Rudolph:
                     f"model folder {folder} {what}; it must hold config.json, model.safetensors or pytorch_model.bin, "
                     "bpe.model and vqgan/"
                 )
+            if name != "vqgan" and not (folder / name).is_file():  # a pipe would be waited for without an end
+                raise ModelError(f"model folder {folder} cannot be loaded: {name} is no regular file")
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         elif device.startswith("cuda") and not torch.cuda.is_available():
@@ -229,6 +250,7 @@ class Rudolph:
             vqgan = VQGAN.from_pretrained(folder / "vqgan").to(device)
             _check_finite("the model's", model)
             _check_finite("the VQGAN's", vqgan)
+            _check_range(model, vqgan)
             if dtype == INT8:
                 quantize_int8_(model)
             elif fast and can_pack(model):

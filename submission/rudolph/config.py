@@ -8,6 +8,7 @@ from typing import Any, Literal
 from transformers import PretrainedConfig
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
+MOST_LAYERS = 1000  # so that a wrong number is named, and no model of it is built for hours
 
 #: Text special tokens, in the order of their ids; the first one follows the last BPE id.
 SPECIAL_TOKENS = (
@@ -74,6 +75,7 @@ class RudolphConfig(PretrainedConfig):
 
         for name in ("num_layers", "hidden_size", "num_attention_heads", "l_text_seq_length", "image_vocab_size"):
             need(name, getattr(self, name) >= 1, "at least 1")
+        need("num_layers", self.num_layers <= MOST_LAYERS, f"at most {MOST_LAYERS}")
         need("image_tokens_per_dim", self.image_tokens_per_dim >= 2, "at least 2")
         need("r_text_seq_length", self.r_text_seq_length >= 2, "at least 2")
         heads = self.num_attention_heads

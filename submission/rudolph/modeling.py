@@ -7,6 +7,7 @@ unchanged. Shapes: B batch, L sequence, D width, H heads, S cached positions, V 
 import os
 import pickle
 import re
+import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -168,13 +169,14 @@ class RudolphTransformer(nn.Module):
 
 
 def _check_sizes(folder: Path, config: RudolphConfig | None) -> None:
-    """Raise ValueError where the sizes of config.json are not those of the weights beside it: a model of such sizes may
-    take all memory, or years, before anything shows that it does not fit.
+    """Raise ValueError where the weights are damaged, or where the sizes of config.json are not those of the weights: a
+    model of such sizes may take all memory, or years, before anything shows that it does not fit.
     """
-    shapes = _stored_shapes(folder)
-    if not shapes:
-        return  # whoever loads them says why
+    paths = _weight_files(folder)
+    if not paths:
+        return  # whoever loads them says that they are missing
     config = config or RudolphConfig.from_pretrained(folder)
+    shapes = {key: shape for path in paths for key, shape in _stored_shapes(path).items()}
     start = f"{folder}: the checkpoint does not fit its config.json: "
     layers = 1 + max((int(found[1]) for key in shapes if (found := _LAYER.match(key))), default=-1)
     if config.num_layers > layers:
@@ -192,21 +194,38 @@ def _check_sizes(folder: Path, config: RudolphConfig | None) -> None:
             raise ValueError(f"{start}mismatched keys: {name}.weight is {stored}, config.json asks for {wanted}")
 
 
-def _stored_shapes(folder: Path) -> dict[str, list[int]]:
-    """The shape of every tensor in a model folder's weights, without reading them; empty where they are damaged."""
-    shapes: dict[str, list[int]] = {}
-    paths = sorted(folder.glob("model*.safetensors"))
+def _weight_files(folder: Path) -> list[Path]:
+    """The files that `transformers` loads: safetensors before pickles, one file before many."""
+    for whole, shards in (("model.safetensors", "model-*.safetensors"), ("pytorch_model.bin", "pytorch_model-*.bin")):
+        paths = [folder / whole] if (folder / whole).exists() else sorted(folder.glob(shards))
+        for path in paths:
+            if not path.is_file():  # a pipe, for instance, would be waited for without an end
+                raise ValueError(f"{path} is no regular file")
+        if paths:
+            return paths
+    return []
+
+
+def _stored_shapes(path: Path) -> dict[str, list[int]]:
+    """The shape of every tensor in a file of weights, without reading them where the format allows that.
+
+    Raises ValueError where the file is damaged.
+    """
     try:
-        for path in paths or sorted(folder.glob("pytorch_model*.bin")):
-            if path.suffix == ".safetensors":
-                with safe_open(path, "pt") as file:
-                    shapes |= {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118
-            else:
-                state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-                shapes |= {key: list(value.shape) for key, value in state.items()}
-    except (OSError, RuntimeError, ValueError, LookupError, AttributeError, SafetensorError, pickle.UnpicklingError):
-        return {}
-    return shapes
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt") as file:
+                return {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118
+        # Files from before torch 1.6 are no zip archives and cannot be mapped.
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        return {key: list(value.shape) for key, value in state.items()}
+    except (
+        OSError, EOFError, RuntimeError, ValueError, LookupError, AttributeError, TypeError, ArithmeticError,
+        SafetensorError, pickle.UnpicklingError,
+    ) as error:  # fmt: skip
+        # torch's own message advises unpickling everything; only its reason is passed on.
+        reason = str(error).rpartition("WeightsUnpickler error: ")[2].partition(" Please use")[0]
+        reason = " ".join(f"{type(error).__name__}: {reason}".split())
+        raise ValueError(f"{path} is damaged or holds more than tensors: {reason}") from error
 
 
 class RudolphModel(PreTrainedModel):

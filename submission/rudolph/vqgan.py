@@ -10,6 +10,7 @@ import json
 import math
 import os
 import pickle
+import reprlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,13 @@ from torch import Tensor, nn
 CONFIG_NAME = "config.json"
 SAFETENSORS_NAME = "model.safetensors"
 NORM_EPS = 1e-6
+#: The largest sizes that a configuration may have, far above any that is in use: of larger ones, building a model would
+#: take hours, or its tensors would have more bytes than can be counted.
+MOST = {
+    "embed_dim": 2**16, "n_embed": 2**24, "z_channels": 2**16, "resolution": 2**16, "in_channels": 2**10,
+    "out_ch": 2**10, "ch": 2**14, "num_res_blocks": 1000, "norm_groups": 2**14,
+}  # fmt: skip
+MOST_LEVELS, MOST_MULT = 10, 2**10
 ROUNDING = 1e-3  # that pixels may lie outside of 0..1
 # The discriminator and perceptual loss of the authors' training travel in the same checkpoint.
 IGNORED_PREFIXES = ("loss.",)
@@ -29,7 +37,10 @@ IGNORED_PREFIXES = ("loss.",)
 
 @dataclass(frozen=True)
 class VQGANConfig:
-    """Sizes of a GumbelVQ autoencoder; the defaults are those of the published Sber checkpoint."""
+    """Sizes of a GumbelVQ autoencoder; the defaults are those of the published Sber checkpoint.
+
+    Raises ValueError, naming the key and what is allowed, for a size that is none.
+    """
 
     embed_dim: int = 256
     n_embed: int = 8192
@@ -46,6 +57,20 @@ class VQGANConfig:
     norm_groups: int = 32
 
     def __post_init__(self) -> None:
+        for name, most in MOST.items():
+            _need_whole(name, getattr(self, name), most)
+        for name, most, least_entries in (("ch_mult", MOST_MULT, 1), ("attn_resolutions", MOST["resolution"], 0)):
+            entries = getattr(self, name)
+            if not isinstance(entries, tuple | list):
+                raise ValueError(f"VQGAN config: {name} is {reprlib.repr(entries)}; it must be a list of whole numbers")
+            if not least_entries <= len(entries) <= MOST_LEVELS:
+                raise ValueError(
+                    f"VQGAN config: {name} has {len(entries)} entries; it must have {least_entries} to {MOST_LEVELS}"
+                )
+            for entry in entries:
+                _need_whole(f"an entry of {name}", entry, most)
+        if type(self.dropout) not in (int, float) or not 0 <= self.dropout < 1:
+            raise ValueError(f"VQGAN config: dropout is {reprlib.repr(self.dropout)}; it must be a number in [0, 1)")
         for mult in self.ch_mult:
             if (self.ch * mult) % self.norm_groups:
                 raise ValueError(
@@ -82,7 +107,10 @@ class VQGANConfig:
         if missing:
             raise ValueError(f"{source}: missing {missing} in ddconfig")
         values: dict[str, Any] = {name: tuple(v) if isinstance(v := sizes[name], list) else v for name in names}
-        return cls(embed_dim=params["embed_dim"], n_embed=params["n_embed"], **optional, **values)
+        try:
+            return cls(embed_dim=params["embed_dim"], n_embed=params["n_embed"], **optional, **values)
+        except ValueError as error:
+            raise ValueError(f"{source}: {str(error).removeprefix('VQGAN config: ')}") from error
 
     def to_dict(self) -> dict[str, Any]:
         """The published nesting."""
@@ -90,6 +118,11 @@ class VQGANConfig:
         embed_dim, n_embed = sizes.pop("embed_dim"), sizes.pop("n_embed")
         ddconfig = {"double_z": False} | {k: list(v) if isinstance(v, tuple) else v for k, v in sizes.items()}
         return {"model": {"params": {"embed_dim": embed_dim, "n_embed": n_embed, "ddconfig": ddconfig}}}
+
+
+def _need_whole(name: str, value: Any, most: int) -> None:
+    if type(value) is not int or not 1 <= value <= most:
+        raise ValueError(f"VQGAN config: {name} is {reprlib.repr(value)}; it must be a whole number from 1 to {most}")
 
 
 SBER_GUMBEL_F8 = VQGANConfig()

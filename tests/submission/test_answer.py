@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import os
 import shutil
 from pathlib import Path
 
@@ -275,7 +276,8 @@ def test_what_readers_raise_of_a_damaged_file_is_named(model_folder, tmp_path, f
 @pytest.mark.parametrize(
     ("size", "value", "reason"),
     [
-        ("num_layers", 10**7, "num_layers is 10000000, the weights have 2"),
+        ("num_layers", 1000, "num_layers is 1000, the weights have 2"),
+        ("num_layers", 10**7, "num_layers is 10000000; it must be at most 1000"),
         ("num_layers", 10**400, "num_layers is 1000"),
         ("hidden_size", 2 * 10**9, r"text_embeddings.weight is \[201, 32\], config.json asks for \[201, 2000000000\]"),
         ("vocab_size", 10**12, "text_embeddings.weight is"),
@@ -309,6 +311,28 @@ def test_weights_that_are_not_finite_are_named(model_folder, tmp_path, part, val
     with pytest.raises(ModelError, match=rf"loaded: the (model|VQGAN)'s weight {name} is not finite") as error:
         Rudolph.from_pretrained(folder)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("part", ["model", "vqgan"])
+def test_finite_weights_that_overflow_are_named(model_folder, tmp_path, part, dtype):
+    folder = shutil.copytree(model_folder, tmp_path / "model")
+    path = folder / "model.safetensors" if part == "model" else folder / "vqgan" / "model.safetensors"
+    state = {name: torch.full_like(value, 1e38) for name, value in load_file(path).items()}
+    save_file(state, path, metadata={"format": "pt"})
+    named = "model" if part == "model" else "VQGAN"
+    with pytest.raises(ModelError, match=f"cannot be loaded: the {named}'s weights overflow in torch") as error:
+        Rudolph.from_pretrained(folder, "cpu", dtype)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["config.json", "bpe.model", "model.safetensors", "vqgan/model.safetensors"])
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(model_folder, tmp_path, name):
+    folder = shutil.copytree(model_folder, tmp_path / "model")
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(ModelError, match=f"^model folder {folder} .*{name.rpartition('/')[2]}"):
+        Rudolph.from_pretrained(folder)
 
 
 def test_weights_beyond_the_type_they_are_computed_in_are_named(model_folder, tmp_path):

@@ -1,6 +1,7 @@
 """The model against vectors computed with the published code, its loading and its cache."""
 
 import json
+import os
 import shutil
 import warnings
 from pathlib import Path
@@ -234,6 +235,42 @@ def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         RudolphModel.from_pretrained(tmp_path)
 
 
+@torch.no_grad()
+def test_weights_of_the_old_torch_format_load_and_are_checked(case: Case, tmp_path: Path) -> None:
+    config = json.loads((case.folder / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    state = torch.load(case.folder / "pytorch_model.bin", weights_only=True)
+    torch.save(state, tmp_path / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+    assert torch.equal(RudolphModel.from_pretrained(tmp_path)(case.ids).logits, case.model(case.ids).logits)
+    (tmp_path / "config.json").write_text(json.dumps(config | {"num_layers": 1000}))
+    with pytest.raises(ValueError, match=f"num_layers is 1000, the weights have {config['num_layers']}"):
+        RudolphModel.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.999])
+@pytest.mark.parametrize("kind", ["safetensors", "zip", "old"])
+def test_weights_that_are_cut_short_are_damaged(case: Case, tmp_path: Path, kind: str, kept: float) -> None:
+    case.model.save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    if kind != "safetensors":
+        path.unlink()
+        path = tmp_path / "pytorch_model.bin"
+        torch.save(case.model.state_dict(), path, _use_new_zipfile_serialization=kind == "zip")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * kept)])
+    with pytest.raises(ValueError, match=f"^{path} is damaged or holds more than tensors: ") as error:
+        RudolphModel.from_pretrained(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "model-00001-of-00002.safetensors"])
+def test_weights_that_are_no_regular_file_are_not_waited_for(tmp_path: Path, name: str) -> None:
+    shutil.copy(DATA / "a" / "config.json", tmp_path)
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ValueError, match=f"{name} is no regular file"):
+        RudolphModel.from_pretrained(tmp_path)
+
+
 def test_published_folder_loads_without_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -272,6 +309,7 @@ def test_special_ids() -> None:
     ("change", "message"),
     [
         ({"num_attention_heads": 7}, r"hidden_size is 192; it must be divisible by num_attention_heads \(7\)"),
+        ({"num_layers": 10**7}, "num_layers is 10000000; it must be at most 1000"),
         ({"kernel_size": 4}, "kernel_size is 4; it must be odd"),
         ({"last_kernel_size": 0}, "last_kernel_size is 0; it must be odd"),
         ({"vocab_size": 96}, "vocab_size is 96; it must be BPE ids"),

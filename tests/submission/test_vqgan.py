@@ -151,19 +151,56 @@ def test_bad_input_is_named(model):
 @pytest.mark.parametrize(
     ("sizes", "named"),
     [
-        ({"num_res_blocks": 10**7}, "2 levels of 10000000 blocks, but"),
-        ({"ch_mult": [1] * 10**5}, "100000 levels of 2 blocks, but"),
-        ({"ch": 32 * 10**7}, "does not fit the sizes of config.json: .*size mismatch"),
-        ({"z_channels": 10**9}, "does not fit the sizes of config.json: .*size mismatch"),
+        ({"num_res_blocks": 1000}, "2 levels of 1000 blocks, but"),
+        ({"ch": 2**14}, "does not fit the sizes of config.json: .*size mismatch"),
+        ({"z_channels": 2**16}, "does not fit the sizes of config.json: .*size mismatch"),
     ],
 )
 def test_sizes_that_are_not_those_of_the_weights_are_named_at_once(tmp_path, sizes, named):
     VQGAN(VQGANConfig(ch=32, ch_mult=(1, 1), resolution=8, attn_resolutions=())).save_pretrained(tmp_path)
     document = json.loads((tmp_path / "config.json").read_text())
-    document["model"]["params"]["ddconfig"] |= sizes | {"resolution": 0}
+    document["model"]["params"]["ddconfig"] |= sizes
     (tmp_path / "config.json").write_text(json.dumps(document))
     with pytest.raises(ValueError, match=f"(?s)model.safetensors: .*{named}"):
         VQGAN.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "named"),
+    [
+        ({"ch_mult": [1] * 10**6}, "ch_mult has 1000000 entries; it must have 1 to 10"),
+        ({"ch_mult": []}, "ch_mult has 0 entries; it must have 1 to 10"),
+        ({"ch_mult": 2}, "ch_mult is 2; it must be a list of whole numbers"),
+        ({"ch_mult": [1, 10**30]}, "an entry of ch_mult is 10{30}; it must be a whole number from 1 to 1024"),
+        ({"ch_mult": [1, None]}, "an entry of ch_mult is None; it must be a whole number from 1 to 1024"),
+        ({"attn_resolutions": [8] * 11}, "attn_resolutions has 11 entries; it must have 0 to 10"),
+        ({"attn_resolutions": ["8"]}, "an entry of attn_resolutions is '8'; it must be a whole number from 1 to 65536"),
+        ({"ch": 10**9}, "ch is 1000000000; it must be a whole number from 1 to 16384"),
+        ({"ch": 0}, "ch is 0; it must be a whole number from 1 to 16384"),
+        ({"z_channels": 10**9}, "z_channels is 1000000000; it must be a whole number from 1 to 65536"),
+        ({"in_channels": 10**18}, "in_channels is 10{18}; it must be a whole number from 1 to 1024"),
+        ({"out_ch": "3"}, "out_ch is '3'; it must be a whole number from 1 to 1024"),
+        ({"num_res_blocks": 10**7}, "num_res_blocks is 10000000; it must be a whole number from 1 to 1000"),
+        ({"norm_groups": 0}, "norm_groups is 0; it must be a whole number from 1 to 16384"),
+        ({"resolution": 8.0}, r"resolution is 8\.0; it must be a whole number from 1 to 65536"),
+        ({"dropout": 2}, r"dropout is 2; it must be a number in \[0, 1\)"),
+    ],
+)
+def test_sizes_that_are_none_are_named_with_what_is_allowed(tmp_path, sizes, named):
+    VQGAN(VQGANConfig(ch=32, ch_mult=(1, 1), resolution=8, attn_resolutions=())).save_pretrained(tmp_path)
+    document = json.loads((tmp_path / "config.json").read_text())
+    document["model"]["params"]["ddconfig"] |= sizes
+    (tmp_path / "config.json").write_text(json.dumps(document))
+    with pytest.raises(ValueError, match=f"config.json: {named}$"):
+        VQGAN.from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=f"^VQGAN config: {named}$"):
+        VQGANConfig.from_dict(document)
+
+
+@pytest.mark.parametrize("sizes", [{"n_embed": 10**12}, {"embed_dim": 10**9}])
+def test_codes_that_are_too_many_or_too_wide_are_named(sizes):
+    with pytest.raises(ValueError, match="^VQGAN config: (n_embed|embed_dim) is 10+; it must be a whole number from 1"):
+        VQGANConfig(**sizes)
 
 
 @pytest.mark.parametrize("document", ["[]", '{"model": null}', '{"model": {"params": {"ddconfig": []}}}', "{"])
