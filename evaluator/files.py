@@ -16,6 +16,7 @@ from evaluator import limits, rules
 from evaluator.errors import DataError, RuleBroken, show
 
 _NEAR_NAMES = 1000  # that are compared with one that does not exist
+_FOLDERS_BELOW, _FOLDERS_LOOKED_AT = 2, 20  # how deep, and how many in a folder
 _LIKE = 0.65  # of difflib's ratio: how much a name must be like the missing one
 
 _KINDS = {
@@ -120,17 +121,32 @@ def _check_regular(status: os.stat_result) -> None:
         raise OSError(errno.EINVAL, f"is {kind}, not a regular file")
 
 
-def file_below(root: Path, name: str) -> str | None:
-    """Where in a folder directly below `root` a file `name` is that was looked for in `root`; of what is there the
-    first `_NEAR_NAMES` are looked at.
+def file_elsewhere(root: Path, name: str) -> str | None:
+    """Where a file that was looked for as `name` in the folder `root`, which has none of nearly that name, may be: of
+    nearly its name one or two folders below, else the one file in `root` with its ending. Of each folder the first
+    `_NEAR_NAMES` are looked at.
     """
+    folders = [Path(".")]
+    for folder in folders:  # grows while it is gone through
+        files, inner = _content(root / folder)
+        if len(folder.parts) < _FOLDERS_BELOW:
+            folders += [folder / below for below in inner[:_FOLDERS_LOOKED_AT]]
+        if folder.parts and (found := name if name in files else near_name(name, files)):
+            return (folder / found).as_posix()
+    ending = os.path.splitext(name)[1]
+    alike = [file for file in _content(root)[0] if os.path.splitext(file)[1] == ending]
+    return alike[0] if len(alike) == 1 else None
+
+
+def _content(folder: Path) -> tuple[list[str], list[str]]:
+    """Names of some regular files and folders in a folder, each in order."""
     try:
-        with os.scandir(root) as found:
+        with os.scandir(folder) as found:
             entries = list(itertools.islice(found, _NEAR_NAMES))
-        folders = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+            files = sorted(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
+            return files, sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
     except OSError:
-        return None
-    return next((f"{folder}/{name}" for folder in folders if (root / folder / name).is_file()), None)
+        return [], []
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from evaluator import limits, rules
 from evaluator.errors import DataError, EvaluatorError, Findings, RuleBroken, show
-from evaluator.files import file_below, read_regular, read_whole
+from evaluator.files import file_elsewhere, read_regular, read_whole
 
 CHUNK_BYTES = 2**20
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -73,9 +73,10 @@ def parse_file(
             digests[name] = hashlib.sha256(content).hexdigest()
         return parse(content, name, findings)
     except RuleBroken as broken:
-        missing = broken.rule is rules.FILE_MISSING and ";" not in broken.found
-        below = file_below(root, name) if missing else None
-        findings.add(broken.rule, name, broken.found + (f"; there is {show(below)}" if below else ""))
+        # A near name in the folder itself is in the message.
+        missing = broken.rule is rules.FILE_MISSING and "; there is" not in broken.found
+        elsewhere = file_elsewhere(root, name) if missing else None
+        findings.add(broken.rule, name, broken.found + (f"; there is {show(elsewhere)}" if elsewhere else ""))
         return None
 
 

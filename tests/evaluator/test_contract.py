@@ -642,14 +642,20 @@ def test_missing_data_files(data_folder, tmp_path):
 @pytest.mark.parametrize(
     "near",
     ["prediction.json", "Predictions.json", "predictions.json.txt", "predictions (1).json", "predictions.jsonl",
-     "preds.json", "output/predictions.json"],
+     "preds.json", "output/predictions.json", "output/output/predictions.json", "Output/prediction.json"],
 )  # fmt: skip
 def test_predictions_under_a_near_name_are_named(data_folder, output_folder, near):
-    (output_folder / near).parent.mkdir(exist_ok=True)
+    (output_folder / near).parent.mkdir(exist_ok=True, parents=True)
     (output_folder / "predictions.json").rename(output_folder / near)
     (output_folder / "notes.json").write_text("{}")
     fault = fault_of(output_folder, read_data(data_folder))
     assert fault.startswith(f"predictions.json: the file does not exist; there is {near!r}; allowed: ")
+
+
+def test_the_only_json_file_is_named(data_folder, output_folder):
+    (output_folder / "predictions.json").rename(output_folder / "answers.json")
+    fault = fault_of(output_folder, read_data(data_folder))
+    assert fault.startswith("predictions.json: the file does not exist; there is 'answers.json'; allowed: ")
 
 
 @pytest.mark.parametrize(
