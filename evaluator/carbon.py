@@ -22,13 +22,13 @@ from types import TracebackType
 from typing import Any
 
 from evaluator import leftovers, limits
+from evaluator.hardware import FALLBACK_TDP_WATTS, most_watts
 
 logger = logging.getLogger(__name__)
 
 MEASURE_PERIOD_SECONDS = 2
 STOP_TIMEOUT_SECONDS = 30.0
 DISAGREEMENT = 0.10  # relative to the larger of the two readings
-FALLBACK_TDP_WATTS = 100.0  # eco2AI's own constant for a CPU that its table lacks
 JOULES_PER_KWH = 3.6e6
 GRAMS_PER_KG = 1000.0
 KWH_PER_MWH = 1000.0
@@ -210,8 +210,6 @@ class SteadyClock:
 
 def _impossible(kwh: float, kg: float, seconds: float, tracker: Any) -> str | None:
     """Why a reading of so many seconds cannot be; None where it can."""
-    from evaluator.emission import most_watts  # it needs this module
-
     said = f"its reading cannot be, {kwh:g} kWh and {kg:g} kg of CO2 in {seconds:.1f} s"
     if not (0 <= kwh < math.inf and 0 <= kg < math.inf):
         return said

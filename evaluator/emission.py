@@ -32,9 +32,10 @@ from pathlib import Path
 from typing import Any
 
 from evaluator import archive, limits, rules
-from evaluator.carbon import FALLBACK_TDP_WATTS, JOULES_PER_KWH, KWH_PER_MWH, WHOLE_COUNTRY, WORLD, emission_levels
+from evaluator.carbon import JOULES_PER_KWH, KWH_PER_MWH, WHOLE_COUNTRY, WORLD, emission_levels
 from evaluator.errors import Finding, Findings, RuleBroken, show
 from evaluator.files import read_regular
+from evaluator.hardware import CPU_NAME, GPU_NAME, most_watts, tdp_watts
 
 NAME, TWIN = "emission.csv", "encoded_emission.csv"  # as eco2AI names them; at the root of a ZIP
 MAX_LOOKED_AT = 20  # CSVs under other names
@@ -57,42 +58,9 @@ COLUMNS = (
 )
 _TEXTS = ("project_name", "experiment_description", "epoch", "CPU_name", "GPU_name", "OS", "region/country")
 
-# The most that a machine can draw, with room: only nonsense is above it.
-MAX_PUE = 2.0  # power of the facility over that of its machines; a tracker's `pue`
-POWER_MARGIN = 1.1  # of sensors, and of sums over all processes at different moments
+# What a row may name.
 MAX_CPUS, MAX_CPU_WATTS = 64, 1000.0  # eco2AI's table ends at 500 W
 MAX_GPUS = 64
-RAM_WATTS = 0.375 * 2048  # eco2AI's 3/8 W a GB, of 2 TB
-MAX_GPU_WATTS = 1500.0  # of one whose name is none of these
-# Power limits of the makers' data sheets; the first name that occurs in the GPU's holds, of variants the highest.
-GPU_WATTS = {
-    "GB300": 1400.0,
-    "GB200": 1200.0,
-    "GH200": 1000.0,
-    "B300": 1400.0,
-    "B200": 1000.0,
-    "B100": 700.0,
-    "H200": 700.0,
-    "H100": 700.0,
-    "H800": 700.0,
-    "H20": 500.0,
-    "A100": 500.0,
-    "A800": 500.0,
-    "A6000": 300.0,
-    "A40": 300.0,
-    "A30": 165.0,
-    "A10": 300.0,
-    "L40": 350.0,
-    "L4": 72.0,
-    "V100": 450.0,
-    "P100": 300.0,
-    "T4": 70.0,
-    "K80": 300.0,
-    "RTX 5090": 600.0,
-    "RTX 4090": 600.0,
-    "RTX 3090": 450.0,
-    "TITAN": 320.0,
-}
 LOW_WATTS = 5.0  # no machine that trains draws less, with eco2AI's CPU alone or with a GPU
 COEFFICIENT_FACTOR = 2.0  # tables differ from year to year
 COEFFICIENT_TOLERANCE = 1e-3  # within which a coefficient is that of eco2AI's table
@@ -107,8 +75,6 @@ GAP_SECONDS = 60.0
 _NUMBER = re.compile(r"\d{1,30}(\.\d{0,40})?([eE][+-]?\d{1,3})?", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", re.ASCII)
-_CPU = re.compile(r".*/(\d{1,4}) device\(s\), TDP:(\d{1,4}(?:\.\d{1,6})?|True|False)", re.ASCII | re.DOTALL)
-_GPU = re.compile(r"(.*) (\d{1,4}) device\(s\)", re.ASCII | re.DOTALL)
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _FORMULA = tuple("=+-@＝＋－＠")
 
@@ -506,30 +472,17 @@ def _time(text: str) -> datetime | None:
 # --- physics ---
 
 
-def most_watts(cpu: str, gpu: str) -> float:
-    """The most, with room, that a machine with this hardware draws, whose names are as eco2AI writes them."""
-    cpus, gpus = _CPU.fullmatch(cpu), _GPU.fullmatch(gpu)
-    if cpus is None or gpus is None:
-        return limits.MAX_EMISSION_WATTS
-    tdp = _number(cpus[2])
-    if tdp is None or tdp <= 1:  # eco2AI does not know it
-        tdp = FALLBACK_TDP_WATTS
-    each = next((watts for name, watts in GPU_WATTS.items() if name in gpus[1]), MAX_GPU_WATTS)
-    hardware = int(cpus[1]) * tdp + int(gpus[2]) * each + RAM_WATTS
-    return min(limits.MAX_EMISSION_WATTS, MAX_PUE * POWER_MARGIN * hardware)
-
-
 def _check_power(row: Row, faults: Findings, notes: Findings) -> bool:
     """Whether the machine that the row names can have drawn so much."""
     where = f"{NAME}: row {row.number}"
-    cpu, gpu = _CPU.fullmatch(row.cpu), _GPU.fullmatch(row.gpu)
+    cpu, gpu = CPU_NAME.fullmatch(row.cpu), GPU_NAME.fullmatch(row.gpu)
     if cpu is None or not 1 <= int(cpu[1]) <= MAX_CPUS:
         faults.add(rules.EMISSION_HARDWARE, f"{where}, CPU_name", show(row.cpu))
     if gpu is None or int(gpu[2]) > MAX_GPUS:
         faults.add(rules.EMISSION_HARDWARE, f"{where}, GPU_name", show(row.gpu))
     if cpu is not None and gpu is not None:
-        tdp = _number(cpu[2])
-        if tdp is None or tdp <= 1:
+        tdp = tdp_watts(cpu[2])
+        if tdp is None:
             notes.add(rules.EMISSION_UNKNOWN_CPU, f"{where}, CPU_name", f"TDP:{cpu[2]}")
         elif tdp > MAX_CPU_WATTS:
             faults.add(rules.EMISSION_HARDWARE, f"{where}, CPU_name", f"a TDP of {tdp:g} W")

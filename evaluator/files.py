@@ -3,29 +3,21 @@ our own, whole or not at all.
 """
 
 import difflib
-import errno
 import itertools
 import json
 import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any
 
 from evaluator import limits, rules
 from evaluator.errors import DataError, RuleBroken, show
+from evaluator.regular import KINDS
 
 _NEAR_NAMES = 1000  # that are compared with one that does not exist
 _FOLDERS_BELOW, _FOLDERS_LOOKED_AT = 2, 20  # how deep, and how many in a folder
 _LIKE = 0.65  # of difflib's ratio: how much a name must be like the missing one
-
-_KINDS = {
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a FIFO",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a character device",
-    stat.S_IFBLK: "a block device",
-}
 
 
 def read_regular(root: Path, relative: str, limit: int, near: bool = False) -> bytes:
@@ -86,39 +78,6 @@ def _names(folder: int) -> list[str]:
             return [entry.name for entry in itertools.islice(found, _NEAR_NAMES)]
     except OSError:
         return []
-
-
-def open_regular(path: Path) -> BinaryIO:
-    """The regular file at a path that somebody named, open for reading; a link to one will do. No FIFO or device is
-    opened, which might block, never end, or do something. Raises `OSError`.
-    """
-    _check_regular(os.stat(path))
-    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    try:
-        _check_regular(os.fstat(file))  # should it have become another meanwhile
-    except OSError:
-        os.close(file)
-        raise
-    return open(file, "rb")
-
-
-def read_whole(path: Path, limit: int) -> bytes:
-    """The bytes of a regular file at a path that somebody named, of at most `limit` bytes; a link to one will do.
-    Raises `OSError`.
-    """
-    with open_regular(path) as file:
-        content = file.read(limit + 1)
-    if content is None:  # files of the kernel's, such as /proc/kmsg, may have nothing yet
-        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-    if len(content) > limit:
-        raise OSError(errno.EFBIG, f"has more than {limit} bytes")
-    return content
-
-
-def _check_regular(status: os.stat_result) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "of an unknown kind")
-        raise OSError(errno.EINVAL, f"is {kind}, not a regular file")
 
 
 def file_elsewhere(root: Path, name: str) -> str | None:
@@ -195,7 +154,7 @@ def _check_kind(name: str, folder: int, wanted: int) -> None:
         raise RuleBroken(rules.FILE_LINK, "the path goes through a symbolic link")
     if wanted == stat.S_IFDIR:
         raise RuleBroken(rules.FILE_MISSING, "the path goes through a file that is no folder")
-    raise RuleBroken(rules.FILE_KIND, f"the file is {_KINDS.get(kind, 'of an unknown kind')}, not a regular file")
+    raise RuleBroken(rules.FILE_KIND, f"the file is {KINDS.get(kind, 'of an unknown kind')}, not a regular file")
 
 
 def check_writable(option: str, path: Path | None) -> None:
@@ -214,7 +173,7 @@ def check_writable(option: str, path: Path | None) -> None:
         raise DataError(f"{option} {path}: cannot be written: {error.strerror}") from None
     else:
         if kind != stat.S_IFREG:
-            raise DataError(f"{option} {path} is {_KINDS.get(kind, 'of an unknown kind')}; it must be a file's path")
+            raise DataError(f"{option} {path} is {KINDS.get(kind, 'of an unknown kind')}; it must be a file's path")
         if folder == Path("/dev") or folder.is_relative_to("/proc"):
             raise DataError(f"{option} {path} is one of the system's own; it must be a file's path")
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluator.errors import DataError, show
+from evaluator.regular import read_whole
 
 FILE = Path(__file__).parent / "sandbox" / "limits.toml"
 _UNITS = {
@@ -69,19 +70,10 @@ class Limits:
 
 def read_limits(path: Path = FILE) -> Limits:
     """The limits in a TOML file; all of them must be there. Raises `DataError`."""
-    from evaluator.files import read_whole  # that module needs this one
-
     try:
-        return _limits(read_whole(path, _MAX_FILE_BYTES).decode("utf-8"), path)
+        document = tomllib.loads(read_whole(path, _MAX_FILE_BYTES).decode("utf-8"))
     except OSError as error:
         raise DataError(f"limits {path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"limits {path} cannot be read: {error}") from None
-
-
-def _limits(text: str, path: Path) -> Limits:
-    try:
-        document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"limits {path} cannot be read: {error}") from None
     names = {field.name for field in fields(Limits)}
@@ -107,7 +99,7 @@ def _value(name: str, value: Any, where: str) -> Any:
     return number if name in ("cpus", "time", "grace") else int(number)
 
 
-RUN = _limits(FILE.read_text(encoding="utf-8"), FILE)
+RUN = read_limits()
 MAX_ARCHIVE_BYTES = RUN.archive
 MAX_UNPACKED_BYTES = RUN.unpacked
 

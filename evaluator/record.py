@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from evaluator.errors import DataError, Finding, show
-from evaluator.files import open_regular, read_whole, write_text
+from evaluator.files import write_text
 from evaluator.limits import Limits
+from evaluator.regular import open_regular, read_whole
 from evaluator.strict_json import check_structure
 
 VERSION = 1

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from evaluator import limits, rules
 from evaluator.errors import DataError, EvaluatorError, Findings, RuleBroken, show
-from evaluator.files import file_elsewhere, read_regular, read_whole
+from evaluator.files import file_elsewhere, read_regular
+from evaluator.regular import read_whole
 
 CHUNK_BYTES = 2**20
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")

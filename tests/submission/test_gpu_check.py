@@ -45,7 +45,7 @@ def test_a_part_runs_to_its_end_on_a_cpu(part: str, tmp_path: Path) -> None:
 
 
 def test_a_part_that_fails_or_is_cut_off_stops_no_other(tmp_path: Path) -> None:
-    done = check(tmp_path, "--parts", "fast,co2", "--minutes", "0.2")
+    done = check(tmp_path, "--parts", "fast,co2", "--minutes", "0.17")
     assert done.returncode == 1
     lines = done.stdout.splitlines()
     assert any(line.startswith("fast: ") and "cut off" in line for line in lines), lines

@@ -6,11 +6,12 @@ steps that follow each other, as they do in use, at several places of the image 
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import gzip
 import shutil
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,6 @@ from benchmark import published
 from benchmark.gpu.card import clocks, energy_of, is_cuda, limits, seconds_of
 from benchmark.gpu.report import Report
 from benchmark.measure import engine_cache, published_cache, published_step, work
-from benchmark.published import LayerCache
 from rudolph import VQGAN, RudolphConfig, RudolphModel
 from rudolph.answer import VQGAN_GROUP
 from rudolph.batches import free_memory, is_out_of_memory
@@ -112,15 +112,21 @@ def _steps(
 ) -> None:  # fmt: skip
     for name, vocabulary, sampling in PARTS:
         for count in sorted(set(rows)):
-            try:
+            with if_it_fits(report, f"{size} {name} with {count} rows"):
                 _step(report, size, name, model, count, vocabulary, sampling, limit, device)
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                report.note(f"{size} {name} with {count} rows: does not fit into this card's memory")
-                model.release_step_graphs()
-            free_memory()
     model.release_step_graphs()
+    free_memory()
+
+
+@contextlib.contextmanager
+def if_it_fits(report: Report, what: str) -> Iterator[None]:
+    """A lack of memory in the block is a note, and the measuring goes on."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        report.note(f"{what}: does not fit into this card's memory")
     free_memory()
 
 
@@ -227,22 +233,19 @@ def traced(run: Callable[[], object], path: Path, device: str) -> dict[str, Any]
 def _prefills(report: Report, size: str, model: RudolphModel, rows: tuple[int, ...], device: str) -> None:
     """Left text, image and the beginning of the right text: what comes before an answer about an image."""
     for count in sorted(set(rows)):
-        ids = torch.full((count, model.config.image_end + 2), BOS, device=device)
-        try:
-            seconds = seconds_of(lambda ids=ids: model.prefill(ids), device, 3)  # type: ignore[misc]
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            report.note(f"{size} prefill with {count} rows: does not fit into this card's memory")
-            continue
-        finally:
-            model.release_step_graphs()
-            free_memory()
-        parameters = model.config.num_layers * 12 * model.config.hidden_size**2
-        flops = 2 * parameters * ids.numel() / seconds
-        share = flops / report.found["figures"]["limits"]["flops"]
-        report.figure(f"{size}/prefill/{count}", {"engine_ms": seconds * 1000, "of_arithmetic": share})
-        print(f"  {size} prefill, {count} rows: {seconds * 1000:.1f} ms, {share:.2f} of the arithmetic", flush=True)
+        with if_it_fits(report, f"{size} prefill with {count} rows"):
+            _prefill(report, size, model, count, device)
+        model.release_step_graphs()
+
+
+def _prefill(report: Report, size: str, model: RudolphModel, rows: int, device: str) -> None:
+    ids = torch.full((rows, model.config.image_end + 2), BOS, device=device)
+    seconds = seconds_of(lambda: model.prefill(ids), device, 3)
+    parameters = model.config.num_layers * 12 * model.config.hidden_size**2
+    flops = 2 * parameters * ids.numel() / seconds
+    share = flops / report.found["figures"]["limits"]["flops"]
+    report.figure(f"{size}/prefill/{rows}", {"engine_ms": seconds * 1000, "of_arithmetic": share})
+    print(f"  {size} prefill, {rows} rows: {seconds * 1000:.1f} ms, {share:.2f} of the arithmetic", flush=True)
 
 
 @torch.inference_mode()
@@ -250,25 +253,22 @@ def _published(report: Report, size: str, model: RudolphModel, rows: tuple[int, 
     """The published steps and prefill on the same weights."""
     for count in sorted({1, min(PUBLISHED_ROWS, max(rows))}):
         for name, vocabulary, sampling in PARTS:
-            place = _places(model.config, vocabulary, 1)[1]
-            ids = torch.full((count, place + 1), BOS, device=device)
-            start, stop = model.config.vocabulary_rows(vocabulary)
-            old: list[LayerCache] = []
-            try:
-                old += list(published_cache(model, count, place))
-                step = partial(published_step, model, ids, old, start, stop, sampling)
-                seconds = seconds_of(step, device, 3)
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                report.note(f"{size} published {name} with {count} rows: does not fit into this card's memory")
-                continue
-            finally:
-                del old[:]
-                free_memory()
-            _beside(report, size, name, count, seconds)
-    ids = torch.full((1, model.config.image_end + 2), BOS, device=device)
-    _beside(report, size, "prefill", 1, seconds_of(lambda: published.forward(model, ids, None), device, 3))
+            with if_it_fits(report, f"{size} published {name} with {count} rows"):
+                _beside(report, size, name, count, _published_seconds(model, count, vocabulary, sampling, device))
+    with if_it_fits(report, f"{size} published prefill"):
+        ids = torch.full((1, model.config.image_end + 2), BOS, device=device)
+        _beside(report, size, "prefill", 1, seconds_of(lambda: published.forward(model, ids, None), device, 3))
+
+
+def _published_seconds(
+    model: RudolphModel, rows: int, vocabulary: Vocabulary, sampling: Sampling, device: str
+) -> float:  # fmt: skip
+    """Of one published step. What it reads is let go of with this frame, before anything else is measured."""
+    place = _places(model.config, vocabulary, 1)[1]
+    ids = torch.full((rows, place + 1), BOS, device=device)
+    start, stop = model.config.vocabulary_rows(vocabulary)
+    old = list(published_cache(model, rows, place))
+    return seconds_of(lambda: published_step(model, ids, old, start, stop, sampling), device, 3)
 
 
 def _beside(report: Report, size: str, name: str, rows: int, seconds: float) -> None:
