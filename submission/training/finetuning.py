@@ -312,7 +312,7 @@ def freeze_group(parameter: str) -> str:
 def prepare_model(model: RudolphModel, stage: Stage) -> nn.Module:
     """Freezes, checkpoints gradients or adds LoRA, as the stage wants; returns what is trained."""
     if stage.gradient_checkpointing:
-        # transformers before 5.18 knows the older name alone; a GPU's machine may have one of its own.
+        # transformers 5.17 knows the older name alone, and a GPU's machine may have its own release.
         enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
         enable({"use_reentrant": False})
     if stage.lora_rank:
