@@ -253,7 +253,8 @@ def test_a_node_where_everything_fails_is_set_aside(
     assert "node сломанный: failures of ours in a row, and not of one team's submissions: nothing more is" in output
     assert output.count("no work is done on сломанный: ImportError: сломан") == MAX_FAILURES
     assert output.count("starts on целый") == output.count("is given back") == 1
-    assert not any(os.path.exists(f"/proc/{pid}") for pid in doomed)
+    # The node's processes wait for each other's end after the queue has heard of it.
+    wait(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in doomed))
     (stopped,) = [event.run for id in sent for event in ledger.history(id) if event.kind == "interrupted"]
     log = Store(season.folder).run(stopped) / "evaluator.log"
     assert log.read_text(encoding="utf-8").endswith("interrupted\n")  # the evaluator was not killed, but ended

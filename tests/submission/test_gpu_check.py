@@ -1,5 +1,7 @@
 """`make gpu-check` on a CPU: every part at tiny sizes, graphs as plain steps; and the folder for another machine."""
 
+import argparse
+import importlib
 import importlib.util
 import json
 import os
@@ -44,13 +46,20 @@ def test_a_part_runs_to_its_end_on_a_cpu(part: str, tmp_path: Path) -> None:
     assert set(found["figures"]) == expected[part]
 
 
-def test_a_part_that_fails_or_is_cut_off_stops_no_other(tmp_path: Path) -> None:
-    done = check(tmp_path, "--parts", "fast,co2", "--minutes", "0.17")
+def test_parts_without_time_are_said_and_none_stops_another(tmp_path: Path) -> None:
+    done = check(tmp_path, "--parts", "fast,co2", "--minutes", "0.01")
     assert done.returncode == 1
-    lines = done.stdout.splitlines()
-    assert any(line.startswith("fast: ") and "cut off" in line for line in lines), lines
-    summary = json.loads(lines[-1])
-    assert [entry["part"] for entry in summary["parts"]][0] == "fast"
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert [(entry["part"], entry["state"]) for entry in summary["parts"]] == [("fast", "not run"), ("co2", "not run")]
+    assert "fast: not run in 0 s; no time was left" in done.stdout
+
+
+def test_a_part_that_is_cut_off_ends_with_all_that_it_started(tmp_path: Path) -> None:
+    script = importlib.import_module("benchmark.gpu.__main__")
+    options = argparse.Namespace(out=tmp_path, device="cpu", small=True)
+    assert script._run_process("fast", 0.5, options) == "cut off after 0 s"  # torch alone takes longer
+    processes = subprocess.run(["ps", "-eo", "args", "ww"], capture_output=True, text=True, check=True).stdout
+    assert str(tmp_path) not in processes
 
 
 def test_an_unknown_part_is_named(tmp_path: Path) -> None:
