@@ -168,7 +168,7 @@ def answer(options: argparse.Namespace, limit: Budget, watch: Watch | None) -> N
     settings = read_settings(options)
 
     from rudolph.answer import ModelError, Rudolph
-    from rudolph.batches import is_out_of_memory
+    from rudolph.memory import is_out_of_memory
 
     start = time.monotonic()
     # What each example gets as long as the model has not said which of the two is asked for.

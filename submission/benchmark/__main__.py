@@ -11,7 +11,6 @@ import argparse
 import copy
 import importlib
 import json
-import os
 import resource
 import statistics
 from collections.abc import Callable
@@ -45,6 +44,7 @@ from rudolph.config import BOS, SIZES, Vocabulary
 from rudolph.generate import generate_image, generate_text
 from rudolph.graphs import use_step_graphs_
 from rudolph.linear import can_pack, pack_
+from rudolph.memory import free_bytes
 from rudolph.route import text_probability_of
 from rudolph.sampling import GREEDY, IMAGE_SAMPLING, TEXT_SAMPLING, Sampling, sample
 from rudolph.settings import DTYPES, Settings
@@ -62,7 +62,7 @@ def main() -> None:
     show(f"machine: {report['machine']}")
     report["presets"] = {}
     for preset in options.preset:
-        lacking = bytes_needed(preset, options) - free_bytes(options.device)
+        lacking = bytes_needed(preset, options) - free_bytes(torch.device(options.device))
         if lacking > 0:
             show(f"{preset}: left out, {lacking / 1e9:.1f} GB more memory are needed")
             continue
@@ -106,12 +106,6 @@ def machine(device: str) -> dict[str, Any]:
         "bytes_per_second": 2 * COPY_BYTES / best(lambda: target.copy_(source), device),
         "flops": 2 * MATMUL_SIDE**3 / best(lambda: square @ square, device),
     }
-
-
-def free_bytes(device: str) -> int:
-    if device.startswith("cuda"):
-        return torch.cuda.mem_get_info(device)[0]
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def peak_bytes(device: str) -> int:

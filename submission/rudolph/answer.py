@@ -25,13 +25,14 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 
-from .batches import Batches, OutOfTime, Progress, free_memory, is_out_of_memory, rows_that_fit
+from .batches import Batches, OutOfTime, Progress, rows_that_fit
 from .cache import KVCache
 from .config import BOS, EOS, PAD
 from .generate import generate_image, generate_text
 from .graphs import use_step_graphs_
 from .images import ImageError, load_image, preprocess, to_image
 from .linear import can_pack, pack_, quantize_int8_
+from .memory import free_memory, is_out_of_memory
 from .modeling import RudolphModel
 from .options import is_listed, listed_options
 from .perplexity import text_losses

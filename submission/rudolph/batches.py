@@ -6,16 +6,13 @@ out, with a line in the log that says so.
 
 from __future__ import annotations
 
-import gc
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TypeVar
 
-import torch
-
+from .memory import free_bytes, free_memory, is_out_of_memory
 from .modeling import RudolphModel
 
 logger = logging.getLogger(__name__)
@@ -27,7 +24,6 @@ Progress = Callable[[str, int, int], None]
 #: More rows at a time than these gain little speed: a CPU computes at its limit well below, a GPU near it.
 MAX_ROWS = {"cpu": 32, "cuda": 128}
 _SHARE = 0.7  # of the free memory: the rest is for fragmentation, images on their way, and what others take meanwhile
-_UNLIMITED = 2**60  # bytes; version 1 of cgroups says 'no limit' with a number near 2**63
 
 
 class OutOfTime(Exception):
@@ -110,22 +106,6 @@ def _rows_within(left: float, count: int, seconds: float, size: int) -> int:
     return max(0, min(count, int(size * (2 * left / seconds - 1))))
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch (or Python) raised this for want of memory, on a GPU or on a CPU."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    known = ("DefaultCPUAllocator", "can't allocate memory", "std::bad_alloc", "CUBLAS_STATUS_ALLOC_FAILED",
-             "[CUDA]: out of memory")  # fmt: skip
-    return any(part in str(error) for part in known)
-
-
-def free_memory() -> None:
-    """Gives back what no tensor uses any more."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
 def rows_that_fit(model: RudolphModel, extra: int = 0) -> int:
     """`batch_size: auto`: rows at a time by the free memory of the model's device, `extra` bytes apart, 1 or more."""
     kind, free = model.device.type, free_bytes(model.device)
@@ -151,50 +131,3 @@ def row_bytes(model: RudolphModel) -> int:
     prefill = (16 * width + config.num_attention_heads * length) * length * item
     logits = 6 * 4 * (config.text_vocab_size + config.image_table_size)
     return cache + prefill + logits
-
-
-def free_bytes(device: torch.device) -> int:
-    """Free memory of a device. On a CPU: what the machine has to give, and what the cgroups of this process leave."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    available = _UNLIMITED
-    for line in _read(Path("/proc/meminfo")).splitlines():
-        if line.startswith("MemAvailable:"):
-            available = int(line.split()[1]) * 1024
-    return min(available, cgroup_free_bytes())
-
-
-def cgroup_free_bytes(proc: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> int:
-    """What is left below the tightest memory limit of the process's control groups (version 1 or 2) and their parents;
-    2**60 without one. File pages that the kernel can drop at once (`inactive_file`) count as free.
-    """
-    left = _UNLIMITED
-    for line in _read(proc).splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        mount = root / "memory" if controllers else root
-        names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if controllers else ("memory.max", "memory.current")
-        group = mount / path.lstrip("/")
-        # In a container the path may be the host's, of which only the mount's root is seen.
-        for folder in (group, *group.parents):
-            if not folder.is_relative_to(mount):
-                break
-            limit, usage = (_read(folder / name).strip() for name in names)
-            if not (limit.isdigit() and usage.isdigit()) or int(limit) >= _UNLIMITED:
-                continue
-            droppable = 0
-            for entry in _read(folder / "memory.stat").splitlines():
-                name, _, value = entry.partition(" ")
-                if name == ("total_inactive_file" if controllers else "inactive_file"):
-                    droppable = int(value)
-            left = min(left, int(limit) - int(usage) + droppable)
-    return max(0, left)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""

@@ -27,6 +27,7 @@ from torch import Tensor
 from .cache import KVCache
 from .linear import RowsLinear
 from .masks import attention_masks
+from .memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from .modeling import RudolphModel
@@ -146,11 +147,9 @@ class StepGraphs:
             try:
                 with torch.cuda.stream(torch.cuda.current_stream()):  # a capture that fails may leave its own current
                     self._graphs[part, bucket] = self._record(part, bucket, rows)
-            except torch.OutOfMemoryError:
-                raise  # fewer rows may fit
             except Exception as error:  # of CUDA, of Triton, of the compiler that it calls
-                if "out of memory" in str(error):
-                    raise
+                if is_out_of_memory(error):
+                    raise  # fewer rows may fit
                 reason = f"{type(error).__name__}: {error}".splitlines()[0]
                 if self._fuse:
                     logger.warning("Triton's kernels are left out, PyTorch's do their work: %s", reason)

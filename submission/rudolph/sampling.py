@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .memory import is_out_of_memory
+
 logger = logging.getLogger(__name__)
 
 MOST_IDS = 2**15  # that the kernel of `fused_sampling` holds
@@ -94,11 +96,9 @@ def kernel(device: torch.device) -> Callable[..., Tensor] | None:
         from .fused_sampling import draw
 
         draw(torch.zeros(1, 8, device=device), 4, 0.5, 1.0, torch.zeros(1, device=device))
-    except torch.OutOfMemoryError:
-        raise  # fewer rows may fit
     except Exception as error:  # of Triton, of the compiler
-        if "out of memory" in str(error):
-            raise
+        if is_out_of_memory(error):
+            raise  # fewer rows may fit
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         logger.warning("draws are PyTorch's operations, as Triton cannot be used: %s", reason)
         return None

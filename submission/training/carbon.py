@@ -82,7 +82,7 @@ class TrainingCarbon:
         self._work = folder / ".eco2ai"  # left there by a run that was killed
         shutil.rmtree(self._work, ignore_errors=True)
         self._work.mkdir()
-        self._earlier = _read_rows(folder / ENERGY)
+        self._earlier = read_rows(folder / ENERGY)
         self._tracker: Any = None
         self._kg_per_mwh: float | None = None
         self._watts_per_core = FALLBACK_TDP_WATTS / (os.cpu_count() or 1)
@@ -168,7 +168,7 @@ class TrainingCarbon:
                 shutil.copyfile(self.folder / name, self._work / name)
         self._tracker.new_epoch({"loss": f"{loss:.4f}"})
         id = self._tracker.id()
-        row = [row for row in _read_rows(self._work / EMISSION) if row["id"] == id][-1]
+        row = [row for row in read_rows(self._work / EMISSION) if row["id"] == id][-1]
         kwh, kg = float(row["power_consumption(kWh)"]), float(row["CO2_emissions(kg)"])
         watts, most = kwh * JOULES_PER_KWH / max(1.0, seconds), self._most_watts()
         if not (0 <= kwh and 0 <= kg < math.inf and float(row["duration(s)"]) >= 0 and watts <= most):
@@ -246,7 +246,7 @@ def check_country(country: str) -> None:
     spec = importlib.util.find_spec("eco2ai")
     if spec is None or spec.origin is None:
         return  # without eco2AI there is no coefficient either
-    codes = {row["alpha_2_code"] for row in _read_rows(Path(spec.origin).parent / "data" / "carbon_index.csv")}
+    codes = {row["alpha_2_code"] for row in read_rows(Path(spec.origin).parent / "data" / "carbon_index.csv")}
     if country not in codes - {"", "WORLD"}:
         raise ValueError(f"country is {country!r}; it must be a two-letter code of eco2AI's table, such as RU")
 
@@ -274,7 +274,8 @@ def _gpu_joules() -> float | None:
         nvml.nvmlShutdown()
 
 
-def _read_rows(path: Path) -> list[dict[str, Any]]:
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a CSV file by their columns' names; none where there is no file."""
     if not path.exists():
         return []
     with open(path, encoding="utf-8", newline="") as file:

@@ -1,4 +1,4 @@
-"""Batches: halved where memory ends, left out where time ends, and sized by what control groups leave."""
+"""Batches: halved where memory ends, left out where time ends."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rudolph import batches
-from rudolph.batches import Batches, OutOfTime, cgroup_free_bytes
+from rudolph.batches import Batches, OutOfTime
 
 MiB = 2**20
 
@@ -105,36 +105,3 @@ def test_a_batch_that_the_end_of_the_time_meets_is_left_out() -> None:
 
 def test_without_time_nothing_is_begun() -> None:
     assert list(Batches(2, lambda: 0.0).run("drawing", range(4), lambda batch: pytest.fail("was begun"))) == []
-
-
-def _group(folder: Path, **files: object) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, value in files.items():
-        (folder / name.replace("__", ".")).write_text(f"{value}\n")
-
-
-def test_version_2_the_tightest_of_the_groups_and_their_parents_counts(tmp_path: Path) -> None:
-    (tmp_path / "cgroup").write_text("0::/pod/run\n")
-    root = tmp_path / "fs"
-    _group(root / "pod", memory__max=100 * MiB, memory__current=70 * MiB, memory__stat=f"inactive_file {5 * MiB}")
-    _group(root / "pod" / "run", memory__max="max", memory__current=60 * MiB)
-    assert cgroup_free_bytes(tmp_path / "cgroup", root) == 35 * MiB
-
-
-def test_version_1_and_a_path_that_only_the_host_knows(tmp_path: Path) -> None:
-    (tmp_path / "cgroup").write_text("3:cpu,cpuacct:/x\n2:memory:/docker/0123\n")
-    root = tmp_path / "fs"
-    _group(
-        root / "memory", memory__limit_in_bytes=64 * MiB, memory__usage_in_bytes=50 * MiB,
-        memory__stat=f"inactive_file 7\ntotal_inactive_file {MiB}",
-    )  # fmt: skip
-    assert cgroup_free_bytes(tmp_path / "cgroup", root) == 15 * MiB
-
-
-def test_no_limit_no_group_and_more_used_than_allowed(tmp_path: Path) -> None:
-    assert cgroup_free_bytes(tmp_path / "missing", tmp_path) == 2**60
-    (tmp_path / "cgroup").write_text("0::/\n")
-    _group(tmp_path, memory__limit_in_bytes=2**63 - 4096, memory__max="max", memory__current=1)
-    assert cgroup_free_bytes(tmp_path / "cgroup", tmp_path) == 2**60
-    _group(tmp_path, memory__max=MiB, memory__current=2 * MiB)
-    assert cgroup_free_bytes(tmp_path / "cgroup", tmp_path) == 0

@@ -14,7 +14,7 @@ import torch
 
 from benchmark.gpu.card import asked, is_cuda, joules
 from benchmark.gpu.report import Report
-from training.carbon import EMISSION, JOULES_PER_KWH, TrainingCarbon, _read_rows, cpu_seconds
+from training.carbon import EMISSION, JOULES_PER_KWH, TrainingCarbon, cpu_seconds, read_rows
 
 SECONDS, PERIOD = 30.0, 0.1
 SIDE = 8192
@@ -53,8 +53,8 @@ def run(report: Report, device: str, small: bool) -> None:
         sampler.join()
         carbon.end_epoch(cpu_seconds(), 0.0)
         carbon.stop()
-        eco2ai_rows = _read_rows(Path(temporary) / EMISSION) if (Path(temporary) / EMISSION).exists() else []
-        energy = _read_rows(Path(temporary) / "energy.csv")[0]
+        eco2ai_rows = read_rows(Path(temporary) / EMISSION)
+        energy = read_rows(Path(temporary) / "energy.csv")[0]
     power = sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in zip(watts, watts[1:], strict=False))
     counter = None if before is None or after is None else after - before
     report.figure("readings", {

@@ -25,10 +25,10 @@ from benchmark.gpu.report import Report
 from benchmark.measure import engine_cache, published_cache, published_step, work
 from rudolph import VQGAN, RudolphConfig, RudolphModel
 from rudolph.answer import VQGAN_GROUP
-from rudolph.batches import free_memory, is_out_of_memory
 from rudolph.cache import KVCache
 from rudolph.config import BOS, SIZES, Vocabulary
 from rudolph.graphs import use_step_graphs_
+from rudolph.memory import free_memory, is_out_of_memory
 from rudolph.sampling import IMAGE_SAMPLING, TEXT_SAMPLING, Sampling, sample
 from rudolph.vqgan import SBER_GUMBEL_F8, VQGANConfig
 

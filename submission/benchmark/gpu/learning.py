@@ -24,8 +24,8 @@ from benchmark.gpu.fast import TINY, random_model
 from benchmark.gpu.report import Report
 from benchmark.measure import NANO
 from rudolph import RudolphConfig, RudolphModel, Tokenizer
-from rudolph.batches import free_memory, is_out_of_memory
 from rudolph.config import SIZES
+from rudolph.memory import free_memory, is_out_of_memory
 from training.dataset import DEFAULT_WEIGHTS, Row, TrainingRows
 from training.finetuning import FineTuning, RudolphTrainer, Stage, Task, prepare_model, training_arguments
 

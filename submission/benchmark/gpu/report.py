@@ -29,7 +29,7 @@ class Report:
         return self._seconds - (time.monotonic() - self._started)
 
     def figure(self, name: str, value: Any) -> None:
-        """Keep what was measured under `name`; dots in it open levels."""
+        """Keep what was measured under `name`; slashes in it open levels."""
         *levels, last = name.split("/")
         place = self.found["figures"]
         for level in levels:

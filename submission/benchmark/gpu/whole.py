@@ -24,8 +24,9 @@ from benchmark.gpu.report import Report
 from benchmark.measure import NANO, OPEN_TASKS, SAMPLE_INPUT, published_answers, questions
 from rudolph import VQGAN, RudolphConfig
 from rudolph.answer import Question, Rudolph
-from rudolph.batches import free_bytes, row_bytes, rows_that_fit
+from rudolph.batches import row_bytes, rows_that_fit
 from rudolph.config import SIZES
+from rudolph.memory import free_bytes
 from rudolph.settings import Settings
 from rudolph.vqgan import SBER_GUMBEL_F8
 
