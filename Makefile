@@ -75,18 +75,18 @@ check: $(INSTALLED_DEV) ## ruff and mypy
 
 .PHONY: train-nano
 train-nano: $(INSTALLED) ## train the weights of submission/weights/nano anew (takes hours; ARGS=--help)
-	cd submission && ../$(VENV) -m training.train_nano --stage bpe --stage vqgan $(ARGS)
+	cd submission && ../$(VENV) -m training.nano.train --stage bpe --stage vqgan $(ARGS)
 	cd submission && OMP_NUM_THREADS=1 ../.venv/bin/torchrun --nproc-per-node $(PROCESSES) \
-	    -m training.train_nano --stage decoder $(ARGS)
-	cd submission && ../$(VENV) -m training.train_nano --stage ship $(ARGS)
+	    -m training.nano.train --stage decoder $(ARGS)
+	cd submission && ../$(VENV) -m training.nano.train --stage ship $(ARGS)
 
 .PHONY: bars
 bars: $(INSTALLED) ## what nano reaches on 500 fresh held-out examples a task, SEED=7; 'ARGS=--n 50' for fewer
-	cd submission && ../$(VENV) -m training.heldout bars --seed "$(SEED)" $(ARGS)
+	cd submission && ../$(VENV) -m training.nano.heldout bars --seed "$(SEED)" $(ARGS)
 
 .PHONY: showcase
 showcase: $(INSTALLED) ## the pictures and answers of docs/nano anew, after other weights are shipped
-	cd submission && ../$(VENV) -m training.showcase --out ../docs/nano
+	cd submission && ../$(VENV) -m training.nano.showcase --out ../docs/nano
 
 .PHONY: finetune
 finetune: $(INSTALLED_TRAIN) ## fine-tune as CONFIG=submission/training/configs/demo.yaml says; an interrupted run goes on
@@ -98,7 +98,7 @@ co2-report: $(INSTALLED_TRAIN) ## plots, tables and page of a training run's CO2
 
 .PHONY: bench-evaluator
 bench-evaluator: $(INSTALLED) ## seconds of the text metrics for 10 000 predictions, beside a word-by-word version
-	OMP_NUM_THREADS=1 $(VENV) -m evaluator.bench $(ARGS)
+	OMP_NUM_THREADS=1 $(VENV) -m evaluator.tools.bench_metrics $(ARGS)
 
 .PHONY: bench
 bench: $(INSTALLED) ## time the engine beside the published algorithm (10 minutes); ARGS='--preset 9M --batch 8'
@@ -124,7 +124,7 @@ season-ray: $(INSTALLED_RAY) ## install what a season's queue on many machines n
 
 .PHONY: season-demo
 season-demo: $(INSTALLED_SEASON) ## play a season of 30 teams and 14 days through, into build/season-demo; an interrupted one goes on
-	$(VENV) -m evaluator.season.simulate $(ARGS)
+	$(VENV) -m evaluator.tools.simulated_season.simulate $(ARGS)
 
 .PHONY: bench-neighbour
 bench-neighbour: $(INSTALLED) ## time run.py quiet, beside a busy process, two at once, on one CPU; ARGS='--rounds 3'
@@ -132,11 +132,11 @@ bench-neighbour: $(INSTALLED) ## time run.py quiet, beside a busy process, two a
 
 .PHONY: bench-season
 bench-season: $(INSTALLED_SEASON) ## seconds of boards, site and ledger with 10 000 submissions; ARGS='--url postgresql://...'
-	$(VENV) -m evaluator.season.bench $(ARGS)
+	$(VENV) -m evaluator.tools.bench_season $(ARGS)
 
 .PHONY: bench-runs
 bench-runs: $(INSTALLED_SEASON) ## seconds that a run takes beyond the submission's own; ARGS='--padding 1000000000 --ray auto'
-	$(VENV) -m evaluator.season.bench_runs $(ARGS)
+	$(VENV) -m evaluator.tools.bench_runs $(ARGS)
 
 .PHONY: sample-input
 sample-input: $(INSTALLED) ## rebuild sample_input/ from its sources
@@ -148,11 +148,11 @@ weights: $(INSTALLED) ## fetch published weights, MODEL=2.7B-FBC2, into CACHE=we
 
 .PHONY: assets
 assets: $(INSTALLED) ## fetch and record the leaderboard's encoders and RuWordNet into ASSETS=evaluator/assets
-	$(VENV) -m evaluator.assets fetch --folder "$(ASSETS)"
+	$(VENV) -m evaluator.metrics.assets fetch --folder "$(ASSETS)"
 
 .PHONY: assets-check
 assets-check: $(INSTALLED) ## compare the files in ASSETS=evaluator/assets with the SHA-256 in their lock file
-	$(VENV) -m evaluator.assets check --folder "$(ASSETS)"
+	$(VENV) -m evaluator.metrics.assets check --folder "$(ASSETS)"
 
 .PHONY: build
 build: ## build the image TAG=fusionbrain/fbc2:latest; DEVICE=cpu, BASE_IMAGE=..., OFFLINE=1 from docker/wheels
@@ -171,7 +171,7 @@ interact-container: ## a shell in the image TAG, with SUBMISSION and DATA where 
 	docker run --rm -i $$(test -t 0 && echo -t) $$(nvidia-smi -L >/dev/null 2>&1 && echo --gpus all) \
 	    --network none --read-only --cap-drop ALL --security-opt no-new-privileges --init --user 10001:10001 \
 	    --tmpfs /tmp:exec,mode=1777 --env TMPDIR=/tmp \
-	    --shm-size "$$(sed -n 's/^shm = "\([^"]*\)".*/\1/p' evaluator/sandbox/limits.toml)" \
+	    --shm-size "$$(sed -n 's/^shm = "\([^"]*\)".*/\1/p' evaluator/core/limits.toml)" \
 	    --tmpfs /work/submission/output:uid=10001,gid=10001 --workdir /work/submission \
 	    --volume "$(abspath $(SUBMISSION)):/work/submission:ro" \
 	    --volume "$(abspath $(DATA))/input.json:/work/input/input.json:ro" \

@@ -27,14 +27,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evaluator import cores, files, limits, verdict
-from evaluator.errors import DataError, EvaluatorError
-from evaluator.limits import TABLE_FORMATS, Limits
+from evaluator.core import cores, files, limits, verdict
+from evaluator.core.errors import DataError, EvaluatorError
+from evaluator.core.limits import TABLE_FORMATS, Limits
 from evaluator.season import cli as season_commands
 
 if TYPE_CHECKING:
-    from evaluator.contract import Data, Predictions
-    from evaluator.score import Scores  # imported late: `--help` need not wait for torch
+    from evaluator.data.contract import Data, Predictions
+    from evaluator.scoring.score import Scores  # imported late: `--help` need not wait for torch
 
 logger = logging.getLogger("evaluator")
 
@@ -72,7 +72,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _score(options: argparse.Namespace) -> int:
-    from evaluator import contract, report, score
+    from evaluator.data import contract
+    from evaluator.reports import table as report
+    from evaluator.scoring import score
 
     files.check_writable("--json", options.json)
     files.check_writable("--table", options.table)
@@ -92,7 +94,12 @@ def _score(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from evaluator import carbon, contract, launch, metadata, record, report, score
+    from evaluator.carbon import meter as carbon
+    from evaluator.data import contract
+    from evaluator.package import metadata
+    from evaluator.reports import table as report
+    from evaluator.sandbox import launch, record
+    from evaluator.scoring import score
 
     if options.private:
         options.report_private = True
@@ -198,7 +205,7 @@ def _without_contents(document: dict[str, Any], scores: "Scores") -> dict[str, A
 
 def _write_record(options: argparse.Namespace, document: dict[str, Any]) -> None:
     if options.record:
-        from evaluator import record
+        from evaluator.sandbox import record
 
         record.write(
             options.record,
@@ -213,7 +220,8 @@ def _write_record(options: argparse.Namespace, document: dict[str, Any]) -> None
 
 
 def _check(options: argparse.Namespace) -> int:
-    from evaluator import archive, emission
+    from evaluator.carbon import emission
+    from evaluator.package import archive
 
     files.check_writable("--json", options.json)
     _remove_stale(options)
@@ -239,7 +247,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _pack(options: argparse.Namespace) -> int:
-    from evaluator import pack
+    from evaluator.package import pack
 
     packed = pack.pack(options.folder, options.archive, options.force)
     for path in packed.left_out:
@@ -252,7 +260,7 @@ def _pack(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from evaluator import record
+    from evaluator.sandbox import record
 
     found = record.verify(options.record, options.key_file and record.read_key(options.key_file))
     for finding in found:
@@ -263,7 +271,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _prize(options: argparse.Namespace) -> int:
-    from evaluator import prize
+    from evaluator.carbon import prize
 
     files.check_writable("--json", options.json)
     _remove_stale(options)
@@ -275,7 +283,7 @@ def _prize(options: argparse.Namespace) -> int:
 
 
 def _co2_report(options: argparse.Namespace) -> int:
-    from evaluator import co2_report
+    from evaluator.reports import co2 as co2_report
 
     output = options.output or options.folder / "co2"
     report = co2_report.write(options.folder, output)
@@ -285,14 +293,14 @@ def _co2_report(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from evaluator import doctor
+    from evaluator.sandbox import doctor
 
     return doctor.report(doctor.examine(*filter(None, [options.image])), print)
 
 
 def _write_table(options: argparse.Namespace, scores: "Scores", data: "Data") -> None:
     if options.table:
-        from evaluator import tables  # needs pandas
+        from evaluator.scoring import tables  # needs pandas
 
         tables.write(options.table, tables.frame(scores, data))
 
@@ -311,7 +319,7 @@ def _write_report(
     predictions: "Predictions",
     submission: Path | None = None,
 ) -> None:
-    from evaluator import report_html
+    from evaluator.reports import html as report_html
 
     path = _report_path(options)
     if path is not None:
@@ -329,7 +337,7 @@ def _write_report(
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from evaluator import compare
+    from evaluator.scoring import compare
 
     files.check_writable("--json", options.json)
     if options.json and any(options.json.resolve() == path.resolve() for path in (options.a, options.b)):
@@ -419,7 +427,7 @@ def _parser() -> argparse.ArgumentParser:
         help="docker, or local for code that you trust; auto takes docker where an engine has the image, engine where"
         " one answers",
     )
-    command.add_argument("--limits", type=Path, metavar="FILE", help="limits in place of evaluator/sandbox/limits.toml")
+    command.add_argument("--limits", type=Path, metavar="FILE", help="limits in place of evaluator/core/limits.toml")
     command.add_argument(
         "--limit", action="append", default=[], metavar="NAME=VALUE", help="replace one limit, as in memory=2GB"
     )

@@ -31,7 +31,7 @@ def main() -> int:
 
     from transformers.utils.logging import disable_progress_bar
 
-    from training.finetuning import FineTuning, finetune  # torch takes seconds to import
+    from training.finetune.trainer import FineTuning, finetune  # torch takes seconds to import
 
     if not sys.stderr.isatty():
         disable_progress_bar()

@@ -21,7 +21,7 @@ from tqdm import tqdm
 import budget
 import cores
 from budget import Budget, Watch, parse_seconds
-from challenge import INPUT_NAME, Example, InputError, PredictionWriter, read_examples
+from contract import INPUT_NAME, Example, InputError, PredictionWriter, read_examples
 from resume import Journal, fingerprint
 
 if TYPE_CHECKING:
@@ -256,7 +256,7 @@ def main(arguments: Sequence[str] | None = None, own_process: bool = False) -> i
     started = time.monotonic()  # Python and what is imported by now took some 0.2 s: see `Budget`
     options = parse_arguments(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", force=True)
-    for name in ("run", "challenge", "rudolph"):
+    for name in ("run", "contract", "rudolph"):
         logging.getLogger(name).setLevel(logging.DEBUG if options.verbose else logging.INFO)
     try:
         limit = read_budget(options, started)

@@ -19,8 +19,8 @@ if not os.path.exists("/dev/nvidiactl"):
 import docker
 import pytest
 
-from tests import engine as docker_engine
-from tests.engine import EngineUnavailable
+from tests.support import engine as docker_engine
+from tests.support.engine import EngineUnavailable
 
 
 def _unavailable(reason: EngineUnavailable) -> None:

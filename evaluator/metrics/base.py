@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from evaluator.errors import show
+from evaluator.core.errors import show
 
 if TYPE_CHECKING:
     from evaluator.metrics.meteor import RuWordNet  # which imports this file

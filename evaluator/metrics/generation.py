@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluator.errors import DataError
+from evaluator.core.errors import DataError
 from evaluator.metrics.base import ImageLoader, Metric, Number, Resources, Result, Sample, cosines, encode_images
 from evaluator.metrics.fid import frechet_distance
 

@@ -1,7 +1,7 @@
 """Small image and text encoders that stand in for ruCLIP and FID-Inception where those are not installed.
 
 A convolutional network and a bag of hashed words meet in one latent space, trained contrastively (CLIP, Radford et al.
-2021, arXiv:2103.00020) on captioned scenes by `evaluator/training/nano_encoders.py`; `assets/nano/README.md` has the
+2021, arXiv:2103.00020) on captioned scenes by `evaluator/tools/nano_encoders.py`; `assets/nano/README.md` has the
 data and the held-out figures. Scores made with them say something about a model trained on such scenes and are never
 comparable with the leaderboard: `NanoEncoders.label` has to be shown wherever they are.
 """
@@ -51,7 +51,7 @@ class NanoEncoders:
         """Reads `encoders.safetensors` of a folder. Raises FileNotFoundError or ValueError that name the file."""
         path = Path(folder) / FILE
         if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file; python -m evaluator.training.nano_encoders writes it")
+            raise FileNotFoundError(f"{path}: no such file; python -m evaluator.tools.nano_encoders writes it")
         both = nn.ModuleDict({"image": ImageEncoder(), "text": TextEncoder()})
         try:
             both.load_state_dict({key: value.float() for key, value in load_file(path).items()})

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol, TextIO
 
-from evaluator import rules, verdict
-from evaluator.errors import EvaluatorError, Findings, OutputError, Rule, show
-from evaluator.limits import Limits
-from evaluator.verdict import Verdict
+from evaluator.core import verdict
+from evaluator.core.errors import EvaluatorError, Findings, OutputError, Rule, show
+from evaluator.core.limits import Limits
+from evaluator.core.verdict import Verdict
+from evaluator.data import rules
 
 LOG_CUT = "\n[{} of what the submission printed are left out here, as the log has a limit; the end follows]\n"
 LOG_LONG = "\n[the log's limit is near; of what follows the end alone is kept, and shown when the run is over]\n"

@@ -30,10 +30,10 @@ from typing import Any, TextIO
 import requests
 import urllib3
 
-from evaluator import verdict
-from evaluator.errors import EvaluatorError, ImageError, MetadataError, show
-from evaluator.gpus import find as find_gpus
-from evaluator.limits import Limits
+from evaluator.core import verdict
+from evaluator.core.errors import EvaluatorError, ImageError, MetadataError, show
+from evaluator.core.gpus import find as find_gpus
+from evaluator.core.limits import Limits
 from evaluator.sandbox.base import (
     BUDGET_VARIABLE,
     TMP_FILES,

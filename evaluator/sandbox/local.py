@@ -27,10 +27,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from evaluator import verdict
-from evaluator.carbon import children_cpu_seconds
-from evaluator.errors import EvaluatorError, MetadataError, show
-from evaluator.limits import Limits
+from evaluator.carbon.meter import children_cpu_seconds
+from evaluator.core import verdict
+from evaluator.core.errors import EvaluatorError, MetadataError, show
+from evaluator.core.limits import Limits
 from evaluator.sandbox.base import (
     BUDGET_VARIABLE,
     TMP_FILES,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluator.errors import DataError
+from evaluator.core.errors import DataError
 from evaluator.season import PRIVATE, PUBLIC, TEST_SETS
 
 PACKAGES = {  # what brings them

@@ -9,8 +9,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from evaluator import archive, contract, files
-from evaluator.errors import DataError
+from evaluator.competition.tasks import name_of as _task
+from evaluator.core import files
+from evaluator.core.errors import DataError
+from evaluator.data import contract
+from evaluator.package import archive
 from evaluator.season import PRIVATE, PUBLIC, TEST_SETS, board, prizes
 from evaluator.season.database import open_database
 from evaluator.season.ledger import Archive, Attempts, Ledger
@@ -18,7 +21,6 @@ from evaluator.season.queue import Queue
 from evaluator.season.rules import Season, read_season
 from evaluator.season.runs import machine_gpus
 from evaluator.season.store import digest, open_shared, open_store
-from evaluator.tasks import name_of as _task
 
 FOLLOW_SECONDS = 1.0
 
@@ -288,7 +290,7 @@ def show_prizes(options: argparse.Namespace) -> int:
 
 
 def make_site(options: argparse.Namespace) -> int:
-    from evaluator.season.site import build  # its packages are for this command alone
+    from evaluator.season.site.pages import build  # its packages are for this command alone
 
     built = build(_ledger(options), options.out, options.publish)
     print(f"{options.out}: {built.pages} pages, {built.reports} reports; public/ is for everybody,")

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, NoSuchModuleError
 
-from evaluator.errors import DataError, show
+from evaluator.core.errors import DataError, show
 from evaluator.season import rules, schema
 
 URL_VARIABLE = "SEASON_DATABASE_URL"  # in place of [database] url, for passwords

@@ -18,13 +18,13 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, func, insert, select, update
 
-from evaluator.errors import DataError, EvaluatorError, show
-from evaluator.metadata import Metadata
+from evaluator.core.errors import DataError, EvaluatorError, show
+from evaluator.core.verdict import INFRA, OK
+from evaluator.package.metadata import Metadata
 from evaluator.season import PRIVATE, PUBLIC, TEST_SETS, names, schema
 from evaluator.season.board import Choice, Result, finals
 from evaluator.season.database import Database
 from evaluator.season.rules import Season
-from evaluator.verdict import INFRA, OK
 
 _team, _submission, _run, _event = schema.team, schema.submission, schema.run, schema.event
 _result, _score, _job, _test_set = schema.result, schema.score, schema.job, schema.test_set

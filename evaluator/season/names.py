@@ -4,7 +4,7 @@ import functools
 import unicodedata
 from pathlib import Path
 
-from evaluator.errors import DataError, show
+from evaluator.core.errors import DataError, show
 
 MAX_CHARACTERS = 60
 CONFUSABLES = Path(__file__).with_name("confusables.txt")

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from evaluator import assets, leftovers, record
-from evaluator.errors import EvaluatorError
-from evaluator.limits import Limits
+from evaluator.core import leftovers
+from evaluator.core.errors import EvaluatorError
+from evaluator.core.limits import Limits
+from evaluator.metrics import assets
+from evaluator.sandbox import record
 from evaluator.season.ledger import Outcome
 from evaluator.season.runs import Call, Evaluator, failed, read_outcome
 from evaluator.season.store import RUN_FILES, Damaged, Shared

@@ -1,14 +1,14 @@
 """The prizes of a season, by the private board: the main one by thresholds, that for the most sustainable solution by
-`evaluator.prize`, with the emission.csv of the submission that a team's private result comes from.
+`evaluator.carbon.prize`, with the emission.csv of the submission that a team's private result comes from.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evaluator import emission, prize
-from evaluator.emission import Emission
-from evaluator.errors import DataError, SubmissionError, show
+from evaluator.carbon import emission, prize
+from evaluator.carbon.emission import Emission
+from evaluator.core.errors import DataError, SubmissionError, show
 from evaluator.season import PRIVATE, PUBLIC, board
 from evaluator.season.board import Line
 from evaluator.season.ledger import Snapshot

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy.exc import DataError as DatabaseDataError
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from evaluator.errors import show
+from evaluator.core.errors import show
 from evaluator.season.ledger import Job, Ledger, Outcome
 from evaluator.season.runs import LocalRuns, Lost, Place, Run, Runs, failed, is_ours
 from evaluator.season.store import Store

@@ -16,8 +16,10 @@ import ray
 from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from evaluator import assets, record
-from evaluator.errors import DataError
+from evaluator.core.errors import DataError
+from evaluator.core.verdict import BAD_IMAGE
+from evaluator.metrics import assets
+from evaluator.sandbox import record
 from evaluator.season.ledger import Job, Outcome
 from evaluator.season.node import Task, has_image, work
 from evaluator.season.rules import Season
@@ -33,7 +35,6 @@ from evaluator.season.runs import (
     is_ours,
 )
 from evaluator.season.store import Store, open_shared
-from evaluator.verdict import BAD_IMAGE
 
 logger = logging.getLogger(__name__)
 

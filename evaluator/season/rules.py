@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
-from evaluator.errors import DataError, show
-from evaluator.launch import RunnerName
-from evaluator.limits import RUN, Limits
+from evaluator.competition.tasks import HIDDEN_NUMBERS, HIDDEN_WEIGHT, OPEN_NUMBERS, OPEN_TASKS, OPEN_WEIGHT
+from evaluator.core.errors import DataError, show
+from evaluator.core.limits import RUN, Limits
+from evaluator.sandbox.launch import RunnerName
 from evaluator.season import TEST_SETS
-from evaluator.tasks import HIDDEN_NUMBERS, HIDDEN_WEIGHT, OPEN_NUMBERS, OPEN_TASKS, OPEN_WEIGHT
 
 RUNNERS: tuple[RunnerName, ...] = ("auto", "docker", "local")
 
@@ -30,7 +30,7 @@ _KEYS: dict[str, tuple[str, ...] | None] = {
     "attempts": ("valid_a_day", "invalid_a_day", "chosen"),
     "data": (*TEST_SETS, "assets", "ruwordnet"),
     "runs": ("runner", "country", "tries", "lease_seconds", "retry_seconds", "key_file"),
-    "limits": None,  # evaluator.limits knows them
+    "limits": None,  # evaluator.core.limits knows them
     "formula": ("open", "hidden", *(str(number) for number in (*OPEN_NUMBERS, *HIDDEN_NUMBERS))),
     "baseline": None,  # task numbers
     "thresholds": None,

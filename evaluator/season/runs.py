@@ -20,13 +20,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from evaluator.errors import DataError, show
-from evaluator.gpus import find as find_gpus
+from evaluator.core.errors import DataError, show
+from evaluator.core.gpus import find as find_gpus
+from evaluator.core.verdict import BAD_METADATA, BAD_ZIP, INFRA, OK, TABLE
 from evaluator.season.database import URL_VARIABLE
 from evaluator.season.ledger import Job, Outcome, Submission
 from evaluator.season.rules import Season
 from evaluator.season.store import RUN_FILES, Store, digest
-from evaluator.verdict import BAD_METADATA, BAD_ZIP, INFRA, OK, TABLE
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from evaluator import leftovers
-from evaluator.errors import DataError
+from evaluator.core import leftovers
+from evaluator.core.errors import DataError
 
 if TYPE_CHECKING:
     from evaluator.season.rules import Season

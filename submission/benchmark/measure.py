@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmark import published
 from benchmark.published import LayerCache
-from challenge import read_examples
+from contract import read_examples
 from rudolph import RudolphConfig, RudolphModel
 from rudolph.answer import Question, Rudolph
 from rudolph.cache import KVCache

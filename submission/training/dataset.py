@@ -23,8 +23,8 @@ from tqdm import tqdm
 from rudolph import VQGAN, RudolphConfig, Tokenizer
 from rudolph.answer import join_texts
 from rudolph.images import ImageError, load_image, preprocess
-from training.convert.challenge import DataError, Sample
-from training.decoder import LOSS_WEIGHTS, TASK_TOKENS, UNKNOWN_TOKENS
+from training.data_format import DataError, Sample
+from training.nano.decoder import LOSS_WEIGHTS, TASK_TOKENS, UNKNOWN_TOKENS
 from training.worlds import seeded
 
 log = logging.getLogger(__name__)

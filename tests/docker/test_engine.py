@@ -12,12 +12,12 @@ from pathlib import Path
 import docker
 import pytest
 
-from tests import engine as docker_engine
+from tests.support import engine as docker_engine
 
 ROOT = Path(__file__).resolve().parents[2]
 USER = """
 import sys
-from tests.engine import EngineUnavailable, engine
+from tests.support.engine import EngineUnavailable, engine
 try:
     with engine() as host:
         print(host, flush=True)

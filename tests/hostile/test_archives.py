@@ -20,8 +20,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from evaluator import archive, archive_rules, limits, rules
-from evaluator.errors import MAX_FINDINGS, ArchiveError, MetadataError, SubmissionError
+from evaluator.core import limits
+from evaluator.core.errors import MAX_FINDINGS, ArchiveError, MetadataError, SubmissionError
+from evaluator.data import rules
+from evaluator.package import archive
+from evaluator.package import rules as archive_rules
 
 SECONDS = 60.0  # far beyond what any archive takes, also on a busy machine
 METADATA = b'{"image": "a/b:1", "entrypoint": "python3 run.py"}'
@@ -348,7 +351,8 @@ def test_lying_bomb_is_stopped_in_memory_and_on_disk(folder):
     code = """
 import resource, sys
 from pathlib import Path
-from evaluator import archive, errors
+from evaluator.package import archive
+from evaluator.core import errors
 used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for step in (lambda: archive.check(Path(sys.argv[1])), lambda: archive.unpack(Path(sys.argv[1]), Path(sys.argv[2]))):
     try:
@@ -359,7 +363,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - used)
 """
     (folder / "unpacked").mkdir()
     command = [sys.executable, "-c", code, folder / "s.zip", folder / "unpacked"]
-    root = Path(archive.__file__).parents[1]
+    root = Path(archive.__file__).parents[2]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, cwd=root)
     *found, grown = done.stdout.split()
     assert found == ["archive-corrupt"] * 2 and int(grown) < 30_000  # KiB

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from evaluator import emission, record
 from evaluator.__main__ import _remove_stale, main
-from evaluator.errors import DataError
-from evaluator.files import check_writable, write_json
-from tests.evaluator.test_compare import document
-from tests.evaluator.test_emission import made
+from evaluator.carbon import emission
+from evaluator.core.errors import DataError
+from evaluator.core.files import check_writable, write_json
+from evaluator.sandbox import record
+from tests.evaluator.carbon.test_emission import made
+from tests.evaluator.scoring.test_compare import document
 
 HUGE = 10**99
 GOOD = document({0: [0.0, 1.0]})

@@ -21,9 +21,9 @@ from typing import Any
 import docker
 import pytest
 
-from evaluator import verdict
 from evaluator.__main__ import main
-from evaluator.limits import RUN
+from evaluator.core import verdict
+from evaluator.core.limits import RUN
 from evaluator.sandbox import local
 from evaluator.sandbox.docker import RUN_LABEL
 from tests.evaluator.conftest import build_data, build_output

@@ -129,4 +129,4 @@ def test_what_is_set_by_hand_goes_before() -> None:
 
 
 def test_both_halves_have_the_same_file() -> None:
-    assert (ROOT / "submission/cores.py").read_bytes() == (ROOT / "evaluator/cores.py").read_bytes()
+    assert (ROOT / "submission/cores.py").read_bytes() == (ROOT / "evaluator/core/cores.py").read_bytes()

@@ -14,7 +14,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from challenge import read_examples
+from contract import read_examples
 from rudolph import RudolphModel
 from rudolph.answer import Answer, Done, Question, Rudolph
 from rudolph.config import BOS, EOS

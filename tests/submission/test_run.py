@@ -17,7 +17,7 @@ import run
 from rudolph.settings import Settings
 
 SUBMISSION = Path(run.__file__).parent
-FILES = ("run.py", "budget.py", "cores.py", "resume.py", "challenge.py", "config.yaml", "metadata.json", "rudolph")
+FILES = ("run.py", "budget.py", "cores.py", "resume.py", "contract.py", "config.yaml", "metadata.json", "rudolph")
 
 ASKED: dict[str, list[dict[str, str]]] = {
     "12": [{"type": "text", "content": "Какого цвета «ёжик» 🦔?"}, {"type": "image", "content": "images/a.jpg"}],

@@ -27,7 +27,7 @@ from rudolph import RudolphConfig, RudolphModel, Tokenizer
 from rudolph.config import SIZES
 from rudolph.memory import free_memory, is_out_of_memory
 from training.dataset import DEFAULT_WEIGHTS, Row, TrainingRows
-from training.finetuning import FineTuning, RudolphTrainer, Stage, Task, prepare_model, training_arguments
+from training.finetune.trainer import FineTuning, RudolphTrainer, Stage, Task, prepare_model, training_arguments
 
 BATCH, ACCUMULATION, STEPS = 2, 2, 4
 LOSS_TOLERANCE = 1e-3

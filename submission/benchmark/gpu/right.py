@@ -221,7 +221,7 @@ def _latents(report: Report, device: str) -> None:
     if not (ROOT / "evaluator").is_dir():
         report.note("the evaluator is not here: its networks were not compared")
         return
-    command = [sys.executable, "-m", "evaluator.gpu_check", "--device", device]
+    command = [sys.executable, "-m", "evaluator.tools.gpu_check", "--device", device]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LATENTS_SECONDS)
     if done.returncode:
         report.check("evaluator's networks", False, f"exit code {done.returncode}: {done.stderr.strip()[-300:]}")

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.convert.challenge import FOLDERS, SPLITS, DataError, read_split, write_evaluation_data
 from training.convert.mathematics import mathematics
 from training.convert.pictures import coco, visual_genome
 from training.convert.report import Report
@@ -17,6 +16,7 @@ from training.convert.signs import sberidp, start
 from training.convert.source import Part, Settings, Source
 from training.convert.text_qa import muserc, sberquad
 from training.convert.writer import Writer
+from training.data_format import FOLDERS, SPLITS, DataError, read_split, write_evaluation_data
 from training.worlds import TASKS, make_example, scene_example, scenes, seeded
 
 logger = logging.getLogger("training.convert")

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
-from training.convert.challenge import DataError
 from training.convert.reading import READ_ERRORS, clean, open_text
 from training.convert.source import Part, Settings, find_files
 from training.convert.writer import Row
+from training.data_format import DataError
 from training.worlds import mathqa
 from training.worlds.wording import option_key
 

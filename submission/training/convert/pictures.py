@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from training.convert.challenge import DataError
 from training.convert.reading import clean, read_coco, read_records
 from training.convert.source import Part, Settings, Translations, find_files, make_parts
 from training.convert.writer import Picture, Row
+from training.data_format import DataError
 
 CAPTION_FILES = ("captions_*.json", "captions_*.json.gz")
 QUESTION_FILES = ("question_answers*.json", "question_answers*.json.gz")

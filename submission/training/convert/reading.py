@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
-from challenge import show
-from training.convert.challenge import DataError
+from contract import show
 from training.convert.report import Report
+from training.data_format import DataError
 
 # What reading a file that is damaged, cut off or not UTF-8 raises.
 READ_ERRORS = (OSError, EOFError, UnicodeDecodeError, zlib.error)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from challenge import show
-from training.convert.challenge import DataError
+from contract import show
+from training.data_format import DataError
 
 logger = logging.getLogger(__name__)
 

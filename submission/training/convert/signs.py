@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from training.convert.challenge import DataError
 from training.convert.reading import clean, read_coco, read_table
 from training.convert.source import Part, Settings, find_files, part_of
 from training.convert.writer import Picture, Row
+from training.data_format import DataError
 
 IMAGE_COLUMNS = ("image_path", "image_name", "file_name", "image", "path")
 TEXT_COLUMNS = ("text", "label", "words")

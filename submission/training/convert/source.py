@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.convert.challenge import DataError
 from training.convert.reading import clean, read_json
 from training.convert.report import Report
 from training.convert.writer import Row
+from training.data_format import DataError
 from training.worlds import seeded
 
 logger = logging.getLogger(__name__)

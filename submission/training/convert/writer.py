@@ -18,9 +18,9 @@ from typing import IO, Any
 
 from PIL import Image
 
-from challenge import show
-from training.convert.challenge import FOLDERS, IMAGES, SPLITS, DataError, link_or_copy
+from contract import show
 from training.convert.report import Report
+from training.data_format import FOLDERS, IMAGES, SPLITS, DataError, link_or_copy
 from training.worlds import mathqa, seeded
 from training.worlds.wording import instruct, options
 

@@ -1,0 +1,185 @@
+"""Reading single files of an untrusted folder: regular ones, below the folder, without a link on the way; and writing
+our own, whole or not at all.
+"""
+
+import difflib
+import itertools
+import json
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from evaluator.core import limits
+from evaluator.core.errors import DataError, RuleBroken, show
+from evaluator.core.regular import KINDS
+from evaluator.data import rules
+
+_NEAR_NAMES = 1000  # that are compared with one that does not exist
+_FOLDERS_BELOW, _FOLDERS_LOOKED_AT = 2, 20  # how deep, and how many in a folder
+_LIKE = 0.65  # of difflib's ratio: how much a name must be like the missing one
+
+
+def read_regular(root: Path, relative: str, limit: int, near: bool = False) -> bytes:
+    """The bytes of a regular file of at most `limit` bytes below `root`. With `near` the message on one that does not
+    exist names one of nearly its name, for which its folder is read.
+
+    Each part of the path is opened in the folder opened before, never through a link, so what is swapped meanwhile
+    cannot lead out of `root`. `root` itself is trusted.
+
+    Raises `RuleBroken`.
+    """
+    parts = _parts(relative)
+    folder, part = -1, ""
+    try:
+        folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        for part in parts[:-1]:
+            _check_kind(part, folder, stat.S_IFDIR)
+            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        part = parts[-1]
+        _check_kind(part, folder, stat.S_IFREG)
+        # Should it have become a FIFO since, opening it must not block.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        with open(os.open(part, flags, dir_fd=folder), "rb") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise RuleBroken(rules.FILE_KIND, "the file is not a regular file")
+            if found.st_size > limit:
+                raise RuleBroken(rules.file_size(limit), f"the file has {found.st_size} bytes")
+            content = file.read(limit + 1 if found.st_size == limit else found.st_size + 1)
+    except FileNotFoundError:
+        other = near_name(part, _names(folder)) if near and folder >= 0 else None
+        hint = f"; there is {show(other)}" if other else ""
+        raise RuleBroken(rules.FILE_MISSING, f"the file does not exist{hint}") from None
+    except OSError as error:
+        raise RuleBroken(rules.FILE_UNREADABLE, f"the file cannot be read: {error.strerror}") from None
+    finally:
+        if folder >= 0:
+            os.close(folder)
+    return content
+
+
+def near_name(name: str, others: Iterable[str]) -> str | None:
+    """The one of `others` that may have been meant by `name`: case, ending or a letter apart."""
+    others = sorted(others)
+    stem = os.path.splitext(name)[0].lower()
+    for other in others:
+        if other != name and os.path.splitext(other)[0].lower() == stem:
+            return other
+    return next(iter(difflib.get_close_matches(name, others, 1, _LIKE)), None)
+
+
+def _names(folder: int) -> list[str]:
+    """Some names in an open folder."""
+    try:
+        with os.scandir(folder) as found:
+            return [entry.name for entry in itertools.islice(found, _NEAR_NAMES)]
+    except OSError:
+        return []
+
+
+def file_elsewhere(root: Path, name: str) -> str | None:
+    """Where a file that was looked for as `name` in the folder `root`, which has none of nearly that name, may be: of
+    nearly its name one or two folders below, else the one file in `root` with its ending. Of each folder the first
+    `_NEAR_NAMES` are looked at.
+    """
+    folders = [Path(".")]
+    for folder in folders:  # grows while it is gone through
+        files, inner = _content(root / folder)
+        if len(folder.parts) < _FOLDERS_BELOW:
+            folders += [folder / below for below in inner[:_FOLDERS_LOOKED_AT]]
+        if folder.parts and (found := name if name in files else near_name(name, files)):
+            return (folder / found).as_posix()
+    ending = os.path.splitext(name)[1]
+    alike = [file for file in _content(root)[0] if os.path.splitext(file)[1] == ending]
+    return alike[0] if len(alike) == 1 else None
+
+
+def _content(folder: Path) -> tuple[list[str], list[str]]:
+    """Names of some regular files and folders in a folder, each in order."""
+    try:
+        with os.scandir(folder) as found:
+            entries = list(itertools.islice(found, _NEAR_NAMES))
+            files = sorted(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
+            return files, sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    except OSError:
+        return [], []
+
+
+def write_json(path: Path, document: dict[str, Any]) -> None:
+    """Write `document` to `path` as UTF-8 JSON, whole or not at all."""
+    write_text(path, json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` as UTF-8, whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path`, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _parts(relative: str) -> tuple[str, ...]:
+    """The parts of a path that may be looked at."""
+    if len(relative) > limits.MAX_PATH_CHARACTERS:
+        raise RuleBroken(rules.FILE_PATH, f"the path has {len(relative)} characters")
+    path = PurePosixPath(relative)
+    if not path.parts:
+        raise RuleBroken(rules.FILE_PATH, "the path is empty")
+    if "\\" in relative or not relative.isprintable():
+        raise RuleBroken(rules.FILE_PATH, "the path has a character that is not allowed")
+    if path.is_absolute():
+        raise RuleBroken(rules.FILE_PATH, "the path is absolute")
+    if ".." in path.parts:
+        raise RuleBroken(rules.FILE_PATH, "the path has '..'")
+    return path.parts
+
+
+def _check_kind(name: str, folder: int, wanted: int) -> None:
+    """Raise `RuleBroken` unless `name` in the open `folder` is a regular file (S_IFREG) or a folder (S_IFDIR)."""
+    kind = stat.S_IFMT(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+    if kind == wanted:
+        return
+    if kind == stat.S_IFLNK:
+        raise RuleBroken(rules.FILE_LINK, "the path goes through a symbolic link")
+    if wanted == stat.S_IFDIR:
+        raise RuleBroken(rules.FILE_MISSING, "the path goes through a file that is no folder")
+    raise RuleBroken(rules.FILE_KIND, f"the file is {KINDS.get(kind, 'of an unknown kind')}, not a regular file")
+
+
+def check_writable(option: str, path: Path | None) -> None:
+    """Make the folder of a file that a command will write, if any: that it cannot be written should not be noticed
+    after hours of running. A link to a regular file will do; devices, FIFOs and folders are refused, and so is what
+    lies beside devices: /dev/stdout can be a link to a regular file, and would be replaced. Raises `DataError`.
+    """
+    if path is None:
+        return
+    try:
+        kind = stat.S_IFMT(os.stat(path).st_mode)
+        folder = path.parent.resolve()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise DataError(f"{option} {path}: cannot be written: {error.strerror}") from None
+    else:
+        if kind != stat.S_IFREG:
+            raise DataError(f"{option} {path} is {KINDS.get(kind, 'of an unknown kind')}; it must be a file's path")
+        if folder == Path("/dev") or folder.is_relative_to("/proc"):
+            raise DataError(f"{option} {path} is one of the system's own; it must be a file's path")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{option} {path}: its folder cannot be made: {error.strerror}") from None
+    if not os.access(path.parent, os.W_OK):
+        raise DataError(f"{option} {path}: its folder cannot be written to")

@@ -1,0 +1,138 @@
+"""Every limit of the challenge and of the evaluator, in one place: those of a run are read from `sandbox/limits.toml`,
+which participants and organizers share, and what the evaluator is willing to read stands here.
+"""
+
+import re
+import tomllib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from evaluator.core.errors import DataError, show
+from evaluator.core.regular import read_whole
+
+FILE = Path(__file__).with_name("limits.toml")
+_UNITS = {
+    "bytes": {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30},
+    "seconds": {"": 1, "s": 1, "min": 60, "h": 3600},
+    "count": {"": 1},
+}
+_KINDS = {
+    "cpus": "count",
+    "gpus": "count",
+    "pids": "count",
+    "output_files": "count",
+    "output_depth": "count",
+    "time": "seconds",
+    "grace": "seconds",
+}  # all others are sizes in bytes
+_MAY_BE_ZERO = ("gpus",)
+_MAX_FILE_BYTES = 10**6  # of a file of limits
+_MAX_GRACE_SECONDS = 20  # the whole tree is gone within 30 s of the time limit
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The limits of a run: sizes in bytes, times in seconds. limits.toml says what each is for."""
+
+    memory: int
+    cpus: float
+    gpus: int
+    time: float
+    archive: int
+    unpacked: int
+    image: int
+    pids: int
+    shm: int
+    tmp: int
+    output: int
+    output_files: int
+    output_depth: int
+    log: int
+    grace: float
+
+    def override(self, settings: Iterable[str]) -> "Limits":
+        """These limits with some replaced, each by a `name=value` such as `memory=2GB`. Raises `DataError`."""
+        changes = {}
+        for setting in settings:
+            name, equals, value = setting.partition("=")
+            if not equals:
+                raise DataError(f"--limit {show(setting)}: must be name=value, such as memory=2GB")
+            changes[name] = _value(name, value, "--limit")
+        return replace(self, **changes)
+
+    def differences(self, other: "Limits") -> list[str]:
+        """What differs from `other`, a line each."""
+        mine, others = asdict(self), asdict(other)
+        return [f"{name} = {mine[name]} instead of {others[name]}" for name in mine if mine[name] != others[name]]
+
+
+def read_limits(path: Path = FILE) -> Limits:
+    """The limits in a TOML file; all of them must be there. Raises `DataError`."""
+    try:
+        document = tomllib.loads(read_whole(path, _MAX_FILE_BYTES).decode("utf-8"))
+    except OSError as error:
+        raise DataError(f"limits {path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"limits {path} cannot be read: {error}") from None
+    names = {field.name for field in fields(Limits)}
+    if missing := sorted(names - document.keys()):
+        raise DataError(f"limits {path}: {', '.join(missing)} missing")
+    return Limits(**{name: _value(name, value, f"limits {path}:") for name, value in document.items()})
+
+
+def _value(name: str, value: Any, where: str) -> Any:
+    if name not in {field.name for field in fields(Limits)}:
+        known = ", ".join(field.name for field in fields(Limits))
+        raise DataError(f"{where} {show(name)} is no limit; there are {known}")
+    kind = _KINDS.get(name, "bytes")
+    match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,9})?) ?([A-Za-z]*)", str(value), re.ASCII)
+    if isinstance(value, bool) or not match or match[2] not in _UNITS[kind]:
+        units = ", ".join(filter(None, _UNITS[kind])) or "no unit"
+        raise DataError(f"{where} {name}: must be a number of {kind} ({units}), not {show(value)}")
+    number = float(match[1]) * _UNITS[kind][match[2]]
+    if not number and name not in _MAY_BE_ZERO:
+        raise DataError(f"{where} {name}: must be more than 0")
+    if name == "grace" and number > _MAX_GRACE_SECONDS:
+        raise DataError(f"{where} grace: must be at most {_MAX_GRACE_SECONDS} s, not {show(value)}")
+    return number if name in ("cpus", "time", "grace") else int(number)
+
+
+RUN = read_limits()
+MAX_ARCHIVE_BYTES = RUN.archive
+MAX_UNPACKED_BYTES = RUN.unpacked
+
+# Ours: what the evaluator is willing to read from an untrusted folder.
+MAX_ARCHIVE_ENTRIES = 100_000
+MAX_JSON_BYTES = 100 * 10**6
+MAX_JSON_DEPTH = 32  # of nested lists and objects; the contract needs 3
+MAX_JSON_VALUES = 8 * 10**6  # lists, objects and commas: bounds the memory of parsing, with room for the entries below
+MAX_JSON_DIGITS = 100  # characters of one number; Python's own limit of 4300 digits raises
+MAX_JSON_ENTRIES = 10**6  # examples in one file, and entries of all examples together
+MAX_TEXT_CHARACTERS = 20_000  # one predicted text; the metrics' time grows with its length
+MAX_PATH_CHARACTERS = 1024
+MAX_IMAGE_BYTES = 32 * 10**6
+MAX_IMAGE_PIXELS = 4096 * 4096
+MAX_IMAGE_RATIO = 100  # longer to shorter side; a metric that resizes the shorter side would grow such an image
+MAX_JPEG_SCANS = 100  # a progressive JPEG has about 10, but each further one costs time for all pixels
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+MAX_FOLDER_IMAGE_BYTES = 15 * 10**9  # all scored images together
+MAX_FOLDER_PIXELS = 5 * 10**9  # all scored images together, 15 GB decoded; 10 000 of 256 x 256 are 0.66 * 10^9
+
+# Ours: how long decoding an untrusted image may take, and in how much memory. It happens in a process of its own.
+DECODE_SECONDS = 20.0  # one image, by the clock; a JPEG of 4096 x 4096 with 99 scans takes two
+FOLDER_DECODE_SECONDS = 30 * 60.0  # all images together
+DECODER_MEMORY_BYTES = 2 * 2**30  # address space of the process
+
+# Ours: of eco2AI's emission.csv and its encoded twin, and of the loss.csv and energy.csv of a training run.
+MAX_EMISSION_BYTES = 8 * 10**6  # each file; a row has about 300 bytes, an encoded one 600, and is written twice
+MAX_EMISSION_ROWS = 5_000  # of emission.csv: a row is an epoch
+MAX_EMISSION_WATTS = 100_000.0  # mean power, whatever the hardware: some hundred GPUs
+MIN_EMISSION_SECONDS, MAX_EMISSION_SECONDS = 0.001, 366 * 24 * 3600.0  # of one row
+MIN_TRAINING_SECONDS = 60.0  # of one row; fewer are noted, and no fault
+MAX_EMISSION_NUMBER = 1e12  # of any kind
+MAX_LOSS_BYTES = 200 * 10**6  # a line a step, of about 80 bytes
+
+# Ours: what per-id results are written as, by the file's name.
+TABLE_FORMATS = (".csv", ".parquet")

@@ -1,0 +1,410 @@
+"""The leaderboard's assets: fetched once, recorded, verified before every use, and needed offline ever after.
+
+    python -m evaluator.metrics.assets fetch [--folder DIR]
+    python -m evaluator.metrics.assets check [--folder DIR]
+
+They are ruCLIP and FID-Inception, which together are the leaderboard's encoders, and RuWordNet, for METEOR. The lock
+file in their folder records each one's source, size and SHA-256 when it is first fetched (or found, put there by
+hand); from then on another content is an error, on every machine that has the lock file. Without the assets the nano
+encoders, which travel in the same folder, stand in.
+
+This module is the code, `evaluator/assets/` beside it the default folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evaluator.core.errors import DataError, EvaluatorError, show
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+    from evaluator.metrics.clip import RuCLIP
+    from evaluator.metrics.inception import InceptionFeatures
+    from evaluator.scoring.score import Encoders
+
+logger = logging.getLogger(__name__)
+
+FOLDER = Path(__file__).parents[1] / "assets"
+LOCK_FILE = "assets.lock.json"
+PARTIAL_FOLDER = ".partial"
+LFS_POINTER = b"version https://git-lfs"
+EXIT_INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One file: `path` is its place in the assets folder, `source` a URL, or `hub:owner/name/file` on the hub.
+
+    `digest` is what the publisher says of its SHA-256, which may be the start of it only.
+    """
+
+    path: str
+    source: str
+    digest: str = ""
+
+    @property
+    def on_hub(self) -> bool:
+        return self.source.startswith("hub:")
+
+    @property
+    def url(self) -> str:
+        """`HF_ENDPOINT` names another hub; it is read at every call, while huggingface_hub reads it once."""
+        if not self.on_hub:
+            return self.source
+        from huggingface_hub import hf_hub_url
+
+        repo, _, filename = self.source.removeprefix("hub:").rpartition("/")
+        return hf_hub_url(repo, filename, endpoint=os.environ.get("HF_ENDPOINT", "").rstrip("/") or None)
+
+
+RUCLIP = tuple(
+    Asset(f"ruclip-vit-large-patch14-336/{name}", f"hub:ai-forever/ruclip-vit-large-patch14-336/{name}")
+    for name in ("bpe.model", "config.json", "pytorch_model.bin")
+)
+# The start of the SHA-256 is in the file's name, as torch.hub has it.
+INCEPTION = Asset(
+    "pt_inception-2015-12-05-6726825d.pth",
+    "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+    digest="6726825d",
+)
+RUWORDNET = Asset(
+    "ruwordnet-2021.db",
+    "https://github.com/avidale/python-ruwordnet/releases/download/0.0.4/ruwordnet-2021.db",
+)
+ENCODERS = (*RUCLIP, INCEPTION)
+ASSETS = (*ENCODERS, RUWORDNET)
+
+
+class State(Enum):
+    VERIFIED = "verified"
+    MISSING = "missing"
+    UNRECORDED = "not in the lock file"
+    CHANGED = "changed"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is known of one asset; `reason` says what is wrong and how to mend it, and is empty where it is verified."""
+
+    asset: Asset
+    state: State
+    reason: str = ""
+
+
+def load_encoders(folder: str | os.PathLike[str] = FOLDER) -> Encoders:
+    """The leaderboard's encoders where all of their assets are there and verified, else the nano encoders.
+
+    The `label` of the encoders tells which: None for the leaderboard's. Raises `DataError` where an asset differs from
+    what the lock file records, or cannot be loaded.
+    """
+    findings = _unchanged(folder, ENCODERS)
+    lacking = [finding for finding in findings if finding.state is not State.VERIFIED]
+    if lacking:
+        if len(lacking) < len(findings) or any(finding.state is State.UNRECORDED for finding in lacking):
+            logger.warning("the nano encoders stand in: %s", "; ".join(finding.reason for finding in lacking))
+        from evaluator.metrics.nano import NanoEncoders
+
+        return NanoEncoders.load()
+    from evaluator.metrics.clip import RuCLIP
+    from evaluator.metrics.inception import InceptionFeatures
+
+    try:
+        ruclip = RuCLIP.from_pretrained((Path(folder) / RUCLIP[0].path).parent)
+        return LeaderboardEncoders(ruclip, InceptionFeatures(Path(folder) / INCEPTION.path))
+    except (OSError, ValueError) as error:
+        raise DataError(f"the leaderboard's encoders cannot be loaded: {error}") from error
+
+
+def ruwordnet_path(folder: str | os.PathLike[str] = FOLDER) -> Path | None:
+    """RuWordNet's data base, verified; None where it is not there. Raises `DataError` where it has changed."""
+    (finding,) = _unchanged(folder, (RUWORDNET,))
+    if finding.state is State.UNRECORDED:
+        logger.warning("RuWordNet is not used: %s", finding.reason)
+    return Path(folder) / RUWORDNET.path if finding.state is State.VERIFIED else None
+
+
+class LeaderboardEncoders:
+    """ruCLIP L/14-336 and FID-Inception as `evaluator.scoring.score.Encoders`."""
+
+    label: str | None = None
+
+    def __init__(self, ruclip: RuCLIP, inception: InceptionFeatures) -> None:
+        self._ruclip = ruclip
+        self._inception = inception
+
+    def text_latents(self, texts: list[str]) -> np.ndarray:
+        return self._ruclip.text_latents(texts)
+
+    def image_latents(self, images: list[Image.Image]) -> np.ndarray:
+        return self._ruclip.image_latents(images)
+
+    def image_features(self, images: list[Image.Image]) -> np.ndarray:
+        return self._inception(images)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the lock file says of one asset. `size` in bytes."""
+
+    source: str
+    size: int
+    sha256: str
+
+
+def read_lock(folder: str | os.PathLike[str] = FOLDER) -> dict[str, Record]:
+    """The lock file of a folder by asset path; empty where there is none. Raises `DataError` where it is damaged."""
+    path = Path(folder) / LOCK_FILE
+    if not path.exists():
+        return {}
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        lock = {name: Record(**entry) for name, entry in entries.items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: not a lock file of assets: {error}") from error
+    for name, record in lock.items():
+        if type(record.size) is not int or not re.fullmatch("[0-9a-f]{64}", str(record.sha256)):
+            raise DataError(f"{path}: {show(name)} has {show(record)}; needed are a size in bytes and a SHA-256")
+    return lock
+
+
+def inspect(folder: str | os.PathLike[str] = FOLDER, assets: Sequence[Asset] = ASSETS) -> list[Finding]:
+    """Compare each asset's content with the lock file. Reads every byte: seconds for the leaderboard's 2 GB."""
+    folder = Path(folder)
+    lock = read_lock(folder)
+    return [_inspect(folder, asset, lock.get(asset.path)) for asset in assets]
+
+
+def recorded(folder: str | os.PathLike[str] = FOLDER) -> dict[str, str]:
+    """The SHA-256 that the lock file has of each asset that is there, in its size. Reads no content, as `inspect` does:
+    two machines with the same have the same assets, unless loading them says otherwise.
+    """
+    lock, found = read_lock(folder), {}
+    for asset in ASSETS:
+        path, record = Path(folder) / asset.path, lock.get(asset.path)
+        if record is not None and path.is_file() and path.stat().st_size == record.size:
+            found[asset.path] = record.sha256
+    return found
+
+
+def fetch(folder: str | os.PathLike[str] = FOLDER, assets: Sequence[Asset] = ASSETS) -> None:
+    """Make every asset be there and recorded; what is there already is kept, and recorded if it was not.
+
+    Goes on from unfinished downloads of earlier calls and shows a progress bar on a terminal. Needs no network where
+    every file is there. `HF_ENDPOINT` names another hub, `HF_TOKEN` a token for it. Raises `DataError` with every
+    asset that could not be had and where to put it by hand, after having tried all.
+    """
+    folder = Path(folder)
+    reasons: list[str] = []
+    with _locked(folder):
+        lock = read_lock(folder)
+        for asset in assets:
+            finding = _inspect(folder, asset, lock.get(asset.path))
+            if finding.state is State.VERIFIED:
+                continue
+            try:
+                if finding.state is State.CHANGED:
+                    raise DataError(finding.reason)
+                if finding.state is State.MISSING:
+                    _download(folder, asset, lock.get(asset.path))
+                lock[asset.path] = _record(folder / asset.path, asset)
+            except DataError as error:
+                reasons += error.reasons
+                continue
+            _write_lock(folder, lock)
+        if not reasons:
+            shutil.rmtree(folder / PARTIAL_FOLDER, ignore_errors=True)
+    if reasons:
+        raise DataError(reasons)
+
+
+def _unchanged(folder: str | os.PathLike[str], assets: Sequence[Asset]) -> list[Finding]:
+    findings = inspect(folder, assets)
+    if changed := [finding.reason for finding in findings if finding.state is State.CHANGED]:
+        raise DataError(changed)
+    return findings
+
+
+def _inspect(folder: Path, asset: Asset, record: Record | None) -> Finding:
+    path = folder / asset.path
+    if not path.is_file():
+        return Finding(asset, State.MISSING, f"{path}: is missing; `make assets` fetches it")
+    if record is None:
+        return Finding(asset, State.UNRECORDED, f"{path}: is not in {LOCK_FILE}; `make assets` records it")
+    size = path.stat().st_size
+    found = f"SHA-256 {_sha256(path)}" if size == record.size else f"{size} bytes"
+    expected = f"SHA-256 {record.sha256}" if size == record.size else f"{record.size} bytes"
+    if found == expected:
+        return Finding(asset, State.VERIFIED)
+    return Finding(
+        asset,
+        State.CHANGED,
+        f"{path}: has {found}; {LOCK_FILE} records {expected}. Delete the file and run `make assets`;"
+        " where the new content is meant, delete its entry there instead",
+    )
+
+
+def _record(path: Path, asset: Asset) -> Record:
+    """What the lock file is to say of a file. Raises `DataError` where it is not what it is named."""
+    with path.open("rb") as file:
+        start = file.read(len(LFS_POINTER))
+    if not start or start == LFS_POINTER:
+        what = "a Git LFS pointer, not the file it stands for (`git lfs pull` gets it)" if start else "empty"
+        raise DataError(f"{path}: is {what}")
+    digest = _sha256(path)
+    if not digest.startswith(asset.digest):
+        raise DataError(f"{path}: has SHA-256 {digest}; that of {asset.source} begins with {asset.digest}")
+    return Record(asset.source, path.stat().st_size, digest)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_lock(folder: Path, lock: dict[str, Record]) -> None:
+    path = folder / LOCK_FILE
+    temporary = path.with_name(f".{LOCK_FILE}.{os.getpid()}.tmp")
+    entries = {name: vars(lock[name]) for name in sorted(lock)}
+    temporary.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _download(folder: Path, asset: Asset, record: Record | None) -> None:
+    """Fetch one file into its place. Raises `DataError` that says where to put it by hand."""
+    import httpx2
+
+    try:
+        partial = _download_partial(folder, asset)
+    except (httpx2.HTTPError, OSError) as error:  # huggingface_hub's own are of both kinds
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise DataError(
+            f"{folder / asset.path}: cannot be fetched ({reason}). Run `make assets` again where there is a network,"
+            f" or put the file there by hand from {asset.url} and run it to have it recorded"
+        ) from error
+    digest = _sha256(partial)
+    expected = record.sha256 if record else asset.digest
+    if not digest.startswith(expected):
+        partial.unlink()
+        raise DataError(
+            f"{asset.url}: what came has SHA-256 {digest}, expected is {expected}; run `make assets` again, and if it"
+            f" stays so, the publisher has changed the file"
+        )
+    target = folder / asset.path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(partial, target)
+
+
+def _download_partial(folder: Path, asset: Asset) -> Path:
+    """Fetch the content into a partial file named by its ETag, so that a later call goes on from the file's end.
+
+    huggingface_hub transfers; its own `hf_hub_download` would begin at zero after every stopped run.
+    """
+    import httpx2
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers
+
+    url = asset.url
+    etag, size = _remote(asset, url)
+    tag = hashlib.sha256(f"{url} {etag}".encode()).hexdigest()[:16]
+    partial = folder / PARTIAL_FOLDER / f"{tag}.{Path(asset.path).name}"
+    if not etag or (partial.exists() and size is not None and partial.stat().st_size > size):
+        partial.unlink(missing_ok=True)  # without an ETag nothing says that the rest belongs to the same content
+    headers = {"Accept-Encoding": "identity"} | (build_hf_headers() if asset.on_hub else {})  # the token is the hub's
+    while True:
+        with partial.open("ab") as file:
+            start = file.tell()
+            logger.info("fetching %s from byte %d", url, start)
+            try:
+                http_get(
+                    url, file, resume_size=start, headers=headers, expected_size=size, displayed_filename=asset.path
+                )
+                break
+            except (httpx2.TransportError, OSError) as error:
+                file.flush()
+                if file.tell() <= start:  # try again for as long as bytes arrive
+                    raise
+                logger.warning("%s: connection lost at byte %d: %s", url, file.tell(), error)
+    if re.fullmatch("[0-9a-f]{64}", etag) and _sha256(partial) != etag:  # a large file's ETag on the hub
+        partial.unlink()
+        raise ConnectionError(f"the content was damaged on the way: its SHA-256 is not {etag}")
+    return partial
+
+
+def _remote(asset: Asset, url: str) -> tuple[str, int | None]:
+    """ETag ("" where there is none) and size of the content, without fetching it."""
+    from huggingface_hub import get_hf_file_metadata
+    from huggingface_hub.constants import HF_HUB_ETAG_TIMEOUT
+    from huggingface_hub.utils import get_session, hf_raise_for_status
+
+    if asset.on_hub:
+        metadata = get_hf_file_metadata(url)
+        return metadata.etag or "", metadata.size
+    # Not HEAD: release pages redirect to storage whose signed addresses are good for GET alone.
+    headers = {"Accept-Encoding": "identity", "Range": "bytes=0-0"}
+    with get_session().stream("GET", url, headers=headers, timeout=HF_HUB_ETAG_TIMEOUT) as response:
+        hf_raise_for_status(response)
+        ranged = response.headers.get("Content-Range", "").rpartition("/")[2]
+        size = ranged or response.headers.get("Content-Length", "")
+        return response.headers.get("ETag", "").removeprefix("W/").strip('"'), int(size) if size.isdigit() else None
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep a second fetch from appending to the same partial files."""
+    try:
+        (folder / PARTIAL_FOLDER).mkdir(parents=True, exist_ok=True)
+        lock = (folder / PARTIAL_FOLDER / "lock").open("w")
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written to: {error}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataError(f"{folder}: another process is fetching into it") from error
+        yield
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line: fetch or check, then a line an asset. Exit codes: 0 all verified, 2 not so, 130 interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m evaluator.metrics.assets", description="The leaderboard's assets.")
+    parser.add_argument("command", choices=("fetch", "check"))
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="default: %(default)s")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logger.setLevel(logging.INFO)
+    try:
+        if options.command == "fetch":
+            fetch(options.folder)
+        findings = inspect(options.folder)
+        if reasons := [finding.reason for finding in findings if finding.reason]:
+            raise DataError(reasons)
+    except EvaluatorError as error:
+        logger.error("%s", error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        logger.error("interrupted; the next run goes on from here")
+        return EXIT_INTERRUPTED
+    for name, record in read_lock(options.folder).items():
+        sys.stdout.write(f"{State.VERIFIED.value}  {record.sha256}  {record.size:>13,}  {name}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

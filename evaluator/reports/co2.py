@@ -1,0 +1,537 @@
+"""The CO2 of a training run, as the rules ask for it: CO2 added per epoch, and loss against accumulated CO2.
+
+    write(folder: Path, output: Path) -> Report     PNGs, and co2.html with both and the tables
+
+Read is what a training run leaves in its folder: eco2AI's emission.csv with its encoded twin, and where they are
+there loss.csv (stage, epoch, loss of each step) and energy.csv (an independent reading of each epoch: stage, epoch,
+complete, kwh, kg). Without loss.csv the losses are those that `new_epoch` was given.
+
+An epoch's CO2 is known at its end alone; within it, it is spread evenly over the steps. The page runs no script and its
+policy allows none.
+"""
+
+import base64
+import csv
+import hashlib
+import html
+import importlib
+import io
+import math
+import re
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from evaluator.carbon import emission
+from evaluator.carbon.emission import NAME, TARGET, Emission, Row
+from evaluator.carbon.meter import DISAGREEMENT, JOULES_PER_KWH
+from evaluator.core import limits
+from evaluator.core.errors import DataError, RuleBroken, show
+from evaluator.core.files import read_regular, write_bytes, write_text
+from evaluator.reports.html import visible
+
+LOSS, ENERGY = "loss.csv", "energy.csv"
+PAGE, PER_EPOCH, BY_CO2 = "co2.html", "co2_per_epoch.png", "loss_by_co2.png"
+TEMPLATE = Path(__file__).parent / "templates" / "co2.html"
+
+MAX_POINTS = 2000  # of a curve; more are drawn as means of neighbours
+MAX_NAMED_STAGES = 10  # in a legend
+MAX_STAGE_CHARACTERS = 40  # of a name in a plot
+FIGURE_INCHES, DOTS_PER_INCH = (9.0, 4.6), 160
+COLOURS = ("#2f56c6", "#c2571a", "#176c41", "#8b3f9e", "#8a6100", "#0f7285", "#ab2418", "#5a5d69", "#b0377b", "#577a12")
+
+_EPOCH = re.compile(r"epoch: (\d{1,9})\b", re.ASCII)
+_LOSS = re.compile(r"\bloss: ([^,]{1,40}),")
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A row of emission.csv: the stage that its description names, its number (None for a run without epochs), the
+    losses of its steps in their order, and the energy (kWh) and CO2 (kg) of the independent reading where there is one.
+    """
+
+    stage: str
+    number: int | None
+    row: Row
+    losses: tuple[float, ...] = ()
+    other_kwh: float | None = None
+    other_kg: float | None = None
+
+    @property
+    def loss(self) -> float | None:
+        return math.fsum(self.losses) / len(self.losses) if self.losses else None
+
+
+@dataclass(frozen=True)
+class Total:
+    """Sums over epochs. The `compared` ones, which have an independent reading, used `other_kwh` by it, and by eco2AI
+    `compared_kwh`; `gap` is that between the two, relative to the larger.
+    """
+
+    name: str
+    epochs: int
+    seconds: float
+    kwh: float
+    kg: float
+    compared: int
+    compared_kwh: float
+    other_kwh: float
+    loss: float | None
+
+    @property
+    def gap(self) -> float | None:
+        larger = max(self.compared_kwh, self.other_kwh)
+        return abs(self.compared_kwh - self.other_kwh) / larger if self.compared and larger > 0 else None
+
+    @property
+    def disagrees(self) -> bool:
+        return self.gap is not None and self.gap > DISAGREEMENT
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the page shows; `cut_off` is what killed parts of epochs used, (kWh, kg), by the independent reading."""
+
+    emission: Emission
+    epochs: tuple[Epoch, ...]
+    cut_off: tuple[float, float] | None
+    warnings: tuple[str, ...]
+
+    @property
+    def stages(self) -> tuple[Total, ...]:
+        """By stage, in the order of their first rows."""
+        by_stage: dict[str, list[Epoch]] = {}
+        for epoch in self.epochs:
+            by_stage.setdefault(epoch.stage, []).append(epoch)
+        return tuple(_total(stage, epochs) for stage, epochs in by_stage.items())
+
+    @property
+    def total(self) -> Total:
+        return _total("all", self.epochs)
+
+    def lines(self) -> list[str]:
+        """The table by stage, and what to look at."""
+        rows = [_HEADER, *(_stage_cells(total) for total in (*self.stages, self.total))]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
+        lines = [
+            "  ".join(
+                cell.rjust(width) if i else cell.ljust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        ]
+        rule = "-" * max(map(len, lines))
+        return [lines[0], rule, *lines[1:-1], rule, lines[-1], *(f"! {warning}" for warning in self.warnings)]
+
+
+def write(folder: Path, output: Path) -> Report:
+    """Write the page and its plots into the folder `output`. Raises `DataError`."""
+    report = read(folder)
+    plots = {PER_EPOCH: _per_epoch(report)}
+    if any(epoch.losses for epoch in report.epochs):
+        plots[BY_CO2] = _by_co2(report)
+    try:
+        for name in (PER_EPOCH, BY_CO2):
+            if name in plots:
+                write_bytes(output / name, plots[name])
+            else:
+                (output / name).unlink(missing_ok=True)  # of an earlier run, which had losses
+        write_text(output / PAGE, render(report, plots))
+    except OSError as error:
+        raise DataError(f"{output} cannot be written to: {error.strerror}") from None
+    return report
+
+
+def read(folder: Path) -> Report:
+    """Read what a training run left in `folder`. Raises `DataError`."""
+    found = emission.read_folder(folder)
+    if found is None:
+        raise DataError(f"{folder} has no {NAME}; give the folder that a training run wrote")
+    if not found.rows:
+        raise DataError([f"{folder}: {finding}" for finding in found.faults] or f"{folder}: {NAME} has no rows")
+    said: list[str] = []
+    losses = _read_losses(folder, said)
+    readings, cut_off = _read_energy(folder, said)
+    epochs = [_epoch(row) for row in found.rows]
+    last = {(epoch.stage, epoch.number): index for index, epoch in enumerate(epochs)}
+    for key, index in last.items():  # an epoch that was done anew has the losses of the last time
+        if losses is not None:
+            epochs[index] = replace(epochs[index], losses=tuple(losses.pop(key, ())))
+        elif (loss := _said_loss(epochs[index].row)) is not None:
+            epochs[index] = replace(epochs[index], losses=(loss,))
+    if losses:
+        lone = [f"{len(steps)} steps of epoch {number} of {show(stage)}" for (stage, number), steps in losses.items()]
+        more = f" and of {len(lone) - 3} more epochs" if len(lone) > 3 else ""
+        said.append(f"{', '.join(lone[:3])}{more} in {LOSS} are of no row of {NAME}")
+    for index, epoch in enumerate(epochs):
+        waiting = readings.get((epoch.stage, epoch.number))
+        if waiting:
+            kwh, kg = waiting.pop(0)
+            epochs[index] = replace(epoch, other_kwh=kwh, other_kg=kg)
+    report = Report(found, tuple(epochs), cut_off, ())
+    totals = [(f"stage {visible(stage.name)}", stage) for stage in report.stages]
+    if len(totals) > 1:
+        totals.append(("all stages", report.total))
+    for name, total in totals:
+        if total.disagrees:
+            said.append(
+                f"{name}: eco2AI and the independent reading are {total.gap:.0%} apart, more than {DISAGREEMENT:.0%}:"
+                f" {_energy(total.compared_kwh)} and {_energy(total.other_kwh)}"
+            )
+    if cut_off is not None:
+        said.append(
+            f"parts of epochs that were cut off, or are not done, used {_energy(cut_off[0])}, {_mass(cut_off[1])} of"
+            f" CO2, by the independent reading; {NAME} does not have them"
+        )
+    said += [f"{NAME}: {fault}" for fault in emission.by_rule(found.faults)]
+    said += emission.by_rule(found.notes)
+    return replace(report, warnings=tuple(said))
+
+
+# --- reading ---
+
+
+def _epoch(row: Row) -> Epoch:
+    match = _EPOCH.match(row.epoch)
+    return Epoch(_stage(row.description), int(match[1]) if match else None, row)
+
+
+def _stage(description: str) -> str:
+    """The stage that an experiment_description names: `finetune` of `finetune, TargetValue`."""
+    return description.replace(TARGET, "").strip(" ,;:-") or "training"
+
+
+def _said_loss(row: Row) -> float | None:
+    """The loss that `new_epoch` was given."""
+    match = _LOSS.search(row.epoch)
+    try:
+        value = float(match[1]) if match else math.nan
+    except ValueError:
+        return None
+    return value if abs(value) <= limits.MAX_EMISSION_NUMBER else None
+
+
+def _read_losses(folder: Path, said: list[str]) -> dict[tuple[str, int | None], list[float]] | None:
+    """The losses of each epoch's steps; None without loss.csv. A last line that was cut short is left out."""
+    losses: dict[tuple[str, int | None], list[float]] = defaultdict(list)
+    table = _table(folder, LOSS, ("stage", "epoch", "loss"))
+    if table is None:
+        return None
+    bad = 0
+    for where, cells in table:
+        loss = _float(where, "loss", cells["loss"], finite=False)
+        if abs(loss) <= limits.MAX_EMISSION_NUMBER:
+            losses[_stage(cells["stage"]), _whole(where, "epoch", cells["epoch"])].append(loss)
+        else:
+            bad += 1
+    if bad:
+        said.append(f"{bad} steps of {LOSS} have a loss that is not finite, or beyond reason; they are left out")
+    return losses
+
+
+_Reading = tuple[float | None, float | None]  # kWh and kg
+
+
+def _read_energy(
+    folder: Path, said: list[str]
+) -> tuple[dict[tuple[str, int | None], list[_Reading]], tuple[float, float] | None]:
+    """Energy and CO2 of each epoch that was finished, in their order, and what parts of others used. Of one whose power
+    cannot be there is neither.
+    """
+    readings: dict[tuple[str, int | None], list[_Reading]] = defaultdict(list)
+    cut_off: list[tuple[float, float]] = []
+    for where, cells in _table(folder, ENERGY, ("stage", "epoch", "complete", "kwh", "kg")) or ():
+        kwh = _float(where, "kwh", cells["kwh"])
+        kg = _float(where, "kg", cells["kg"]) if cells["kg"] else None
+        seconds = _float(where, "seconds", cells["seconds"], finite=False) if "seconds" in cells else math.inf
+        most = limits.MAX_EMISSION_WATTS
+        can_be = kwh * JOULES_PER_KWH <= most * max(1.0, seconds)
+        if not can_be:
+            said.append(f"{where}: {_energy(kwh)} in {seconds:.1f} s cannot be, above {most:.0f} W, and is left out")
+        if _whole(where, "complete", cells["complete"]):
+            reading: _Reading = (kwh, kg) if can_be else (None, None)
+            readings[_stage(cells["stage"]), _whole(where, "epoch", cells["epoch"])].append(reading)
+        elif can_be:
+            cut_off.append((kwh, kg or 0.0))
+    if not cut_off:
+        return readings, None
+    return readings, (math.fsum(kwh for kwh, _ in cut_off), math.fsum(kg for _, kg in cut_off))
+
+
+def _table(folder: Path, name: str, columns: Sequence[str]) -> Iterable[tuple[str, dict[str, str]]] | None:
+    """Place and cells of each row of a CSV that has `columns` at least; None where there is no such file."""
+    try:
+        content = read_regular(folder, name, limits.MAX_LOSS_BYTES)
+    except RuleBroken as broken:
+        if broken.rule.name == "file-missing":
+            return None
+        raise DataError(broken.rule.finding(str(folder / name), broken.found)) from None
+    whole = content[: content.rfind(b"\n") + 1]  # a line that was being written when the run was killed
+    try:
+        reader = csv.reader(io.StringIO(whole.decode("utf-8"), newline=""), strict=True)
+        header = next(reader, [])
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{folder / name}: is no CSV in UTF-8: {error}") from None
+    for column in columns:
+        if header.count(column) != 1:
+            raise DataError(f"{folder / name}: must have the column {column} once; it has {show(', '.join(header))}")
+    return _rows(reader, header, folder / name)
+
+
+def _rows(reader: Iterator[list[str]], header: list[str], path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    number = 1
+    try:
+        for number, cells in enumerate(reader, 2):
+            if len(cells) != len(header):
+                raise DataError(f"{path}: row {number} has {len(cells)} cells, not {len(header)}")
+            yield f"{path}: row {number}", dict(zip(header, cells, strict=True))
+    except csv.Error as error:
+        raise DataError(f"{path}: row {number + 1}: {error}") from None
+
+
+def _float(where: str, column: str, text: str, finite: bool = True) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise DataError(f"{where}: {column} must be a number, not {show(text)}") from None
+    if finite and not 0 <= value <= limits.MAX_EMISSION_NUMBER:
+        raise DataError(f"{where}: {column} must be in 0..{limits.MAX_EMISSION_NUMBER:g}, not {show(text)}")
+    return value
+
+
+def _whole(where: str, column: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise DataError(f"{where}: {column} must be a whole number, not {show(text)}")
+    return int(text)
+
+
+def _total(name: str, epochs: Sequence[Epoch]) -> Total:
+    both = [(epoch.row.kwh, epoch.other_kwh) for epoch in epochs if epoch.other_kwh is not None]
+    losses = [epoch.loss for epoch in epochs if epoch.loss is not None]
+    return Total(
+        name,
+        len(epochs),
+        math.fsum(epoch.row.seconds for epoch in epochs),
+        math.fsum(epoch.row.kwh for epoch in epochs),
+        math.fsum(epoch.row.kg for epoch in epochs),
+        len(both),
+        math.fsum(kwh for kwh, _ in both),
+        math.fsum(kwh for _, kwh in both),
+        losses[-1] if losses else None,
+    )
+
+
+# --- plots ---
+
+
+def _figure() -> tuple[Any, Any]:
+    try:
+        figure_module: Any = importlib.import_module("matplotlib.figure")
+    except ModuleNotFoundError:
+        raise DataError(
+            "the plots need matplotlib: `make co2-report`, or `pip install -r requirements-train.txt`"
+        ) from None
+    figure = figure_module.Figure(figsize=FIGURE_INCHES, dpi=DOTS_PER_INCH, layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#dfdcd3", linewidth=0.8)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _png(figure: Any) -> bytes:
+    figure.legend(loc="outside lower left", ncols=3, frameon=False, fontsize=9)  # where it hides nothing
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # an emoji in a stage's name
+        figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _plain(text: str) -> str:
+    """A stage's name for a plot: cut, and not taken for mathematics."""
+    text = visible(text)
+    return (text if len(text) <= MAX_STAGE_CHARACTERS else text[: MAX_STAGE_CHARACTERS - 1] + "…").replace("$", r"\$")
+
+
+def _colours(report: Report) -> dict[str, str]:
+    return {total.name: COLOURS[i % len(COLOURS)] for i, total in enumerate(report.stages)}
+
+
+def _per_epoch(report: Report) -> bytes:
+    """Bars of the CO2 that each epoch added, and a line for the independent reading of each that has one."""
+    figure, axes = _figure()
+    others = [epoch.other_kg for epoch in report.epochs]
+    unit, factor = _mass_unit(max([epoch.row.kg for epoch in report.epochs] + [kg for kg in others if kg is not None]))
+    for position, (stage, colour) in enumerate(_colours(report).items()):
+        mine = [(i, epoch.row.kg * factor) for i, epoch in enumerate(report.epochs, 1) if epoch.stage == stage]
+        label = f"eco2AI: {_plain(stage)}" if position < MAX_NAMED_STAGES else None
+        axes.bar([i for i, _ in mine], [kg for _, kg in mine], width=0.8, color=colour, label=label)
+    read = [(i, kg * factor) for i, kg in enumerate(others, 1) if kg is not None]
+    if read:
+        axes.hlines(
+            [kg for _, kg in read],
+            [i - 0.45 for i, _ in read],
+            [i + 0.45 for i, _ in read],
+            colors="#1b1c22",
+            linewidth=2,
+            label="independent reading",
+        )
+    axes.set_title("CO2 added per epoch", loc="left", fontweight="bold")
+    axes.set_xlabel("epoch, in the order of training")
+    axes.set_ylabel(f"CO2, {unit}")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_xlim(0.4, len(report.epochs) + 0.6)
+    axes.set_ylim(bottom=0)
+    return _png(figure)
+
+
+def _by_co2(report: Report) -> bytes:
+    """The losses of all steps over the CO2 up to each, and each epoch's mean at its end."""
+    figure, axes = _figure()
+    unit, factor = _mass_unit(report.total.kg)
+    stages: dict[str, tuple[list[float], list[float], list[float], list[float]]] = {}
+    spent = 0.0
+    for epoch in report.epochs:
+        x, y, ends, means = stages.setdefault(epoch.stage, ([], [], [], []))
+        count = len(epoch.losses)
+        if count > 1:
+            x += [(spent + epoch.row.kg * step / count) * factor for step in range(1, count + 1)]
+            y += epoch.losses
+        spent += epoch.row.kg
+        if epoch.loss is not None:
+            ends.append(spent * factor)
+            means.append(epoch.loss)
+    for position, (stage, colour) in enumerate(_colours(report).items()):
+        x, y, ends, means = stages[stage]
+        named = position < MAX_NAMED_STAGES
+        axes.plot(*_thinned(x, y), color=colour, alpha=0.45, linewidth=1)
+        axes.plot(
+            ends, means, "o-", color=colour, markersize=5, label=f"{_plain(stage)}: mean of epoch" if named else None
+        )
+    axes.set_title("Loss against accumulated CO2", loc="left", fontweight="bold")
+    axes.set_xlabel(f"accumulated CO2, {unit}")
+    axes.set_ylabel("loss")
+    axes.set_xlim(left=0)
+    return _png(figure)
+
+
+def _thinned(x: list[float], y: list[float]) -> tuple[list[float], list[float]]:
+    """At most `MAX_POINTS` points: means of as many neighbours as it takes."""
+    size = -(-len(x) // MAX_POINTS) or 1
+    blocks = [(x[i : i + size], y[i : i + size]) for i in range(0, len(x), size)]
+    return [math.fsum(a) / len(a) for a, _ in blocks], [math.fsum(b) / len(b) for _, b in blocks]
+
+
+# --- the page ---
+
+_HEADER = ("stage", "epochs", "time", "energy", "CO2", "power", "independent", "gap", "last loss")
+
+
+def _stage_cells(total: Total) -> tuple[str, ...]:
+    return (
+        visible(total.name),
+        str(total.epochs),
+        _time(total.seconds),
+        _energy(total.kwh),
+        _mass(total.kg),
+        f"{total.kwh * 3.6e6 / total.seconds:.3g} W",
+        _energy(total.other_kwh) if total.compared else "-",
+        "-" if total.gap is None else f"{total.gap:.1%}" + (" !" if total.disagrees else ""),
+        "-" if total.loss is None else f"{total.loss:.4f}",
+    )
+
+
+def _epoch_cells(epoch: Epoch, spent: float) -> tuple[str, ...]:
+    total = _total("", [epoch])
+    return (
+        visible(epoch.stage),
+        "-" if epoch.number is None else str(epoch.number),
+        f"{epoch.row.start:%Y-%m-%d %H:%M:%S}",
+        _time(epoch.row.seconds),
+        _energy(epoch.row.kwh),
+        _mass(epoch.row.kg),
+        _mass(spent),
+        "-" if epoch.other_kwh is None else _energy(epoch.other_kwh),
+        "-" if total.gap is None else f"{total.gap:.1%}" + (" !" if total.disagrees else ""),
+        "-" if epoch.loss is None else f"{epoch.loss:.4f}",
+    )
+
+
+def render(report: Report, plots: dict[str, bytes]) -> str:
+    """The page as HTML, given the PNGs by name."""
+    template = TEMPLATE.read_text(encoding="utf-8")
+    (style,) = re.findall(r"<style>(.*?)</style>", template, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    counting = report.emission.counting
+    spent, epoch_rows = 0.0, []
+    for epoch in report.epochs:
+        spent += epoch.row.kg
+        epoch_rows.append(_html_row(_epoch_cells(epoch, spent)))
+    total = report.total
+    values = {
+        "policy": f"default-src 'none'; img-src data:; style-src 'sha256-{digest}';"
+        " base-uri 'none'; form-action 'none'",
+        "total": html.escape(_mass(total.kg)),
+        "facts": html.escape(
+            f"{_energy(total.kwh)} in {_time(total.seconds)}, {total.epochs} epochs,"
+            f" {len(report.stages)} stage{'s' * (len(report.stages) != 1)}; by eco2AI"
+        ),
+        "counting": html.escape(
+            "No row counts for the prize."
+            if counting is None
+            else f"Row {counting.number} counts for the prize, the last with {TARGET}: {_mass(counting.kg)}."
+            if report.emission.ok
+            else f"Row {counting.number} would count for the prize, but {NAME} has faults."
+        ),
+        "warnings": "".join(f"<li>{html.escape(visible(warning))}</li>" for warning in report.warnings),
+        "hidden": "" if report.warnings else " hidden",
+        "per_epoch": _html_image(plots[PER_EPOCH], f"Bars: CO2 added per epoch, {_mass(total.kg)} in all"),
+        "by_co2": _html_image(plots[BY_CO2], "Curves: loss of each stage against accumulated CO2")
+        if BY_CO2 in plots
+        else f"<p>No losses: the folder has no {LOSS}, and new_epoch was given none.</p>",
+        "stages": "".join(_html_row(_stage_cells(stage)) for stage in report.stages),
+        "all": _html_row(_stage_cells(total)),
+        "epochs": "".join(epoch_rows),
+    }
+    # One pass, so that no placeholder is looked for in what was put in.
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], template)
+
+
+def _html_row(cells: Sequence[str]) -> str:
+    name, *rest = (html.escape(cell) for cell in cells)
+    marked = (f'<td class="bad">{cell}</td>' if cell.endswith(" !") else f"<td>{cell}</td>" for cell in rest)
+    return f'<tr><th scope="row">{name}</th>{"".join(marked)}</tr>'
+
+
+def _html_image(png: bytes, alternative: str) -> str:
+    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    return f'<img src="{source}" alt="{html.escape(alternative)}">'
+
+
+def _mass_unit(kg: float) -> tuple[str, float]:
+    """The unit in which `kg` is neither long nor tiny, and how many of it a kilogram has."""
+    for unit, factor in (("kg", 1.0), ("g", 1e3), ("mg", 1e6)):
+        if kg * factor >= 1:
+            return unit, factor
+    return "µg", 1e9
+
+
+def _mass(kg: float) -> str:
+    unit, factor = _mass_unit(kg)
+    return f"{kg * factor:.4g} {unit}"
+
+
+def _energy(kwh: float) -> str:
+    for unit, factor in (("kWh", 1.0), ("Wh", 1e3)):
+        if kwh * factor >= 1:
+            return f"{kwh * factor:.4g} {unit}"
+    return f"{kwh * 3.6e6:.4g} J"
+
+
+def _time(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if seconds >= 60 else f"{seconds:.1f} s"

@@ -1,0 +1,423 @@
+"""report.html: one self-contained page about a scored submission, for a person to browse.
+
+What is shown of a submission is what was scored: the texts and images that were read into `Predictions`, wherever the
+output folder is by now, and whatever it holds.
+
+Everything that comes from data or predictions is untrusted. It travels as JSON in an inert `<script
+type="application/json">` with `<`, `>` and `&` escaped, and the page's script shows it through text nodes alone. The
+page's Content-Security-Policy allows nothing but `data:` images and the two inline blocks of the template, by hash, so
+that even a mistake in the script could neither run what was predicted nor reach the network.
+"""
+
+import base64
+import contextlib
+import hashlib
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import re
+import statistics
+import sys
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from evaluator.competition.tasks import BASELINE_INTEGRAL, OPEN_TASKS, Task, weight
+from evaluator.core.errors import ArchiveError, Finding
+from evaluator.core.files import write_text
+from evaluator.data.contract import Data, Example, Predictions, load_image
+from evaluator.metrics.assets import FOLDER as ASSETS
+from evaluator.metrics.assets import PARTIAL_FOLDER
+from evaluator.package.folder import list_folder
+
+TEMPLATE = Path(__file__).parent / "templates" / "report.html"
+
+# A page that a browser still opens at once, whatever the size of the data. Worst examples come first in both budgets.
+MAX_TEXT_CHARACTERS = 24 * 10**6  # of all examples together
+MAX_IMAGE_CHARACTERS = 24 * 10**6  # base64 of all thumbnails together
+MAX_SHOWN_CHARACTERS = 4000  # of one text
+MAX_SHOWN_ENTRIES = 20  # of one input, and of one list of accepted answers
+EXAMPLE_OVERHEAD = 100  # characters that an example costs beside its texts
+THUMBNAIL_PIXELS = 256  # the longer side
+THUMBNAIL_QUALITY = 78
+HISTOGRAM_BINS = 10
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "numpy",
+    "pillow",
+    "nltk",
+    "pymorphy3",
+    "pymorphy3-dicts-ru",
+    "razdel",
+    "RapidFuzz",
+    "eco2ai",
+)
+
+# What a reader would not see or be misled by: control and format characters (bidirectional overrides, zero-width
+# ones, tags) and half surrogates. U+200D stays: emoji are joined by it. Line feed and tab stay.
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200c\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+def write(
+    path: Path,
+    document: Mapping[str, Any],
+    data: Data,
+    predictions: Predictions,
+    submission: Path | str | None = None,
+    ruwordnet: Path | str | None = None,
+    assets: Path | str | None = None,
+    private: bool = False,
+) -> None:
+    """Write the report of scored predictions to `path`, whole or not at all. The arguments are those of `build`."""
+    write_text(path, render(build(document, data, predictions, submission, ruwordnet, assets, private)))
+
+
+def build(
+    document: Mapping[str, Any],
+    data: Data,
+    predictions: Predictions,
+    submission: Path | str | None = None,
+    ruwordnet: Path | str | None = None,
+    assets: Path | str | None = None,
+    private: bool = False,
+) -> dict[str, Any]:
+    """The content of the page: everything that it shows, as one JSON object.
+
+    `document` is the content of scores.json, of which `interval`s, `counts`, `findings`, `run` and `data_digest` may
+    be absent;
+    `predictions` are those that were scored; `submission` is the ZIP or folder that made them, if known; `ruwordnet`
+    and `assets` are what they were scored with, where these are not the evaluator's own.
+
+    With `private` only aggregates remain, as a team may see them: no input, prediction, truth, id or score of a single
+    example; of hidden tasks neither title, metric nor parts; no digest from which a truth could be guessed.
+    """
+    groups = {str(task.number): (task, examples) for task, examples in data.by_task().items()}
+    tasks = [_task(*groups[number], entry, predictions, private) for number, entry in document["tasks"].items()]
+    page = {
+        "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "private": private,
+        "counts": document.get("counts", True),
+        "integral": document.get("integral"),
+        "interval": document.get("interval"),
+        "open_part": document["open_part"],
+        "open_part_interval": document.get("open_part_interval"),
+        "baseline": BASELINE_INTEGRAL,
+        "baseline_open": sum(weight(task.number) * (task.baseline or 0.0) for task in OPEN_TASKS),
+        "labels": document["labels"],
+        "notes": _notes(document, private),
+        "tasks": tasks,
+        "run": document.get("run"),
+        "count": len(data.examples),
+        "versions": versions(),
+        "digests": digests(document, data, predictions, submission, ruwordnet, assets, private),
+    }
+    browsed = _Browsed(data, predictions)
+    if not private:
+        scores = {number: entry["ids"] for number, entry in document["tasks"].items()}
+        for example in _worst_first([(examples, scores[number]) for number, (_, examples) in groups.items()]):
+            browsed.add(example, scores[str(example.task.number)].get(example.id))
+    return page | {
+        "examples": browsed.examples,
+        "images": browsed.images,
+        "left_out": {"examples": browsed.left_out_examples, "images": browsed.left_out_images},
+        "limits": {
+            "thumbnail": THUMBNAIL_PIXELS,
+            "images": MAX_IMAGE_CHARACTERS,
+            "texts": MAX_TEXT_CHARACTERS,
+            "text": MAX_SHOWN_CHARACTERS,
+        },
+    }
+
+
+def render(page: Mapping[str, Any]) -> str:
+    """The page as HTML: the template with `page` in it, and a policy that allows the template's own blocks alone."""
+    template = TEMPLATE.read_text(encoding="utf-8")
+    style, script = (_block(template, name) for name in ("style", "script"))
+    policy = (
+        f"default-src 'none'; img-src data:; style-src {csp_hash(style)}; script-src {csp_hash(script)};"
+        " base-uri 'none'; form-action 'none'"
+    )
+    text = json.dumps(page, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    # One pass, so that no placeholder is looked for in what was put in.
+    values = {"policy": policy, "data": text}
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], template)
+
+
+def _notes(document: Mapping[str, Any], private: bool) -> list[str]:
+    """The findings of scores that count: what is unusual, though not wrong. Places, which name ids, are not for all."""
+    findings = document.get("findings", []) if document.get("counts", True) else []
+    return [visible(str(Finding(**finding | ({"where": ""} if private else {})))) for finding in findings]
+
+
+def visible(text: str) -> str:
+    """`text` with its control, format and direction characters written out, such as ‹U+202E›."""
+    return _INVISIBLE.sub(lambda match: f"‹U+{ord(match[0]):04X}›", text)
+
+
+def versions() -> list[dict[str, str]]:
+    """Name and version of everything that the scores depend on: the evaluator, Python, and each of `PACKAGES` that is
+    installed.
+    """
+    with open(Path(__file__).parents[2] / "pyproject.toml", "rb") as file:
+        evaluator = tomllib.load(file)["project"]["version"]
+    found = {
+        "evaluator": evaluator,
+        "Python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return [{"name": name, "version": version} for name, version in found.items()]
+
+
+def digests(
+    document: Mapping[str, Any],
+    data: Data,
+    predictions: Predictions,
+    submission: Path | str | None = None,
+    ruwordnet: Path | str | None = None,
+    assets: Path | str | None = None,
+    private: bool = False,
+) -> list[dict[str, Any]]:
+    """SHA-256 digests, `{name, sha256, files}`, of all that went into the scores.
+
+    Of several files it is that of the list which `sha256sum` prints for them, in the paths' byte order. What was read
+    for the verdict has the digest of the bytes that were read. With `private` the truth's are not there: whoever knows
+    all but a few answers of a file could find these out by trying.
+    """
+    found: list[dict[str, Any]] = []
+
+    def add(name: str, files: Mapping[str, str]) -> None:
+        if files:
+            found.append({"name": visible(name), "sha256": listing_digest(files), "files": len(files)})
+
+    def add_file(name: str, sha256: str | None) -> None:
+        if sha256 is not None:
+            found.append({"name": visible(name), "sha256": sha256, "files": 1})
+
+    if submission is not None:
+        source = Path(submission)
+        if source.is_dir():
+            with contextlib.suppress(ArchiveError, OSError):  # changed since it was copied: these are not its files
+                listed = list_folder(source, sys.maxsize).sizes
+                add(f"submission {source.name}/", {path: _sha256(source / path) for path in listed})
+        elif source.is_file():
+            add_file(f"submission {source.name}", _sha256(source))
+    add_file("predictions.json", predictions.files.get("predictions.json"))
+    add("predicted images", {path: predictions.files[path] for path in predictions.images.values()})
+    add_file("input.json", data.files.get("input.json"))
+    add("input images", {path: data.files[path] for example in data.examples for path in example.images})
+    if not private:
+        for name in ("ground_truth.json", "sample_ids.json", "tasks.json"):
+            add_file(name, data.files.get(name))
+        truths = {example.truth_image for example in data.examples}
+        add("reference images", {path: data.files[path] for path in truths if path is not None})
+        add_file("data in canonical form (data_digest of scores.json)", document.get("data_digest"))
+    if ruwordnet is not None:
+        add_file(f"RuWordNet {Path(ruwordnet).name}", _sha256(Path(ruwordnet)))
+    folder = ASSETS if assets is None else Path(assets)
+    add(f"assets in {folder.name}/", {path: _sha256(folder / path) for path in _files(folder)})
+    return found
+
+
+def listing_digest(files: Mapping[str, str]) -> str:
+    """SHA-256 of the lines `<sha256>  <path>` of `files`, the SHA-256 of each by its path, in the paths' byte order."""
+    listing = hashlib.sha256()
+    for path in sorted(files, key=os.fsencode):
+        listing.update(f"{files[path]}  ".encode() + os.fsencode(path) + b"\n")
+    return listing.hexdigest()
+
+
+def _task(
+    task: Task,
+    examples: Sequence[Example],
+    entry: Mapping[str, Any],
+    predictions: Predictions,
+    private: bool,
+) -> dict[str, Any]:
+    """A task's aggregates: scores, histogram over the ids, routes taken, lengths of the answers."""
+    routes = [_route(predictions.types[example.id]) for example in examples]
+    secret = private and task.hidden
+    error = entry["error"] and ("the reason is in the organizer's report" if private else visible(entry["error"]))
+    return {
+        "number": task.number,
+        "name": visible(task.name),
+        "title": None if secret else visible(task.title),
+        "hidden": task.hidden,
+        "metric": None if secret else task.metric_title,
+        "score": entry["score"],
+        "interval": entry.get("interval"),
+        "weight": weight(task.number),
+        "n": entry["n"],
+        "baseline": task.baseline,
+        "threshold": task.threshold,
+        "labels": entry["labels"],
+        "error": error,
+        "parts": {} if secret else entry["parts"],
+        "histogram": histogram(entry["ids"].values()),
+        "output": task.output,
+        "routes": {route: routes.count(route) for route in sorted(set(routes))},
+        "lengths": _lengths([predictions.texts[example.id] for example in examples if task.output == "text"]),
+    }
+
+
+def histogram(scores: Iterable[float]) -> list[int]:
+    """How many of `scores` lie in each of `HISTOGRAM_BINS` equal parts of 0..1. 1 belongs to the last part; a cosine
+    below 0 is counted in the first.
+    """
+    counts = [0] * HISTOGRAM_BINS
+    for score in scores:
+        counts[min(HISTOGRAM_BINS - 1, max(0, int(score * HISTOGRAM_BINS)))] += 1
+    return counts
+
+
+def _lengths(texts: Sequence[str]) -> dict[str, float] | None:
+    """Characters of the texts that were scored; None where there are none."""
+    if not texts:
+        return None
+    lengths = [len(text) for text in texts]
+    return {"min": min(lengths), "median": statistics.median(lengths), "max": max(lengths), "empty": lengths.count(0)}
+
+
+def _route(types: Sequence[str]) -> str:
+    """What a prediction has entries of: "text", "image", or "text + image"."""
+    return " + ".join(type for type in ("text", "image") if type in types)
+
+
+def _worst_first(tasks: Iterable[tuple[Sequence[Example], Mapping[str, float]]]) -> Iterator[Example]:
+    """All examples, given each task's with the scores of their ids: the worst of every task, then the second worst of
+    every task, and so on. Without scores, the order of the data.
+    """
+    ranked = []
+    for number, (examples, scores) in enumerate(tasks):
+        order = sorted(range(len(examples)), key=lambda i: (scores.get(examples[i].id, 0.0), i))
+        ranked += [(rank, number, examples[i]) for rank, i in enumerate(order)]
+    return (example for _, _, example in sorted(ranked, key=lambda item: item[:2]))
+
+
+@dataclass
+class _Browsed:
+    """The examples of the page, and their thumbnails `[width, height, base64]`, each image once."""
+
+    data: Data
+    predictions: Predictions
+    examples: list[dict[str, Any]] = field(default_factory=list)
+    images: list[list[Any]] = field(default_factory=list)
+    left_out_examples: int = 0
+    left_out_images: int = 0
+    _texts_left: int = field(default_factory=lambda: MAX_TEXT_CHARACTERS)
+    _images_left: int = field(default_factory=lambda: MAX_IMAGE_CHARACTERS)
+    _known: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+
+    def add(self, example: Example, score: float | None) -> None:
+        """Take in one example, as far as the budgets go."""
+        id, predictions = example.id, self.predictions
+        surplus = predictions.surplus.get(id)
+        inputs, answers = example.inputs[:MAX_SHOWN_ENTRIES], example.answers[:MAX_SHOWN_ENTRIES]
+        texts = [entry.content for entry in inputs if entry.type == "text"] + [*answers, predictions.texts.get(id, "")]
+        cost = EXAMPLE_OVERHEAD + sum(min(len(text), MAX_SHOWN_CHARACTERS) for text in (*texts, surplus or ""))
+        if cost > self._texts_left:
+            self.left_out_examples += 1
+            return
+        self._texts_left -= cost
+        content: dict[str, Any] = {
+            "id": visible(id),
+            "task": example.task.number,
+            "score": score,
+            "route": _route(predictions.types[id]),
+            "input": [
+                _text(entry.content) if entry.type == "text" else self._data_image(entry.content) for entry in inputs
+            ],
+            "answer": _text(predictions.texts[id]) if id in predictions.texts else self._predicted_image(id),
+            "accepted": [_text(answer) for answer in answers],
+        }
+        if surplus is not None:
+            content["surplus"] = _text(surplus)
+        if example.truth_image is not None:
+            content["accepted"].append(self._data_image(example.truth_image))
+        more = len(example.inputs) - len(inputs), len(example.answers) - len(answers)
+        if any(more):
+            content["more"] = more
+        self.examples.append(content)
+
+    def _data_image(self, path: str) -> dict[str, Any]:
+        return self._image(("data", path), lambda: load_image(self.data.root, path))
+
+    def _predicted_image(self, id: str) -> dict[str, Any]:
+        return self._image(("predicted", self.predictions.images[id]), lambda: self.predictions.image(id))
+
+    def _image(self, key: tuple[str, str], load: Callable[[], Image.Image]) -> dict[str, Any]:
+        """`{"image": number}` of a thumbnail, or `{"note": why there is none}`."""
+        if key not in self._known:
+            if self._images_left <= 0:
+                self.left_out_images += 1
+                return {"note": "left out: the report's limit for images is reached"}
+            try:
+                width, height, content = thumbnail(load())
+            except ValueError as error:
+                self._known[key] = {"note": visible(f"no picture: {error}")}
+            else:
+                if len(content) > self._images_left:
+                    self._images_left = 0
+                    return self._image(key, load)
+                self._images_left -= len(content)
+                self._known[key] = {"image": len(self.images)}
+                self.images.append([width, height, content])
+        return self._known[key]
+
+
+def thumbnail(image: Image.Image) -> tuple[int, int, str]:
+    """Width, height and base64 of `image` as a new small JPEG, which carries nothing but pixels."""
+    small = image.convert("RGB")
+    small.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS), Image.Resampling.LANCZOS)
+    small.info.clear()  # Pillow would write a comment that it finds there
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=THUMBNAIL_QUALITY, optimize=True)
+    return small.width, small.height, base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _text(text: str) -> dict[str, Any]:
+    shown = {"text": visible(text[:MAX_SHOWN_CHARACTERS])}
+    return shown | ({"cut": len(text) - MAX_SHOWN_CHARACTERS} if len(text) > MAX_SHOWN_CHARACTERS else {})
+
+
+def _block(template: str, name: str) -> str:
+    """The content of the template's `<style>` or `<script>`, exactly as a browser hashes it."""
+    (content,) = re.findall(rf"<{name}>(.*?)</{name}>", template, re.DOTALL)
+    return content
+
+
+def csp_hash(content: str) -> str:
+    """What a Content-Security-Policy calls an inline style or script by."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _files(folder: Path) -> Iterator[str]:
+    """Paths of the regular files below `folder`, links not followed."""
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name not in ("__pycache__", ".git", PARTIAL_FOLDER)]
+        for path in (Path(parent, name) for name in names):
+            if path.is_file() and not path.is_symlink():
+                yield path.relative_to(folder).as_posix()

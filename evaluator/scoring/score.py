@@ -1,0 +1,291 @@
+"""Scores predictions against a data folder: per id, per task, and the challenge's integral, with intervals.
+
+A task that cannot be scored carries the reason instead of a score; it never counts as zero.
+"""
+
+import functools
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluator.competition.tasks import HIDDEN_NUMBERS, METRICS, OPEN_NUMBERS, Task, weight
+from evaluator.core import verdict as verdicts
+from evaluator.core.errors import DataError, EvaluatorError, Finding, MetricDataError, MetricError
+from evaluator.data.contract import Data, Example, Predictions, data_digest, load_image
+from evaluator.metrics import assets as asset_files
+from evaluator.metrics.base import Encoders, Resources, Result, Sample
+from evaluator.metrics.meteor import RuWordNet
+from evaluator.scoring import bootstrap
+
+logger = logging.getLogger(__name__)
+
+WITHOUT_RUWORDNET = "without RuWordNet, not comparable with the leaderboard"
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """A task's score (0..1, 1 is best), its parts, and the score of each id; or, with `score` None, the `error`.
+
+    FID belongs to the whole set, so an id of ImageGeneration carries its ruCLIP alone. A cosine can be below zero and
+    is not clipped. `labels` are all reasons why the score is not the leaderboard's, that of the `encoders` among them.
+    `replicates` [R] are the task's scores on `bootstrap.resamples` (None where a task has one id); `replicates_of` says
+    what they resample where the score is not the mean over the ids.
+    """
+
+    task: Task
+    n: int
+    score: float | None
+    ids: dict[str, float] = field(default_factory=dict)
+    parts: dict[str, float] = field(default_factory=dict)
+    encoders: str | None = None
+    error: str | None = None
+    exit_code: int = 0  # of `error`: whose fault it is, as in `evaluator.core.errors`
+    labels: tuple[str, ...] = ()
+    replicates: NDArray[np.float64] | None = field(default=None, repr=False, compare=False)
+    replicates_of: str | None = None
+    predictions: dict[str, str] = field(default_factory=dict, repr=False)  # what was scored: text, or image path
+
+    @property
+    def interval(self) -> bootstrap.Interval | None:
+        """The score's 95 % bootstrap interval; None without a score or with a single id."""
+        return None if self.replicates is None else bootstrap.interval(self.replicates)
+
+    def to_json(self) -> dict[str, Any]:
+        document = {
+            "name": self.task.name,
+            "title": self.task.title,
+            "hidden": self.task.hidden,
+            "metric": self.task.metric,
+            "parameters": dict(self.task.parameters),
+            "score": self.score,
+            "interval": self.interval,
+            "n": self.n,
+            "baseline": self.task.baseline,
+            "threshold": self.task.threshold,
+            "encoders": self.encoders,
+            "labels": list(self.labels),
+            "error": self.error,
+            "parts": self.parts,
+            "ids": self.ids,
+        }
+        if self.replicates_of is not None:
+            document["interval_of"] = self.replicates_of
+            if self.replicates is not None:  # the ids' scores do not give them back
+                document["replicates"] = [round(float(value), 9) for value in self.replicates]
+        return document
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of the tasks that the data has, by task number; `data_digest` is that of `evaluator.data.contract`, as are
+    the `notes`, which say what is unusual, though not wrong.
+    """
+
+    tasks: tuple[TaskScore, ...]
+    data_digest: str | None = None
+    notes: tuple[Finding, ...] = ()
+
+    def _by_number(self, numbers: Iterable[int]) -> list[TaskScore] | None:
+        """The tasks of all `numbers`; None unless each has a score."""
+        scored = {score.task.number: score for score in self.tasks if score.score is not None}
+        return [scored[number] for number in numbers] if set(numbers) <= scored.keys() else None
+
+    def _weighted(self, numbers: Sequence[int]) -> float | None:
+        tasks = self._by_number(numbers)
+        return None if tasks is None else sum(weight(task.task.number) * (task.score or 0.0) for task in tasks)
+
+    def _interval(self, numbers: Sequence[int]) -> bootstrap.Interval | None:
+        tasks = self._by_number(numbers)
+        if tasks is None or any(task.replicates is None for task in tasks):
+            return None
+        weighted = [weight(task.task.number) * task.replicates for task in tasks if task.replicates is not None]
+        return bootstrap.interval(np.sum(weighted, axis=0))
+
+    @property
+    def open_part(self) -> float | None:
+        """1/15 of the sum over the open tasks; None unless all six have a score."""
+        return self._weighted(OPEN_NUMBERS)
+
+    @property
+    def integral(self) -> float | None:
+        """1/15 of the sum over the open tasks plus 1/10 of that over the hidden ones; None unless all twelve have a
+        score.
+        """
+        return self._weighted([*OPEN_NUMBERS, *HIDDEN_NUMBERS])
+
+    @property
+    def open_part_interval(self) -> bootstrap.Interval | None:
+        return self._interval(OPEN_NUMBERS)
+
+    @property
+    def interval(self) -> bootstrap.Interval | None:
+        """The integral's 95 % bootstrap interval, from the tasks' resamples, which are independent of each other."""
+        return self._interval([*OPEN_NUMBERS, *HIDDEN_NUMBERS])
+
+    @property
+    def encoders(self) -> str | None:
+        """The label of the encoders, where any score depends on others than the leaderboard's."""
+        return next((score.encoders for score in self.tasks if score.encoders), None)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All labels of any task, each once."""
+        return tuple(dict.fromkeys(label for score in self.tasks for label in score.labels))
+
+    @property
+    def errors(self) -> list[str]:
+        return [f"{score.task.name}: cannot be scored: {score.error}" for score in self.tasks if score.error]
+
+    @property
+    def failure(self) -> EvaluatorError | None:
+        """What to raise once the scores are written, with a finding for each task that could not be scored: a fault of
+        ours where any is, else one of the organizer's data; None where all tasks have a score.
+        """
+        failed = [score for score in self.tasks if score.error]
+        if not failed:
+            return None
+        ours = any(score.exit_code == EvaluatorError.exit_code for score in failed)
+        kind = MetricError if ours else MetricDataError
+        return kind([Finding(kind.rule, score.task.name, f"cannot be scored: {score.error}") for score in failed])
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of scores.json.
+
+        * `verdict`, `fault`, `counts`, `fix`, `findings` and `findings_total`, as in the JSON of an `EvaluatorError`:
+          OK with the notes as findings, or METRIC_ERROR with a finding for each task that could not be scored; then
+          the attempt does not count.
+        * `tasks` by number, `open_part`, `integral` where all twelve are there, their intervals and how those were
+          drawn (`bootstrap`), `encoders`, `labels`.
+        * `data_digest`: SHA-256 of what was asked and what was accepted (`evaluator.data.contract.data_digest`). Only
+          scores of one digest can be compared.
+        """
+        failure = self.failure
+        if failure is None:
+            findings = [note.to_json() for note in self.notes]
+            outcome = verdicts.OK.to_json() | {"findings": findings, "findings_total": len(findings)}
+        else:
+            outcome = failure.to_json()
+        totals: dict[str, Any] = {"open_part": self.open_part, "open_part_interval": self.open_part_interval}
+        if self.integral is not None:
+            totals |= {"integral": self.integral, "interval": self.interval}
+        drawn = {"level": bootstrap.LEVEL, "resamples": bootstrap.RESAMPLES, "seed": bootstrap.SEED}
+        tasks = {str(score.task.number): score.to_json() for score in self.tasks}
+        return {
+            **outcome,
+            **totals,
+            "data_digest": self.data_digest,
+            "bootstrap": drawn,
+            "encoders": self.encoders,
+            "labels": list(self.labels),
+            "tasks": tasks,
+        }
+
+
+def score(
+    predictions: Predictions,
+    data: Data,
+    ruwordnet: Path | None = None,
+    load_encoders: Callable[[], Encoders] | None = None,
+    assets: Path | None = None,
+) -> Scores:
+    """Score the predictions that `evaluator.data.contract.read_predictions` read and found right.
+
+    `assets` is the folder of `evaluator.metrics.assets` with the encoders and RuWordNet (none: the evaluator's own). In
+    place of what lies there, `ruwordnet` names the SQLite database for METEOR's synonym stage, and `load_encoders` makes
+    the encoders when the first task needs them. Scores made without RuWordNet or with small encoders say so in their
+    `labels`.
+
+    Raises `DataError` for an assets folder that is not there and an unreadable RuWordNet. Any other failure is recorded
+    in the `TaskScore` it belongs to.
+    """
+    wordnet = find_ruwordnet(ruwordnet, assets)
+    default = functools.partial(asset_files.load_encoders, assets or asset_files.FOLDER)
+    resources = Resources(load_encoders or default, wordnet)
+    by_task = data.by_task().items()
+    tasks = tuple(_score_task(task, examples, predictions, data, resources) for task, examples in by_task)
+    return Scores(tasks, data_digest(data), (*data.notes, *predictions.notes))
+
+
+def find_ruwordnet(path: Path | None = None, assets: Path | None = None) -> RuWordNet | None:
+    """RuWordNet from its file: `path`, or else the one in the folder `assets`, where there is one.
+
+    Raises `DataError` when the folder is not there, or the file is no RuWordNet data base.
+    """
+    if assets is not None and not assets.is_dir():
+        raise DataError(f"assets folder {assets} does not exist or is not a folder")
+    path = path or asset_files.ruwordnet_path(assets or asset_files.FOLDER)
+    if path is None:
+        return None
+    if not path.is_file():
+        raise DataError(f"RuWordNet data base {path} does not exist")
+    try:
+        return RuWordNet.from_file(path)
+    except Exception as error:
+        raise DataError(f"RuWordNet data base {path} cannot be read: {error}") from error
+
+
+def _score_task(
+    task: Task, examples: list[Example], predictions: Predictions, data: Data, resources: Resources
+) -> TaskScore:
+    metric = METRICS[task.metric]
+    written = predictions.texts if task.output == "text" else predictions.images
+    score = TaskScore(task, len(examples), None, predictions={example.id: written[example.id] for example in examples})
+    if metric.ruwordnet and resources.ruwordnet is None:
+        score = replace(score, labels=(WITHOUT_RUWORDNET,))
+    try:
+        if metric.encoders and (label := resources.encoders.label):
+            score = replace(score, encoders=label, labels=(label, *score.labels))
+        samples = [_sample(example, predictions, data) for example in examples]
+        result = metric.evaluate(samples, resources, **task.parameters)
+        replicates = _replicates(result, [sample.id for sample in samples], task.number)
+    except Exception as error:  # recorded as this task's error; the others still get their scores
+        exit_code, reason = EvaluatorError.exit_code, f"{type(error).__name__}: {error}"
+        if isinstance(error, EvaluatorError):
+            exit_code, reason = error.exit_code, str(error)
+        else:
+            logger.exception("%s could not be scored", task.name)
+        return replace(score, error=" ".join(reason.split()), exit_code=exit_code)
+    return replace(
+        score,
+        score=float(result.total),
+        ids=dict(zip((sample.id for sample in samples), map(float, result.values), strict=True)),
+        parts={name: float(value) for name, value in result.parts.items()},
+        replicates=replicates,
+        replicates_of=result.replicates_of,
+    )
+
+
+def _sample(example: Example, predictions: Predictions, data: Data) -> Sample:
+    """An example with what was predicted for it. Images are decoded when a metric asks for them."""
+    images = tuple(functools.partial(load_image, data.root, path) for path in example.images)
+    if example.truth_image is None:
+        return Sample(example.id, tuple(example.texts), images, predictions.texts[example.id], example.answers)
+    return Sample(
+        example.id,
+        tuple(example.texts),
+        images,
+        predicted_image=functools.partial(predictions.image, example.id),
+        reference_image=functools.partial(load_image, data.root, example.truth_image),
+    )
+
+
+def _replicates(result: Result, ids: list[str], number: int) -> NDArray[np.float64] | None:
+    """The task's scores on its resamples, [R]; None for a single id. Raises `EvaluatorError` for a value that is not
+    finite, in the result as well.
+    """
+    replicates = None
+    if len(ids) > 1:
+        order = bootstrap.canonical(ids)
+        if result.replicates is None:
+            replicates = bootstrap.means(result.values[order], number)
+        else:
+            replicates = result.replicates(order[rows] for rows in bootstrap.resamples(len(ids), number))
+    for values in (result.values, result.total, list(result.parts.values()), replicates):
+        if values is not None and not np.isfinite(values).all():
+            raise EvaluatorError("the metric gave a value that is not finite")
+    return replicates

@@ -1,0 +1,123 @@
+"""One row for each id, as CSV or Parquet, for notebooks.
+
+    id, task, name, title, metric, score, prediction, answers, instruction, images, labels, error
+
+`score` is that of the id (ImageGeneration: its ruCLIP alone), missing where the task could not be scored, with the
+reason in `error`. `prediction` is the scored text, or the path of the generated image below the output folder;
+`answers` the accepted texts, or the path of the reference image below the data folder; `instruction` the input's texts,
+one below the other; `images` the input's image paths; `labels` why the score is not the leaderboard's. In Parquet
+`answers`, `images` and `labels` are lists, in CSV they are JSON.
+
+CSV is UTF-8, every text is quoted and keeps its line breaks. A spreadsheet takes a cell that begins with = + - or @
+for a formula, and a prediction comes from strangers. One that separates by semicolon (as Russian ones do) or tab reads
+no quotes of ours, and begins a cell after each of these and each line break as well. So in CSV an apostrophe stands
+wherever a cell may begin, which is where a text does and after each ; tab and line break of it, if what follows, after
+white space and quotes or not, is one of = + - @ or their full-width forms, or is an apostrophe; and before a text that
+begins with a tab, a line break or a NUL. `unescape` takes these off again. In the JSON of lists such a = + - or @ is
+written as its \\u escape, which readers of JSON undo. Parquet has the texts as they are.
+`pandas.read_csv(path, dtype={"id": str, "prediction": str}, keep_default_na=False, na_values={"score": [""]})` reads
+the file without making numbers of texts.
+"""
+
+import csv
+import json
+import os
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from evaluator.core.errors import DataError
+from evaluator.core.limits import TABLE_FORMATS
+from evaluator.data.contract import Data
+from evaluator.scoring.score import Scores
+
+_TEXTS = ("id", "name", "title", "metric", "prediction", "instruction", "error")
+_LISTS = ("answers", "images", "labels")
+_FORMULA = "=+-@＝＋－＠"
+_UNSAFE = ("\t", "\r", "\n", "\0", "'")
+_BREAKS = ";\t\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"  # after which some spreadsheet begins a cell
+# What may stand between a cell's start and its formula: taken as a whole, so that the time is linear.
+_BLANKS = rf'[{_BREAKS}\s"\0\ufeff]'
+_BLANK = re.compile(f"{_BLANKS}+")
+_BREAK = re.compile(f"[{_BREAKS}]")
+_FORMULA_IN_LIST = re.compile(f"(?<!{_BLANKS})({_BLANKS}++)([{re.escape(_FORMULA)}])")
+_ESCAPED = re.compile(rf"(\A|[{_BREAKS}])'")
+
+
+def frame(scores: Scores, data: Data) -> pd.DataFrame:
+    """The rows described above, by task number, then in the order of the input."""
+    examples = {example.id: example for example in data.examples}
+    rows = []
+    for task_score in scores.tasks:
+        task = task_score.task
+        for id, prediction in task_score.predictions.items():
+            example = examples[id]
+            rows.append(
+                {
+                    "id": id,
+                    "task": task.number,
+                    "name": task.name,
+                    "title": task.title,
+                    "metric": task.metric,
+                    "score": task_score.ids.get(id),
+                    "prediction": prediction,
+                    "answers": list(example.answers) if example.truth_image is None else [example.truth_image],
+                    "instruction": "\n".join(example.texts),
+                    "images": list(example.images),
+                    "labels": list(task_score.labels),
+                    "error": task_score.error or "",
+                }
+            )
+    return pd.DataFrame(rows).astype({"score": "float64"})
+
+
+def write(path: Path, rows: pd.DataFrame) -> None:
+    """Write `frame`'s rows in the format that the name tells, whole or not at all. Raises `DataError` for another."""
+    if path.suffix.lower() not in TABLE_FORMATS:
+        raise DataError(f"table {path}: the name must end in {' or '.join(TABLE_FORMATS)}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        if path.suffix.lower() == ".csv":
+            safe = rows.copy()
+            for column in _LISTS:
+                safe[column] = rows[column].map(_list)
+            for column in _TEXTS:
+                safe[column] = rows[column].map(escape)
+            safe.to_csv(temporary, index=False, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n", encoding="utf-8")
+        else:
+            rows.to_parquet(temporary, index=False)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def escape(text: str) -> str:
+    """`text`, with an apostrophe wherever a spreadsheet might begin a cell and calculate it, or swallow its first
+    character.
+    """
+    line = f"\n{text}"  # its start begins a cell, too
+
+    def disarm(match: re.Match[str]) -> str:
+        following = line[match.end() : match.end() + 1]
+        if following and following in _FORMULA:
+            return _BREAK.sub(r"\g<0>'", match[0])
+        return f"{match[0]}'" if following == "'" and _BREAK.match(match[0][-1]) else match[0]
+
+    escaped = _BLANK.sub(disarm, line)[1:]
+    return f"'{escaped}" if text.startswith(_UNSAFE) and not escaped.startswith("'") else escaped
+
+
+def unescape(cell: str) -> str:
+    """The text that `escape` made this cell of."""
+    return _ESCAPED.sub(r"\1", cell)
+
+
+def _list(texts: list[str]) -> str:
+    """JSON in which nothing that a spreadsheet might take for a cell's start goes before a formula."""
+
+    def disarm(match: re.Match[str]) -> str:
+        return f"{match[1]}\\u{ord(match[2]):04x}" if _BREAK.search(match[1]) else match[0]
+
+    return _FORMULA_IN_LIST.sub(disarm, json.dumps(texts, ensure_ascii=False))

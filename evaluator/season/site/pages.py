@@ -1,0 +1,595 @@
+"""The season's static site: pages for everybody, for each team, and for the organizer alone.
+
+    build(ledger, out, private=False) -> Built
+
+Below `out`, each to be handed to others on its own:
+
+    public/                    the public board; with `private` the private board and the prizes, too
+    teams/<token>/             a team's page: its runs, verdicts, what to mend, reports; nothing of other teams' runs
+    organizer/                 queue, machine use, private board and prizes as they stand, teams.json (the tokens)
+
+A token is made of the team's number and of site.key, a secret in the season's folder, so it stays and tells nothing.
+No page has anything of logs, predictions or test sets; of a run that failed by our fault a team sees that alone.
+
+Every page is whole in itself, with style and script in it, and allows nothing else by its Content-Security-Policy. All
+texts of others go through Jinja's escaping. The site is built in a folder beside `out` and swapped with it at once.
+"""
+
+import hmac
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from evaluator.carbon import prize
+from evaluator.competition.tasks import name_of
+from evaluator.core.errors import DataError, RuleBroken
+from evaluator.core.files import read_regular
+from evaluator.reports.html import csp_hash, visible
+from evaluator.season import PRIVATE, PUBLIC, board, prizes
+from evaluator.season.board import Line, Result
+from evaluator.season.ledger import Ledger, Refused, RunState, Snapshot, Team
+from evaluator.season.rules import Season
+from evaluator.season.site import charts, publish
+from evaluator.season.site import usage as machine
+from evaluator.season.site.charts import both
+from evaluator.season.store import Store, open_store
+
+logger = logging.getLogger(__name__)
+
+TEMPLATES = Path(__file__).with_name("templates")
+KEY = "site.key"
+MAX_REPORT_BYTES = 64 * 10**6
+MAX_QUEUE_ROWS = 300
+RECENT_ROWS = 40
+
+PUBLIC_LINKS = [("index.html", "Таблица", "Board")]
+PRIVATE_LINKS = [("private.html", "Приватная таблица", "Private board"), ("prizes.html", "Призы", "Prizes")]
+
+# What a verdict, or a state, is called, and what a team is to do about it.
+NAMES = {
+    "OK": ("засчитано", "scored"),
+    "BAD_ZIP": ("плохой ZIP", "bad ZIP"),
+    "BAD_METADATA": ("плохой metadata.json", "bad metadata.json"),
+    "BAD_IMAGE": ("нет образа", "bad image"),
+    "OOM": ("не хватило памяти", "out of memory"),
+    "TIMEOUT": ("не уложилось во время", "timeout"),
+    "EXIT": ("завершилось с ошибкой", "exit code"),
+    "DISK": ("не хватило диска", "disk full"),
+    "BAD_OUTPUT": ("плохой ответ", "bad output"),
+    "METRIC_ERROR": ("сбой метрики", "metric error"),
+    "INFRA": ("наш сбой", "failure of ours"),
+    "queued": ("в очереди", "queued"),
+    "running": ("идёт", "running"),
+    "lost": ("потерян", "lost"),
+    "interrupted": ("прерван", "interrupted"),
+    "cancelled": ("отменён", "cancelled"),
+}
+RUSSIAN_FIXES = {
+    "BAD_ZIP": "соберите папку через `make pack-submission` и проверьте: `make check-submission`",
+    "BAD_METADATA": 'запишите в metadata.json {"image": "имя:тег", "entrypoint": "python3 run.py"}',
+    "BAD_IMAGE": "назовите образ, который есть на сервере, или опубликуйте свой и попросите его загрузить",
+    "OOM": "занимайте меньше памяти: /tmp, /dev/shm и output/ тоже лежат в ней",
+    "TIMEOUT": "отвечайте быстрее и запишите predictions.json до конца отведённого времени",
+    "EXIT": "программа должна завершаться с кодом 0; её вывод покажет `make test-submission`",
+    "DISK": "пишите меньше в output/ и /tmp",
+    "BAD_OUTPUT": "запишите output/ так, как требует контракт; ниже названо всё, что не так",
+}
+OURS = (
+    "делать ничего не нужно: сбой наш, попытка не потрачена",
+    "nothing to do: the failure is ours, and costs no attempt",
+)
+AGAIN = (
+    "наш сбой; прогон поставлен в очередь снова, попытка не потрачена",
+    "a failure of ours; the run is queued again, and costs no attempt",
+)
+
+
+@dataclass(frozen=True)
+class Built:
+    """How many pages and reports the site has."""
+
+    pages: int
+    reports: int
+
+
+def build(ledger: Ledger, out: Path, private: bool = False) -> Built:
+    """Write the site into the folder `out`, which is new, empty or of an earlier call; a reader, or a kill at any
+    moment, finds the site before or the one after. With `private` everybody sees the private board and the prizes, and
+    teams their private results.
+
+    Raises `Refused` for `private` while teams can still choose, `DataError` where `out` is something else.
+    """
+    snapshot = ledger.snapshot()
+    season = snapshot.season
+    if private and season.day(snapshot.now) <= season.choose_until:
+        raise Refused(f"choices are open until {season.choose_until}, so the private board is not to be shown yet")
+    out = Path(os.path.realpath(out))
+    try:
+        with publish.replacing(out) as folder:
+            return _Site(snapshot, folder, out, publish.key(season.folder / KEY), private).write()
+    except OSError as error:
+        raise DataError(f"--out {out}: the site cannot be written: {error.strerror}: {error.filename}") from None
+
+
+# --- pages ---
+
+
+@dataclass
+class _Row:
+    """A row of a team's runs."""
+
+    state: RunState
+    total: float | None
+    report: str | None
+    fix: tuple[str, str] | None
+    findings: Sequence[Mapping[str, Any]]
+    cells: Markup = field(default_factory=Markup)
+
+    def _number(self, name: str) -> float | None:
+        value = self.state.detail.get(name) if self.state.kind == "done" else None
+        return float(value) if isinstance(value, int | float) else None
+
+    @property
+    def seconds(self) -> float | None:
+        return self._number("seconds")
+
+    @property
+    def memory(self) -> float | None:
+        return self._number("peak_memory")
+
+    @property
+    def labels(self) -> Sequence[str]:
+        return self.state.detail.get("labels") or ()
+
+
+class _Site:
+    """One building of the site into `folder`; `out` has the site before, whose reports are taken over."""
+
+    def __init__(self, snapshot: Snapshot, folder: Path, out: Path, key: bytes, private: bool) -> None:
+        self._snapshot, self._season = snapshot, snapshot.season
+        self._folder, self._out, self._key, self._private = folder, out, key, private
+        self._store = Store(self._season.folder)
+        self._numbers = sorted(self._season.weights)
+        self._built = {"pages": 0, "reports": 0}
+        self._jinja = _environment(self._season)
+        self._jinja.globals |= {
+            "numbers": self._numbers,
+            "season": self._season,
+            "now": snapshot.now,
+            "baseline": self._season.total(self._season.baseline),
+            "cell": self._cell,
+            "total_cell": self._total_cell,
+            "marks": charts.task_marks(
+                [*self._numbers, "t"],
+                {**self._season.baseline, "t": self._season.total(self._season.baseline)},
+                self._season.thresholds,
+            ),
+        }
+        after = self._season.end + timedelta(days=1)
+        self._bounds = _midnight(self._season, self._season.start), _midnight(self._season, after)
+
+    def write(self) -> Built:
+        snapshot, season = self._snapshot, self._season
+        public, private = (board.lines(snapshot, test_set) for test_set in (PUBLIC, PRIVATE))
+        finals = board.finals(snapshot.results(PUBLIC), snapshot.choices(), season.chosen)
+        missing = prizes.unfinished(snapshot)
+        links = PUBLIC_LINKS + (PRIVATE_LINKS if self._private else [])
+        own = [("index.html", "Очередь и машины", "Queue and machines"), *PRIVATE_LINKS]
+        own.append(("../public/index.html", "Публичная таблица", "Public board"))
+        self._board_page(public, links)
+        digests = {state.submission.id: state.submission.digest for state in snapshot.states}
+        green = prizes.sustainable(private, season, open_store(season), digests)
+        for place, shown, secret in (("public", links, False), ("organizer", own, True)):
+            if secret or self._private:
+                self._private_pages(place, shown, secret, private, missing, green)
+        self._organizer_page(own)
+        self._team_pages(public, private, finals, missing)
+        return Built(**self._built)
+
+    def _page(self, path: str, template: str, title: tuple[str, str], **values: Any) -> None:
+        target = self._folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        values = {"secret": not path.startswith("public/"), "links": [], "here": target.name, "title": title} | values
+        target.write_text(self._jinja.get_template(template).render(values), encoding="utf-8")
+        self._built["pages"] += 1
+
+    def _board_page(self, lines: Sequence[Line], links: Sequence[tuple[str, str, str]]) -> None:
+        snapshot = self._snapshot
+        raised = _raised(snapshot.results(PUBLIC))
+        self._page(
+            "public/index.html",
+            "board.html",
+            ("Публичная таблица", "Public board"),
+            links=links,
+            lines=lines,
+            best=_first(lines),
+            ranked=sum(line.rank is not None for line in lines),
+            teams=len(snapshot.teams),
+            submissions=len({state.submission.id for state in snapshot.states}),
+            attempts={team: attempts.left if self._open else "–" for team, attempts in snapshot.attempts.items()},
+            tasks=self._tasks([line.scores for line in lines if line.team and line.result]),
+            history=self._history([self._point(result, result.team) for result in raised], []),
+            improvements=raised,
+        )
+
+    def _private_pages(
+        self,
+        place: str,
+        links: Sequence[tuple[str, str, str]],
+        secret: bool,
+        lines: Sequence[Line],
+        missing: prizes.Unfinished,
+        green: prize.Prize,
+    ) -> None:
+        self._page(
+            f"{place}/private.html",
+            "private.html",
+            ("Приватная таблица", "Private board"),
+            links=links,
+            secret=secret,
+            lines=lines,
+            best=_first(lines),
+            ranked=sum(line.rank is not None for line in lines),
+            expected=sum(line.team is not None for line in lines),
+            missing=missing,
+            tasks=self._tasks([line.scores for line in lines if line.team and line.result]),
+        )
+        dots = [
+            (each.score, each.kg, visible(each.team), "won" if each.rank == 1 else "inside")
+            for each in green.places
+            if each.rank is not None and each.score is not None and each.kg is not None
+        ]
+        self._page(
+            f"{place}/prizes.html",
+            "prizes.html",
+            ("Призы", "Prizes"),
+            links=links,
+            secret=secret,
+            missing=missing,
+            main=prizes.main_prize(lines, self._season),
+            green=green,
+            winners=[each for each in green.places if each.rank == 1],
+            plot=charts.scatter(dots, green.threshold, green.baseline) if dots else "",
+        )
+
+    def _organizer_page(self, links: Sequence[tuple[str, str, str]]) -> None:
+        snapshot, season = self._snapshot, self._season
+        states, today = snapshot.states, season.day(snapshot.now)
+        waiting = [state for state in states if state.pending]
+        queued = [state for state in waiting if state.kind == "queued"]
+        ended = sorted((state for state in states if not state.pending), key=lambda state: state.at, reverse=True)
+        days = {state.submission.id: state.submission.day for state in states}
+        sent: dict[str, int] = {}
+        for state in states:
+            if state.test_set == PUBLIC:
+                sent[state.submission.team] = sent.get(state.submission.team, 0) + 1
+        ours = ("INFRA", "METRIC_ERROR", "lost")
+        usage = machine.usage(snapshot.events, days.values(), ours, season.zone, snapshot.now)
+        ends = sorted({end for end, _ in usage.ends}, key=lambda end: list(NAMES).index(end) if end in NAMES else -1)
+        self._page(
+            "organizer/index.html",
+            "organizer.html",
+            ("Очередь и машины", "Queue and machines"),
+            links=links,
+            running=[state for state in waiting if state.kind == "running"],
+            queued=queued,
+            stuck=[state for state in states if state.ours],
+            waiting=waiting[:MAX_QUEUE_ROWS],
+            not_shown=max(0, len(waiting) - MAX_QUEUE_ROWS),
+            oldest=min((state.at for state in queued), default=None),
+            today=sum(day == today for day in days.values()),
+            usage=usage,
+            ends=[(end, usage.ends.get((end, PUBLIC), 0), usage.ends.get((end, PRIVATE), 0)) for end in ends],
+            hours=charts.hours(usage.days),
+            recent=ended[:RECENT_ROWS],
+            teams=[
+                {
+                    "team": team,
+                    "submissions": sent.get(team.name, 0),
+                    "left": snapshot.attempts[team.name].left if self._open else "–",
+                    "token": self._token(team),
+                }
+                for team in snapshot.teams
+            ],
+        )
+        named = [{"number": team.id, "team": team.name, "folder": self._token(team)} for team in snapshot.teams]
+        text = json.dumps(named, ensure_ascii=False, indent=1) + "\n"
+        (self._folder / "organizer" / "teams.json").write_text(text, encoding="utf-8")
+
+    def _team_pages(
+        self,
+        public: Sequence[Line],
+        private: Sequence[Line],
+        finals: Mapping[str, tuple[int, ...]],
+        missing: prizes.Unfinished,
+    ) -> None:
+        (self._folder / "teams").mkdir()
+        (self._folder / "teams" / "index.html").write_text("<!doctype html><title>–</title>\n", encoding="utf-8")
+        snapshot = self._snapshot
+        lines = {line.team: line for line in public}
+        private_lines = {line.team: line for line in private}
+        chose = {choice.team for choice in snapshot.choices()}
+        results = {
+            (result.submission, test_set): result
+            for test_set in (PUBLIC, PRIVATE)
+            for result in snapshot.results(test_set)
+        }
+        by_team: dict[str, list[RunState]] = {team.name: [] for team in snapshot.teams}
+        for state in snapshot.states:
+            if state.test_set == PUBLIC or self._private:
+                by_team[state.submission.team].append(state)
+        for team in snapshot.teams:
+            states = by_team[team.name][::-1]
+            folder = f"teams/{self._token(team)}"
+            rows = [self._row(state, results.get((state.submission.id, state.test_set)), folder) for state in states]
+            scored = [row for row in rows if row.total is not None]
+            own = [
+                results[state.submission.id, PUBLIC]
+                for state in reversed(states)
+                if state.test_set == PUBLIC and (state.submission.id, PUBLIC) in results
+            ]
+            line = lines.get(team.name)
+            raised = _raised(own)
+            best = (line.result,) if line and line.result else ()
+            others = [result for result in own if result not in best]
+            self._page(
+                f"{folder}/index.html",
+                "team.html",
+                (visible(team.name), visible(team.name)),
+                team=team,
+                line=line,
+                private=private_lines.get(team.name) if self._private else None,
+                shows_private=self._private,
+                missing=missing,
+                ranked=sum(line.rank is not None for line in public),
+                attempts=snapshot.attempts[team.name],
+                open=self._open,
+                finals=finals.get(team.name, ()),
+                chose=team.name in chose,
+                rows=rows,
+                scored=scored,
+                tasks=self._tasks(
+                    [line.scores, *(snapshot.all_scores.get(result.run, {}) for result in others)], first=True
+                )
+                if line
+                else [],
+                history=self._history(
+                    [self._point(result) for result in raised],
+                    [self._point(result) for result in own if result not in raised],
+                ),
+            )
+
+    def _row(self, state: RunState, result: Result | None, folder: str) -> _Row:
+        fix: tuple[str, str] | None = None
+        findings: Sequence[Mapping[str, Any]] = ()
+        report = None
+        if state.ours:
+            fix = OURS
+        elif state.pending and state.failures:
+            fix = AGAIN
+        elif state.verdict == "OK":
+            report = self._report(state, folder)
+        elif state.fault == "team":
+            said = str(state.detail.get("fix") or "")
+            fix = (RUSSIAN_FIXES.get(state.verdict or "", said), said) if said else None
+            findings = state.detail.get("findings") or ()
+        row = _Row(state, result.total if result else None, report, fix, findings)
+        if result is not None:
+            scores = self._snapshot.all_scores.get(result.run, {})
+            row.cells = Markup("".join(self._plain_cell(scores.get(number), number) for number in self._numbers))
+        return row
+
+    def _report(self, state: RunState, folder: str) -> str | None:
+        """The run's report in the team's folder, by its address there; None where the run left none, or one with single
+        examples.
+        """
+        name = f"reports/{state.submission.id}{'-private' if state.test_set == PRIVATE else ''}.html"
+        target = self._folder / folder / name
+        source = self._store.run(state.run)
+        try:
+            found = os.stat(source / "report.html", follow_symlinks=False)
+        except OSError:
+            return None
+        target.parent.mkdir(parents=True, exist_ok=True)
+        before = self._out / folder / name
+        try:
+            there = os.stat(before, follow_symlinks=False)
+            if (there.st_size, there.st_mtime_ns) == (found.st_size, found.st_mtime_ns):
+                os.link(before, target, follow_symlinks=False)
+                self._built["reports"] += 1
+                return name
+        except OSError:  # no such report before, or no links on this disk
+            pass
+        try:
+            content = read_regular(source, "report.html", MAX_REPORT_BYTES)
+        except RuleBroken as broken:
+            logger.warning("%s: report.html is left out: %s", source, broken)
+            return None
+        if b'"private":true' not in content:  # no text within the report's JSON can have these quotes
+            logger.warning("%s: report.html is left out: it was not made with --private", source)
+            return None
+        target.write_bytes(content)
+        os.utime(target, ns=(found.st_mtime_ns, found.st_mtime_ns))
+        self._built["reports"] += 1
+        return name
+
+    @property
+    def _open(self) -> bool:
+        return self._season.start <= self._season.day(self._snapshot.now) <= self._season.end
+
+    def _token(self, team: Team) -> str:
+        return hmac.new(self._key, f"team {team.id}".encode(), "sha256").hexdigest()[:32]
+
+    def _point(self, result: Result, team: str = "") -> tuple[datetime, float, str]:
+        when = f"{result.submitted_at.astimezone(self._season.zone):%Y-%m-%d %H:%M}"
+        who = visible(team) if team else f"№ {result.submission}"
+        return result.submitted_at, result.total, f"{result.total:.4f} · {who} · {when}"
+
+    def _history(
+        self, points: Sequence[tuple[datetime, float, str]], others: Sequence[tuple[datetime, float, str]]
+    ) -> Markup:
+        start, end = self._bounds
+        until = min(end, max(self._snapshot.now, start))
+        return charts.history(points, others, self._season.total(self._season.baseline), start, end, until)
+
+    def _tasks(self, scores: Sequence[Mapping[int, float]], first: bool = False) -> list[dict[str, Any]]:
+        """Each task's bar: the best of `scores`, or with `first` the first one's, and ticks of the others."""
+        rows = []
+        for number in self._numbers:
+            values = [each[number] for each in scores if number in each]
+            best = None
+            if values:
+                best = scores[0].get(number) if first else max(values)
+            baseline, threshold = self._season.baseline.get(number), self._season.thresholds.get(number)
+            rows.append(
+                {
+                    "number": number,
+                    "best": best,
+                    "baseline": baseline,
+                    "threshold": threshold,
+                    "chart": charts.strip(values, best, baseline, threshold),
+                }
+            )
+        return rows
+
+    def _cell(self, value: float | None, number: int) -> Markup:
+        """A task's score with its bar; hot, so no template."""
+        if value is None:
+            return Markup('<td class="number task"></td>')
+        under = value < self._season.thresholds.get(number, 0.0)
+        hidden = " is-hidden" if number > 5 else ""
+        shown = f"{_under(value, under)}{charts.bar(value, number, under)}"  # numbers alone
+        return Markup(f'<td class="number task{hidden}" data-v="{value!r}">{shown}</td>')
+
+    def _plain_cell(self, value: float | None, number: int) -> str:
+        if value is None:
+            return "<td></td>"
+        under = value < self._season.thresholds.get(number, 0.0)
+        return f'<td class="number" data-v="{value!r}">{_under(value, under)}</td>'
+
+    def _total_cell(self, value: float | None) -> Markup:
+        if value is None:
+            return Markup('<td class="number score"></td>')
+        shown = f"<b>{value:.4f}</b>{charts.bar(value, 't', False)}"
+        return Markup(f'<td class="number score" data-v="{value!r}">{shown}</td>')
+
+
+def _under(value: float, under: bool) -> str:
+    return f'<span class="under">▾&nbsp;{value:.3f}</span>' if under else f"{value:.3f}"
+
+
+def _first(lines: Sequence[Line]) -> Line | None:
+    return next((line for line in lines if line.rank == 1), None)
+
+
+def _raised(results: Sequence[Result]) -> list[Result]:
+    """Those of `results`, which are in the order of their submissions, that are better than all before."""
+    raised: list[Result] = []
+    for result in results:
+        if not raised or result.total > raised[-1].total:
+            raised.append(result)
+    return raised
+
+
+def _midnight(season: Season, day: date) -> datetime:
+    return datetime.combine(day, time(), season.zone)
+
+
+# --- words and numbers ---
+
+
+def _environment(season: Season) -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("style.css", "script.js"))
+    environment.globals |= {
+        "t": both,
+        "style": Markup(style),
+        "script": Markup(script),
+        "policy": (
+            f"default-src 'none'; img-src data:; style-src {csp_hash(style)}; script-src {csp_hash(script)};"
+            " base-uri 'none'; form-action 'none'"
+        ),
+    }
+
+    def moment(value: datetime) -> Markup:
+        local = value.astimezone(season.zone)
+        return Markup(f'<time datetime="{local.isoformat("T", "seconds")}">{local:%Y-%m-%d %H:%M}</time>')
+
+    environment.filters |= {
+        "v": visible,
+        "task": name_of,
+        "wrap": lambda name: Markup("<wbr>").join(_words(name)),
+        "score": lambda value, digits=3: "–" if value is None else f"{value:.{digits}f}",
+        "moment": moment,
+        "duration": duration,
+        "size": _size,
+        "kg": lambda value: both(*_kg(value)),
+        "energy": _energy,
+        "verdict": lambda name: both(*NAMES.get(name, (name, name))),
+        "why": why,
+    }
+    return environment
+
+
+def _words(name: str) -> list[str]:
+    """`ImageGeneration` as Image and Generation, where a line may break."""
+    parts = [name[:1]]
+    for before, letter in zip(name, name[1:], strict=False):
+        if before.islower() and letter.isupper() and len(name) > 9:
+            parts.append("")
+        parts[-1] += letter
+    return parts
+
+
+def duration(seconds: float) -> Markup:
+    """Of clocks that differ, a little time may seem negative."""
+    seconds = max(0.0, seconds)
+    whole = round(seconds)
+    days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
+    if days:
+        return both(f"{days} д {hours}:{minutes:02}", f"{days} d {hours}:{minutes:02}")
+    if whole >= 60:
+        return Markup(f"{hours}:{minutes:02}:{whole % 60:02}")
+    shown = f"{seconds:.1f}" if seconds < 10 else str(whole)
+    return both(f"{shown} с", f"{shown} s")
+
+
+def _size(value: float) -> Markup:
+    return both(f"{value / 10**9:.1f} ГБ", f"{value / 10**9:.1f} GB")
+
+
+def _kg(value: float) -> tuple[str, str]:
+    """CO2 in the unit in which it is neither long nor tiny, in both languages."""
+    units = (("кг", "kg", 1.0), ("г", "g", 1e3), ("мг", "mg", 1e6))
+    russian, english, factor = next((unit for unit in units if value * unit[2] >= 1), units[-1])
+    shown = f"{value * factor:#.4g}".rstrip(".")
+    return f"{shown} {russian}", f"{shown} {english}"
+
+
+def _energy(kwh: float) -> Markup:
+    if kwh >= 1:
+        return both(f"{kwh:.4g} кВт·ч", f"{kwh:.4g} kWh")
+    return both(f"{kwh * 1000:.4g} Вт·ч", f"{kwh * 1000:.4g} Wh")
+
+
+def why(state: RunState) -> str:
+    """Why a run of ours failed, for the organizer. What the evaluator's log ended with stays in the log."""
+    if reason := state.detail.get("reason"):
+        return str(reason)
+    first, *_ = state.detail.get("findings") or [{}]
+    rule = str(first.get("rule", ""))
+    return rule if rule == "evaluator-failure" else f"{rule}: {first.get('found', '')}"

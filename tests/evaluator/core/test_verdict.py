@@ -1,0 +1,128 @@
+import pytest
+
+from evaluator.core import errors, verdict
+from evaluator.core.errors import MAX_FINDINGS, EvaluatorError, Finding, Findings, OutputError, Rule
+from evaluator.core.limits import FILE, RUN, read_limits
+
+
+def test_the_table_is_closed():
+    assert list(verdict.TABLE) == [
+        *("OK", "BAD_ZIP", "BAD_METADATA", "BAD_IMAGE", "OOM", "TIMEOUT", "EXIT", "DISK", "BAD_OUTPUT"),
+        *("METRIC_ERROR", "INFRA"),
+    ]
+    for name, row in verdict.TABLE.items():
+        assert row.name == name and row.counts == (name == "OK")
+        assert row.fault == (None if name == "OK" else "infra" if name in ("METRIC_ERROR", "INFRA") else "team")
+        assert "\n" not in row.fix and bool(row.fix) == (name != "OK")
+        assert row.to_json() == {"verdict": name, "fault": row.fault, "counts": row.counts, "fix": row.fix}
+
+
+def error_classes(base: type[EvaluatorError] = EvaluatorError) -> list[type[EvaluatorError]]:
+    return [base, *(found for child in base.__subclasses__() for found in error_classes(child))]
+
+
+def test_every_error_has_a_row_a_fault_and_an_exit_code():
+    codes = {"team": 1, "organizer": 2, "infra": 3}
+    classes = [kind for kind in error_classes() if kind.__module__ == errors.__name__]
+    assert {kind("x").verdict for kind in classes} == set(verdict.TABLE) - {"OK"}
+    for kind in classes:
+        document = kind("причина «ё»").to_json()
+        assert codes[document["fault"]] == kind.exit_code and document["findings"][0]["found"] == "причина «ё»"
+        assert document["counts"] is False
+        assert document["fix"].startswith("nothing for the team to do") == (document["fault"] != "team")
+        assert ("organizers correct" in document["fix"]) == (document["fault"] == "organizer")
+
+
+def test_contents_can_be_left_out():
+    findings = [Finding("unknown-id", f"id 'секрет {i}'", "секрет", "the ids", "drop it") for i in range(3)]
+    bare = OutputError([*findings, Finding("json-syntax", "p", "секрет", "JSON", "json.dump")]).without_contents()
+    assert isinstance(bare, OutputError) and "секрет" not in str(bare) + str(bare.to_json())
+    assert [(f.rule, f.where, f.found, f.allowed) for f in bare.findings] == [
+        ("unknown-id", "", "3 of this kind", "the ids"),
+        ("json-syntax", "", "1 of this kind", "JSON"),
+    ]
+
+
+def test_counts_survive_when_contents_are_left_out():
+    """More findings than are kept, and a rule that is broken after them alone."""
+    findings = Findings()
+    for number in range(5000):
+        findings.add(Rule("missing-id", "all ids", "answer all"), f"id {number}", "секрет")
+    for _ in range(2):
+        findings.add(Rule("late-rule", "a number", "write one"), "p", "секрет")
+    assert len(findings.kept) == MAX_FINDINGS and findings.kept[-1].rule == "late-rule"
+    full = OutputError(findings)
+    bare = full.without_contents()
+    assert bare.total == bare.to_json()["findings_total"] == full.total == 5002
+    assert [finding.found for finding in bare.findings] == ["5000 of this kind", "2 of this kind"]
+    assert len(str(bare).splitlines()) == 2 and "more" not in str(bare) and "секрет" not in str(bare)
+    assert bare.without_contents().to_json() == bare.to_json()
+
+
+def test_each_rule_is_kept_as_long_as_there_is_room():
+    findings = Findings()
+    for number in range(MAX_FINDINGS):
+        findings.add(Rule(f"rule-{number // 2}", "", ""), "", "x")
+    for number in range(MAX_FINDINGS):
+        findings.add(Rule(f"later-{number}", "", ""), "", "x")
+    assert len(findings.kept) == MAX_FINDINGS and findings.total == 2 * MAX_FINDINGS
+    assert {f"rule-{number}" for number in range(MAX_FINDINGS // 2)} <= {finding.rule for finding in findings.kept}
+
+
+# --- limits ---
+
+
+def test_the_published_limits():
+    assert (RUN.memory, RUN.cpus, RUN.gpus, RUN.time) == (100 * 10**9, 3, 1, 5 * 60 * 60)
+    assert (RUN.archive, RUN.unpacked, RUN.image) == (15 * 10**9, 15 * 10**9, 25 * 10**9)
+    assert read_limits() == RUN and RUN.grace <= 20
+
+
+@pytest.mark.parametrize(
+    ("setting", "name", "value"),
+    [
+        ("memory=2GB", "memory", 2 * 10**9),
+        ("memory=1.5 GiB", "memory", 1610612736),
+        ("cpus=0.5", "cpus", 0.5),
+        ("gpus=0", "gpus", 0),
+        ("time=90min", "time", 5400.0),
+        ("time=1.5", "time", 1.5),
+        ("output=4096", "output", 4096),
+    ],
+)
+def test_an_override(setting, name, value):
+    changed = RUN.override([setting])
+    assert getattr(changed, name) == value
+    assert [line.partition(" ")[0] for line in changed.differences(RUN)] == [name]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("memory", "must be name=value"),
+        ("Memory=2GB", "'Memory' is no limit; there are memory, cpus"),
+        ("memory=2 ГБ", "must be a number of bytes"),
+        ("memory=-1", "must be a number of bytes"),
+        ("memory=1e9", "must be a number of bytes"),
+        ("memory=0", "must be more than 0"),
+        ("time=inf", "must be a number of seconds"),
+        ("pids=5GB", "must be a number of count (no unit)"),
+        ("grace=1h", "must be at most 20 s"),
+    ],
+)
+def test_a_wrong_override(setting, message):
+    with pytest.raises(errors.DataError) as caught:
+        RUN.override([setting])
+    assert message in str(caught.value)
+
+
+def test_limits_from_another_file(tmp_path):
+    other = tmp_path / "limits.toml"
+    other.write_text(FILE.read_text(encoding="utf-8").replace("100GB", "16GB"), encoding="utf-8")
+    assert read_limits(other).differences(RUN) == ["memory = 16000000000 instead of 100000000000"]
+    for text, message in (("memory = 1", "cpus, "), ("memory = ", "cannot be read")):
+        other.write_text(text)
+        with pytest.raises(errors.DataError, match=message):
+            read_limits(other)
+    with pytest.raises(errors.DataError, match="cannot be read"):
+        read_limits(tmp_path / "none.toml")

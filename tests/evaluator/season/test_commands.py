@@ -1,0 +1,240 @@
+"""The commands, as an organizer calls them."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import evaluator
+from evaluator.__main__ import main
+from evaluator.season.rules import Season
+from evaluator.season.store import Store, digest
+from tests.evaluator.conftest import build_data
+from tests.evaluator.season.conftest import RUN, TASK, TRUTH
+
+ROOT = Path(evaluator.__file__).parents[1]
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """Calls a command of a season; returns the exit code and what was printed, errors after the rest."""
+
+    def call(season: Season, *arguments: object) -> tuple[int, str]:
+        words = [str(argument) for argument in arguments]
+        code = main([*words, "--season", str(season.path)])
+        printed = capsys.readouterr()
+        return code, printed.out + printed.err
+
+    return call
+
+
+def test_a_season_from_the_first_team_to_the_board(make_running, make_zip, call, tmp_path) -> None:
+    season = make_running()
+    assert call(season, "season", "check")[1].count("3 examples of 1 tasks, digest ") == 2
+    assert call(season, "teams", "add", "Кот") == (0, "team Кот: added\n")
+    code, text = call(season, "submit", make_zip(), "--team", "ёжики")
+    assert code == 0 and text.startswith("submission 1: queued; on 20") and "1 not done yet, 99 left" in text
+    assert "is queued, and still one attempt" in call(season, "submit", make_zip(name="copy"), "--team", "Ёжики")[1]
+    assert call(season, "submit", make_zip("Ёлки"), "--team", "Кот")[0] == 0
+    code, text = call(season, "queue", "list")
+    assert "2 queued, 0 running, 0 failed by us" in text and "Ёжики  public  queued" in text
+
+    code, text = call(season, "queue", "run", "--drain", "--workers", "2")
+    assert code == 0 and text.count("ended as OK in") == 2, text
+
+    code, text = call(season, "board", "--json", tmp_path / "board.json")
+    assert code == 0 and text.splitlines()[0] == "Проба: public board"
+    lines = json.loads((tmp_path / "board.json").read_text(encoding="utf-8"))["lines"]
+    assert [(line["rank"], line["team"], line["total"]) for line in lines] == [
+        (1, "Ёжики", 1.0),
+        (2, "Кот", pytest.approx(0.4)),
+        (None, None, 0.36),
+    ]
+    assert lines[0]["scores"] == {"5": 1.0} and lines[0]["submission"] == 1
+    assert call(season, "choose", "--team", "Кот")[1] == "team Кот: nothing chosen, so its best public ones: 2\n"
+    assert call(season, "choose", "--team", "кот", "2") == (0, "team Кот: chosen: 2\n")
+    code, text = call(season, "queue", "list", "--submission", "1")
+    assert [row.split()[2] for row in text.splitlines()[2:]] == ["queued", "running", "done"]
+    code, text = call(season, "teams", "list")
+    assert text.splitlines()[2].split() == ["Ёжики", "1", "0", "0", "99"]
+    code, text = call(season, "queue", "finals")
+    assert code == 2 and "choices are open until 2090-01-01" in text
+
+    # What is kept of a run can be verified, and nothing but scores is in it for a team.
+    store = Store(season.folder)
+    folder = store.run(1)
+    names = {"evaluator.log", "log.txt", "record.json", "report.html", "scores.json"}
+    assert {path.name for path in folder.iterdir()} == names
+    assert main(["verify", str(folder / "record.json")]) == 0
+    assert TRUTH not in (folder / "scores.json").read_text(encoding="utf-8")
+    assert digest(store.archive(digest(make_zip()))) == digest(make_zip())
+
+    # The reports that runs write are those that teams get.
+    code, text = call(season, "site", "--out", tmp_path / "site")
+    assert code == 0 and "6 pages, 2 reports; public/ is for everybody" in text
+    (report,) = (tmp_path / "site").glob("teams/*/reports/1.html")
+    assert report.read_bytes() == (folder / "report.html").read_bytes()
+    for path in (tmp_path / "site").rglob("*.html"):
+        text = path.read_text(encoding="utf-8").replace(f"{TRUTH}.zip", "")  # as the team called its file
+        assert TRUTH not in text
+
+
+def test_prizes_are_by_the_private_board_and_the_thresholds(make_running, make_zip, call) -> None:
+    season = make_running(start="2020-01-01", end="2090-01-01", choose_until="2090-01-01")
+    for name in ("Кот", "Пёс"):
+        call(season, "teams", "add", name)
+    answers = {"Ёжики": TRUTH, "Кот": "Ёлки", "Пёс": "Щ"}
+    for team, answer in answers.items():
+        assert call(season, "submit", make_zip(answer), "--team", team)[0] == 0
+    assert call(season, "queue", "run", "--drain", "--workers", "2")[0] == 0
+    text = season.path.read_text(encoding="utf-8")
+    for key in ("end", "choose_until"):
+        text = text.replace(f"{key} = 2090-01-01", f"{key} = 2021-01-01")
+    season.path.write_text(text + "\n[thresholds]\n5 = 0.5\n", encoding="utf-8")
+    code, shown = call(season, "submit", make_zip("x"), "--team", "Кот")
+    assert code == 2 and "submissions are taken from 2020-01-01 to 2021-01-01" in shown
+    assert call(season, "queue", "finals") == (0, "3 private runs queued\n")
+    assert call(season, "queue", "run", "--drain", "--workers", "2")[0] == 0
+    code, shown = call(season, "board", "--private")
+    rows = [row.split() for row in shown.splitlines()[3:]]
+    assert [row[:3] for row in rows] == [
+        ["1", "Ёжики", "1.0000"],
+        ["2", "Кот", "0.4000"],
+        ["(baseline)", "0.3600", "0.36"],
+        ["3", "Пёс", "0.0000"],
+    ]
+    code, shown = call(season, "prizes")
+    rows = [row.split() for row in shown.splitlines()[3:6]]
+    assert code == 0 and [row[:4] for row in rows] == [
+        ["1", "Ёжики", "1.0000", "yes"],
+        ["2", "Кот", "0.4000", "no"],
+        ["3", "Пёс", "0.0000", "no"],
+    ]
+    assert rows[1][4:] == ["TRitW", "0.4000", "<", "0.5"]
+    assert "out: sent no emission.csv" in shown and shown.splitlines()[-1] == "The most sustainable solution: none"
+
+
+def test_a_faulty_zip_is_told_at_once_and_leaves_nothing(make_running, call, tmp_path) -> None:
+    season = make_running()
+    (tmp_path / "s.zip").write_bytes(b"no ZIP")
+    code, text = call(season, "submit", tmp_path / "s.zip", "--team", "Ёжики")
+    assert code == 1 and "verdict: BAD_ZIP" in text
+    assert not (season.folder / "submissions").exists()
+    assert "1 not done" not in call(season, "teams", "list")[1]
+
+
+def test_wrong_calls_are_the_callers_fault(make_running, make_zip, call, tmp_path) -> None:
+    season = make_running()
+    for arguments, why in (
+        (("submit", make_zip(), "--team", "Лис"), "there is no team 'Лис'"),
+        (("submit", tmp_path / "none.zip", "--team", "Ёжики"), "cannot be read: No such file"),
+        (("choose", "--team", "Ёжики", "7"), "submission 7 is none of team 'Ёжики'"),
+        (("queue", "retry", "7", "--reason", "x"), "submission 7 has no run"),
+        (("teams", "add", "ёжики"), "there is a team 'Ёжики' already"),
+    ):
+        code, text = call(season, *arguments)
+        assert (code, text.count("\n")) == (2, 1) and text.startswith("data error: ") and why in text
+    with pytest.raises(SystemExit):
+        main(["queue", "cancel", "7", "--season", str(season.path)])  # without a reason
+
+
+def test_what_was_killed_while_copying_is_removed_and_what_is_there_stays(tmp_path) -> None:
+    (tmp_path / "s.zip").write_bytes(b"12345" * 10**6)
+    store, sent = Store(tmp_path / "season"), digest(tmp_path / "s.zip")
+    code = f"""
+import os, signal, pathlib
+from evaluator.season import store
+store._CHUNK = 10**6
+read = store.hashlib.sha256().__class__
+def die(*_): os.kill(os.getpid(), signal.SIGKILL)
+store.os.fsync = die
+store.Store(pathlib.Path({str(tmp_path / "season")!r})).add(pathlib.Path({str(tmp_path / "s.zip")!r}), {sent!r})
+"""
+    killed = subprocess.run([sys.executable, "-c", code], cwd=ROOT)
+    assert killed.returncode == -9
+    (left,) = (tmp_path / "season" / "submissions").iterdir()
+    assert left.name.startswith("incoming-")
+    store.add(tmp_path / "s.zip", sent)
+    assert list((tmp_path / "season" / "submissions").iterdir()) == [store.archive(sent)]
+    before = store.archive(sent).stat()
+    store.add(tmp_path / "s.zip", sent)
+    assert store.archive(sent).stat().st_mtime_ns == before.st_mtime_ns and digest(store.archive(sent)) == sent
+
+
+def test_other_commands_do_without_the_seasons_packages(tmp_path) -> None:
+    code = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("sqlalchemy", "alembic", "psycopg"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Missing())
+from evaluator.__main__ import main
+print(main(["check", "none.zip"]), main(["teams", "list"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "2 2\n"
+    assert "a season needs the package sqlalchemy: `make season-tools`, or `pip install -r" in done.stderr
+
+
+def test_the_benchmark_runs() -> None:
+    command = [sys.executable, "-m", "evaluator.tools.bench_season"]
+    command += ["--submissions", "60", "--teams", "7", "--cycles", "5"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    document = json.loads(done.stdout.splitlines()[-1])
+    assert done.returncode == 0 and document["submissions"] == 60 and document["seconds"]["private_board"] > 0
+
+
+def test_the_benchmark_of_runs_counts_what_is_beyond_the_submission(tmp_path) -> None:
+    build_data(tmp_path / "data", (TASK,))
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "run.py").write_text(RUN % TRUTH, encoding="utf-8")
+    metadata = {"image": "a/b:1", "entrypoint": "python3 -S run.py"}
+    (tmp_path / "s" / "metadata.json").write_text(json.dumps(metadata))
+    command = [sys.executable, "-m", "evaluator.tools.bench_runs", "--runs", "1", "--padding", "1000000"]
+    options = ["--submission", tmp_path / "s", "--data", tmp_path / "data", "--task", str(TASK)]
+    done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True)
+    document = json.loads(done.stdout.splitlines()[-1])
+    assert done.returncode == 0 and document["archive_bytes"] > 10**6
+    seconds = document["seconds"]
+    assert 0 < seconds["submission"] < seconds["total"] and seconds["beyond"] > 0
+
+
+def test_a_cancelled_zip_that_is_sent_again_is_told_to_wait_for_nothing(make_running, make_zip, call) -> None:
+    season = make_running()
+    assert call(season, "submit", make_zip(), "--team", "Ёжики")[0] == 0
+    assert call(season, "queue", "cancel", "1", "--reason", "ошибка")[0] == 0
+    code, text = call(season, "submit", make_zip(name="copy"), "--team", "Ёжики")
+    assert code == 0 and "it is cancelled, which costs no attempt; only the organizers can `queue retry` it" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("board", "--json", "."), "--json . is a folder"),
+        (("prizes", "--json", "season.toml/x.json"), "--json season.toml/x.json: its folder cannot be made"),
+        (("queue", "list", "--submission", "77"), "there is no submission 77"),
+        (("choose", "--team", "\udcff"), "there is no team"),
+        (("queue", "logs", "77"), "there is no run 77"),
+    ],
+)
+def test_a_fault_of_a_call_is_told_in_a_line(make_running, call, monkeypatch, arguments, message) -> None:
+    season = make_running()
+    monkeypatch.chdir(season.folder)
+    code, text = call(season, *arguments)
+    assert code == 2 and message in text and "Traceback" not in text
+
+
+def test_a_teams_name_may_come_with_other_spaces(make_running, call) -> None:
+    season = make_running()
+    assert call(season, "teams", "add", "Красная лиса")[0] == 0
+    assert call(season, "choose", "--team", "красная\u00a0лиса\n")[0] == 0
+
+
+def test_numbers_that_no_data_base_has(make_running, call, capsys) -> None:
+    with pytest.raises(SystemExit) as caught:
+        call(make_running(), "queue", "retry", "9" * 20, "--reason", "x")
+    assert caught.value.code == 2 and "must be 1..2147483647" in capsys.readouterr().err

@@ -1,0 +1,310 @@
+"""The tables as migrations make them, on both data bases, and how a data base that is none is told."""
+
+import contextlib
+import sqlite3
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import alembic.autogenerate
+import pytest
+import sqlalchemy
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from evaluator.core.errors import DataError
+from evaluator.season import database as database_module
+from evaluator.season import schema
+from evaluator.season.database import MIGRATIONS, URL_VARIABLE, Database, open_database
+from evaluator.season.ledger import Ledger
+from evaluator.season.rules import Season
+from tests.evaluator.season.conftest import Clock, archive, enter, labelled, public_state, scored, write_season
+
+ROOT = Path(database_module.__file__).parents[2]
+
+
+def test_migrations_make_the_tables_of_the_schema(database: Database) -> None:
+    with database.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert alembic.autogenerate.compare_metadata(context, schema.metadata) == []
+        names = set(sqlalchemy.inspect(connection).get_table_names())
+    assert names == {*schema.metadata.tables, "alembic_version"}
+
+
+def test_the_newest_migration_is_the_schemas_version() -> None:
+    configuration = Config()
+    configuration.set_main_option("script_location", str(MIGRATIONS))
+    assert ScriptDirectory.from_config(configuration).get_heads() == [schema.REVISION]
+
+
+def test_constraints_are_there(database: Database) -> None:
+    """Alembic does not compare checks; SQLite and PostgreSQL must refuse these."""
+    with database.write() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO team (id, name, key, created_at) VALUES (1, 'a', 'a', '2022-10-01 00:00:00')"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO submission (id, team_id, digest, name, bytes, image, submitted_at, day)"
+            " VALUES (1, 1, 'd', 'n', 15000000000, 'i', '2022-10-01 00:00:00', '2022-10-01')"
+        )
+        connection.exec_driver_sql("INSERT INTO run (id, submission_id, test_set, failures) VALUES (1, 1, 'public', 0)")
+    for statement in (
+        "INSERT INTO run (submission_id, test_set, failures) VALUES (1, 'other', 0)",
+        "INSERT INTO run (submission_id, test_set, failures) VALUES (2, 'public', 0)",
+        "INSERT INTO event (run_id, step, kind, at, detail) VALUES (1, 1, 'queued', '2022-10-01 00:00:00', '{}')",
+        "INSERT INTO event (run_id, step, kind, at, detail) VALUES (1, 2, 'done', '2022-10-01 00:00:00', '{}')",
+        "INSERT INTO job (run_id, submission_id, available_at, token) VALUES (1, 1, '2022-10-01 00:00:00', 't')",
+        "INSERT INTO score (run_id, task, value) VALUES (1, 0, 0.5)",
+    ):
+        with pytest.raises(sqlalchemy.exc.IntegrityError):
+            with database.write() as connection:
+                connection.exec_driver_sql(statement)
+
+
+def test_migrating_again_or_at_once_is_no_error(season: Season) -> None:
+    def migrate(_: int) -> tuple[int, str]:
+        command = [sys.executable, "-m", "evaluator", "season", "migrate", "--season", str(season.path)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        return done.returncode, done.stderr
+
+    with ThreadPoolExecutor(3) as pool:
+        assert set(pool.map(migrate, range(3))) == {(0, "")}
+    assert migrate(0) == (0, "")
+    database = Database(season.url, season.folder)
+    database.check()
+    database.engine.dispose()
+
+
+def test_an_older_season_keeps_the_labels_of_its_first_results(ledger: Ledger, database: Database) -> None:
+    """Its data base is made older here: 0002 adds one column, 0003 what keeps tables as they are."""
+    nano = "ruCLIP: запасной 🦔"
+    enter(ledger, "Ёжики", 1, labelled(0.5, nano))
+    with database.write() as connection:
+        forget_what_keeps_tables(connection)
+        connection.exec_driver_sql("ALTER TABLE test_set DROP COLUMN labels")
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
+    with pytest.raises(DataError, match="has the tables of version 0001"):
+        Ledger(ledger.season, database)
+    database.migrate()
+    with database.read() as connection:
+        rows = connection.execute(sqlalchemy.select(schema.test_set.c.name, schema.test_set.c.labels)).all()
+    assert dict(map(tuple, rows)) == {"public": [nano], "private": None}
+    submission = enter(ledger, "Кот", 2, labelled(0.5, nano))
+    assert public_state(ledger, submission) == "OK"
+
+
+def forget_what_keeps_tables(connection: sqlalchemy.Connection) -> None:
+    """Undo the migration 0003."""
+    if connection.dialect.name == "sqlite":
+        endings = ("_no_replace", "_numbers", "_in_range")
+        names = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'").scalars().all()
+        for name in names:
+            if name.endswith(endings) or name.startswith("test_set_"):
+                connection.exec_driver_sql(f"DROP TRIGGER {name}")
+        return
+    for name in ("test_set_is_kept", "total_is_in_range", "score_is_in_range"):
+        connection.exec_driver_sql(f"DROP FUNCTION {name}() CASCADE")
+
+
+def test_a_season_of_version_2_is_kept_from_now_on(ledger: Ledger, database: Database) -> None:
+    """With all that it has, a run under way among it."""
+    first = enter(ledger, "Ёжики", 1, scored(0.5))
+    second, _ = ledger.submit("Кот", archive(2))
+    job = ledger.claim("worker")
+    assert job is not None
+    with database.write() as connection:
+        forget_what_keeps_tables(connection)
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0002'")
+    database.migrate()
+    assert ledger.finish(job, scored(0.25)) is not None
+    assert {result.submission: result.total for result in ledger.results("public")} == {first: 0.5, second.id: 0.25}
+    with pytest.raises(sqlalchemy.exc.DatabaseError, match="nothing changes it after"):
+        with database.write() as connection:
+            connection.exec_driver_sql("DELETE FROM test_set")
+
+
+# Each would put another row in the place of one that is there: by each of its keys, and by the number that SQLite gives
+# every row, where that is none of its columns.
+REPLACING = {
+    "team": [
+        "(id, name, key, created_at) VALUES (1, 'x', 'x', 'NOW')",
+        "(id, name, key, created_at) VALUES (9, 'x', (SELECT key FROM team WHERE id = 1), 'NOW')",
+    ],
+    "submission": [
+        "SELECT id, team_id, digest, 'x', bytes, image, submitted_at, day FROM submission",
+        "SELECT 9, team_id, digest, 'x', bytes, image, submitted_at, day FROM submission",
+    ],
+    "run": ["(id, submission_id, test_set, failures) VALUES (1, 1, 'public', 2)"],
+    "event": [
+        "SELECT run_id, step, kind, at, 'METRIC_ERROR', 'infra', detail FROM event WHERE step = 2",
+        "(rowid, run_id, step, kind, at, detail) VALUES (1, 9, 0, 'queued', 'NOW', '{}')",
+        "(rowid, run_id, step, kind, at, detail) VALUES (-1, 9, 0, 'queued', 'NOW', '{}')",
+    ],
+    "result": [
+        "SELECT run_id, submission_id, test_set, 0.9 FROM result",
+        "SELECT 9, submission_id, test_set, 0.9 FROM result",
+    ],
+    "score": ["SELECT run_id, task, 0.9 FROM score", "(rowid, run_id, task, value) VALUES (1, 1, 3, 0.9)"],
+    "choice": ["(id, team_id, at) VALUES (1, 2, 'NOW')"],
+    "chosen": ["SELECT choice_id, submission_id FROM chosen", "(rowid, choice_id, submission_id) VALUES (1, 1, 9)"],
+    "test_set": [
+        "(name) VALUES ('public')",
+        "(name, data_digest, weights) VALUES ('public', 'x', '{}')",
+        "(rowid, name) VALUES (1, 'other')",
+    ],
+}
+
+
+@pytest.mark.parametrize("table", REPLACING)
+def test_sqlite_replaces_no_row(tmp_path: Path, table: str) -> None:
+    """As the command-line program and other users of the file have it, with foreign keys and recursive triggers off."""
+    season = write_season(tmp_path / "season", "sqlite:///season.sqlite3")
+    database = Database(season.url, season.folder)
+    database.migrate()
+    ledger = Ledger(season, database, Clock())
+    ledger.add_team("Ёжики")
+    ledger.choose("Ёжики", [enter(ledger, "Ёжики", 1, scored(0.5))])
+    database.engine.dispose()
+    with contextlib.closing(sqlite3.connect(season.folder / "season.sqlite3")) as connection:
+        before = list(connection.iterdump())
+        for rows in REPLACING[table]:
+            for verb in ("INSERT OR REPLACE", "REPLACE", "INSERT OR IGNORE"):
+                statement = f"{verb} INTO {table} {rows.replace('NOW', '2022-10-03 09:00:00')}"
+                with pytest.raises(sqlite3.IntegrityError, match="never rewritten|nothing changes it|begin at 1"):
+                    connection.execute(statement)
+                connection.rollback()
+        assert list(connection.iterdump()) == before
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE test_set SET data_digest = NULL WHERE name = 'public'",
+        "UPDATE test_set SET data_digest = 'x', weights = '{}' WHERE name = 'public'",
+        "UPDATE test_set SET weights = NULL",
+        "UPDATE test_set SET labels = '[]'",
+        "UPDATE test_set SET name = 'other' WHERE name = 'private'",
+        "DELETE FROM test_set",
+        "DELETE FROM test_set WHERE name = 'private'",
+        "INSERT INTO test_set (name) VALUES ('public') ON CONFLICT (name) DO UPDATE SET data_digest = 'x'",
+        "TRUNCATE test_set CASCADE",
+        "UPDATE OR REPLACE test_set SET name = 'public' WHERE name = 'private'",
+    ],
+)
+def test_what_results_have_in_common_is_set_once(ledger: Ledger, database: Database, statement: str) -> None:
+    if ("OR REPLACE" in statement) > database.sqlite or ("TRUNCATE" in statement and database.sqlite):
+        pytest.skip("a statement of the other data base")
+    enter(ledger, "Ёжики", 1, scored(0.5))
+    with pytest.raises(sqlalchemy.exc.DatabaseError, match="nothing changes it after|never rewritten"):
+        with database.write() as connection:
+            connection.exec_driver_sql(statement)
+
+
+@pytest.mark.parametrize("weight", ["1", "0.25"])
+def test_a_total_outside_of_the_formula_is_refused(season: Season, weight: str) -> None:
+    season = write_season(season.folder, season.url, **{"5": weight})
+    database = Database(season.url, season.folder)
+    database.migrate()
+    ledger = Ledger(season, database, Clock())
+    ledger.add_team("Ёжики")
+    enter(ledger, "Ёжики", 1, scored(0.5))
+    most = float(weight)
+    infinite = ("9e999", "-9e999") if database.sqlite else ("'Infinity'", "'-Infinity'", "'NaN'")
+    texts = ("'0.5x'", "'nan'", "x'00'", "''") if database.sqlite else ()
+    outside = (f"{most * 1.01}", f"{-most * 0.51}", "1e300")
+    with database.write() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO submission SELECT 7, team_id, 'x', name, bytes, image, submitted_at, day FROM submission"
+        )
+        connection.exec_driver_sql("INSERT INTO run (id, submission_id, test_set, failures) VALUES (7, 7, 'public', 0)")
+    add = "INSERT INTO result (run_id, submission_id, test_set, total) VALUES (7, 7, 'public', {})"
+    for total in (*infinite, *texts, *outside):
+        with pytest.raises(sqlalchemy.exc.DatabaseError, match="a total must be in the range of the formula"):
+            with database.write() as connection:
+                connection.exec_driver_sql(add.format(total))
+    for value in (*infinite, *texts, "1.01", "-1.01"):
+        with pytest.raises(sqlalchemy.exc.DatabaseError, match=r"a score must be in -1\.\.1"):
+            with database.write() as connection:
+                connection.exec_driver_sql(f"INSERT INTO score (run_id, task, value) VALUES (1, 3, {value})")
+    with pytest.raises(sqlalchemy.exc.DatabaseError, match="a total must be in the range of the formula"):
+        with database.write() as connection:  # of a test set that has no formula yet
+            connection.exec_driver_sql(add.replace("public", "private").format("0.1"))
+    with database.write() as connection:
+        connection.exec_driver_sql(add.format(most))
+        connection.exec_driver_sql("INSERT INTO score (run_id, task, value) VALUES (7, 5, 1)")
+    database.engine.dispose()
+
+
+def test_an_older_or_newer_data_base_is_told(database: Database, season: Season) -> None:
+    with database.write() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0000'")
+    with pytest.raises(DataError, match=f"has the tables of version 0000, this is {schema.REVISION}; `python -m eval"):
+        Ledger(season, database)
+
+
+def test_an_empty_data_base_is_told(season: Season) -> None:
+    database = Database(season.url, season.folder)
+    why = "does not exist" if database.sqlite else "has the tables of version None"
+    with pytest.raises(DataError, match=why):
+        Ledger(season, database)
+    assert not (season.folder / "season.sqlite3").exists()
+    database.engine.dispose()
+
+
+def test_a_file_that_is_no_data_base_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "season.sqlite3"
+    path.write_bytes(b"something that matters" * 100)
+    database = Database("sqlite:///season.sqlite3", tmp_path)
+    for call in (database.check, database.migrate):
+        with pytest.raises(DataError, match=r"season\.sqlite3 cannot be used: file is not a database"):
+            call()
+    assert path.read_bytes() == b"something that matters" * 100
+
+
+def test_a_server_that_is_not_there_is_told_without_the_password() -> None:
+    database = Database("postgresql://user:тайна@127.0.0.1:1/season", Path("/"))
+    with pytest.raises(DataError) as caught:
+        database.check()
+    assert "postgresql+psycopg://user:***@127.0.0.1:1/season cannot be used: " in str(caught.value)
+    assert "тайна" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["nonsense", "mysql://u:secret@h/d", "sqlite://", "sqlite:///:memory:", "sqlite:///a?mode=ro", ""]
+)
+def test_an_url_that_is_none(url: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"\[database\] url: ") as caught:
+        Database(url, tmp_path)
+    assert "secret" not in str(caught.value)
+
+
+def test_the_environment_names_the_data_base_first(
+    season: Season, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(URL_VARIABLE, f"sqlite:///{tmp_path}/other.sqlite3")
+    assert open_database(season).shown == f"sqlite:///{tmp_path}/other.sqlite3"
+
+
+def test_sqlite_keeps_what_was_committed(tmp_path: Path) -> None:
+    database = Database("sqlite:///season.sqlite3", tmp_path)
+    database.migrate()
+    with database.write() as connection:
+        pragmas = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        }
+    assert pragmas == {
+        "journal_mode": "wal",
+        "synchronous": 2,
+        "foreign_keys": 1,
+        "busy_timeout": database_module.BUSY_MILLISECONDS,
+    }
+
+
+def test_reading_goes_on_while_somebody_writes(ledger: Ledger) -> None:
+    ledger.submit("Ёжики", archive(1))
+    with ledger.database.write() as connection:
+        connection.exec_driver_sql("INSERT INTO test_set (name) VALUES ('третий')")
+        assert len(ledger.states()) == 1

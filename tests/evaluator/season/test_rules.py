@@ -1,0 +1,118 @@
+"""season.toml: what it may say, and what is said of what it may not."""
+
+import re
+from datetime import date, datetime
+from pathlib import Path
+
+import pytest
+
+from evaluator.competition.tasks import BASELINE_INTEGRAL
+from evaluator.core.errors import DataError
+from evaluator.core.limits import RUN
+from evaluator.season import rules
+from evaluator.season.rules import read_season
+from tests.evaluator.season.conftest import write_season
+
+EXAMPLE = Path(rules.__file__).with_name("season.example.toml")
+
+
+def test_the_example_has_the_published_rules() -> None:
+    season = read_season(EXAMPLE)
+    assert (season.valid_a_day, season.chosen, season.tries) == (3, 3, 3)
+    assert season.limits == RUN and season.runner == "docker" and season.folder == EXAMPLE.parent
+    assert season.total(season.baseline) == pytest.approx(BASELINE_INTEGRAL, abs=5e-4)
+    assert season.thresholds == {0: 0.20, 1: 0.25, 2: 0.21, 3: 0.15, 4: 0.24, 5: 0.13}
+    assert season.total(dict.fromkeys(range(12), 1.0)) == pytest.approx(1.0)
+    assert season.total(dict.fromkeys(range(11), 1.0)) is None
+
+
+def test_what_the_example_says_are_the_defaults(tmp_path: Path) -> None:
+    text = EXAMPLE.read_text(encoding="utf-8")
+    kept = re.split(r"(?m)^(?=\[)", text)[1:]
+    required = [part for part in kept if part.startswith(("[season]", "[data]"))]
+    path = tmp_path / "season.toml"
+    path.write_text("".join(required), encoding="utf-8")
+    season, example = read_season(path), read_season(EXAMPLE)
+    different = {"path", "data"}
+    names = set(season.__dataclass_fields__) - different
+    assert {name: getattr(season, name) for name in names} == {name: getattr(example, name) for name in names}
+
+
+def test_days_are_those_of_the_zone(tmp_path: Path) -> None:
+    season = write_season(tmp_path, "sqlite:///s.sqlite3")
+    assert season.day(datetime.fromisoformat("2022-10-03T20:59:59+00:00")) == date(2022, 10, 3)
+    assert season.day(datetime.fromisoformat("2022-10-03T21:00:00+00:00")) == date(2022, 10, 4)
+
+
+def test_limits_and_weights_can_be_set(tmp_path: Path) -> None:
+    path = write_season(tmp_path, "sqlite:///s.sqlite3").path
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("5 = 1", "5 = '1/4'\n7 = 0.5") + "\n[limits]\ntime = '2h'\npids = 9", encoding="utf-8")
+    season = read_season(path)
+    assert season.limits == RUN.override(["time=2h", "pids=9"])
+    assert season.limit_settings == ("time=2h", "pids=9")
+    assert season.weights == {5: 0.25, 7: 0.5} and season.total({5: 0.4, 7: 0.2, 1: 1.0}) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "found"),
+    [
+        ("time_zone", '"Mars/X"', "[season] time_zone: must be a time zone such as 'Europe/Moscow', not 'Mars/X'"),
+        ("time_zone", '"../etc/passwd"', "[season] time_zone: must be a time zone"),
+        ("start", '"2022-10-01"', "[season] start: must be a day such as 2022-11-13, without quotes"),
+        ("start", "2022-10-01T00:00:00", "[season] start: must be a day"),
+        ("end", "2022-09-01", "[season] end: must be a day not before start, 2022-10-01"),
+        ("choose_until", "2022-10-02", "[season] choose_until: must be a day not before end, 2022-10-20"),
+        ("invalid_a_day", "0", "[attempts] invalid_a_day: must be a whole number in 1..1000, not 0"),
+        ("invalid_a_day", "1.5", "[attempts] invalid_a_day: must be a whole number"),
+        ("invalid_a_day", "true", "[attempts] invalid_a_day: must be a whole number"),
+        ("lease_seconds", "inf", "[runs] lease_seconds: must be a number in 1..3600, not inf"),
+        ("runner", '"podman"', "[runs] runner: must be one of auto, docker, local, not 'podman'"),
+        ("public", "5", "[data] public: must be a text of one line that is not empty, not 5"),
+        ("name", '""', "[season] name: must be a text of one line that is not empty, not ''"),
+        ("5", '"1/0"', "[formula] 5: must be a number in 0..1, or a fraction such as '1/15', not '1/0'"),
+        ("5", "nan", "[formula] 5: must be a number in 0..1"),
+        ("5", "0", "[formula] gives no task a weight"),
+    ],
+)
+def test_a_fault_names_place_value_and_what_is_allowed(tmp_path: Path, key: str, value: str, found: str) -> None:
+    with pytest.raises(DataError) as caught:
+        write_season(tmp_path, "sqlite:///s.sqlite3", **{key: value})
+    assert f"season {tmp_path}/season.toml: {found}" in str(caught.value)
+
+
+def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "season.toml"
+    path.write_text("[season]\nnme = 1\n[prizes]\n[limits]\nspeed = 3\n[thresholds]\n12 = 0.5\n5 = 2", encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        read_season(path)
+    text = "\n".join(caught.value.reasons)
+    for part in (
+        "'nme' is unknown; allowed are name, time_zone",
+        "[prizes] is unknown; allowed are season, attempts",
+        "name: missing",
+        "start: missing",
+        "[data] public: missing",
+        "'speed' is no limit",
+        "[thresholds] '12' is unknown",
+        "[thresholds] 5: must be a number in 0..1, not 2",
+    ):
+        assert part in text
+
+
+def test_a_threshold_of_a_task_without_weight_is_a_fault(tmp_path: Path) -> None:
+    """Nobody has a score there, so nobody could win."""
+    example = EXAMPLE.read_text(encoding="utf-8")
+    assert example.count("# 11 = 0  ") == 1
+    path = tmp_path / "season.toml"
+    path.write_text(example.replace("# 11 = 0  ", "5 = 0  "), encoding="utf-8")
+    with pytest.raises(DataError, match=r"\[thresholds\] 5: the task has no weight in \[formula\]"):
+        read_season(path)
+
+
+def test_a_file_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cannot be read: No such file.*start with season.example.toml"):
+        read_season(tmp_path / "season.toml")
+    (tmp_path / "season.toml").write_text("name =")
+    with pytest.raises(DataError, match=r"season\.toml: "):
+        read_season(tmp_path / "season.toml")
