@@ -389,7 +389,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--data", type=Path, required=True, help="data folder with input, truth and tasks.json")
-    common.add_argument("--ruwordnet", type=Path, help="RuWordNet's SQLite data base, for METEOR's synonyms")
+    common.add_argument("--ruwordnet", type=Path, help="RuWordNet's SQLite database, for METEOR's synonyms")
     common.add_argument(
         "--assets", type=Path, metavar="FOLDER", help="encoders and RuWordNet (default: the evaluator's own)"
     )

@@ -133,7 +133,7 @@ def load_encoders(folder: str | os.PathLike[str] = FOLDER) -> Encoders:
 
 
 def ruwordnet_path(folder: str | os.PathLike[str] = FOLDER) -> Path | None:
-    """RuWordNet's data base, verified; None where it is not there. Raises `DataError` where it has changed."""
+    """RuWordNet's database, verified; None where it is not there. Raises `DataError` where it has changed."""
     (finding,) = _unchanged(folder, (RUWORDNET,))
     if finding.state is State.UNRECORDED:
         logger.warning("RuWordNet is not used: %s", finding.reason)

@@ -74,11 +74,11 @@ class RuWordNet:
     def from_file(cls, db: str | Path) -> "RuWordNet":
         """Reads RuWordNet's SQLite file (tables sense, synset, hypernym_relation, derivation_relation) once, read-only.
 
-        Raises FileNotFoundError if there is no such file, ValueError if it is not such a data base.
+        Raises FileNotFoundError if there is no such file, ValueError if it is not such a database.
         """
         db = Path(db)
         if not db.is_file():
-            raise FileNotFoundError(f"{db}: no such file, need RuWordNet's SQLite data base")
+            raise FileNotFoundError(f"{db}: no such file, need RuWordNet's SQLite database")
         related: defaultdict[str, set[str]] = defaultdict(set)
         try:
             with contextlib.closing(sqlite3.connect(f"{db.resolve().as_uri()}?mode=ro", uri=True)) as connection:
@@ -96,7 +96,7 @@ class RuWordNet:
                     if word is not None and name is not None:
                         related[word].add(name.lower())
         except sqlite3.Error as error:
-            raise ValueError(f"{db}: not a RuWordNet data base: {error}") from error
+            raise ValueError(f"{db}: not a RuWordNet database: {error}") from error
         return cls({word: frozenset(names) for word, names in related.items()})
 
     def synonyms(self, word: str) -> frozenset[str]:

@@ -214,7 +214,7 @@ def score(
 def find_ruwordnet(path: Path | None = None, assets: Path | None = None) -> RuWordNet | None:
     """RuWordNet from its file: `path`, or else the one in the folder `assets`, where there is one.
 
-    Raises `DataError` when the folder is not there, or the file is no RuWordNet data base.
+    Raises `DataError` when the folder is not there, or the file is no RuWordNet database.
     """
     if assets is not None and not assets.is_dir():
         raise DataError(f"assets folder {assets} does not exist or is not a folder")
@@ -222,11 +222,11 @@ def find_ruwordnet(path: Path | None = None, assets: Path | None = None) -> RuWo
     if path is None:
         return None
     if not path.is_file():
-        raise DataError(f"RuWordNet data base {path} does not exist")
+        raise DataError(f"RuWordNet database {path} does not exist")
     try:
         return RuWordNet.from_file(path)
     except Exception as error:
-        raise DataError(f"RuWordNet data base {path} cannot be read: {error}") from error
+        raise DataError(f"RuWordNet database {path} cannot be read: {error}") from error
 
 
 def _score_task(

@@ -1,4 +1,4 @@
-"""A whole season: teams, attempts, the queue of runs, boards and choices, in a data base beside one season.toml.
+"""A whole season: teams, attempts, the queue of runs, boards and choices, in a database beside one season.toml.
 
 `rules` reads season.toml, `schema` and `database` are the tables and how to reach them, `ledger` alone writes them,
 `store` keeps ZIPs and what runs leave, `queue` has what waits run, on this machine (`runs`) or on the nodes of a Ray

@@ -32,8 +32,8 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     team = argparse.ArgumentParser(add_help=False)
     team.add_argument("--team", required=True, metavar="NAME")
 
-    what = _group(commands, "season", "make a season's data base, look at its rules")
-    _add(what, "migrate", "migrate", [common], "make the data base, or bring it to this version")
+    what = _group(commands, "season", "make a season's database, look at its rules")
+    _add(what, "migrate", "migrate", [common], "make the database, or bring it to this version")
     _add(what, "check", "check", [common], "read the rules and the test sets, and say what they are")
 
     what = _group(commands, "teams", "the teams and their attempts of today")
@@ -121,7 +121,7 @@ def _call(function: str, options: argparse.Namespace) -> int:
 
 
 def _number(text: str) -> int:
-    """Of a submission or a run, as the data base can have them."""
+    """Of a submission or a run, as the database can have them."""
     value = int(text)
     if not 1 <= value < 2**31:
         raise argparse.ArgumentTypeError(f"must be 1..{2**31 - 1}, not {text}")

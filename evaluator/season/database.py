@@ -1,4 +1,4 @@
-"""The season's data base, SQLite or PostgreSQL: opening, transactions, migrations.
+"""The season's database, SQLite or PostgreSQL: opening, transactions, migrations.
 
 SQLite runs in WAL, and every transaction that writes begins with BEGIN IMMEDIATE, so it never has to be given up
 half-way for another writer's sake; it must lie on a disk of this machine. Several machines share a PostgreSQL.
@@ -36,7 +36,7 @@ class Database:
         try:
             parsed = make_url(url)
         except ArgumentError:
-            raise DataError(f"[database] url: {show(url.partition(':')[0])}: is no data base's URL") from None
+            raise DataError(f"[database] url: {show(url.partition(':')[0])}: is no database's URL") from None
         self.sqlite = parsed.get_backend_name() == "sqlite"
         if self.sqlite:
             if not parsed.database or parsed.database == ":memory:" or parsed.query:
@@ -50,7 +50,7 @@ class Database:
         try:
             self.engine: Engine = sqlalchemy.create_engine(parsed, pool_pre_ping=not self.sqlite)
         except (NoSuchModuleError, ArgumentError) as error:
-            raise DataError(f"data base {self.shown}: {error}") from None
+            raise DataError(f"database {self.shown}: {error}") from None
         self._path = Path(parsed.database) if self.sqlite and parsed.database else None
         if self.sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
@@ -64,7 +64,7 @@ class Database:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
-        """One state of the data base, which others may write to meanwhile."""
+        """One state of the database, which others may write to meanwhile."""
         with self.engine.connect() as connection:
             if self.sqlite:
                 connection = connection.execution_options(**_READ)
@@ -74,7 +74,7 @@ class Database:
                 yield connection
 
     def now(self, connection: Connection) -> datetime:
-        """The data base's clock, which its users have in common."""
+        """The database's clock, which its users have in common."""
         if self.sqlite:
             return rules.utc_now()
         moment: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
@@ -99,16 +99,16 @@ class Database:
                 command.upgrade(configuration, "head")
 
     def check(self) -> None:
-        """Raises `DataError` unless the data base is there, with tables of this version."""
+        """Raises `DataError` unless the database is there, with tables of this version."""
         if self._path is not None and not self._path.exists():
-            raise DataError(f"data base {self.shown} does not exist; `python -m evaluator season migrate` makes it")
+            raise DataError(f"database {self.shown} does not exist; `python -m evaluator season migrate` makes it")
         with self._reached(), self.read() as connection:
             found = None
             if sqlalchemy.inspect(connection).has_table("alembic_version"):
                 found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
         if found != schema.REVISION:
             raise DataError(
-                f"data base {self.shown} has the tables of version {found}, this is {schema.REVISION};"
+                f"database {self.shown} has the tables of version {found}, this is {schema.REVISION};"
                 " `python -m evaluator season migrate` brings it up"
             )
 
@@ -118,11 +118,11 @@ class Database:
             yield
         except (DatabaseError, InterfaceError) as error:
             reason = " ".join(str(error.orig).split())
-            raise DataError(f"data base {self.shown} cannot be used: {reason}") from None
+            raise DataError(f"database {self.shown} cannot be used: {reason}") from None
 
 
 def open_database(season: rules.Season) -> Database:
-    """The season's data base, as its rules or the environment name it."""
+    """The season's database, as its rules or the environment name it."""
     return Database(os.environ.get(URL_VARIABLE) or season.url, season.folder)
 
 

@@ -192,9 +192,9 @@ def _finding(found: str) -> dict[str, str]:
 
 
 class Ledger:
-    """`clock` replaces the data base's clock, for a season that is simulated.
+    """`clock` replaces the database's clock, for a season that is simulated.
 
-    Raises `DataError` unless the data base is there, of this version, with results of this formula.
+    Raises `DataError` unless the database is there, of this version, with results of this formula.
     """
 
     def __init__(

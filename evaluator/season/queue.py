@@ -33,7 +33,7 @@ class _Held:
     run: Run
     started: float
     end: Outcome | Lost | None = None
-    refused: bool = False  # by the data base
+    refused: bool = False  # by the database
 
 
 class Queue:
@@ -82,7 +82,7 @@ class Queue:
                             if drain and idle and not self._ledger.unfinished(self._runs.set_aside):
                                 return self._none_is_left()
                 except DBAPIError as error:  # away for a while: leases tell what is still ours when it is back
-                    self._say(f"the data base does not answer: {' '.join(str(error.orig).split())}")
+                    self._say(f"the database does not answer: {' '.join(str(error.orig).split())}")
                     time.sleep(IDLE_SECONDS)
                 time.sleep(POLL_SECONDS)
         finally:
@@ -139,12 +139,12 @@ class Queue:
             self._runs.entered(held.job, held.run.place, end)
 
     def _refuse(self, held: _Held, reason: str) -> None:
-        """What is to be entered of one run is nothing that the data base takes; the others must not wait for it."""
+        """What is to be entered of one run is nothing that the database takes; the others must not wait for it."""
         if held.refused:
             self._say(f"{_what(held.job)} is left to its lease: {reason}")
             self._abandon(held)
         else:
-            held.refused, held.end = True, failed(f"the data base does not take how the run ended: {reason}")
+            held.refused, held.end = True, failed(f"the database does not take how the run ended: {reason}")
 
     def _beat(self) -> None:
         still = self._ledger.beat([held.job for held in self._held]) if self._held else set()

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 STOP_SECONDS = 30.0  # for a run to clean up after it was told to stop
 MAX_FAILURES = 3  # of ours, one after another; then somebody has to look at the machine, or at the team's submissions
-MAX_KEPT_FINDINGS = 20  # of a run, in the data base; scores.json has more
+MAX_KEPT_FINDINGS = 20  # of a run, in the database; scores.json has more
 MAX_SCORES_BYTES = 64 * 10**6
 _SECRETS = (URL_VARIABLE, "AWS_", "RAY_AUTH_")  # beginnings of variables that the evaluator has no use for
 _TAIL_CHARACTERS = 500
@@ -165,7 +165,7 @@ def call(season: Season, store: Store, job: Job) -> Call:
 
 class Evaluator:
     """The process of a call; what it prints goes to evaluator.log. What another run of this number left, before the
-    data base began anew, is removed. Raises OSError where it cannot be started.
+    database began anew, is removed. Raises OSError where it cannot be started.
     """
 
     def __init__(self, call: Call, environment: Mapping[str, str]) -> None:

@@ -1,6 +1,6 @@
 """The tables.
 
-History is only ever appended to, and triggers of the data base refuse anything else: teams, submissions, runs, events,
+History is only ever appended to, and triggers of the database refuse anything else: teams, submissions, runs, events,
 results, scores and choices. Others, in migrations/versions/v0003_kept.py, refuse totals and scores that cannot be, and
 to change what a test set's results have in common. What a run or a submission is now follows from its events. The
 one table that changes and shrinks is `job`, the queue itself: a row for each run that has not ended, with the lease of

@@ -48,7 +48,7 @@ class Store:
         return self._root / _run(run)
 
     def clear(self, run: int) -> None:
-        """Remove a run's files: another run of this number may have left some, before the data base began anew."""
+        """Remove a run's files: another run of this number may have left some, before the database began anew."""
         for name in RUN_FILES:
             (self.run(run) / name).unlink(missing_ok=True)
 

@@ -101,7 +101,7 @@ class Words:
 
 
 def write_ruwordnet(path: Path, words: Words) -> None:
-    """A data base in RuWordNet's schema: for every tenth form a synset, two hypernyms, a derivation."""
+    """A database in RuWordNet's schema: for every tenth form a synset, two hypernyms, a derivation."""
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.executescript(SCHEMA)
         for number, form in enumerate(words.forms[::10]):

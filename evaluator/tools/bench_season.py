@@ -1,9 +1,9 @@
-"""How long the boards and the queue take with a season's data base full of submissions.
+"""How long the boards and the queue take with a season's database full of submissions.
 
     python -m evaluator.tools.bench_season --submissions 10000 --teams 300
     python -m evaluator.tools.bench_season --url postgresql://user@/empty
 
-Fills a data base (default: SQLite in a temporary folder; a URL must name an empty one) with submissions, runs, events,
+Fills a database (default: SQLite in a temporary folder; a URL must name an empty one) with submissions, runs, events,
 results and scores as a season leaves them, and times each view, the best of five; the site, written anew and once more
 over itself, with a report of a kilobyte for each result and tiny ZIPs; then the ledger's own work for a thousand
 submissions, one after another: submit, claim, finish. The last line is one JSON object.
@@ -214,7 +214,7 @@ def _best(function: Callable[[], object]) -> float:
 
 
 def _cycles(ledger: Ledger, count: int) -> dict[str, float]:
-    """Seconds for a thousand of each, with the data base as full as it is."""
+    """Seconds for a thousand of each, with the database as full as it is."""
     spent = {"submit": 0.0, "claim": 0.0, "finish": 0.0}
     outcome = Outcome("OK", None, dict.fromkeys(TASKS, 0.5), "d" * 64, {"seconds": 3600.0, "findings": []})
     facts = Metadata("fusionbrain/fbc2:latest", "python3 run.py", ("python3", "run.py"))

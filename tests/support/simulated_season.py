@@ -3,7 +3,7 @@
     python -m tests.support.simulated_season build/season-demo
 
 Nothing of the ledger, the boards or the prizes is used for that. It is compared with what these say, and with the rows
-of the data base, read as they are. Everything must be equal; the first difference ends it with AssertionError.
+of the database, read as they are. Everything must be equal; the first difference ends it with AssertionError.
 """
 
 import csv
@@ -231,7 +231,7 @@ def _check_journal(season: Season, expected: Expected) -> None:
 
 
 def _check_submissions(season: Season, expected: Expected) -> None:
-    """Each accepted ZIP is there, byte by byte, and no other; the data base has the same submissions."""
+    """Each accepted ZIP is there, byte by byte, and no other; the database has the same submissions."""
     keys = {}
     for path in (season.folder / "submissions").iterdir():
         assert path.suffix == ".zip" and hashlib.sha256(path.read_bytes()).hexdigest() == path.stem

@@ -222,7 +222,7 @@ class Simulation:
 
     def _kill_sending(self, event: Event) -> str:
         """Send in a process that is killed: when the ZIP is copied and not named yet, or when it is kept and not in the
-        data base.
+        database.
         """
         with self._zip(event.programs[0]) as path:
             pid = os.fork()
@@ -402,7 +402,7 @@ class Simulation:
 
     @staticmethod
     def _in_child() -> None:
-        """A forked process ends with this one, and leaves this one's connections to the data base alone."""
+        """A forked process ends with this one, and leaves this one's connections to the database alone."""
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         gc.freeze()

@@ -76,7 +76,7 @@ def test_ruwordnet_is_read_without_a_trace_and_bad_files_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="absent.db"):
         RuWordNet.from_file(tmp_path / "absent.db")
     db.write_text("не база", encoding="utf-8")
-    with pytest.raises(ValueError, match="not a RuWordNet data base"):
+    with pytest.raises(ValueError, match="not a RuWordNet database"):
         RuWordNet.from_file(db)
 
 

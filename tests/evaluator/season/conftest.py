@@ -118,7 +118,7 @@ def _environment() -> dict[str, str]:
 
 @pytest.fixture(params=BACKENDS)
 def url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A season's data base, of either kind, that is not made yet."""
+    """A season's database, of either kind, that is not made yet."""
     if request.param == "sqlite":
         yield "sqlite:///season.sqlite3"
         return
@@ -220,7 +220,7 @@ def public_state(ledger: Ledger, submission: int) -> str:
 
 @pytest.fixture
 def make_running(tmp_path: Path) -> Callable[..., Season]:
-    """Makes a season of today, with data, a data base and a team, whose submissions can really run."""
+    """Makes a season of today, with data, a database and a team, whose submissions can really run."""
 
     def make(url: str = "sqlite:///season.sqlite3", **replace: str) -> Season:
         folder = tmp_path / "season"

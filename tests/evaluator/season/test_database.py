@@ -1,4 +1,4 @@
-"""The tables as migrations make them, on both data bases, and how a data base that is none is told."""
+"""The tables as migrations make them, on both databases, and how a database that is none is told."""
 
 import contextlib
 import sqlite3
@@ -78,7 +78,7 @@ def test_migrating_again_or_at_once_is_no_error(season: Season) -> None:
 
 
 def test_an_older_season_keeps_the_labels_of_its_first_results(ledger: Ledger, database: Database) -> None:
-    """Its data base is made older here: 0002 adds one column, 0003 what keeps tables as they are."""
+    """Its database is made older here: 0002 adds one column, 0003 what keeps tables as they are."""
     nano = "ruCLIP: запасной 🦔"
     enter(ledger, "Ёжики", 1, labelled(0.5, nano))
     with database.write() as connection:
@@ -195,7 +195,7 @@ def test_sqlite_replaces_no_row(tmp_path: Path, table: str) -> None:
 )
 def test_what_results_have_in_common_is_set_once(ledger: Ledger, database: Database, statement: str) -> None:
     if ("OR REPLACE" in statement) > database.sqlite or ("TRUNCATE" in statement and database.sqlite):
-        pytest.skip("a statement of the other data base")
+        pytest.skip("a statement of the other database")
     enter(ledger, "Ёжики", 1, scored(0.5))
     with pytest.raises(sqlalchemy.exc.DatabaseError, match="nothing changes it after|never rewritten"):
         with database.write() as connection:

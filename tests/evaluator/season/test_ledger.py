@@ -1,4 +1,4 @@
-"""What the ledger lets happen, on both data bases: attempts, runs and their leases, choices and finals."""
+"""What the ledger lets happen, on both databases: attempts, runs and their leases, choices and finals."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

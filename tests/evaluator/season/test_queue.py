@@ -263,7 +263,7 @@ def test_a_run_whose_end_the_data_base_does_not_take_stops_no_other(make_running
     assert refused == ["OK", "INFRA", "OK"]
     assert public_state(ledger, good) == "OK" and public_state(ledger, bad) == "INFRA"
     assert any("is left to its lease" in line for line in lines)
-    assert "the data base does not take how the run ended" in str([s.detail for s in ledger.states()])
+    assert "the database does not take how the run ended" in str([s.detail for s in ledger.states()])
 
 
 def failures_of(*rows: tuple[str, int, str, bool], places: int = 1) -> tuple[Failures, list[str]]:
@@ -307,7 +307,7 @@ def test_failures_at_one_of_several_machines_are_the_machines_first() -> None:
 
 
 def test_what_another_run_of_this_number_left_is_removed(make_running) -> None:
-    """A data base that began anew counts from one again, in a folder that was kept."""
+    """A database that began anew counts from one again, in a folder that was kept."""
     season = make_running()
     folder = Store(season.folder).run(1)
     folder.mkdir(parents=True)
@@ -393,7 +393,7 @@ def test_slots_have_gpus_of_their_own(make_running, monkeypatch) -> None:
 
 
 def test_an_outage_of_the_data_base_loses_nothing(make_running, make_zip) -> None:
-    """While somebody holds the data base, nothing can be entered; what ended meanwhile is entered afterwards."""
+    """While somebody holds the database, nothing can be entered; what ended meanwhile is entered afterwards."""
     season = make_running(lease_seconds="120")
     ledger, submission = submit(season, make_zip())
     lines: list[str] = []
@@ -405,7 +405,7 @@ def test_an_outage_of_the_data_base_loses_nothing(make_running, make_zip) -> Non
     worker.start()
     wait(lambda: public_state(ledger, submission) == "running")
     with ledger.database.write():
-        wait(lambda: any("the data base does not answer" in line for line in lines))
+        wait(lambda: any("the database does not answer" in line for line in lines))
     worker.join(SECONDS)
     assert public_state(ledger, submission) == "OK" and ledger.attempts("Ёжики").valid == 1
 

@@ -47,7 +47,7 @@ def over(tmp_path_factory: pytest.TempPathFactory) -> demo.Demo:
 
 @pytest.fixture(scope="module")
 def going(tmp_path_factory: pytest.TempPathFactory) -> demo.Demo:
-    """A season in its middle, with private results in the data base that nobody is to see yet."""
+    """A season in its middle, with private results in the database that nobody is to see yet."""
     return demo.write(tmp_path_factory.mktemp("going") / "season", teams=14, days=3, over=False, rate=0.3, seed=2)
 
 
