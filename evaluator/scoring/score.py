@@ -196,7 +196,7 @@ def score(
     """Score the predictions that `evaluator.data.contract.read_predictions` read and found right.
 
     `assets` is the folder of `evaluator.metrics.assets` with the encoders and RuWordNet (none: the evaluator's own). In
-    place of what lies there, `ruwordnet` names the SQLite database for METEOR's synonym stage, and `load_encoders` makes
+    place of what lies there, `ruwordnet` names the SQLite database for METEOR's synonym stage, `load_encoders` makes
     the encoders when the first task needs them. Scores made without RuWordNet or with small encoders say so in their
     `labels`.
 
