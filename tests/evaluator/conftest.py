@@ -1,32 +1,17 @@
-"""A small data folder with all twelve tasks, and submissions that are real programs."""
+"""A small data folder with all twelve tasks, submissions that are real programs, and a browser."""
 
 import json
+import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
-PAIRS = 3  # examples of each task
-HIDDEN_METRICS = ("exact_match", "f1_lemmas", "vqa_meteor", "one_minus_ned", "captioning", "caption_meteor")
-ANSWERS = {
-    0: "из-за «сильного» дождя",
-    1: "b) -38",
-    3: "рыжая кошка сидит на столе 🐈",
-    4: "красный",
-    5: "Ёлки-палки",
-    6: "3",
-    7: "кот учёный",
-    8: "четыре",
-    9: "1729",
-    10: "синий поезд на мосту",
-    11: "птицы летают над озером",
-}
+from tests.support.data import build_data, build_output
 
 # Two stages by epoch, the second final; and a run that is no training. In a process of its own: eco2AI and its
 # scheduler leave threads and warnings behind.
@@ -55,63 +40,6 @@ stage.stop_training()
 run = tracker("whole TargetValue run", "run.csv")
 run.start(); spend(1.2); run.stop()
 """
-
-
-def noise(seed: int, size: tuple[int, int] = (48, 40)) -> Image.Image:
-    """An image of its own for each seed: large random blocks."""
-    blocks = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
-    return Image.fromarray(blocks).resize(size, Image.Resampling.NEAREST)
-
-
-def build_data(root: Path, tasks: range | tuple[int, ...] = range(12)) -> Path:
-    """Write a data folder with `PAIRS` examples of each of `tasks`."""
-    inputs: dict[str, Any] = {}
-    truth: dict[str, Any] = {}
-    numbers: dict[str, int] = {}
-    (root / "images").mkdir(parents=True)
-    (root / "gt_images").mkdir()
-    for task in tasks:
-        for pair in range(PAIRS):
-            id = str(100 * task + pair)
-            numbers[id] = task
-            if task == 2:
-                text = [["Нарисуй картинку.", "Красный мяч на траве."], ["Нарисуй: кот. Рыжий кот. Он спит."]][pair % 2]
-                inputs[id] = [{"type": "text", "content": part} for part in text]
-                noise(int(id)).save(root / "gt_images" / f"{id}.png")
-                truth[id] = [{"type": "image", "content": f"gt_images/{id}.png"}]
-                continue
-            inputs[id] = [{"type": "text", "content": f"Инструкция «{task}»: ответь на вопрос, ёж?"}]
-            if task not in (0, 1):
-                noise(int(id)).save(root / "images" / f"{id}.png")
-                inputs[id].append({"type": "image", "content": f"images/{id}.png"})
-            truth[id] = [{"type": "text", "content": [ANSWERS[task], "иной ответ"]}]
-    hidden = {
-        str(number): {"name": f"Hidden{number - 5}", "title": f"Скрытая {number}", "output": "text", "metric": metric}
-        for number, metric in zip(range(6, 12), HIDDEN_METRICS, strict=True)
-    }
-    for name, document in {
-        "input.json": inputs,
-        "ground_truth.json": truth,
-        "sample_ids.json": numbers,
-        "tasks.json": hidden,
-    }.items():
-        (root / name).write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
-    return root
-
-
-def build_output(root: Path, data: Path) -> Path:
-    """Write an output folder that answers every text task rightly and every image task with noise."""
-    numbers = json.loads((data / "sample_ids.json").read_text(encoding="utf-8"))
-    (root / "images").mkdir(parents=True)
-    predictions: dict[str, Any] = {}
-    for id, task in numbers.items():
-        if task == 2:
-            noise(7000 + int(id)).save(root / "images" / f"image_{id}.jpg")
-            predictions[id] = [{"type": "image", "content": f"images/image_{id}.jpg"}]
-        else:
-            predictions[id] = [{"type": "text", "content": ANSWERS[task]}]
-    (root / "predictions.json").write_text(json.dumps(predictions, ensure_ascii=False), encoding="utf-8")
-    return root
 
 
 @pytest.fixture
@@ -196,3 +124,23 @@ def tracked(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("tracked")
     subprocess.run([sys.executable, "-c", TRACKED], cwd=folder, check=True, capture_output=True, timeout=300)
     return folder
+
+
+@pytest.fixture(scope="session")
+def driver() -> Iterator[Any]:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    chromedriver = shutil.which("chromedriver")
+    if chromium is None or chromedriver is None:
+        pytest.skip("no Chromium here: apt-get install chromium chromium-driver")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    # Chromium's own sandbox needs more rights than a container gives; the page under test is ours.
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    browser = webdriver.Chrome(options=options, service=Service(chromedriver))
+    yield browser
+    browser.quit()

@@ -16,8 +16,8 @@ from evaluator.carbon import emission
 from evaluator.core.errors import DataError
 from evaluator.core.files import check_writable, write_json
 from evaluator.sandbox import record
-from tests.evaluator.carbon.test_emission import made
-from tests.evaluator.scoring.test_compare import document
+from tests.support.emission import made
+from tests.support.scores import document
 
 HUGE = 10**99
 GOOD = document({0: [0.0, 1.0]})

@@ -1,7 +1,7 @@
 """Hostile submissions, run the public way in a container and, where the local runner promises it, without one: each
 gets its verdict, the host is as it was, nothing is left, and the next submission is not affected.
 
-`cases.py` has the table; pytest's summary shows what came of it.
+`tests.support.hostile_cases` has the table; pytest's summary shows what came of it.
 """
 
 import hashlib
@@ -26,8 +26,8 @@ from evaluator.core import verdict
 from evaluator.core.limits import RUN
 from evaluator.sandbox import local
 from evaluator.sandbox.docker import RUN_LABEL
-from tests.evaluator.conftest import build_data, build_output
-from tests.hostile.cases import CASES, KIT, Case
+from tests.support.data import build_data, build_output
+from tests.support.hostile_cases import CASES, KIT, Case
 
 TASKS = (0, 2, 3)  # a task that is answered with a text, one with an image, and an image to look at
 KILL_SECONDS = 30.0  # from the time limit to the end of the whole tree

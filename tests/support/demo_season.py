@@ -26,7 +26,7 @@ from evaluator.season.database import Database
 from evaluator.season.ledger import Archive, Job, Ledger, Outcome
 from evaluator.season.rules import Season, read_season
 from evaluator.season.store import Store
-from tests.evaluator.carbon.test_prize import files
+from tests.support.emission import emission_files
 
 NAMES = (
     "Ёжики",
@@ -148,7 +148,7 @@ class _Player:
             file.writestr("run.py", f"print({self.sent})")
             number = sum(map(ord, team))
             if number % 7 != 3:
-                plain, encoded = files(0.2 + number % 97 / 12)
+                plain, encoded = emission_files(0.2 + number % 97 / 12)
                 file.writestr(emission.NAME, plain)
                 if number % 7:
                     file.writestr(emission.TWIN, encoded)

@@ -13,11 +13,12 @@ import pytest
 
 from evaluator.__main__ import main
 from evaluator.carbon import emission
-from evaluator.carbon.emission import COLUMNS, NAME, TARGET, TWIN, Emission, encode, parse
+from evaluator.carbon.emission import NAME, TARGET, TWIN, Emission, encode, parse
 from evaluator.carbon.meter import emission_levels
 from evaluator.core import limits
 from evaluator.data import rules
 from evaluator.package.archive import check
+from tests.support.emission import made, written
 
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
 
@@ -31,12 +32,6 @@ def cells(content: bytes) -> list[list[str]]:
     return list(csv.reader(io.StringIO(content.decode("utf-8"), newline="")))
 
 
-def written(rows: list[list[str]]) -> bytes:
-    out = io.StringIO(newline="")
-    csv.writer(out, lineterminator="\n").writerows(rows)
-    return out.getvalue().encode()
-
-
 def changed(content: bytes, row: int, **columns: str) -> bytes:
     """`content` with cells of one row (the header is 1) replaced; columns by the beginning of their names."""
     rows = cells(content)
@@ -44,28 +39,6 @@ def changed(content: bytes, row: int, **columns: str) -> bytes:
         (column,) = (i for i, full in enumerate(rows[0]) if full.startswith(name))
         rows[row - 1][column] = value
     return written(rows)
-
-
-def made(*rows: dict[str, str]) -> tuple[bytes, bytes]:
-    """An emission.csv of such rows on a machine of 100 W, and its twin as eco2AI encodes it."""
-    usual = {
-        "id": "12345678-9abc-4def-8123-456789abcdef",
-        "project_name": "проект",
-        "experiment_description": TARGET,
-        "epoch": "epoch: 1, loss: 0.5, ",
-        "start_time": "2022-11-13 09:30:00",
-        "duration(s)": "3600.5",
-        "power_consumption(kWh)": "0.1",
-        "CO2_emissions(kg)": "0.0347451",
-        "CPU_name": "AMD EPYC/1 device(s), TDP:200.0",
-        "GPU_name": " 0 device(s)",
-        "OS": "Linux",
-        "region/country": "RU",
-        "cost": "0",
-    }
-    plain = [list((usual | row).values()) for row in rows]
-    twin = [[encode(cell, times) for cell in row] for row in plain for times in (1, 2)]
-    return written([list(COLUMNS), *plain]), written([list(COLUMNS), *twin])
 
 
 def judged(*rows: dict[str, str]) -> Emission:

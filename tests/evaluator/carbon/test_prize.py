@@ -12,17 +12,11 @@ from evaluator.__main__ import main
 from evaluator.carbon import emission, prize
 from evaluator.carbon.prize import Candidate, award
 from evaluator.core.errors import DataError
-from tests.evaluator.carbon.test_emission import made
+from tests.support.emission import emission_files, made
 
 
 def emitted(kg: float, **cells: str) -> emission.Emission:
-    return emission.parse(*files(kg, **cells))
-
-
-def files(kg: float, **cells: str) -> tuple[bytes, bytes]:
-    """A good emission.csv with so much CO2, which 347.451 kg/MWh make, on a machine of 8 A100."""
-    energy = {"power_consumption(kWh)": repr(kg / 0.347451), "CO2_emissions(kg)": repr(kg)}
-    return made({"duration(s)": "36000", "GPU_name": "NVIDIA A100 8 device(s)"} | energy | cells)
+    return emission.parse(*emission_files(kg, **cells))
 
 
 def team(name: str, score: float | None, kg: float | None = 1.0, problem: str | None = None) -> Candidate:
@@ -122,7 +116,7 @@ def test_what_two_teams_have_in_common_is_noted():
 
 
 def test_a_file_that_two_teams_sent_is_noted_though_it_is_faulty():
-    plain, _ = files(1.0)
+    plain, _ = emission_files(1.0)
     found = [emission.parse(plain + b"x", None), emission.parse(plain + b"x", None)]
     assert [len(notes) for notes in shared_notes(*found)] == [3, 3]
     bad = emission.parse(b"nothing", None)
@@ -149,7 +143,7 @@ def test_only_rows_that_can_count_are_noted_as_short():
 
 
 def test_every_team_that_drops_out_has_a_reason():
-    bad = Candidate("bad", 0.9, emission.parse(files(1.0)[0], None))
+    bad = Candidate("bad", 0.9, emission.parse(emission_files(1.0)[0], None))
     awarded = award(
         [team("none", 0.9, None), bad, team("sick", 0.9, 1.0, "its run ended with the verdict OOM"), team("new", None)]
         + [team("fine", 0.9, 7.0)],
@@ -197,12 +191,12 @@ def runs(tmp_path: Path) -> Path:
     record = {"version": 1, "verdict": "OK", "scores": {"integral": 0.3, "open_part": 0.1}}
     (root / "c" / "record.json").write_text(json.dumps(record), encoding="utf-8")
     (root / "e" / "scores.json").write_text(scores(None, "TIMEOUT"), encoding="utf-8")
-    plain, encoded = files(2.0)
+    plain, encoded = emission_files(2.0)
     with zipfile.ZipFile(root / "ёж" / "sent.zip", "w") as file:
         file.writestr(emission.NAME, plain)
         file.writestr(emission.TWIN, encoded)
     for name, kg in (("b", 3.0), ("c", 0.5), ("ёж", 9.0)):  # what lies beside a ZIP that has its own is not read
-        plain, encoded = files(kg)
+        plain, encoded = emission_files(kg)
         (root / name / emission.NAME).write_bytes(plain)
         (root / name / emission.TWIN).write_bytes(encoded)
     return root

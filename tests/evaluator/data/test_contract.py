@@ -35,7 +35,7 @@ from evaluator.data.contract import data_digest, load_image, read_data, read_jso
 from evaluator.data.images import pixel_digest
 from evaluator.metrics.base import encode_images
 from evaluator.sandbox import launch
-from tests.evaluator.conftest import noise
+from tests.support.data import noise
 
 
 def fault_of(output, data) -> str:

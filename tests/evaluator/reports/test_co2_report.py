@@ -15,8 +15,8 @@ from evaluator.core import limits
 from evaluator.core.errors import DataError
 from evaluator.reports import co2 as co2_report
 from evaluator.reports.co2 import BY_CO2, ENERGY, LOSS, PAGE, PER_EPOCH
-from tests.evaluator.carbon.test_emission import made
-from tests.evaluator.reports.test_report_html import DESK, PHONE, Page, driver  # noqa: F401 the fixture of its browser
+from tests.support.browser import DESK, PHONE, Page
+from tests.support.emission import made
 
 HOSTILE = '<img src=x onerror="window.hacked=1"> $\\frac{$ {{total}} \u202eтяхо 🐈'
 # Stage, epoch, kWh of eco2AI, kWh of the independent reading, losses of the steps: hand-made, an hour each at 200 W.
@@ -228,12 +228,12 @@ def test_many_steps_are_thinned():
 # In Chromium
 
 
-def open_page(driver: Any, path: Path, width: int = DESK, scheme: str = "light") -> Page:  # noqa: F811
+def open_page(driver: Any, path: Path, width: int = DESK, scheme: str = "light") -> Page:
     return Page(driver).open(path, width, scheme)
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(DESK, "light"), (PHONE, "dark")])
-def test_the_page_in_chromium(run, driver, tmp_path, width, scheme):  # noqa: F811
+def test_the_page_in_chromium(run, driver, tmp_path, width, scheme):
     co2_report.write(run(), tmp_path / "out")
     page = open_page(driver, tmp_path / "out" / PAGE, width, scheme)
     assert page.log == []
@@ -250,7 +250,7 @@ def test_the_page_in_chromium(run, driver, tmp_path, width, scheme):  # noqa: F8
     assert page.run("return document.scripts.length") == 0
 
 
-def test_hostile_names_stay_text_in_chromium(run, driver, tmp_path):  # noqa: F811
+def test_hostile_names_stay_text_in_chromium(run, driver, tmp_path):
     co2_report.write(run([(HOSTILE, 1, 0.2, 0.2, [1.0, 0.5])]), tmp_path / "out")
     page = open_page(driver, tmp_path / "out" / PAGE)
     assert page.log == [] and page.run("return window.hacked") is None

@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
@@ -18,10 +18,10 @@ from PIL import Image
 from evaluator.__main__ import main
 from evaluator.data import contract
 from evaluator.reports import html as report_html
-from tests.evaluator.conftest import noise
+from tests.support.browser import DESK, PHONE, Page
+from tests.support.data import noise
 
 LABEL = "encoders: nano, not comparable with the leaderboard"
-PHONE, DESK = 390, 1280
 HOSTILE = (
     '<img src="x" onerror="window.hacked = 1">',
     "</script><script>window.hacked = 1</script>",
@@ -333,80 +333,6 @@ def hostile_answers(document: dict[str, Any]) -> None:
         for entry in entries:
             entry["content"] = entry["content"].replace("\x07", "")
     document["200"].append({"type": "text", "content": HOSTILE[3]})
-
-
-class Page:
-    """A report in a browser: what a person does with it, and what is then to be seen."""
-
-    def __init__(self, driver: Any) -> None:
-        self.driver = driver
-
-    def open(self, path: Path, width: int = DESK, scheme: str = "light") -> "Page":
-        metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width == PHONE}
-        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        features = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"}
-        media = {"features": [{"name": name, "value": value} for name, value in features.items()]}
-        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-        self.driver.get_log("browser")  # of another page
-        self.driver.get(path.as_uri())
-        return self
-
-    def run(self, script: str, *arguments: Any) -> Any:
-        return self.driver.execute_script(script, *arguments)
-
-    def one(self, selector: str) -> Any:
-        return self.driver.find_element("css selector", selector)
-
-    @property
-    def log(self) -> list[str]:
-        return [entry["message"] for entry in self.driver.get_log("browser")]
-
-    @property
-    def count(self) -> str:
-        return self.one("#count").text
-
-    @property
-    def ids(self) -> list[str]:
-        return self.run("return [...document.querySelectorAll('.example h3 .muted')].map(e => e.textContent.slice(1))")
-
-    @property
-    def scores(self) -> list[float]:
-        script = "return [...document.querySelectorAll('.example .value')].map(e => e.textContent.replace('−', '-'))"
-        return [float(text) for text in self.run(script)]
-
-    def choose(self, id: str, value: str) -> None:
-        from selenium.webdriver.support.select import Select
-
-        Select(self.one(f"#{id}")).select_by_value(value)
-
-    def type(self, id: str, text: str) -> None:
-        """Type, and wait until the list has followed."""
-        from selenium.webdriver.support.ui import WebDriverWait
-
-        field, before = self.one(f"#{id}"), self.one("#list").get_attribute("innerHTML")
-        field.clear()
-        field.send_keys(text)
-        WebDriverWait(self.driver, 10).until(lambda _: self.one("#list").get_attribute("innerHTML") != before)
-
-
-@pytest.fixture(scope="module")
-def driver() -> Iterator[Any]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    chromedriver = shutil.which("chromedriver")
-    if chromium is None or chromedriver is None:
-        pytest.skip("no Chromium here: apt-get install chromium chromium-driver")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    # Chromium's own sandbox needs more rights than a container gives; the page under test is ours.
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = webdriver.Chrome(options=options, service=Service(chromedriver))
-    yield browser
-    browser.quit()
 
 
 @pytest.fixture

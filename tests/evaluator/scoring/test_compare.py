@@ -11,26 +11,7 @@ from evaluator.data.contract import read_data
 from evaluator.scoring import bootstrap
 from evaluator.scoring.compare import compare
 from tests.support.pixel_encoders import PixelEncoders, score_folder
-
-LABEL = "encoders: test"
-
-
-def document(values: dict[int, list[float]], **changes) -> dict:
-    """A scores.json with the given score of each id."""
-    return {
-        "tasks": {
-            str(number): {
-                "name": f"Task{number}",
-                "metric": "exact_match",
-                "score": float(np.mean(scores)),
-                "ids": {f"{number}-{position}": value for position, value in enumerate(scores)},
-                "encoders": LABEL,
-                "labels": [LABEL],
-            }
-            | changes
-            for number, scores in values.items()
-        }
-    }
+from tests.support.scores import LABEL, document
 
 
 @pytest.fixture

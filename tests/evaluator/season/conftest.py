@@ -7,71 +7,16 @@ import subprocess
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import sqlalchemy
 
-from evaluator.package.metadata import Metadata
-from evaluator.season import PUBLIC
 from evaluator.season.database import Database
-from evaluator.season.ledger import Archive, Job, Ledger, Outcome
-from evaluator.season.rules import Season, read_season
-from tests.evaluator.conftest import build_data
-
-BACKENDS = ("sqlite", "postgresql")
-NOON = datetime(2022, 10, 3, 9, 0, tzinfo=UTC)  # in Moscow
-TASK = 5  # the one that is quickest to score
-TRUTH = "Ёлки-палки"
-
-RULES = """
-[season]
-name = "Проба"
-time_zone = "Europe/Moscow"
-start = 2022-10-01
-end = 2022-10-20
-choose_until = 2022-10-22
-
-[attempts]
-valid_a_day = 3
-invalid_a_day = 5
-
-[data]
-public = "data/public"
-private = "data/private"
-
-[runs]
-runner = "local"
-tries = 3
-lease_seconds = 30
-retry_seconds = 60
-
-[formula]
-open = 0
-hidden = 0
-5 = 1
-"""
-
-RUN = """
-import json
-examples = json.load(open("../input/input.json", encoding="utf-8"))
-predictions = {id: [{"type": "text", "content": %r}] for id in examples}
-json.dump(predictions, open("output/predictions.json", "w", encoding="utf-8"))
-"""
-
-
-class Clock:
-    """A season's clock that a test sets."""
-
-    def __init__(self, now: datetime = NOON) -> None:
-        self.now = now
-
-    def __call__(self, _: object) -> datetime:
-        return self.now
-
-    def forward(self, **by: float) -> None:
-        self.now += timedelta(**by)
+from evaluator.season.ledger import Ledger
+from evaluator.season.rules import Season
+from tests.support.data import build_data
+from tests.support.season import BACKENDS, RUN, TASK, TRUTH, Clock, write_season
 
 
 @pytest.fixture(scope="session")
@@ -143,17 +88,6 @@ def season(tmp_path: Path, url: str) -> Season:
     return write_season(tmp_path / "season", url)
 
 
-def write_season(folder: Path, url: str, **replace: str) -> Season:
-    """A season's folder with its rules; each `key="value"` of `replace` replaces the value of that key."""
-    lines = RULES.splitlines()
-    for key, value in replace.items():
-        (number,) = [number for number, line in enumerate(lines) if line.startswith(f"{key} =")]
-        lines[number] = f"{key} = {value}"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "season.toml").write_text("\n".join([*lines, "[database]", f'url = "{url}"']), encoding="utf-8")
-    return read_season(folder / "season.toml")
-
-
 @pytest.fixture
 def database(season: Season) -> Iterator[Database]:
     database = Database(season.url, season.folder)
@@ -174,45 +108,6 @@ def ledger(season: Season, database: Database, clock: Clock) -> Ledger:
     ledger.add_team("Ёжики")
     ledger.add_team("Кот")
     return ledger
-
-
-def archive(content: object) -> Archive:
-    """A ZIP as the ledger knows one; another for each `content`."""
-    digest = f"{content}".encode().hex().zfill(64)[-64:]
-    return Archive(digest, f"{content}.zip", 100, Metadata("example/image:1", "python3 run.py", ("python3", "run.py")))
-
-
-def scored(value: float, digest: str = "d" * 64) -> Outcome:
-    return Outcome("OK", None, {TASK: value}, digest)
-
-
-def labelled(value: float, *labels: str) -> Outcome:
-    """As `scored`, with reasons why the score is not the leaderboard's."""
-    return Outcome("OK", None, {TASK: value}, "d" * 64, {"labels": list(labels), "findings": []})
-
-
-def failed(verdict: str, fault: str) -> Outcome:
-    return Outcome(verdict, fault, detail={"findings": []})
-
-
-def enter(ledger: Ledger, team: str, content: object, *outcomes: Outcome) -> int:
-    """Submit an `Archive`, or one of this content, and end one run after another with these outcomes; the queue must be
-    empty. Returns the submission.
-    """
-    submission, is_new = ledger.submit(team, content if isinstance(content, Archive) else archive(content))
-    assert is_new
-    for outcome in outcomes:
-        job = ledger.claim("worker")
-        assert isinstance(job, Job) and job.submission == submission
-        assert ledger.finish(job, outcome) is not None
-    return submission.id
-
-
-def public_state(ledger: Ledger, submission: int) -> str:
-    (state,) = [
-        state for state in ledger.states() if state.submission.id == submission and state.test_set == PUBLIC
-    ]
-    return state.name
 
 
 # --- seasons that run ---

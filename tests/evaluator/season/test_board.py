@@ -11,7 +11,7 @@ from evaluator.season import PRIVATE, PUBLIC, board, rules
 from evaluator.season.board import Choice, Line, Result
 from evaluator.season.ledger import Ledger
 from evaluator.season.rules import read_season
-from tests.evaluator.season.conftest import NOON, Clock, archive, enter, scored
+from tests.support.season import NOON, Clock, archive, enter, scored
 
 SEASON = read_season(Path(rules.__file__).with_name("season.example.toml"))
 START = datetime(2022, 10, 1, tzinfo=UTC)

@@ -12,8 +12,8 @@ import evaluator
 from evaluator.__main__ import main
 from evaluator.season.rules import Season
 from evaluator.season.store import Store, digest
-from tests.evaluator.conftest import build_data
-from tests.evaluator.season.conftest import RUN, TASK, TRUTH
+from tests.support.data import build_data
+from tests.support.season import RUN, TASK, TRUTH
 
 ROOT = Path(evaluator.__file__).parents[1]
 

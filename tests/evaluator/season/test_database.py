@@ -20,7 +20,7 @@ from evaluator.season import schema
 from evaluator.season.database import MIGRATIONS, URL_VARIABLE, Database, open_database
 from evaluator.season.ledger import Ledger
 from evaluator.season.rules import Season
-from tests.evaluator.season.conftest import Clock, archive, enter, labelled, public_state, scored, write_season
+from tests.support.season import Clock, archive, enter, labelled, public_state, scored, write_season
 
 ROOT = Path(database_module.__file__).parents[2]
 

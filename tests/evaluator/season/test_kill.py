@@ -28,7 +28,7 @@ from evaluator.season.database import Database
 from evaluator.season.ledger import Archive, Ledger
 from evaluator.season.rules import Season
 from evaluator.season.store import Store, digest
-from tests.evaluator.season.test_queue import children, start
+from tests.support.workers import children, start
 
 AUDITED = ("os.rename", "os.remove", "os.mkdir", "subprocess.Popen")
 SEED, KILLS = 8, 8

@@ -11,7 +11,7 @@ from evaluator.core.errors import DataError, EvaluatorError
 from evaluator.season import PRIVATE, PUBLIC, schema
 from evaluator.season.ledger import Job, Ledger, Outcome, Refused, _append
 from evaluator.season.rules import read_season
-from tests.evaluator.season.conftest import Clock, archive, enter, failed, labelled, public_state, scored
+from tests.support.season import Clock, archive, enter, failed, labelled, public_state, scored
 
 OURS = failed("INFRA", "infra")
 METRIC = failed("METRIC_ERROR", "infra")

@@ -8,7 +8,7 @@ import pytest
 from evaluator.core.errors import DataError
 from evaluator.season import names
 from evaluator.season.ledger import Ledger, Refused
-from tests.evaluator.season.conftest import archive
+from tests.support.season import archive
 
 BLANK = [
     "\u3164", "\u2800", "\u115f", "\u1160", "\uffa0", "\u034f", "\u180b", "\u17b4", "\ufe00", "\ufe0f", "\U000e0100",

@@ -22,8 +22,8 @@ from evaluator.season.ledger import Archive, Ledger
 from evaluator.season.rules import Season
 from evaluator.season.site.pages import build
 from evaluator.season.store import Shared, Store
-from tests.evaluator.carbon.test_prize import files
-from tests.evaluator.season.conftest import Clock, archive, enter, failed, scored, write_season
+from tests.support.emission import emission_files
+from tests.support.season import Clock, archive, enter, failed, scored, write_season
 
 LATER = datetime(2022, 10, 25, tzinfo=UTC)
 
@@ -34,7 +34,7 @@ def put_zip(season: Season, content: object, kg: float | None, twin: bool = True
     with zipfile.ZipFile(packed, "w") as file:
         file.writestr("run.py", f"print({content})")
         if kg is not None:
-            plain, encoded = files(kg)
+            plain, encoded = emission_files(kg)
             file.writestr(emission.NAME, plain)
             if twin:
                 file.writestr(emission.TWIN, encoded)

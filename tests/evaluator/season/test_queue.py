@@ -4,17 +4,14 @@ import dataclasses
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
-import time
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-import evaluator
 from evaluator.core.errors import DataError
 from evaluator.sandbox import docker
 from evaluator.season import PUBLIC
@@ -32,11 +29,10 @@ from evaluator.season.runs import (
     read_outcome,
 )
 from evaluator.season.store import RUN_FILES, Store, digest
-from tests.evaluator.season.conftest import NOON, public_state
+from tests.support.season import NOON, RUN, TRUTH, public_state
+from tests.support.workers import SECONDS, children, command_line, gone, start, submission_runs, wait
 
-ROOT = Path(evaluator.__file__).parents[1]
 SLEEPS = "import time\ntime.sleep(600)"
-SECONDS = 300.0  # at most, for anything waited for here, on a busy machine too
 
 
 def submit(season: Season, path: Path, team: str = "Ёжики") -> tuple[Ledger, int]:
@@ -47,45 +43,6 @@ def submit(season: Season, path: Path, team: str = "Ёжики") -> tuple[Ledger
     Store(season.folder).add(path, digest(path))
     submission, _ = ledger.submit(team, Archive(digest(path), path.name, report.packed, report.metadata))
     return ledger, submission.id
-
-
-def start(season: Season, *options: str, shell: Sequence[str] = ()) -> subprocess.Popen[str]:
-    command = [*shell, sys.executable, "-m", "evaluator", "queue", "run", "--season", str(season.path), *options]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def wait(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def children(pid: int) -> list[int]:
-    """All processes below this one."""
-    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    parents = [tuple(map(int, line.split())) for line in listed.splitlines()]
-    found = [pid]
-    for parent in found:
-        found += [child for child, of in parents if of == parent]
-    return found[1:]
-
-
-def gone(pids: list[int]) -> bool:
-    return not any(os.path.exists(f"/proc/{pid}") for pid in pids)
-
-
-def submission_runs(worker: subprocess.Popen[str]) -> bool:
-    """Whether the evaluator below the worker has started the submission."""
-    below = children(worker.pid)
-    return any("run.py" in _command_line(pid) for pid in below)
-
-
-def _command_line(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except OSError:
-        return ""
 
 
 def test_verdicts_limits_and_logs_of_real_runs(make_running, make_zip) -> None:
@@ -170,7 +127,7 @@ def test_a_killed_worker_takes_its_runs_along_and_a_killed_run_is_our_failure(ma
 import os, time
 if not os.path.exists({str(marker)!r}):
     time.sleep(600)
-{_answer()}
+{RUN % TRUTH}
 """
     ledger, submission = submit(season, make_zip(code=code))
     worker = start(season)
@@ -183,7 +140,7 @@ if not os.path.exists({str(marker)!r}):
     try:
         wait(lambda: submission_runs(worker))
         assert [kind for _, _, kind, *_ in ledger.history(submission)][:3] == ["queued", "running", "lost"]
-        (run,) = [pid for pid in children(worker.pid) if "-m evaluator run" in _command_line(pid)]
+        (run,) = [pid for pid in children(worker.pid) if "-m evaluator run" in command_line(pid)]
         below = children(run)
         marker.touch()
         os.kill(run, signal.SIGKILL)
@@ -194,12 +151,6 @@ if not os.path.exists({str(marker)!r}):
     assert "ended as INFRA" in output and "the evaluator ended with -9 and wrote no scores.json" in output
     assert [result.total for result in ledger.results(PUBLIC)] == [1.0]
     assert ledger.attempts("Ёжики").valid == 1 and ledger.attempts("Ёжики").invalid == 0
-
-
-def _answer() -> str:
-    from tests.evaluator.season.conftest import RUN, TRUTH
-
-    return RUN % TRUTH
 
 
 def test_a_machine_that_only_fails_stops_taking_runs(make_running, make_zip) -> None:

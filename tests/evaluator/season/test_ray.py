@@ -32,8 +32,8 @@ from evaluator.season.rules import Season
 from evaluator.season.runs import MAX_FAILURES, Call, Lost, Place
 from evaluator.season.runs import failed as runs_failed
 from evaluator.season.store import Damaged, Shared, Store, digest
-from tests.evaluator.season.conftest import NOON, TRUTH, public_state
-from tests.evaluator.season.test_queue import ROOT, SECONDS, _command_line, start, wait
+from tests.support.season import NOON, RUN, TRUTH, public_state
+from tests.support.workers import ROOT, SECONDS, command_line, start, wait
 
 ray = pytest.importorskip("ray", reason="Ray is not here (`make season-ray`)")
 ray_runs = pytest.importorskip("evaluator.season.ray_runs")
@@ -128,8 +128,6 @@ def add_to_rules(season: Season, text: str) -> Season:
 
 def waiting_answer(gate: Path, text: str) -> str:
     """A program that says where it is, and answers when `gate` is there."""
-    from tests.evaluator.season.conftest import RUN
-
     return f"""
 import os, time
 print("ёж ждёт 🦔", flush=True)
@@ -141,7 +139,7 @@ while not os.path.exists({str(gate)!r}):
 
 
 def processes(words: str) -> list[int]:
-    return [int(pid) for pid in filter(str.isdigit, os.listdir("/proc")) if words in _command_line(int(pid))]
+    return [int(pid) for pid in filter(str.isdigit, os.listdir("/proc")) if words in command_line(int(pid))]
 
 
 def test_a_killed_node_and_a_killed_queue_cost_retries_and_no_attempt(

@@ -11,7 +11,7 @@ from evaluator.core.errors import DataError
 from evaluator.core.limits import RUN
 from evaluator.season import rules
 from evaluator.season.rules import read_season
-from tests.evaluator.season.conftest import write_season
+from tests.support.season import write_season
 
 EXAMPLE = Path(rules.__file__).with_name("season.example.toml")
 

@@ -30,11 +30,9 @@ from evaluator.season.site import publish
 from evaluator.season.site import usage as machine
 from evaluator.season.site.pages import build
 from evaluator.season.store import Store, digest
-from tests.evaluator.reports import test_report_html
-from tests.evaluator.season.conftest import NOON, write_season
 from tests.support import demo_season as demo
+from tests.support.season import NOON, write_season
 
-driver = test_report_html.driver
 ROOT = Path(demo.__file__).parents[2]
 PHONE, DESK = 360, 1280
 
