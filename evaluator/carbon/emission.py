@@ -31,12 +31,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from evaluator.carbon import rules
 from evaluator.carbon.hardware import CPU_NAME, GPU_NAME, most_watts, tdp_watts
 from evaluator.carbon.meter import JOULES_PER_KWH, KWH_PER_MWH, WHOLE_COUNTRY, WORLD, emission_levels
 from evaluator.core import limits
 from evaluator.core.errors import Finding, Findings, RuleBroken, show
-from evaluator.core.files import read_regular
-from evaluator.data import rules
+from evaluator.core.files import FILE_MISSING, read_regular
+from evaluator.data.contract import CONTROL_CHARACTER
 from evaluator.package import archive
 
 NAME, TWIN = "emission.csv", "encoded_emission.csv"  # as eco2AI names them; at the root of a ZIP
@@ -273,7 +274,7 @@ def read_folder(folder: Path) -> Emission | None:
             try:
                 contents[name] = read_regular(folder, name, limits.MAX_EMISSION_BYTES)
             except RuleBroken as broken:
-                if broken.rule is not rules.FILE_MISSING:
+                if broken.rule is not FILE_MISSING:
                     faults.add_broken(name, broken)
         return contents
 
@@ -308,7 +309,7 @@ def _read(contents: Mapping[str, bytes], faults: Findings) -> Emission | None:
         return None
     if faults or NAME not in contents:
         if NAME not in contents and not faults:
-            faults.add(rules.FILE_MISSING, NAME, f"there is {TWIN} alone")
+            faults.add(FILE_MISSING, NAME, f"there is {TWIN} alone")
         return Emission((), None, tuple(faults.kept), faults.total, ())
     return parse(contents[NAME], contents.get(TWIN))
 
@@ -378,7 +379,7 @@ def _cells(content: bytes, name: str, max_rows: int, faults: Findings) -> list[t
     """
     if control := _CONTROL.search(content):
         found = f"control character U+{content[control.start()]:04X} at byte {control.start()}"
-        raise RuleBroken(rules.CONTROL_CHARACTER, found)
+        raise RuleBroken(CONTROL_CHARACTER, found)
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:

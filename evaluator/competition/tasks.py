@@ -14,7 +14,7 @@
   repeated but not changed, as scores would no longer compare with the leaderboard's. What is shown beside a score may
   be set: `title`, `description`, `baseline`, `threshold`. To score their data in another way, give it a hidden number.
 
-Every fault is a `Finding` of one of the tasks-... rules of `evaluator.data.rules`: the task, the key, the value
+Every fault is a `Finding` of one of the rules below: the task, the key, the value
 found and what is allowed.
 """
 
@@ -22,10 +22,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from evaluator.core.errors import DataError, Findings, show
-from evaluator.data import rules
+from evaluator.core.errors import DataError, Findings, Rule, show
 from evaluator.metrics.base import Output, ParameterValue
 from evaluator.metrics.registry import METRICS
+
+TASKS_SHAPE = Rule(
+    "tasks-shape",
+    "an object of task numbers 0 to 11, each with an object of the keys that evaluator/competition/tasks.py explains",
+    "write tasks.json as evaluator/competition/tasks.py shows",
+)
+TASKS_VALUE = Rule(
+    "tasks-value", "what the message says, for this key", "correct the value, or leave an optional key out"
+)
+TASKS_FIXED = Rule(
+    "tasks-fixed",
+    "open tasks scored by the challenge's rules",
+    "leave the key out, or give the examples a hidden task's number",
+)
+TASKS_NAME = Rule("tasks-name", "a name of its own for each task", "rename one of the tasks")
 
 
 @dataclass(frozen=True)
@@ -89,16 +103,16 @@ def parse_tasks(document: Any) -> dict[int, Task]:
     """
     found = Findings()
     if not isinstance(document, dict):
-        found.add(rules.TASKS_SHAPE, "tasks.json", f"must be an object of task numbers, not {show(document)}")
+        found.add(TASKS_SHAPE, "tasks.json", f"must be an object of task numbers, not {show(document)}")
         raise DataError(found)
     tasks = {task.number: task for task in OPEN_TASKS}
     for key, entry in document.items():
         where, before = f"tasks.json: task {key}", found.total
         if key not in {str(number) for number in (*OPEN_NUMBERS, *HIDDEN_NUMBERS)}:
-            found.add(rules.TASKS_SHAPE, "tasks.json", f"task {show(key)} is not one of 0..11")
+            found.add(TASKS_SHAPE, "tasks.json", f"task {show(key)} is not one of 0..11")
             continue
         if not isinstance(entry, dict):
-            found.add(rules.TASKS_SHAPE, where, f"must be an object, not {show(entry)}")
+            found.add(TASKS_SHAPE, where, f"must be an object, not {show(entry)}")
             continue
         number = int(key)
         _check_entry(entry, where, found)
@@ -107,7 +121,7 @@ def parse_tasks(document: Any) -> dict[int, Task]:
         else:
             for needed in NEEDED_KEYS:
                 if needed not in entry:
-                    found.add(rules.TASKS_SHAPE, where, f"{needed} is missing")
+                    found.add(TASKS_SHAPE, where, f"{needed} is missing")
         if found.total > before:
             continue
         if number in OPEN_NUMBERS:
@@ -129,7 +143,7 @@ def parse_tasks(document: Any) -> dict[int, Task]:
     names = [task.name for task in tasks.values()]
     for name in sorted(set(names)):
         if names.count(name) > 1:
-            found.add(rules.TASKS_NAME, "tasks.json", f"two tasks are named {show(name)}")
+            found.add(TASKS_NAME, "tasks.json", f"two tasks are named {show(name)}")
     if found:
         raise DataError(found)
     return tasks
@@ -139,11 +153,11 @@ def _check_entry(entry: Mapping[str, Any], where: str, found: Findings) -> None:
     """Check the keys and values of an entry, whatever its number."""
 
     def wrong(fault: str) -> None:
-        found.add(rules.TASKS_VALUE, where, fault)
+        found.add(TASKS_VALUE, where, fault)
 
     for key in entry:
         if key not in KEYS:
-            found.add(rules.TASKS_SHAPE, where, f"unknown key {show(key)}; allowed are {', '.join(KEYS)}")
+            found.add(TASKS_SHAPE, where, f"unknown key {show(key)}; allowed are {', '.join(KEYS)}")
     for key in ("name", "title", "description"):
         if key in entry and (not isinstance(entry[key], str) or not entry[key].strip()):
             wrong(f"{key} must be a text that is not empty, not {show(entry[key])}")
@@ -177,19 +191,19 @@ def _check_fixed(task: Task, entry: Mapping[str, Any], where: str, found: Findin
     for key, value in fixed.items():
         if key in entry and entry[key] != value:
             fault = f"{key} of an open task is {show(value)} and cannot be {show(entry[key])}"
-            found.add(rules.TASKS_FIXED, where, fault)
+            found.add(TASKS_FIXED, where, fault)
     metric = METRICS[task.metric]
     parameters = entry.get("parameters", {})
     if not isinstance(parameters, Mapping):
         return
     if "metric" not in entry:
         for fault in metric.parameter_faults(parameters):
-            found.add(rules.TASKS_VALUE, where, f"parameters: {fault}")
+            found.add(TASKS_VALUE, where, f"parameters: {fault}")
     for key, parameter in metric.parameters.items():
         if key in parameters and parameter.accepts(parameters[key]) and parameters[key] != parameter.default:
             given = show(parameters[key])
             fault = f"parameters: {key} of an open task is {show(parameter.default)} and cannot be {given}"
-            found.add(rules.TASKS_FIXED, where, fault)
+            found.add(TASKS_FIXED, where, fault)
 
 
 def _shown(value: ParameterValue) -> str:

@@ -12,9 +12,28 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from evaluator.core import limits
-from evaluator.core.errors import DataError, RuleBroken, show
+from evaluator.core.errors import DataError, Rule, RuleBroken, show
 from evaluator.core.regular import KINDS
-from evaluator.data import rules
+
+OUTPUT_FOLDER = Rule(
+    "output-folder", "a folder, reached without a symbolic link", "write output/ as a folder, with predictions.json"
+)
+FILE_MISSING = Rule("file-missing", "an existing file", "write the file, and name it as it is written, case included")
+FILE_PATH = Rule(
+    "file-path",
+    f"a path below the folder with '/' between its parts: not empty, not absolute, no '..', no backslash, control or"
+    f" other unprintable characters, at most {limits.MAX_PATH_CHARACTERS} characters",
+    "name the file relative to the folder, such as images/image_0.jpg",
+)
+FILE_LINK = Rule("file-link", "files and folders that are no symbolic links", "copy the file in place of the link")
+FILE_KIND = Rule("file-kind", "a regular file", "write a regular file: no folder, FIFO, socket or device")
+FILE_UNREADABLE = Rule("file-unreadable", "a file that can be read", "check the file's permissions and name")
+
+
+def file_size(limit: int) -> Rule:
+    """The rule for a file of at most `limit` bytes."""
+    return Rule("file-size", f"at most {limit} bytes", "write a smaller file")
+
 
 _NEAR_NAMES = 1000  # that are compared with one that does not exist
 _FOLDERS_BELOW, _FOLDERS_LOOKED_AT = 2, 20  # how deep, and how many in a folder
@@ -46,16 +65,16 @@ def read_regular(root: Path, relative: str, limit: int, near: bool = False) -> b
         with open(os.open(part, flags, dir_fd=folder), "rb") as file:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
-                raise RuleBroken(rules.FILE_KIND, "the file is not a regular file")
+                raise RuleBroken(FILE_KIND, "the file is not a regular file")
             if found.st_size > limit:
-                raise RuleBroken(rules.file_size(limit), f"the file has {found.st_size} bytes")
+                raise RuleBroken(file_size(limit), f"the file has {found.st_size} bytes")
             content = file.read(limit + 1 if found.st_size == limit else found.st_size + 1)
     except FileNotFoundError:
         other = near_name(part, _names(folder)) if near and folder >= 0 else None
         hint = f"; there is {show(other)}" if other else ""
-        raise RuleBroken(rules.FILE_MISSING, f"the file does not exist{hint}") from None
+        raise RuleBroken(FILE_MISSING, f"the file does not exist{hint}") from None
     except OSError as error:
-        raise RuleBroken(rules.FILE_UNREADABLE, f"the file cannot be read: {error.strerror}") from None
+        raise RuleBroken(FILE_UNREADABLE, f"the file cannot be read: {error.strerror}") from None
     finally:
         if folder >= 0:
             os.close(folder)
@@ -133,16 +152,16 @@ def write_bytes(path: Path, content: bytes) -> None:
 def _parts(relative: str) -> tuple[str, ...]:
     """The parts of a path that may be looked at."""
     if len(relative) > limits.MAX_PATH_CHARACTERS:
-        raise RuleBroken(rules.FILE_PATH, f"the path has {len(relative)} characters")
+        raise RuleBroken(FILE_PATH, f"the path has {len(relative)} characters")
     path = PurePosixPath(relative)
     if not path.parts:
-        raise RuleBroken(rules.FILE_PATH, "the path is empty")
+        raise RuleBroken(FILE_PATH, "the path is empty")
     if "\\" in relative or not relative.isprintable():
-        raise RuleBroken(rules.FILE_PATH, "the path has a character that is not allowed")
+        raise RuleBroken(FILE_PATH, "the path has a character that is not allowed")
     if path.is_absolute():
-        raise RuleBroken(rules.FILE_PATH, "the path is absolute")
+        raise RuleBroken(FILE_PATH, "the path is absolute")
     if ".." in path.parts:
-        raise RuleBroken(rules.FILE_PATH, "the path has '..'")
+        raise RuleBroken(FILE_PATH, "the path has '..'")
     return path.parts
 
 
@@ -152,10 +171,10 @@ def _check_kind(name: str, folder: int, wanted: int) -> None:
     if kind == wanted:
         return
     if kind == stat.S_IFLNK:
-        raise RuleBroken(rules.FILE_LINK, "the path goes through a symbolic link")
+        raise RuleBroken(FILE_LINK, "the path goes through a symbolic link")
     if wanted == stat.S_IFDIR:
-        raise RuleBroken(rules.FILE_MISSING, "the path goes through a file that is no folder")
-    raise RuleBroken(rules.FILE_KIND, f"the file is {KINDS.get(kind, 'of an unknown kind')}, not a regular file")
+        raise RuleBroken(FILE_MISSING, "the path goes through a file that is no folder")
+    raise RuleBroken(FILE_KIND, f"the file is {KINDS.get(kind, 'of an unknown kind')}, not a regular file")
 
 
 def check_writable(option: str, path: Path | None) -> None:

@@ -17,10 +17,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluator.core import limits
-from evaluator.core.errors import DataError, EvaluatorError, Findings, RuleBroken, show
-from evaluator.core.files import file_elsewhere, read_regular
+from evaluator.core.errors import DataError, EvaluatorError, Findings, Rule, RuleBroken, show
+from evaluator.core.files import FILE_MISSING, file_elsewhere, read_regular
 from evaluator.core.regular import read_whole
-from evaluator.data import rules
+
+JSON_SYNTAX = Rule("json-syntax", "one JSON document (RFC 8259)", "write the file with json.dump, whole")
+JSON_ENCODING = Rule("json-encoding", "UTF-8", "open the file for writing with encoding='utf-8'")
+JSON_DEPTH = Rule(
+    "json-depth",
+    f"lists and objects nested at most {limits.MAX_JSON_DEPTH} deep",
+    "write the shape of the contract: ids, a list of entries, type and content",
+)
+JSON_VALUES = Rule(
+    "json-values",
+    f"at most {limits.MAX_JSON_VALUES} lists, objects and commas together",
+    "write one entry an output, and no ids but the input's",
+)
+JSON_NUMBER = Rule(
+    "json-number",
+    f"finite numbers of at most {limits.MAX_JSON_DIGITS} characters; no NaN or Infinity",
+    "write a text as a JSON string; json.dump(..., allow_nan=False) finds such numbers",
+)
+DUPLICATE_KEY = Rule("duplicate-key", "each key once in an object", "write every id, type and content once")
+HALF_SURROGATE = Rule(
+    "half-surrogate",
+    "whole Unicode characters; no half of a surrogate pair",
+    "write the text with ensure_ascii=False, or drop what text.encode('utf-8', 'ignore') drops",
+)
 
 CHUNK_BYTES = 2**20
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -76,7 +99,7 @@ def parse_file(
         return parse(content, name, findings)
     except RuleBroken as broken:
         # A near name in the folder itself is in the message.
-        missing = broken.rule is rules.FILE_MISSING and "; there is" not in broken.found
+        missing = broken.rule is FILE_MISSING and "; there is" not in broken.found
         elsewhere = file_elsewhere(root, name) if missing else None
         findings.add(broken.rule, name, broken.found + (f"; there is {show(elsewhere)}" if elsewhere else ""))
         return None
@@ -96,12 +119,12 @@ def parse(content: bytes, name: str, findings: Findings) -> Any:
             seen: set[str] = set()
             for key, _ in pairs:
                 if key in seen:
-                    findings.add(rules.DUPLICATE_KEY, name, f"the key {show(key)} occurs twice in one object")
+                    findings.add(DUPLICATE_KEY, name, f"the key {show(key)} occurs twice in one object")
                 seen.add(key)
         return document
 
     def constant(text: str) -> float:
-        findings.add(rules.JSON_NUMBER, name, f"the number {text}")
+        findings.add(JSON_NUMBER, name, f"the number {text}")
         return 0.0
 
     def integer(text: str) -> int:
@@ -112,19 +135,19 @@ def parse(content: bytes, name: str, findings: Findings) -> Any:
             value = float(text)
             if math.isfinite(value):
                 return value
-            findings.add(rules.JSON_NUMBER, name, f"the number {text}, which is beyond what a float can hold")
+            findings.add(JSON_NUMBER, name, f"the number {text}, which is beyond what a float can hold")
         return 0.0
 
     def _short_enough(text: str) -> bool:
         if len(text) <= limits.MAX_JSON_DIGITS:
             return True
-        findings.add(rules.JSON_NUMBER, name, f"a number of {len(text)} characters, {text[:10]}...")
+        findings.add(JSON_NUMBER, name, f"a number of {len(text)} characters, {text[:10]}...")
         return False
 
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as fault:
-        raise RuleBroken(rules.JSON_ENCODING, f"not UTF-8 at byte {fault.start}: {fault.reason}") from None
+        raise RuleBroken(JSON_ENCODING, f"not UTF-8 at byte {fault.start}: {fault.reason}") from None
     collects = gc.isenabled()
     gc.disable()  # it would look at millions of new objects again and again, none of them in a cycle
     try:
@@ -133,7 +156,7 @@ def parse(content: bytes, name: str, findings: Findings) -> Any:
         )
     except json.JSONDecodeError as fault:
         place = f"line {fault.lineno}, column {fault.colno}"
-        raise RuleBroken(rules.JSON_SYNTAX, f"invalid JSON at {place}: {fault.msg}") from None
+        raise RuleBroken(JSON_SYNTAX, f"invalid JSON at {place}: {fault.msg}") from None
     finally:
         if collects:
             gc.enable()
@@ -168,9 +191,9 @@ def check_structure(content: bytes) -> None:
         depth += int(steps[-1])
         values += int(np.count_nonzero(opening)) + int(np.count_nonzero(outside & (chunk == ord(","))))
         if deepest > limits.MAX_JSON_DEPTH:
-            raise RuleBroken(rules.JSON_DEPTH, f"nested more than {limits.MAX_JSON_DEPTH} deep")
+            raise RuleBroken(JSON_DEPTH, f"nested more than {limits.MAX_JSON_DEPTH} deep")
         if values > limits.MAX_JSON_VALUES:
-            raise RuleBroken(rules.JSON_VALUES, f"more than {limits.MAX_JSON_VALUES} lists, objects and commas")
+            raise RuleBroken(JSON_VALUES, f"more than {limits.MAX_JSON_VALUES} lists, objects and commas")
 
 
 def _quotes(chunk: NDArray[np.uint8], escaped: bool) -> tuple[NDArray[np.intp], bool]:
@@ -197,13 +220,13 @@ def _find_half_surrogates(document: Any, name: str, findings: Findings) -> None:
         if isinstance(value, dict):
             for key, inner in value.items():
                 if _HALF_SURROGATE.search(key):
-                    findings.add(rules.HALF_SURROGATE, where, f"the key {show(key)} has half of a surrogate pair")
+                    findings.add(HALF_SURROGATE, where, f"the key {show(key)} has half of a surrogate pair")
                 look(inner, f"{name}: id {show(key)}" if value is document else where)
         elif isinstance(value, list):
             for inner in value:
                 look(inner, where)
         elif isinstance(value, str) and (half := _HALF_SURROGATE.search(value)):
             at = f"U+{ord(half[0]):04X} at character {half.start()}"
-            findings.add(rules.HALF_SURROGATE, where, f"a text has half of a surrogate pair, {at}")
+            findings.add(HALF_SURROGATE, where, f"a text has half of a surrogate pair, {at}")
 
     look(document, name)

@@ -1,7 +1,7 @@
 """Strict reading of the contract's files: a data folder (trusted, yet checked) and an output folder (untrusted).
 
 Nothing here follows a link, reads a device, or opens a path outside the folder it was given. Faults are collected, so
-that one reading names all of them; each is a `Finding` of one of `evaluator.data.rules`, with the id it belongs to.
+that one reading names all of them; each is a `Finding` of a rule, with the id it belongs to.
 
 An output folder is read once. Metrics and reports see the texts and images that the verdict was about, whatever
 happens to the folder afterwards: texts are kept, and of images the files' bytes, in a private folder that lives as long
@@ -23,11 +23,10 @@ from PIL import Image
 
 from evaluator.competition.tasks import METRICS, Task, parse_tasks
 from evaluator.core import leftovers, limits
-from evaluator.core.errors import DataError, EvaluatorError, Finding, Findings, OutputError, RuleBroken, show
-from evaluator.core.files import read_regular
+from evaluator.core.errors import DataError, EvaluatorError, Finding, Findings, OutputError, Rule, RuleBroken, show
+from evaluator.core.files import OUTPUT_FOLDER, read_regular
 from evaluator.core.strict_json import parse_file, read_json
-from evaluator.data import rules
-from evaluator.data.images import DEEP_MODE, Decoder, decode, load_image, pixel_digest
+from evaluator.data.images import DEEP_MODE, FOLDER_BYTES, IMAGE_DEPTH, Decoder, decode, load_image, pixel_digest
 
 __all__ = [
     "Data",
@@ -40,6 +39,62 @@ __all__ = [
     "read_json",
     "read_predictions",
 ]
+
+JSON_SHAPE = Rule(
+    "json-shape",
+    'an object of ids, each with a list of entries {"type": "text" or "image", "content": a text}',
+    "write the shape of the contract",
+)
+ANSWERS_SHAPE = Rule(
+    "answers-shape", "a list of accepted answers, at least one text", 'write {"type": "text", "content": ["answer"]}'
+)
+ENTRY_COUNT = Rule(
+    "entry-count",
+    f"at most {limits.MAX_JSON_ENTRIES} ids, and as many entries of all ids together",
+    "write one entry an output",
+)
+MISSING_ID = Rule("missing-id", "every id of input.json once", "write an entry for this id, whatever its answer")
+UNKNOWN_ID = Rule("unknown-id", "the ids of input.json alone", "drop the id, or write it as input.json does")
+MISSING_OUTPUT = Rule(
+    "missing-output",
+    "an entry of the type that the task's output has",
+    "answer every id with both a text and an image where the task is in doubt",
+)
+TEXT_LENGTH = Rule(
+    "text-length", f"at most {limits.MAX_TEXT_CHARACTERS} characters in a scored text", "cut the text or stop earlier"
+)
+CONTROL_CHARACTER = Rule(
+    "control-character",
+    "texts without ASCII control characters (U+0000 to U+001F, U+007F) other than tab, line feed and carriage return",
+    "drop these characters from the text",
+)
+REFERENCE_IMAGE = Rule(
+    "reference-image",
+    "images that the submission made; no file and no pixels of a reference image",
+    "write the image that the model generated",
+)
+
+# --- the organizer's data alone ---
+NO_EXAMPLES = Rule("no-examples", "at least one example", "write the examples into input.json")
+SAMPLE_TASK = Rule(
+    "sample-task",
+    "an object that gives each id the number of its task: 0 to 5, or 6 to 11 where tasks.json defines it",
+    "write the task's number, and define a hidden task in tasks.json",
+)
+TRUTH_OUTPUT = Rule(
+    "truth-output", "an entry of the type that the task's output has", "write the accepted answers, or the image's path"
+)
+TRUTH_PLACE = Rule(
+    "truth-place",
+    "reference images that no input names, since teams get those; best below gt_images/",
+    "move the image to gt_images/ and name it so",
+)
+INPUT_PLACE = Rule(
+    "input-place", "input images outside of gt_images/, which teams never see", "move the image, or name another"
+)
+INPUT_ENTRY = Rule(
+    "input-entry", "an entry of the type that the task's metric compares with", "complete the input, or choose a metric"
+)
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
@@ -169,9 +224,9 @@ def read_data(folder: Path | str) -> Data:
     truth = _read_entries(root, "ground_truth.json", found, DataError, files, answers=True)
     numbers = parse_file(root, "sample_ids.json", found, digests=files)
     if not found and not isinstance(numbers, dict):
-        found.add(rules.SAMPLE_TASK, "sample_ids.json", f"must be an object of ids, not {_kind(numbers)}")
+        found.add(SAMPLE_TASK, "sample_ids.json", f"must be an object of ids, not {_kind(numbers)}")
     if not found and not inputs:
-        found.add(rules.NO_EXAMPLES, "input.json", "has no examples")
+        found.add(NO_EXAMPLES, "input.json", "has no examples")
     if found:
         raise DataError(found)
     configuration: Any = {}
@@ -195,21 +250,21 @@ def read_data(folder: Path | str) -> Data:
             known = ", ".join(str(known) for known in sorted(tasks))
             hint = " (6..11 must be defined in tasks.json)" if number in range(6, 12) else ""
             where = f"sample_ids.json: id {show(id)}"
-            found.add(rules.SAMPLE_TASK, where, f"task {show(number)} is not one of {known}{hint}")
+            found.add(SAMPLE_TASK, where, f"task {show(number)} is not one of {known}{hint}")
             continue
         task = tasks[number]
         where = f"id {show(id)} ({task.name})"
         example = Example(id, task, tuple(Entry(type, content) for type, content in entries or ()))
         wanted = next((content for type, content in truth[id] or () if type == task.output), None)
         if wanted is None:
-            found.add(rules.TRUTH_OUTPUT, f"ground_truth.json: {where}", f"no {task.output} entry")
+            found.add(TRUTH_OUTPUT, f"ground_truth.json: {where}", f"no {task.output} entry")
         elif isinstance(wanted, list):
             example = replace(example, answers=tuple(wanted))
         else:
             example = replace(example, truth_image=wanted)
             broken = None
             if PurePosixPath(wanted) in asked and not _is_truths(wanted):
-                broken = RuleBroken(rules.TRUTH_PLACE, "is an input's image as well")
+                broken = RuleBroken(TRUTH_PLACE, "is an input's image as well")
             image = _read_image(root, wanted, f"ground_truth.json: {where}", broken, found, files)
             if image is not None:
                 digests.add(pixel_digest(image))
@@ -218,17 +273,17 @@ def read_data(folder: Path | str) -> Data:
         for path in example.images:
             broken = None
             if _is_truths(path):
-                broken = RuleBroken(rules.INPUT_PLACE, "must not lie in gt_images/")
+                broken = RuleBroken(INPUT_PLACE, "must not lie in gt_images/")
             image = _read_image(root, path, f"input.json: {where}", broken, found, files)
             if image is not None and DEEP_MODE in image.info:
                 deep["input.json"].append(id)
         metric = METRICS[task.metric]
         if metric.input_image and not example.images:
             compares = f"no image entry, but metric {task.metric} compares with the input's image"
-            found.add(rules.INPUT_ENTRY, f"input.json: {where}", compares)
+            found.add(INPUT_ENTRY, f"input.json: {where}", compares)
         if metric.output == "image" and not example.texts:
             compares = f"no text entry, but metric {task.metric} compares with the input's text"
-            found.add(rules.INPUT_ENTRY, f"input.json: {where}", compares)
+            found.add(INPUT_ENTRY, f"input.json: {where}", compares)
         examples.append(example)
     if found:
         raise DataError(found)
@@ -245,7 +300,7 @@ def _deep_note(name: str, ids: Sequence[str]) -> Finding:
     """Of images with more than 8 bits a pixel that the entries `ids` of a file name."""
     each = list(dict.fromkeys(ids))
     named = ", ".join(map(show, each[:NAMED_IDS])) + (", …" if len(each) > NAMED_IDS else "")
-    return rules.IMAGE_DEPTH.finding(f"{name}: id {named}", f"grey with 16 bits in {len(ids)} of the images")
+    return IMAGE_DEPTH.finding(f"{name}: id {named}", f"grey with 16 bits in {len(ids)} of the images")
 
 
 def _read_image(
@@ -281,9 +336,9 @@ def read_predictions(folder: Path | str, data: Data) -> Predictions:
     root = Path(folder)
     found = Findings()
     if root.is_symlink():
-        found.add(rules.OUTPUT_FOLDER, f"output folder {root}", "is a symbolic link")
+        found.add(OUTPUT_FOLDER, f"output folder {root}", "is a symbolic link")
     elif not root.is_dir():
-        found.add(rules.OUTPUT_FOLDER, f"output folder {root}", "does not exist or is not a folder")
+        found.add(OUTPUT_FOLDER, f"output folder {root}", "does not exist or is not a folder")
     if found:
         raise OutputError(found)
     files: dict[str, str] = {}
@@ -333,17 +388,17 @@ def _outputs(
         where = f"predictions.json: id {show(example.id)} ({example.task.name})"
         content = next((content for type, content in entries if type == output), None)
         if content is None:
-            found.add(rules.MISSING_OUTPUT, where, f"no {output} entry, and the task's output is {output}")
+            found.add(MISSING_OUTPUT, where, f"no {output} entry, and the task's output is {output}")
         else:
             yield example, where, entries, content
 
 
 def _check_text(text: str, where: str, found: Findings) -> None:
     if len(text) > limits.MAX_TEXT_CHARACTERS:
-        found.add(rules.TEXT_LENGTH, where, f"a text of {len(text)} characters")
+        found.add(TEXT_LENGTH, where, f"a text of {len(text)} characters")
     if control := _CONTROL.search(text):
         at = f"U+{ord(control[0]):04X} at character {control.start()}"
-        found.add(rules.CONTROL_CHARACTER, where, f"a text with a control character, {at}")
+        found.add(CONTROL_CHARACTER, where, f"a text with a control character, {at}")
 
 
 class _Images:
@@ -376,22 +431,22 @@ class _Images:
     def _take(self, path: str, write: bool) -> RuleBroken | None:
         try:
             if self._bytes > limits.MAX_FOLDER_IMAGE_BYTES:
-                raise RuleBroken(rules.FOLDER_BYTES, f"images before this one have {self._bytes} bytes")
+                raise RuleBroken(FOLDER_BYTES, f"images before this one have {self._bytes} bytes")
             self._decoder.check_folder()
             self._missing += 1
             content = read_regular(self._root, path, limits.MAX_IMAGE_BYTES, near=self._missing <= _NEAR_FAULTS)
             self._missing -= 1
             self._bytes += len(content)
             if os.path.realpath(self._root / path) in self._truth_paths:
-                raise RuleBroken(rules.REFERENCE_IMAGE, "is a reference image")
+                raise RuleBroken(REFERENCE_IMAGE, "is a reference image")
             digest = hashlib.sha256(content).hexdigest()
             if digest in self._truth_files:
-                raise RuleBroken(rules.REFERENCE_IMAGE, "is a copy of a reference image's file")
+                raise RuleBroken(REFERENCE_IMAGE, "is a copy of a reference image's file")
             image = self._decoder.decode(content)
             if DEEP_MODE in image.info:
                 self.deep.add(path)
             if pixel_digest(image) in self._data.truth_digests:
-                raise RuleBroken(rules.REFERENCE_IMAGE, "is a copy of a reference image's pixels")
+                raise RuleBroken(REFERENCE_IMAGE, "is a copy of a reference image's pixels")
         except RuleBroken as broken:
             return broken
         if write:
@@ -425,13 +480,13 @@ def _read_entries(
     if document is None and found.total > before:
         raise error(found)
     if not isinstance(document, dict):
-        found.add(rules.JSON_SHAPE, name, f"must be an object of ids, not {_kind(document)}")
+        found.add(JSON_SHAPE, name, f"must be an object of ids, not {_kind(document)}")
         raise error(found)
     # Counted before anything is looked at: each fault costs time and memory.
     count = sum(len(entries) for entries in document.values() if isinstance(entries, list))
     for number, what in ((len(document), "ids"), (count, "entries")):
         if number > limits.MAX_JSON_ENTRIES:
-            found.add(rules.ENTRY_COUNT, name, f"{number} {what}")
+            found.add(ENTRY_COUNT, name, f"{number} {what}")
             raise error(found)
     examples: dict[str, list[tuple[str, Any]] | None] = {}
     for id, entries in document.items():
@@ -439,7 +494,7 @@ def _read_entries(
         if answers and isinstance(entries, dict) and "type" in entries:
             entries = [entries]  # as the challenge's README writes the answers of TextQA and MathQA
         if not isinstance(entries, list):
-            found.add(rules.JSON_SHAPE, f"{name}: id {show(id)}", f"must be a list of entries, not {_kind(entries)}")
+            found.add(JSON_SHAPE, f"{name}: id {show(id)}", f"must be a list of entries, not {_kind(entries)}")
             continue
         before = found.total
         for position, entry in enumerate(entries):
@@ -452,29 +507,29 @@ def _read_entries(
 
 def _entry_fault(entry: Any, answers: bool) -> RuleBroken | None:
     if not isinstance(entry, dict):
-        return RuleBroken(rules.JSON_SHAPE, f"must be an object with type and content, not {_kind(entry)}")
+        return RuleBroken(JSON_SHAPE, f"must be an object with type and content, not {_kind(entry)}")
     missing = [key for key in ("type", "content") if key not in entry]
     if missing:
-        return RuleBroken(rules.JSON_SHAPE, f"{' and '.join(missing)} missing")
+        return RuleBroken(JSON_SHAPE, f"{' and '.join(missing)} missing")
     type, content = entry["type"], entry["content"]
     if not isinstance(type, str) or type not in TYPES:
         found = show(type) if isinstance(type, str) else _kind(type)
-        return RuleBroken(rules.JSON_SHAPE, f"type must be 'text' or 'image', not {found}")
+        return RuleBroken(JSON_SHAPE, f"type must be 'text' or 'image', not {found}")
     if answers and type == "text":
         if not isinstance(content, list) or not content or not all(isinstance(answer, str) for answer in content):
-            return RuleBroken(rules.ANSWERS_SHAPE, f"content must be a list of accepted answers, not {show(content)}")
+            return RuleBroken(ANSWERS_SHAPE, f"content must be a list of accepted answers, not {show(content)}")
     elif not isinstance(content, str):
-        return RuleBroken(rules.JSON_SHAPE, f"content must be a text, not {_kind(content)}")
+        return RuleBroken(JSON_SHAPE, f"content must be a text, not {_kind(content)}")
     return None
 
 
 def _check_ids(name: str, expected: Collection[str], given: Collection[str], found: Findings) -> None:
     for id in expected:
         if id not in given:
-            found.add(rules.MISSING_ID, f"{name}: id {show(id)}", "missing")
+            found.add(MISSING_ID, f"{name}: id {show(id)}", "missing")
     for id in given:
         if id not in expected:
-            found.add(rules.UNKNOWN_ID, f"{name}: id {show(id)}", "unknown, not in input.json")
+            found.add(UNKNOWN_ID, f"{name}: id {show(id)}", "unknown, not in input.json")
 
 
 def _kind(value: Any) -> str:

@@ -23,9 +23,46 @@ from typing import IO, Any
 from PIL import Image
 
 from evaluator.core import limits
-from evaluator.core.errors import EvaluatorError, RuleBroken, show
+from evaluator.core.errors import EvaluatorError, Rule, RuleBroken, show
 from evaluator.core.files import read_regular
-from evaluator.data import rules
+
+IMAGE_FORMAT = Rule(
+    "image-format",
+    f"an image of a known format ({', '.join(limits.IMAGE_FORMATS)}), by content, whatever the name",
+    "save the image as JPEG or PNG",
+)
+IMAGE_BROKEN = Rule("image-broken", "an image that decodes to its last pixel", "save the image whole, and open it once")
+IMAGE_PIXELS = Rule(
+    "image-pixels",
+    f"at most {limits.MAX_IMAGE_PIXELS} pixels, the longer side at most {limits.MAX_IMAGE_RATIO} times the shorter",
+    "save the image smaller; metrics look at 256 x 256 to 336 x 336 pixels",
+)
+IMAGE_SCANS = Rule(
+    "image-scans", f"JPEGs of at most {limits.MAX_JPEG_SCANS} scans", "save the JPEG anew, as baseline or progressive"
+)
+IMAGE_TIME = Rule(
+    "image-time", f"an image that decodes within {limits.DECODE_SECONDS:g} s", "save the image anew, as JPEG or PNG"
+)
+# No fault: what is noted of an image.
+IMAGE_DEPTH = Rule(
+    "image-depth",
+    "8 bits a channel; in grey of 16 bits every level above 255 counts as white, as in the published evaluation",
+    "save the image with 8 bits: its levels divided by 256",
+)
+FOLDER_BYTES = Rule(
+    "folder-bytes",
+    f"at most {limits.MAX_FOLDER_IMAGE_BYTES} bytes in all scored images together",
+    "save images smaller",
+)
+FOLDER_PIXELS = Rule(
+    "folder-pixels", f"at most {limits.MAX_FOLDER_PIXELS} pixels in all scored images together", "save images smaller"
+)
+FOLDER_TIME = Rule(
+    "folder-time",
+    f"images that decode within {limits.FOLDER_DECODE_SECONDS:g} s together",
+    "save images smaller, as JPEG or PNG",
+)
+_DECODE_RULES = {rule.name: rule for rule in (IMAGE_FORMAT, IMAGE_BROKEN, IMAGE_PIXELS, IMAGE_SCANS)}
 
 _LENGTH = struct.Struct(">Q")
 _START_SECONDS = 120.0  # the start of the decoder's process, which is ours and may wait for a busy machine
@@ -55,11 +92,11 @@ def decode(content: bytes) -> Image.Image:
             image = Image.open(io.BytesIO(content), formats=limits.IMAGE_FORMATS)
             short, long = sorted(image.size)
             if short * long > limits.MAX_IMAGE_PIXELS or long > limits.MAX_IMAGE_RATIO * short:
-                raise RuleBroken(rules.IMAGE_PIXELS, f"the image has {image.width} x {image.height} pixels")
+                raise RuleBroken(IMAGE_PIXELS, f"the image has {image.width} x {image.height} pixels")
             # Within a JPEG's data these two bytes are always a scan's start; in its metadata they may stand by chance.
             # Not by image.format: Pillow calls a JPEG with a list of further pictures an MPO.
             if content.startswith(b"\xff\xd8") and (scans := content.count(b"\xff\xda")) > limits.MAX_JPEG_SCANS:
-                raise RuleBroken(rules.IMAGE_SCANS, f"the JPEG has {scans} scans")
+                raise RuleBroken(IMAGE_SCANS, f"the JPEG has {scans} scans")
             rgb = image.convert("RGB")
             decoded = Image.frombytes("RGB", rgb.size, rgb.tobytes())
             if image.mode[0] in "IF":
@@ -69,11 +106,11 @@ def decode(content: bytes) -> Image.Image:
         raise
     except Image.DecompressionBombError:
         bomb = f"the image has more than {limits.MAX_IMAGE_PIXELS} pixels"
-        raise RuleBroken(rules.IMAGE_PIXELS, bomb) from None
+        raise RuleBroken(IMAGE_PIXELS, bomb) from None
     except Image.UnidentifiedImageError:
-        raise RuleBroken(rules.IMAGE_FORMAT, "the file is not a readable image of a known format") from None
+        raise RuleBroken(IMAGE_FORMAT, "the file is not a readable image of a known format") from None
     except Exception as error:  # a decoder fed with hostile bytes may raise anything; all of it means the same
-        raise RuleBroken(rules.IMAGE_BROKEN, f"the image cannot be decoded: {show(str(error))}") from None
+        raise RuleBroken(IMAGE_BROKEN, f"the image cannot be decoded: {show(str(error))}") from None
 
 
 def pixel_digest(image: Image.Image) -> str:
@@ -109,9 +146,9 @@ class Decoder:
         if not self.limited:
             return
         if self.elapsed > limits.FOLDER_DECODE_SECONDS:
-            raise RuleBroken(rules.FOLDER_TIME, f"images before this one took {self.elapsed:.0f} s to decode")
+            raise RuleBroken(FOLDER_TIME, f"images before this one took {self.elapsed:.0f} s to decode")
         if self.pixels > limits.MAX_FOLDER_PIXELS:
-            raise RuleBroken(rules.FOLDER_PIXELS, f"images before this one have {self.pixels} pixels")
+            raise RuleBroken(FOLDER_PIXELS, f"images before this one have {self.pixels} pixels")
 
     def decode(self, content: bytes) -> Image.Image:
         """As the function `decode`; also raises `RuleBroken` when it takes too long, or as `check_folder` does."""
@@ -122,14 +159,14 @@ class Decoder:
             header, pixels = self._ask(process, content, start + self.seconds)
         except TimeoutError:
             self.close()
-            raise RuleBroken(rules.IMAGE_TIME, f"the image took longer than {self.seconds:g} s to decode") from None
+            raise RuleBroken(IMAGE_TIME, f"the image took longer than {self.seconds:g} s to decode") from None
         except (OSError, EOFError):
             self.close()
-            raise RuleBroken(rules.IMAGE_BROKEN, "the image made its decoder crash or run out of memory") from None
+            raise RuleBroken(IMAGE_BROKEN, "the image made its decoder crash or run out of memory") from None
         finally:
             self.elapsed += time.monotonic() - start
         if "rule" in header:
-            raise RuleBroken(rules.BY_NAME[header["rule"]], header["found"])
+            raise RuleBroken(_DECODE_RULES[header["rule"]], header["found"])
         image = Image.frombytes("RGB", (header["width"], header["height"]), pixels)
         if header["deep"]:
             image.info[DEEP_MODE] = header["deep"]

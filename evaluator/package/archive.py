@@ -29,7 +29,7 @@ from evaluator.core.errors import (
     RuleBroken,
     show,
 )
-from evaluator.data.rules import file_size
+from evaluator.core.files import file_size
 from evaluator.package import metadata, rules
 from evaluator.package.folder import check_names, create_file, make_folders, whole_or_empty
 from evaluator.package.metadata import Metadata

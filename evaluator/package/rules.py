@@ -1,6 +1,6 @@
 """The rules that a submission's archive (or folder) and its metadata.json are checked against, and their limits.
 
-Written as in `evaluator.data.rules`, which has the rules of JSON that metadata.json keeps too.
+metadata.json keeps the rules of JSON in `evaluator.core.strict_json`, too.
 """
 
 from evaluator.core.errors import Rule
@@ -150,6 +150,3 @@ SUBMISSION_IGNORE = Rule(
     "at most 500 patterns as in .gitignore, UTF-8, at most 10 kB",
     "correct the line of .submissionignore",
 )
-
-BY_NAME = {rule.name: rule for rule in list(globals().values()) if isinstance(rule, Rule)}
-BY_NAME |= {rule.name: rule for rule in (packed_size(0), unpacked_size(0), entry_count(0))}

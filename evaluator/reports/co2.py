@@ -30,7 +30,7 @@ from evaluator.carbon.emission import NAME, TARGET, Emission, Row
 from evaluator.carbon.meter import DISAGREEMENT, JOULES_PER_KWH
 from evaluator.core import limits
 from evaluator.core.errors import DataError, RuleBroken, show
-from evaluator.core.files import read_regular, write_bytes, write_text
+from evaluator.core.files import FILE_MISSING, read_regular, write_bytes, write_text
 from evaluator.reports.html import visible
 
 LOSS, ENERGY = "loss.csv", "energy.csv"
@@ -266,7 +266,7 @@ def _table(folder: Path, name: str, columns: Sequence[str]) -> Iterable[tuple[st
     try:
         content = read_regular(folder, name, limits.MAX_LOSS_BYTES)
     except RuleBroken as broken:
-        if broken.rule.name == "file-missing":
+        if broken.rule is FILE_MISSING:
             return None
         raise DataError(broken.rule.finding(str(folder / name), broken.found)) from None
     whole = content[: content.rfind(b"\n") + 1]  # a line that was being written when the run was killed

@@ -14,9 +14,9 @@ from typing import IO, Protocol, TextIO
 
 from evaluator.core import verdict
 from evaluator.core.errors import EvaluatorError, Findings, OutputError, Rule, show
+from evaluator.core.files import FILE_PATH, FILE_UNREADABLE, OUTPUT_FOLDER
 from evaluator.core.limits import Limits
 from evaluator.core.verdict import Verdict
-from evaluator.data import rules
 
 LOG_CUT = "\n[{} of what the submission printed are left out here, as the log has a limit; the end follows]\n"
 LOG_LONG = "\n[the log's limit is near; of what follows the end alone is kept, and shown when the run is over]\n"
@@ -280,7 +280,7 @@ class _Caps:
         if path.count("/") >= self._limits.output_depth:
             self._end(self._depth_rule, where, f"lies {path.count('/')} folders deep")
         if not path.isprintable():
-            self.findings.add(rules.FILE_PATH, where, "the path has a character that is not allowed")
+            self.findings.add(FILE_PATH, where, "the path has a character that is not allowed")
             return False
         if kind not in (FILE, FOLDER):
             self.findings.add(_KIND_RULE, where, f"is {kind}")
@@ -305,7 +305,7 @@ def collect_folder(source: Path, target: Path, limits: Limits) -> None:
         return
     caps = _Caps(limits)
     if source.is_symlink() or not source.is_dir():
-        caps.findings.add(rules.OUTPUT_FOLDER, "output", "is not a folder")
+        caps.findings.add(OUTPUT_FOLDER, "output", "is not a folder")
         raise OutputError(caps.findings)
     try:
         for folder, folders, files, descriptor in os.fwalk(source, onerror=_raise):
@@ -324,7 +324,7 @@ def collect_folder(source: Path, target: Path, limits: Limits) -> None:
                 with open(os.open(name, flags, dir_fd=descriptor), "rb") as file, open(target / path, "xb") as sink:
                     shutil.copyfileobj(file, sink)
     except PermissionError as error:
-        caps.findings.add(rules.FILE_UNREADABLE, "output", f"{show(str(error.filename))}: {error.strerror}")
+        caps.findings.add(FILE_UNREADABLE, "output", f"{show(str(error.filename))}: {error.strerror}")
     if caps.findings:
         raise OutputError(caps.findings)
 

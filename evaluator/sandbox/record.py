@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from evaluator.core.errors import DataError, Finding, show
-from evaluator.core.files import write_text
+from evaluator.core.files import FILE_MISSING, write_text
 from evaluator.core.limits import Limits
 from evaluator.core.regular import open_regular, read_whole
 from evaluator.core.strict_json import check_structure
+from evaluator.package.rules import FILE_CHANGED
 
 VERSION = 1
 MAX_RECORD_BYTES = 200 * 10**6
@@ -121,11 +122,17 @@ def verify(path: Path, key: bytes | None = None) -> list[Finding]:
             actual = _named_sha256(path.parent / name, known)
         except (OSError, ValueError) as error:
             reason = f"cannot be read: {_reason(error)}"
-            found.append(Finding("file-missing", show(name), reason, "", "put the file back"))
+            found.append(Finding(FILE_MISSING.name, show(name), reason, "", "put the file back"))
             continue
         if actual != digest:
             found.append(
-                Finding("file-changed", show(name), f"SHA-256 {actual}", _shown(digest), "put the file of the run back")
+                Finding(
+                    FILE_CHANGED.name,
+                    show(name),
+                    f"SHA-256 {actual}",
+                    _shown(digest),
+                    "put the file of the run back",
+                )
             )
     return found
 

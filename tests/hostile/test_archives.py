@@ -20,15 +20,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from evaluator.core import limits
+from evaluator.core import files, limits, strict_json
 from evaluator.core.errors import MAX_FINDINGS, ArchiveError, MetadataError, SubmissionError
-from evaluator.data import rules
-from evaluator.package import archive
-from evaluator.package import rules as archive_rules
+from evaluator.package import archive, rules
+from tests.support.rules import rules_of
 
 SECONDS = 60.0  # far beyond what any archive takes, also on a busy machine
 METADATA = b'{"image": "a/b:1", "entrypoint": "python3 run.py"}'
-RULES = archive_rules.BY_NAME | rules.BY_NAME | {"file-size": rules.file_size(0)}
+RULES = {
+    *rules_of(rules, files, strict_json),
+    *(rule(0).name for rule in (rules.packed_size, rules.unpacked_size, rules.entry_count, files.file_size)),
+}
 
 many = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from evaluator.__main__ import main
-from evaluator.carbon import emission
+from evaluator.carbon import emission, rules
 from evaluator.carbon.emission import NAME, TARGET, TWIN, Emission, encode, parse
 from evaluator.carbon.meter import emission_levels
 from evaluator.core import limits
-from evaluator.data import rules
 from evaluator.package.archive import check
 from tests.support.emission import made, written
+from tests.support.rules import rules_of
 
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
 
@@ -169,7 +169,7 @@ def test_without_target_value_nothing_counts():
 )
 def test_a_fault_of_a_cell(cells, rule):
     found = judged(cells)
-    assert rule in fault_rules(found) and not found.ok and rule in rules.BY_NAME
+    assert rule in fault_rules(found) and not found.ok and rule in rules_of(rules)
     assert all("\n" not in line for line in found.lines())
     json.dumps(found.to_json(), allow_nan=False)
 

@@ -20,7 +20,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluator.core import limits
+from evaluator.carbon import rules as carbon_rules
+from evaluator.competition import tasks
+from evaluator.core import files, limits, strict_json
 from evaluator.core.errors import (
     MAX_FINDINGS,
     SHOWN_FAULTS,
@@ -30,12 +32,16 @@ from evaluator.core.errors import (
     RuleBroken,
     SubmissionError,
 )
-from evaluator.data import images, rules
+from evaluator.data import contract, images
 from evaluator.data.contract import data_digest, load_image, read_data, read_json, read_predictions
 from evaluator.data.images import pixel_digest
 from evaluator.metrics.base import encode_images
+from evaluator.package import rules as package_rules
 from evaluator.sandbox import launch
 from tests.support.data import noise
+from tests.support.rules import rules_of
+
+RULES = rules_of(files, strict_json, tasks, contract, images, package_rules, carbon_rules)
 
 
 def fault_of(output, data) -> str:
@@ -175,7 +181,7 @@ def test_findings_beyond_those_kept_are_counted(data_folder, output_folder, edit
 
 
 def test_every_rule_says_what_to_do():
-    for name, rule in rules.BY_NAME.items():
+    for name, rule in RULES.items():
         assert name == rule.name and re.fullmatch(r"[a-z]+(-[a-z]+)*", name) and rule.allowed and rule.fix
         line = str(rule.finding("predictions.json: id '7'", "found this"))
         assert line.startswith("predictions.json: id '7': found this; allowed: ") and line.endswith(f"[{name}]")
@@ -464,7 +470,7 @@ def test_scans_are_counted_in_a_jpeg_with_further_pictures():
     scan = b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00"
     with pytest.raises(RuleBroken) as caught:
         images.decode(file.getvalue() + scan * limits.MAX_JPEG_SCANS)
-    assert caught.value.rule is rules.IMAGE_SCANS
+    assert caught.value.rule is images.IMAGE_SCANS
 
 
 def test_jpeg_with_a_scan_for_every_second(tmp_path):
@@ -602,7 +608,7 @@ def test_faults_in_data_have_rules(data_folder, edit_json, name, change, rule):
     edit_json(data_folder / name, change)
     with pytest.raises(DataError) as caught:
         read_data(data_folder)
-    assert [finding.rule for finding in caught.value.findings] == [rule] and rule in rules.BY_NAME
+    assert [finding.rule for finding in caught.value.findings] == [rule] and rule in RULES
     assert caught.value.findings[0].where.startswith(name)
 
 

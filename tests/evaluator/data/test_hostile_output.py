@@ -17,12 +17,14 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from evaluator.core import limits, strict_json
+from evaluator.core import files, limits, strict_json
 from evaluator.core.errors import MAX_FINDINGS, SHOWN_FAULTS, Findings, RuleBroken, SubmissionError
-from evaluator.data import images, rules
+from evaluator.data import contract, images
 from evaluator.data.contract import Data, Predictions, read_data, read_predictions
+from tests.support.rules import rules_of
 
 SECONDS = 60.0  # far beyond what any example takes, also on a busy machine
+RULES = {*rules_of(files, strict_json, contract, images), files.file_size(0).name}
 
 many = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 few = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
@@ -47,7 +49,7 @@ def verdict(output: Path, data: Data) -> SubmissionError | None:
         assert (error.exit_code, error.fault, error.verdict) == (1, "team", "BAD_OUTPUT")
         assert 0 < len(error.findings) <= MAX_FINDINGS and error.total >= len(error.findings)
         for finding in error.findings:
-            assert finding.rule in rules.BY_NAME or finding.rule == "file-size"
+            assert finding.rule in RULES
             assert finding.found and finding.allowed and finding.fix and str(finding).isprintable()
         assert len(str(error).splitlines()) <= SHOWN_FAULTS + 1
         json.dumps(error.to_json(), ensure_ascii=False).encode()  # can be written
@@ -82,9 +84,7 @@ PIECES = st.one_of(
         + [b'"0":[],', b'"type":', b'"content":5,', b"/etc/passwd", b"images", b'{"":{"":[', b"\xef\xbb\xbf", b"\xb8"]
     ),
 )
-EDITS = st.lists(
-    st.tuples(st.floats(0, 1), st.integers(0, 3) | st.integers(0, 400), PIECES), min_size=1, max_size=4
-)
+EDITS = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 3) | st.integers(0, 400), PIECES), min_size=1, max_size=4)
 
 
 @given(edits=EDITS)
@@ -164,9 +164,7 @@ IMAGE_FILES = [
     image_file("GIF"),
     image_file("TIFF"),
 ]
-BYTES_EDITS = st.lists(
-    st.tuples(st.floats(0, 1), st.integers(0, 8), st.binary(max_size=8)), min_size=0, max_size=4
-)
+BYTES_EDITS = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 8), st.binary(max_size=8)), min_size=0, max_size=4)
 IMAGE_BYTES = st.builds(mutated, st.sampled_from(IMAGE_FILES), BYTES_EDITS) | st.binary(max_size=100)
 
 
