@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         for line in str(error).splitlines():
             print(f"{kind}: {line}", file=sys.stderr)
         if not isinstance(error, DataError):  # to whoever called wrongly no verdict matters
-            print(f"verdict: {error.verdict}; {error.fix}", file=sys.stderr)
+            print(f"verdict: {error.verdict}; {error.verdict.fix}", file=sys.stderr)
         _write_failure(options, error)
         return error.exit_code
     except KeyboardInterrupt as interrupt:
@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
         reason = type(error).__name__ if private else f"{type(error).__name__}: {error}"
         print(f"evaluator error: {reason}", file=sys.stderr)
         _write_failure(options, EvaluatorError(reason))
-        return EvaluatorError.exit_code
+        return verdict.INFRA.exit_code
 
 
 def _score(options: argparse.Namespace) -> int:

@@ -36,8 +36,7 @@ from evaluator.carbon.hardware import CPU_NAME, GPU_NAME, most_watts, tdp_watts
 from evaluator.carbon.meter import JOULES_PER_KWH, KWH_PER_MWH, WHOLE_COUNTRY, WORLD, emission_levels
 from evaluator.core import limits
 from evaluator.core.errors import Finding, Findings, RuleBroken, show
-from evaluator.core.files import FILE_MISSING, read_regular
-from evaluator.data.contract import CONTROL_CHARACTER
+from evaluator.core.files import CONTROL_CHARACTER, FILE_MISSING, read_regular
 from evaluator.package import archive
 
 NAME, TWIN = "emission.csv", "encoded_emission.csv"  # as eco2AI names them; at the root of a ZIP

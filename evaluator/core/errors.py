@@ -1,11 +1,11 @@
-"""Whose fault a failure is, and what exactly was wrong: three kinds of error, made of findings of named rules."""
+"""Whose fault a failure is, and what exactly was wrong: errors with a verdict, made of findings of named rules."""
 
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from evaluator.core import verdict as verdicts
+from evaluator.core.verdict import DATA_ERROR, INFRA, Verdict
 
 SHOWN_FAULTS = 20
 SHOWN_ALIKE = 3
@@ -95,46 +95,37 @@ class Findings:
 
 
 class EvaluatorError(Exception):
-    """A failure with its reasons. An instance of this very class is the evaluator's own fault.
+    """A failure: its verdict and its findings. An instance of this very class is an infrastructure failure, unless it
+    is given another verdict.
 
     A reason is a `Finding`, or one line of text where no rule of the contract applies; it then becomes a finding of
-    the class's own `rule`. `total` counts reasons beyond those given.
+    the verdict's own rule. `total` counts reasons beyond those given.
     """
 
-    exit_code = 3
-    row = verdicts.INFRA  # of the table of verdicts
-    rule = "evaluator-failure"
-    quotes_data = True  # its findings may quote what was read or written after the submission saw the data
-
-    def __init__(self, reasons: "str | Finding | Findings | Iterable[str | Finding]", total: int | None = None) -> None:
+    def __init__(
+        self,
+        reasons: str | Finding | Findings | Iterable[str | Finding],
+        total: int | None = None,
+        verdict: Verdict = INFRA,
+    ) -> None:
         by_rule: dict[str, int] = {}
         if isinstance(reasons, Findings):
             total, by_rule = reasons.total, dict(reasons.by_rule)
             reasons = reasons.kept
         elif isinstance(reasons, str | Finding):
             reasons = [reasons]
+        self.verdict = verdict
         self.findings = [
-            reason if isinstance(reason, Finding) else Finding(self.rule, "", reason) for reason in reasons
+            reason if isinstance(reason, Finding) else Finding(verdict.rule, "", reason) for reason in reasons
         ]
         self.total = len(self.findings) if total is None else total
         self._by_rule = by_rule  # how many of each, where more were found than are kept
         self._one_for_all = False  # one finding stands for all of its rule, and says how many
-        super().__init__(*self.reasons)
 
     @property
-    def verdict(self) -> str:
-        """The verdict's name."""
-        return self.row.name
-
-    @property
-    def fault(self) -> str | None:
-        """Whose fault it is: team, organizer or infra."""
-        return self.row.fault
-
-    @property
-    def fix(self) -> str:
-        """One line for whoever has to act; the findings have their own."""
-        return self.row.fix
+    def exit_code(self) -> int:
+        """What a command that fails so ends with."""
+        return self.verdict.exit_code
 
     @property
     def reasons(self) -> list[str]:
@@ -171,137 +162,44 @@ class EvaluatorError(Exception):
         `findings_total`.
         """
         findings = [finding.to_json() for finding in self.findings[:MAX_FINDINGS]]
-        return self.row.to_json() | {
-            "fault": self.fault,
-            "fix": self.fix,
-            "findings": findings,
-            "findings_total": self.total,
-        }
+        return self.verdict.to_json() | {"findings": findings, "findings_total": self.total}
 
     def without_contents(self) -> "EvaluatorError":
         """The same failure for a team that must not see the data: each rule once, and how often it was broken. Places
         and what was found there are left out, as a submission can write what it read into both.
         """
-        if not self.quotes_data:
+        if not self.verdict.quotes_data:
             return self
         by_rule: dict[str, list[Finding]] = {}
         for finding in self.findings:
             by_rule.setdefault(finding.rule, []).append(finding)
         counts = {rule: self._by_rule.get(rule, len(findings)) for rule, findings in by_rule.items()}
-        bare = type(self)(
+        bare = EvaluatorError(
             [
                 Finding(rule, "", f"{counts[rule]} of this kind", findings[0].allowed, findings[0].fix)
                 for rule, findings in by_rule.items()
             ],
             self.total,
+            self.verdict,
         )
         bare._by_rule, bare._one_for_all = counts, True
         return bare
 
 
 class SubmissionError(EvaluatorError):
-    """The submission broke the contract, failed, or broke a limit."""
+    """The submission broke the contract, failed, or broke a limit; the verdict says which."""
 
-    exit_code = 1
-    row = verdicts.EXIT
-    rule = "submission-failure"
-
-
-class ArchiveError(SubmissionError):
-    """The ZIP cannot be unpacked safely, or breaks a limit."""
-
-    row = verdicts.BAD_ZIP
-    rule = "archive-failure"
-    quotes_data = False
-
-
-class MetadataError(SubmissionError):
-    """metadata.json is missing or wrong."""
-
-    row = verdicts.BAD_METADATA
-    rule = "metadata-failure"
-    quotes_data = False
-
-
-class ImageError(SubmissionError):
-    """The image that metadata.json names is not there, or no container can be made of it."""
-
-    row = verdicts.BAD_IMAGE
-    rule = "image-failure"
-    quotes_data = False
-
-
-class MemoryLimitError(SubmissionError):
-    """The kernel, or the local runner, ended a process for want of memory."""
-
-    row = verdicts.OOM
-    rule = "memory-limit"
-    quotes_data = False
-
-
-class TimeLimitError(SubmissionError):
-    """The entrypoint ran longer than it may."""
-
-    row = verdicts.TIMEOUT
-    rule = "time-limit"
-    quotes_data = False
-
-
-class ExitError(SubmissionError):
-    """The entrypoint ended with another code than 0."""
-
-    row = verdicts.EXIT
-    rule = "exit-code"
-    quotes_data = False
-
-    @property
-    def fix(self) -> str:
-        """That of the crash where it is a known one."""
-        return next((finding.fix for finding in self.findings if finding.fix), self.row.fix)
-
-
-class DiskLimitError(SubmissionError):
-    """The submission filled the space that it may write to."""
-
-    row = verdicts.DISK
-    rule = "disk-limit"
-    quotes_data = False
-
-
-class OutputError(SubmissionError):
-    """The submission ran, and what it wrote breaks the contract."""
-
-    row = verdicts.BAD_OUTPUT
-    rule = "output-failure"
-
-
-class MetricError(EvaluatorError):
-    """A task cannot be scored, by a fault of ours."""
-
-    row = verdicts.METRIC_ERROR
-    rule = "metric-failure"
+    def __init__(
+        self, verdict: Verdict, reasons: str | Finding | Findings | Iterable[str | Finding], total: int | None = None
+    ) -> None:
+        super().__init__(reasons, total, verdict)
 
 
 class DataError(EvaluatorError):
-    """The organizer's data, or the way the evaluator was called, is wrong. (argparse ends with 2 as well.)"""
+    """The organizer's data, or the way the evaluator was called, is wrong."""
 
-    exit_code = 2
-    rule = "data-failure"
-
-    @property
-    def fault(self) -> str | None:
-        return "organizer"
-
-    @property
-    def fix(self) -> str:
-        return "nothing for the team to do: the organizers correct the data, or how the evaluator was called"
-
-
-class MetricDataError(DataError):
-    """A task cannot be scored, as its data or its configuration is wrong."""
-
-    row = verdicts.METRIC_ERROR
-    rule = "metric-failure"
+    def __init__(self, reasons: str | Finding | Findings | Iterable[str | Finding], total: int | None = None) -> None:
+        super().__init__(reasons, total, DATA_ERROR)
 
 
 def show(value: object) -> str:

@@ -28,6 +28,11 @@ FILE_PATH = Rule(
 FILE_LINK = Rule("file-link", "files and folders that are no symbolic links", "copy the file in place of the link")
 FILE_KIND = Rule("file-kind", "a regular file", "write a regular file: no folder, FIFO, socket or device")
 FILE_UNREADABLE = Rule("file-unreadable", "a file that can be read", "check the file's permissions and name")
+CONTROL_CHARACTER = Rule(
+    "control-character",
+    "texts without ASCII control characters (U+0000 to U+001F, U+007F) other than tab, line feed and carriage return",
+    "drop these characters from the text",
+)
 
 
 def file_size(limit: int) -> Rule:

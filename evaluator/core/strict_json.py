@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluator.core import limits
-from evaluator.core.errors import DataError, EvaluatorError, Findings, Rule, RuleBroken, show
+from evaluator.core.errors import DataError, Findings, Rule, RuleBroken, show
 from evaluator.core.files import FILE_MISSING, file_elsewhere, read_regular
 from evaluator.core.regular import read_whole
 
@@ -50,18 +50,6 @@ _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _HALF_SURROGATE = re.compile("[\ud800-\udfff]")  # json.loads joins whole pairs, so any that is left is a half
 
 
-def read_json(root: Path, name: str, error: type[EvaluatorError], limit: int = limits.MAX_JSON_BYTES) -> Any:
-    """The document in `root/name`, a regular file of at most `limit` bytes. A byte order mark is read over.
-
-    Raises `error` with all findings.
-    """
-    findings = Findings()
-    document = parse_file(root, name, findings, limit)
-    if findings:
-        raise error(findings)
-    return document
-
-
 def read_document(path: Path, limit: int = limits.MAX_JSON_BYTES) -> Any:
     """The document in a file that the organizer named, of at most `limit` bytes. Raises `DataError`, whose findings
     name the whole path: several such files are called the same.
@@ -88,9 +76,10 @@ def parse_file(
     limit: int = limits.MAX_JSON_BYTES,
     digests: dict[str, str] | None = None,
 ) -> Any:
-    """As `read_json`, but adds the faults to `findings`, and the SHA-256 of the bytes to `digests` under `name`. What
-    it returns is of use only where none of the faults is a rule's that ends the reading: a document that cannot be
-    parsed is None.
+    """The document in `root/name`, a regular file of at most `limit` bytes. A byte order mark is read over.
+
+    Faults are added to `findings`, and the SHA-256 of the bytes to `digests` under `name`. What it returns is of use
+    only where none of the faults is a rule's that ends the reading: a document that cannot be parsed is None.
     """
     try:
         content = read_regular(root, name, limit, near=True)

@@ -14,8 +14,9 @@ import json
 import os
 import re
 import weakref
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,9 +24,10 @@ from PIL import Image
 
 from evaluator.competition.tasks import METRICS, Task, parse_tasks
 from evaluator.core import leftovers, limits
-from evaluator.core.errors import DataError, EvaluatorError, Finding, Findings, OutputError, Rule, RuleBroken, show
-from evaluator.core.files import OUTPUT_FOLDER, read_regular
-from evaluator.core.strict_json import parse_file, read_json
+from evaluator.core.errors import DataError, EvaluatorError, Finding, Findings, Rule, RuleBroken, SubmissionError, show
+from evaluator.core.files import CONTROL_CHARACTER, OUTPUT_FOLDER, read_regular
+from evaluator.core.strict_json import parse_file
+from evaluator.core.verdict import BAD_OUTPUT
 from evaluator.data.images import DEEP_MODE, FOLDER_BYTES, IMAGE_DEPTH, Decoder, decode, load_image, pixel_digest
 
 __all__ = [
@@ -36,7 +38,6 @@ __all__ = [
     "data_digest",
     "load_image",
     "read_data",
-    "read_json",
     "read_predictions",
 ]
 
@@ -62,11 +63,6 @@ MISSING_OUTPUT = Rule(
 )
 TEXT_LENGTH = Rule(
     "text-length", f"at most {limits.MAX_TEXT_CHARACTERS} characters in a scored text", "cut the text or stop earlier"
-)
-CONTROL_CHARACTER = Rule(
-    "control-character",
-    "texts without ASCII control characters (U+0000 to U+001F, U+007F) other than tab, line feed and carriage return",
-    "drop these characters from the text",
 )
 REFERENCE_IMAGE = Rule(
     "reference-image",
@@ -330,7 +326,7 @@ def read_predictions(folder: Path | str, data: Data) -> Predictions:
     image: not its file, not its bytes, not its pixels in whatever lossless file. A reference that was changed in any
     way (saved anew as JPEG, resized, one pixel) is not told from a very good prediction.
 
-    Raises `OutputError`, a `SubmissionError`, with all faults; `EvaluatorError` where this machine cannot take the
+    Raises `SubmissionError` (BAD_OUTPUT) with all faults; `EvaluatorError` where this machine cannot take the
     images in.
     """
     root = Path(folder)
@@ -340,9 +336,9 @@ def read_predictions(folder: Path | str, data: Data) -> Predictions:
     elif not root.is_dir():
         found.add(OUTPUT_FOLDER, f"output folder {root}", "does not exist or is not a folder")
     if found:
-        raise OutputError(found)
+        raise SubmissionError(BAD_OUTPUT, found)
     files: dict[str, str] = {}
-    predicted = _read_entries(root, "predictions.json", found, OutputError, files)
+    predicted = _read_entries(root, "predictions.json", found, partial(SubmissionError, BAD_OUTPUT), files)
     _check_ids("predictions.json", {example.id: None for example in data.examples}, predicted, found)
     leftovers.sweep(_PREFIX)
     private = leftovers.PrivateFolder(_PREFIX)
@@ -368,7 +364,7 @@ def read_predictions(folder: Path | str, data: Data) -> Predictions:
                 found.add(broken.rule, f"{where}: image {show(content)}", broken.found)
     if found:
         private.remove()  # now: the error's traceback keeps `predictions` alive
-        raise OutputError(found)
+        raise SubmissionError(BAD_OUTPUT, found)
     if deep:
         predictions.notes.append(_deep_note("predictions.json", deep))
     return predictions
@@ -465,7 +461,7 @@ def _read_entries(
     root: Path,
     name: str,
     found: Findings,
-    error: type[EvaluatorError],
+    error: Callable[[Findings], EvaluatorError],
     digests: dict[str, str],
     answers: bool = False,
 ) -> dict[str, list[tuple[str, Any]] | None]:

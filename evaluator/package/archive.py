@@ -4,9 +4,9 @@
     unpack(archive: Path, destination: Path, max_packed: int = ..., max_unpacked: int = ...) -> None
     read_files(archive: Path, paths: Collection[str], max_bytes: int, findings: Findings, ...) -> dict[str, bytes]
 
-All raise `ArchiveError` (BAD_ZIP) or `MetadataError` (BAD_METADATA) with all findings at once, and `DataError` where
-the path is no file that can be read. `check` writes nothing; it looks at metadata.json and the entrypoint too, which
-`unpack` does not.
+All raise `SubmissionError` (BAD_ZIP or BAD_METADATA) with all findings at once, and `DataError` where the path is no
+file that can be read. `check` writes nothing; it looks at metadata.json and the entrypoint too, which `unpack` does
+not.
 """
 
 import contextlib
@@ -21,15 +21,15 @@ from pathlib import Path
 from evaluator.core import limits
 from evaluator.core.errors import (
     MAX_FINDINGS,
-    ArchiveError,
     DataError,
     EvaluatorError,
     Findings,
-    MetadataError,
     RuleBroken,
+    SubmissionError,
     show,
 )
 from evaluator.core.files import file_size
+from evaluator.core.verdict import BAD_METADATA, BAD_ZIP
 from evaluator.package import metadata, rules
 from evaluator.package.folder import check_names, create_file, make_folders, whole_or_empty
 from evaluator.package.metadata import Metadata
@@ -66,14 +66,14 @@ def check(
         verified = 0 if findings else _verify(file, entries, findings)
         try:
             facts = _read_metadata(file, files)
-        except MetadataError as error:
+        except SubmissionError as error:
             if not findings:
                 raise
             if complete:  # else the file that is missed may be one that could not be read
                 both = [*error.findings, *findings.kept][:MAX_FINDINGS]
-                raise ArchiveError(both, findings.total + error.total) from None
+                raise SubmissionError(BAD_ZIP, both, findings.total + error.total) from None
         if findings:
-            raise ArchiveError(findings)
+            raise SubmissionError(BAD_ZIP, findings)
         return Report(os.fstat(file).st_size, sum(entry.size for entry in files), len(files), verified, facts)
 
 
@@ -92,7 +92,7 @@ def unpack(
     with _open(archive) as file:
         entries, paths, _ = _survey(file, archive.name, max_packed, max_unpacked, findings)
         if findings:
-            raise ArchiveError(findings)
+            raise SubmissionError(BAD_ZIP, findings)
         needed, free = sum(entry.size for entry in entries), shutil.disk_usage(destination).free
         if needed > free:
             raise EvaluatorError(f"unpacking {archive.name} needs {needed} bytes in {destination}; {free} are free")
@@ -111,14 +111,14 @@ def read_files(
     max_unpacked: int = limits.MAX_UNPACKED_BYTES,
 ) -> dict[str, bytes]:
     """The contents of those of `paths` that an archive has. What is larger than `max_bytes`, or broken, is added to
-    `findings` instead. Raises `ArchiveError` where the archive's directory cannot be trusted.
+    `findings` instead. Raises `SubmissionError` (BAD_ZIP) where the archive's directory cannot be trusted.
     """
     faults = Findings()
     contents: dict[str, bytes] = {}
     with _open(archive) as file:
         entries, _, _ = _survey(file, archive.name, max_packed, max_unpacked, faults)
         if faults:
-            raise ArchiveError(faults)
+            raise SubmissionError(BAD_ZIP, faults)
         for entry in entries:
             path = posixpath.normpath(entry.name)
             if path in paths and not entry.is_folder:
@@ -132,12 +132,14 @@ def read_files(
 def list_files(
     archive: Path, max_packed: int = limits.MAX_ARCHIVE_BYTES, max_unpacked: int = limits.MAX_UNPACKED_BYTES
 ) -> dict[str, int]:
-    """The size of each file in an archive, by path. Raises `ArchiveError` where its directory cannot be trusted."""
+    """The size in bytes of each file in an archive, by path. Raises `SubmissionError` (BAD_ZIP) where its directory
+    cannot be trusted.
+    """
     faults = Findings()
     with _open(archive) as file:
         entries, _, _ = _survey(file, archive.name, max_packed, max_unpacked, faults)
     if faults:
-        raise ArchiveError(faults)
+        raise SubmissionError(BAD_ZIP, faults)
     return {posixpath.normpath(entry.name): entry.size for entry in entries if not entry.is_folder}
 
 
@@ -169,7 +171,7 @@ def _survey(
         entries, complete = read_entries(file, limits.MAX_ARCHIVE_ENTRIES, findings)
     except RuleBroken as broken:
         findings.add_broken(name, broken)
-        raise ArchiveError(findings) from None
+        raise SubmissionError(BAD_ZIP, findings) from None
     unpacked = sum(entry.size for entry in entries)
     if unpacked > max_unpacked:
         findings.add(rules.unpacked_size(max_unpacked), name, f"{unpacked} bytes unpacked")
@@ -215,12 +217,12 @@ def _read_metadata(file: int, files: list[Entry]) -> Metadata:
     try:
         content = _read_whole(file, entry, rules.MAX_METADATA_BYTES)
     except RuleBroken as broken:
-        raise MetadataError(broken.rule.finding(metadata.NAME, broken.found)) from None
+        raise SubmissionError(BAD_METADATA, broken.rule.finding(metadata.NAME, broken.found)) from None
     facts = metadata.parse(content)
     findings = Findings()
     metadata.check_script(facts, {path: bool(entry.mode & 0o111) for path, entry in by_path.items()}, findings)
     if findings:
-        raise MetadataError(findings)
+        raise SubmissionError(BAD_METADATA, findings)
     return facts
 
 
@@ -241,7 +243,7 @@ def _extract(file: int, entry: Entry, destination: Path) -> None:
             for chunk in read_content(file, entry):
                 sink.write(chunk)
     except RuleBroken as broken:
-        raise ArchiveError(broken.rule.finding(_where(entry), broken.found)) from None
+        raise SubmissionError(BAD_ZIP, broken.rule.finding(_where(entry), broken.found)) from None
 
 
 def _where(entry: Entry) -> str:

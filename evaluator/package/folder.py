@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from evaluator.core import limits
-from evaluator.core.errors import ArchiveError, EvaluatorError, Findings, RuleBroken, show
+from evaluator.core.errors import EvaluatorError, Findings, RuleBroken, SubmissionError, show
 from evaluator.core.files import read_regular
+from evaluator.core.verdict import BAD_ZIP
 from evaluator.package import rules
 from evaluator.package.ignore import Patterns
 
@@ -50,7 +51,7 @@ def list_folder(root: Path, max_bytes: int = limits.MAX_UNPACKED_BYTES) -> Listi
     `.submissionignore` name.
 
     Links are refused, not followed: one may lead to files that were never meant to be sent, or that change from one
-    packing to the next. Raises `ArchiveError` with all findings.
+    packing to the next. Raises `SubmissionError` (BAD_ZIP) with all findings.
     """
     findings = Findings()
     ignored = _patterns(root)
@@ -87,7 +88,7 @@ def list_folder(root: Path, max_bytes: int = limits.MAX_UNPACKED_BYTES) -> Listi
     if total > max_bytes:
         findings.add(rules.unpacked_size(max_bytes), root.name, f"{total} bytes unpacked")
     if findings:
-        raise ArchiveError(findings)
+        raise SubmissionError(BAD_ZIP, findings)
     listing.sizes = {path: listing.sizes[path] for path in sorted(listing.sizes, key=str.encode)}
     listing.folders.sort(key=str.encode)
     listing.left_out.sort()
@@ -98,7 +99,7 @@ def read_file(root: Path, path: str, size: int) -> Iterator[bytes]:
     """The `size` bytes of a listed file, in chunks. Each part of the path is opened in the folder opened before, never
     through a link, so that what is swapped meanwhile cannot lead out of `root`.
 
-    Raises `ArchiveError` where the file is no longer what was listed.
+    Raises `SubmissionError` (BAD_ZIP) where the file is no longer what was listed.
     """
     where = f"entry {show(path)}"
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -112,7 +113,9 @@ def read_file(root: Path, path: str, size: int) -> Iterator[bytes]:
         # A FIFO in its place must not block.
         source = open(os.open(name, flags | os.O_NONBLOCK | os.O_NOCTTY, dir_fd=folder), "rb", buffering=0)
     except OSError as error:
-        raise ArchiveError(rules.FILE_CHANGED.finding(where, f"cannot be opened: {error.strerror}")) from None
+        raise SubmissionError(
+            BAD_ZIP, rules.FILE_CHANGED.finding(where, f"cannot be opened: {error.strerror}")
+        ) from None
     finally:
         os.close(folder)
     with source:
@@ -122,13 +125,13 @@ def read_file(root: Path, path: str, size: int) -> Iterator[bytes]:
             left -= len(chunk)
             yield chunk
         if not regular or left or source.read(1):
-            raise ArchiveError(rules.FILE_CHANGED.finding(where, f"is no longer a file of {size} bytes"))
+            raise SubmissionError(BAD_ZIP, rules.FILE_CHANGED.finding(where, f"is no longer a file of {size} bytes"))
 
 
 def copy_folder(source: Path, destination: Path, max_bytes: int = limits.MAX_UNPACKED_BYTES) -> None:
     """Copy a submission's folder into the empty folder `destination` as if it had been zipped and unpacked.
 
-    Nothing is left there when it fails. Raises `ArchiveError` with all findings.
+    Nothing is left there when it fails. Raises `SubmissionError` (BAD_ZIP) with all findings.
     """
     listing = list_folder(source, max_bytes)
     with whole_or_empty(destination):
@@ -260,7 +263,7 @@ def _fold(name: str) -> str:
 
 
 def _patterns(root: Path) -> Patterns:
-    """What stays out of `root`'s archive. Raises `ArchiveError` for an ignore file that cannot be read."""
+    """What stays out of `root`'s archive. Raises `SubmissionError` (BAD_ZIP) for an ignore file that cannot be read."""
     lines: list[str] = []
     try:
         if os.path.lexists(root / IGNORE_FILE):
@@ -275,7 +278,7 @@ def _patterns(root: Path) -> Patterns:
             raise RuleBroken(rules.SUBMISSION_IGNORE, f"{len(patterns) - len(LEFT_OUT)} patterns")
     except UnicodeDecodeError as error:
         found = f"not UTF-8 at byte {error.start}"
-        raise ArchiveError(rules.SUBMISSION_IGNORE.finding(IGNORE_FILE, found)) from None
+        raise SubmissionError(BAD_ZIP, rules.SUBMISSION_IGNORE.finding(IGNORE_FILE, found)) from None
     except RuleBroken as broken:
-        raise ArchiveError(rules.SUBMISSION_IGNORE.finding(IGNORE_FILE, broken.found)) from None
+        raise SubmissionError(BAD_ZIP, rules.SUBMISSION_IGNORE.finding(IGNORE_FILE, broken.found)) from None
     return patterns

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluator.core.errors import Findings, MetadataError, RuleBroken, show
+from evaluator.core.errors import Findings, RuleBroken, SubmissionError, show
 from evaluator.core.files import near_name, read_regular
 from evaluator.core.strict_json import parse as parse_json
+from evaluator.core.verdict import BAD_METADATA
 from evaluator.package import rules
 
 NAME = "metadata.json"
@@ -62,17 +63,17 @@ class Metadata:
 
 
 def parse(content: bytes) -> Metadata:
-    """The metadata in these bytes. Raises `MetadataError` with all findings."""
+    """The metadata in these bytes. Raises `SubmissionError` (BAD_METADATA) with all findings."""
     findings = Findings()
     try:
         document = parse_json(content, NAME, findings)
     except RuleBroken as broken:
         findings.add_broken(NAME, broken)
-        raise MetadataError(findings) from None
+        raise SubmissionError(BAD_METADATA, findings) from None
     arguments: list[str] = []
     if not isinstance(document, dict):
         findings.add(rules.METADATA_SHAPE, NAME, f"must be an object like the one allowed, not {show(document)}")
-        raise MetadataError(findings)
+        raise SubmissionError(BAD_METADATA, findings)
     unknown = tuple(key for key in document if key not in _KEYS)
     for key in _KEYS:
         value = document.get(key)
@@ -94,7 +95,7 @@ def parse(content: bytes) -> Metadata:
                 findings.add(rules.ENTRYPOINT_SYNTAX, NAME, f"entrypoint {show(value)} has a NUL")
             _check_program_length(arguments, findings)
     if findings:
-        raise MetadataError(findings)
+        raise SubmissionError(BAD_METADATA, findings)
     return Metadata(document["image"], document["entrypoint"], tuple(arguments), unknown)
 
 
@@ -112,18 +113,18 @@ def _encoded(text: str) -> bytes:
 
 
 def read(submission: Path) -> Metadata:
-    """The metadata of an unpacked submission. Raises `MetadataError` with all findings."""
+    """The metadata of an unpacked submission. Raises `SubmissionError` (BAD_METADATA) with all findings."""
     if not os.path.lexists(submission / NAME):
         names = [path.relative_to(submission).as_posix() for path in submission.glob("*")]
         raise missing(names + [path.relative_to(submission).as_posix() for path in submission.glob("*/*")])
     try:
         content = read_regular(submission, NAME, rules.MAX_METADATA_BYTES)
     except RuleBroken as broken:
-        raise MetadataError(broken.rule.finding(NAME, broken.found)) from None
+        raise SubmissionError(BAD_METADATA, broken.rule.finding(NAME, broken.found)) from None
     return parse(content)
 
 
-def missing(paths: Iterable[str]) -> MetadataError:
+def missing(paths: Iterable[str]) -> SubmissionError:
     """The error for a submission of these paths, none of which is metadata.json; it names the file that was meant."""
     meant = [path for path in paths if posixpath.basename(path).lower() == NAME]
     found = "metadata.json is missing at the root of the submission"
@@ -131,7 +132,7 @@ def missing(paths: Iterable[str]) -> MetadataError:
         best = min(meant, key=lambda path: (path.count("/"), path))
         hint = "pack the folder's content, not the folder" if "/" in best else "case matters"
         found += f"; found {show(best)}: {hint}"
-    return MetadataError(rules.METADATA_MISSING.finding("", found))
+    return SubmissionError(BAD_METADATA, rules.METADATA_MISSING.finding("", found))
 
 
 def check_script(metadata: Metadata, files: Mapping[str, bool], findings: Findings) -> None:

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluator.core import limits
-from evaluator.core.errors import DataError, Findings, MetadataError
+from evaluator.core.errors import DataError, Findings, SubmissionError
+from evaluator.core.verdict import BAD_METADATA
 from evaluator.package import archive, metadata
 from evaluator.package.folder import list_folder, read_file
 
@@ -43,7 +44,7 @@ def pack(
     """Pack a submission's `folder` into the ZIP `target`, which exists only once it is whole and has passed
     `archive.check`. An existing file is replaced only with `force`.
 
-    Raises `ArchiveError` and `MetadataError` with all findings, `DataError` for paths that cannot be used.
+    Raises `SubmissionError` (BAD_ZIP, BAD_METADATA) with all findings, `DataError` for paths that cannot be used.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; give a submission's folder")
@@ -81,7 +82,7 @@ def _check_metadata(folder: Path, sizes: dict[str, int], executable: set[str]) -
     findings = Findings()
     metadata.check_script(metadata.read(folder), {path: path in executable for path in sizes}, findings)
     if findings:
-        raise MetadataError(findings)
+        raise SubmissionError(BAD_METADATA, findings)
 
 
 def _info(name: str, mode: int) -> zipfile.ZipInfo:

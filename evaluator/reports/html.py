@@ -30,7 +30,7 @@ from typing import Any
 from PIL import Image
 
 from evaluator.competition.tasks import BASELINE_INTEGRAL, OPEN_TASKS, Task, weight
-from evaluator.core.errors import ArchiveError, Finding
+from evaluator.core.errors import Finding, SubmissionError
 from evaluator.core.files import write_text
 from evaluator.data.contract import Data, Example, Predictions, load_image
 from evaluator.metrics.assets import FOLDER as ASSETS
@@ -215,7 +215,7 @@ def digests(
     if submission is not None:
         source = Path(submission)
         if source.is_dir():
-            with contextlib.suppress(ArchiveError, OSError):  # changed since it was copied: these are not its files
+            with contextlib.suppress(SubmissionError, OSError):  # changed since it was copied: these are not its files
                 listed = list_folder(source, sys.maxsize).sizes
                 add(f"submission {source.name}/", {path: _sha256(source / path) for path in listed})
         elif source.is_file():

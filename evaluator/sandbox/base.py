@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Protocol, TextIO
 
 from evaluator.core import verdict
-from evaluator.core.errors import EvaluatorError, Findings, OutputError, Rule, show
+from evaluator.core.errors import EvaluatorError, Findings, Rule, SubmissionError, show
 from evaluator.core.files import FILE_PATH, FILE_UNREADABLE, OUTPUT_FOLDER
 from evaluator.core.limits import Limits
 from evaluator.core.verdict import Verdict
@@ -131,7 +131,8 @@ class Runner(Protocol):
     def preflight(self, image: str, limits: Limits) -> list[str]:
         """Look whether a run can start; returns what a person should know, a line each.
 
-        Raises `ImageError` for the submission's image, `EvaluatorError` where this machine cannot run it.
+        Raises `SubmissionError` (BAD_IMAGE) for the submission's image, `EvaluatorError` where this machine cannot
+        run it.
         """
         ...
 
@@ -139,8 +140,8 @@ class Runner(Protocol):
         """Run to the end. When it returns or raises, nothing that the run started is left. After a run that ended well
         `space.collected` has what it wrote.
 
-        Raises `MetadataError` where the program cannot be started, `ImageError`, `OutputError` for output of a kind or
-        size that is not taken, `EvaluatorError`.
+        Raises `SubmissionError` (BAD_METADATA where the program cannot be started, BAD_IMAGE, BAD_OUTPUT for output of
+        a kind or size that is not taken), `EvaluatorError`.
         """
         ...
 
@@ -272,7 +273,7 @@ class _Caps:
         )
 
     def take(self, path: str, kind: str, size: int) -> bool:
-        """Whether a file or folder is taken. Raises `OutputError` where it is no use to go on."""
+        """Whether a file or folder is taken. Raises `SubmissionError` (BAD_OUTPUT) where it is no use to go on."""
         where = f"output: {show(path)}"
         self._entries += 1
         if self._entries > self._limits.output_files:
@@ -292,13 +293,13 @@ class _Caps:
 
     def _end(self, rule: Rule, where: str, found: str) -> None:
         self.findings.add(rule, where, found)
-        raise OutputError(self.findings)
+        raise SubmissionError(verdict.BAD_OUTPUT, self.findings)
 
 
 def collect_folder(source: Path, target: Path, limits: Limits) -> None:
     """Copy the regular files below `source`, which nobody writes to any more, to the new folder `target`.
 
-    No link is followed, no FIFO or device opened. Raises `OutputError` naming all that is not taken.
+    No link is followed, no FIFO or device opened. Raises `SubmissionError` (BAD_OUTPUT) naming all that is not taken.
     """
     target.mkdir()
     if not os.path.lexists(source):
@@ -306,7 +307,7 @@ def collect_folder(source: Path, target: Path, limits: Limits) -> None:
     caps = _Caps(limits)
     if source.is_symlink() or not source.is_dir():
         caps.findings.add(OUTPUT_FOLDER, "output", "is not a folder")
-        raise OutputError(caps.findings)
+        raise SubmissionError(verdict.BAD_OUTPUT, caps.findings)
     try:
         for folder, folders, files, descriptor in os.fwalk(source, onerror=_raise):
             for name in folders + files:
@@ -326,7 +327,7 @@ def collect_folder(source: Path, target: Path, limits: Limits) -> None:
     except PermissionError as error:
         caps.findings.add(FILE_UNREADABLE, "output", f"{show(str(error.filename))}: {error.strerror}")
     if caps.findings:
-        raise OutputError(caps.findings)
+        raise SubmissionError(verdict.BAD_OUTPUT, caps.findings)
 
 
 def collect_tar(chunks: Iterable[bytes], target: Path, limits: Limits) -> None:
@@ -352,7 +353,7 @@ def collect_tar(chunks: Iterable[bytes], target: Path, limits: Limits) -> None:
     except (tarfile.TarError, OSError) as error:
         raise EvaluatorError(f"the output cannot be copied out of the container: {error}") from error
     if caps.findings:
-        raise OutputError(caps.findings)
+        raise SubmissionError(verdict.BAD_OUTPUT, caps.findings)
 
 
 class _Stream:

@@ -31,7 +31,7 @@ import requests
 import urllib3
 
 from evaluator.core import verdict
-from evaluator.core.errors import EvaluatorError, ImageError, MetadataError, show
+from evaluator.core.errors import EvaluatorError, SubmissionError, show
 from evaluator.core.gpus import find as find_gpus
 from evaluator.core.limits import Limits
 from evaluator.sandbox.base import (
@@ -218,7 +218,7 @@ class _Run:
                 outcome = replace(outcome, full=_full(keeper, {"output/": OUTPUT}))
             if outcome.ending is verdict.OK:
                 if keeper.status != "running":
-                    raise ImageError("the image's `sleep` ended, and the output went with it")
+                    raise SubmissionError(verdict.BAD_IMAGE, "the image's `sleep` ended, and the output went with it")
                 with _archive(keeper, OUTPUT) as chunks:
                     collect_tar(chunks, self._space.collected, self._limits)
         return outcome
@@ -317,8 +317,8 @@ class _Run:
         return str(volume.name)
 
     def _check_program(self, container: Any) -> None:
-        """Raise `MetadataError` where the entrypoint's program is not there: the init process, which is, would start
-        and end with 127, as any program can.
+        """Raise `SubmissionError` (BAD_METADATA) where the entrypoint's program is not there: the init process, which
+        is, would start and end with 127, as any program can.
         """
         program = self._arguments[0]
         variables = dict(text.partition("=")[::2] for text in self._image["Config"].get("Env") or ())
@@ -326,12 +326,15 @@ class _Run:
         if any(self._can_run(container, os.path.join(SUBMISSION, folder, program)) for folder in folders):
             return
         shown = show(shlex.join(self._arguments))
-        raise MetadataError(
-            f"entrypoint {shown} cannot be started: there is no such program in archive or image that may be run"
+        raise SubmissionError(
+            verdict.BAD_METADATA,
+            f"entrypoint {shown} cannot be started: there is no such program in archive or image that may be run",
         )
 
     def _can_run(self, container: Any, path: str, links: int = 0) -> bool:
-        """Whether a path of the container is a program. Raises `ImageError` for links that lead in a circle."""
+        """Whether a path of the container is a program. Raises `SubmissionError` (BAD_IMAGE) for links that lead in a
+        circle.
+        """
         path = os.path.normpath(path)
         if path.startswith(f"{SUBMISSION}/"):  # not mounted yet
             return self._can_run_ours(container, self._space.submission / path.removeprefix(f"{SUBMISSION}/"))
@@ -339,7 +342,7 @@ class _Run:
         mode = found["mode"] if found else 0
         if mode & _LINK and found:
             if links == MAX_LINKS:
-                raise ImageError(f"the image's {show(path)} is a link that leads in a circle")
+                raise SubmissionError(verdict.BAD_IMAGE, f"the image's {show(path)} is a link that leads in a circle")
             return self._can_run(container, os.path.join(os.path.dirname(path), found["linkTarget"]), links + 1)
         return bool(mode & 0o111) and not mode & _NO_REGULAR_FILE
 
@@ -484,17 +487,21 @@ def _connect() -> Any:
 
 
 def _image(client: Any, name: str, limits: Limits) -> dict[str, Any]:
-    """The attributes of a local image; never pulled. Raises `ImageError`."""
+    """The attributes of a local image; never pulled. Raises `SubmissionError` (BAD_IMAGE)."""
     try:
         attributes = _retried(lambda: client.images.get(name)).attrs
     except docker.errors.ImageNotFound:
-        raise ImageError(f"the image {show(name)} is not on this engine, and nothing is pulled for a run") from None
+        raise SubmissionError(
+            verdict.BAD_IMAGE, f"the image {show(name)} is not on this engine, and nothing is pulled for a run"
+        ) from None
     except docker.errors.APIError as error:
-        raise ImageError(f"the image {show(name)} cannot be used: {_reason(error)}") from None
+        raise SubmissionError(verdict.BAD_IMAGE, f"the image {show(name)} cannot be used: {_reason(error)}") from None
     if attributes["Id"].removeprefix("sha256:").startswith(name):  # whose image that is, nobody said
-        raise ImageError(f"{show(name)} is an image's number; it must be its name")
+        raise SubmissionError(verdict.BAD_IMAGE, f"{show(name)} is an image's number; it must be its name")
     if attributes["Size"] > limits.image:
-        raise ImageError(f"the image {show(name)} has {attributes['Size']} bytes; allowed: at most {limits.image}")
+        raise SubmissionError(
+            verdict.BAD_IMAGE, f"the image {show(name)} has {attributes['Size']} bytes; allowed: at most {limits.image}"
+        )
     return attributes
 
 
@@ -563,31 +570,35 @@ def _refusal(error: Any) -> Exception:
     """
     reason = _reason(error)
     if _IMAGES_FAULT.search(reason):
-        return ImageError(f"no container of the image can be started: {reason}")
+        return SubmissionError(verdict.BAD_IMAGE, f"no container of the image can be started: {reason}")
     return _EngineError(reason)
 
 
 def _check_volumes(image: Mapping[str, Any]) -> None:
-    """Raise `ImageError` for a VOLUME where a run has something of its own: the engine finds no words for it that are
-    always the same.
+    """Raise `SubmissionError` (BAD_IMAGE) for a VOLUME where a run has something of its own: the engine finds no words
+    for it that are always the same.
     """
     declared = image["Config"].get("Volumes") or ()
     if len(declared) > MAX_VOLUMES:
-        raise ImageError(f"the image declares {len(declared)} VOLUMEs; allowed: at most {MAX_VOLUMES}")
+        raise SubmissionError(
+            verdict.BAD_IMAGE, f"the image declares {len(declared)} VOLUMEs; allowed: at most {MAX_VOLUMES}"
+        )
     for given in declared:
         path = os.path.normpath(f"/{given.lstrip('/')}")
         ours = f"{path}/".startswith(("/proc/", f"{INPUT}/", f"{SUBMISSION}/")) and path not in _REPLACED
         if not given.startswith("/") or path in ("/", "/dev", os.path.dirname(SUBMISSION)) or ours:
-            raise ImageError(
+            raise SubmissionError(
+                verdict.BAD_IMAGE,
                 f"the image declares the VOLUME {show(given)}; allowed: absolute paths outside of /proc and of what a"
-                f" run mounts, which are not /, /dev or {os.path.dirname(SUBMISSION)}"
+                f" run mounts, which are not /, /dev or {os.path.dirname(SUBMISSION)}",
             )
 
 
 def _look(container: Any, path: str) -> dict[str, Any] | None:
     """What a container's path is, as the engine has it: `mode` and, of a link, `linkTarget`; None where nothing is.
 
-    Raises `ImageError` for links that lead in a circle, and for an image that nothing can be mounted into.
+    Raises `SubmissionError` (BAD_IMAGE) for links that lead in a circle, and for an image that nothing can be
+    mounted into.
     """
     address, settings = _archive_address(container), {"params": {"path": path}}
     response = _call(container.client.api.head, address, **settings)
@@ -607,9 +618,9 @@ def _look(container: Any, path: str) -> dict[str, Any] | None:
     except (ValueError, TypeError, KeyError):
         reason = f"it does not look for {show(path)}, with status {response.status_code}"
     if _IMAGES_FAULT.search(reason):
-        raise ImageError(f"nothing can be mounted into a container of the image: {reason}")
+        raise SubmissionError(verdict.BAD_IMAGE, f"nothing can be mounted into a container of the image: {reason}")
     if _CIRCLE.search(reason) and path.count("/") < MAX_DEPTH:
-        raise ImageError(f"the image's {show(path)} leads in a circle of links")
+        raise SubmissionError(verdict.BAD_IMAGE, f"the image's {show(path)} leads in a circle of links")
     if _NO_FILE.search(reason) or _CIRCLE.search(reason):
         return None
     raise _EngineError(reason)

@@ -16,9 +16,9 @@ from typing import Any
 import requests
 
 from evaluator.core import gpus
-from evaluator.core.errors import DataError
 from evaluator.core.gpus import Gpu
 from evaluator.core.limits import RUN, Limits
+from evaluator.core.verdict import DATA_ERROR
 
 docker: Any = importlib.import_module("docker")  # untyped, and mypy would take the folder docker/ for it
 types: Any = importlib.import_module("docker.types")
@@ -282,4 +282,4 @@ def report(lines: Iterator[Line], write: Callable[[str], object]) -> int:
         write(f"{things} a run in Docker here. Code that you trust can run without: make evaluate RUNNER=local")
     else:
         write("Submissions can run here.")
-    return DataError.exit_code if failures else 0
+    return DATA_ERROR.exit_code if failures else 0

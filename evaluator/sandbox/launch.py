@@ -20,13 +20,8 @@ from typing import Literal, TextIO
 from evaluator.core import leftovers, verdict
 from evaluator.core.errors import (
     DataError,
-    DiskLimitError,
-    ExitError,
     Finding,
-    MemoryLimitError,
-    MetadataError,
     SubmissionError,
-    TimeLimitError,
     show,
 )
 from evaluator.core.limits import RUN, Limits
@@ -54,7 +49,8 @@ def workspace(
     """Lay out a fresh workspace for a submission's folder or ZIP; it is removed at the end, or moved to `keep` (new
     or empty). What earlier runs left that were killed is removed first.
 
-    Raises `ArchiveError` for a faulty archive or folder, `DataError` where the paths given cannot be used.
+    Raises `SubmissionError` (BAD_ZIP, BAD_METADATA) for a faulty archive or folder, `DataError` where the paths given
+    cannot be used.
     """
     source, kept = Path(submission), Path(keep) if keep is not None else None
     if not source.exists():
@@ -94,7 +90,7 @@ def choose_runner(name: RunnerName, image: str, limits: Limits = RUN) -> tuple[R
     """The runner of that name, and why and what else a person should know, a line each. `auto` is docker where an
     engine answers and has `image`, else local; to `engine` an image that is missing is the submission's fault.
 
-    Raises `ImageError` or `EvaluatorError` where the one asked for cannot run the image.
+    Raises `SubmissionError` (BAD_IMAGE) or `EvaluatorError` where the one asked for cannot run the image.
     """
     from evaluator.sandbox import docker  # needs the engine's client
 
@@ -121,11 +117,13 @@ def execute(
     """Run the entrypoint to its end, good or bad; `judge` says which. What it prints goes to `terminal` (default
     stderr) and to the log; with `private` to the log alone.
 
-    Raises what `Runner.run` raises, `MetadataError` among it.
+    Raises what `Runner.run` raises, `SubmissionError` (BAD_METADATA) among it.
     """
     facts = metadata.read(space.submission)
     if not facts.arguments[0]:
-        raise MetadataError(f"entrypoint {show(facts.entrypoint)} cannot be started: it names no program")
+        raise SubmissionError(
+            verdict.BAD_METADATA, f"entrypoint {show(facts.entrypoint)} cannot be started: it names no program"
+        )
     runner = runner or local.LocalRunner()
     shown = io.StringIO() if private else terminal or sys.stderr
     outcome = runner.run(space, list(facts.arguments), facts.image, limits, shown)
@@ -153,30 +151,28 @@ def judge(outcome: Outcome, limits: Limits, log: Path, private: bool = False) ->
 def _failure(outcome: Outcome, limits: Limits, log: Path, private: bool) -> SubmissionError:
     ending = outcome.ending
 
-    def finding(rule: str, found: str, allowed: str) -> Finding:
-        return Finding(rule, "entrypoint", found, allowed, ending.fix)
+    def failure(found: str, allowed: str, rule: str = ending.rule) -> SubmissionError:
+        return SubmissionError(ending, Finding(rule, "entrypoint", found, allowed, ending.fix))
 
     if ending is verdict.OOM:
         possible = _possible_peak(outcome, limits)
         peak = f"; at most {possible} bytes were seen in use" if possible else ""
         found = f"a process was killed for want of memory after {outcome.seconds:.1f} s{peak}"
-        return MemoryLimitError(finding("memory-limit", found, f"{limits.memory} bytes, without swap"))
+        return failure(found, f"{limits.memory} bytes, without swap")
     if ending is verdict.TIMEOUT:
         found = f"ran longer than the time limit of {limits.time:g} s and was stopped"
-        return TimeLimitError(finding("time-limit", found, f"{limits.time:g} s"))
+        return failure(found, f"{limits.time:g} s")
     if ending is verdict.DISK:
         allowed = f"{limits.tmp} bytes, and {TMP_FILES} files and folders, in /tmp"
         if outcome.full == "output/":
             allowed = f"{limits.output} bytes, and {limits.output_files} files and folders, in output/"
-        found = f"{outcome.full} is full after {outcome.seconds:.1f} s"
-        return DiskLimitError(finding("disk-limit", found, allowed))
+        return failure(f"{outcome.full} is full after {outcome.seconds:.1f} s", allowed)
     if outcome.crowded:
-        return ExitError(finding("process-limit", "too many processes and threads", f"{limits.pids} at a time"))
+        return failure("too many processes and threads", f"{limits.pids} at a time", "process-limit")
     said = _exception(log) if private else _last_line(log)
-    found = f"{_ending(outcome.exit_code)} after {outcome.seconds:.1f} s{said}"
     # With `private` the exception's kind alone decides, which `said` has anyhow.
-    fix = crash.fix([said.removeprefix(" with ")] if private else _tail(log)) or ending.fix
-    return ExitError(Finding("exit-code", "entrypoint", found, "exit code 0", fix))
+    ending = replace(ending, fix=crash.fix([said.removeprefix(" with ")] if private else _tail(log)) or ending.fix)
+    return failure(f"{_ending(outcome.exit_code)} after {outcome.seconds:.1f} s{said}", "exit code 0")
 
 
 def _copy_input(data: Data, destination: Path) -> None:

@@ -29,7 +29,7 @@ from typing import TextIO
 
 from evaluator.carbon.meter import children_cpu_seconds
 from evaluator.core import verdict
-from evaluator.core.errors import EvaluatorError, MetadataError, show
+from evaluator.core.errors import EvaluatorError, SubmissionError, show
 from evaluator.core.limits import Limits
 from evaluator.sandbox.base import (
     BUDGET_VARIABLE,
@@ -122,7 +122,9 @@ class LocalRunner:
             if error.errno in _TOO_LITTLE or error.filename != arguments[0]:
                 raise EvaluatorError(f"no process can be started for the submission: {error.strerror}") from error
             started = show(shlex.join(arguments))
-            raise MetadataError(f"entrypoint {started} cannot be started: {error.strerror}") from None
+            raise SubmissionError(
+                verdict.BAD_METADATA, f"entrypoint {started} cannot be started: {error.strerror}"
+            ) from None
         except (ValueError, subprocess.SubprocessError) as error:
             raise EvaluatorError(f"no process can be prepared for the submission: {error}") from error
         assert process.stdout is not None

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from evaluator.competition.tasks import HIDDEN_NUMBERS, METRICS, OPEN_NUMBERS, Task, weight
 from evaluator.core import verdict as verdicts
-from evaluator.core.errors import DataError, EvaluatorError, Finding, MetricDataError, MetricError
+from evaluator.core.errors import DataError, EvaluatorError, Finding
 from evaluator.data.contract import Data, Example, Predictions, data_digest, load_image
 from evaluator.metrics import assets as asset_files
 from evaluator.metrics.base import Encoders, Resources, Result, Sample
@@ -149,9 +149,10 @@ class Scores:
         failed = [score for score in self.tasks if score.error]
         if not failed:
             return None
-        ours = any(score.exit_code == EvaluatorError.exit_code for score in failed)
-        kind = MetricError if ours else MetricDataError
-        return kind([Finding(kind.rule, score.task.name, f"cannot be scored: {score.error}") for score in failed])
+        ours = any(score.exit_code == verdicts.INFRA.exit_code for score in failed)
+        row = verdicts.METRIC_ERROR if ours else verdicts.METRIC_DATA_ERROR
+        findings = [Finding(row.rule, score.task.name, f"cannot be scored: {score.error}") for score in failed]
+        return EvaluatorError(findings, verdict=row)
 
     def to_json(self) -> dict[str, Any]:
         """The content of scores.json.
@@ -244,7 +245,7 @@ def _score_task(
         result = metric.evaluate(samples, resources, **task.parameters)
         replicates = _replicates(result, [sample.id for sample in samples], task.number)
     except Exception as error:  # recorded as this task's error; the others still get their scores
-        exit_code, reason = EvaluatorError.exit_code, f"{type(error).__name__}: {error}"
+        exit_code, reason = verdicts.INFRA.exit_code, f"{type(error).__name__}: {error}"
         if isinstance(error, EvaluatorError):
             exit_code, reason = error.exit_code, str(error)
         else:

@@ -397,7 +397,7 @@ def machine_gpus() -> list[str]:
 
 def failed(found: str) -> Outcome:
     """A failure of ours, which may not repeat."""
-    finding = {"rule": "evaluator-failure", "where": "", "found": found, "allowed": "", "fix": ""}
+    finding = {"rule": INFRA.rule, "where": "", "found": found, "allowed": "", "fix": ""}
     return Outcome(INFRA.name, INFRA.fault, detail={"fix": INFRA.fix, "findings": [finding]})
 
 

@@ -32,6 +32,7 @@ from evaluator.carbon import prize
 from evaluator.competition.tasks import name_of
 from evaluator.core.errors import DataError, RuleBroken
 from evaluator.core.files import read_regular
+from evaluator.core.verdict import INFRA
 from evaluator.reports.html import csp_hash, visible
 from evaluator.season import PRIVATE, PUBLIC, board, prizes
 from evaluator.season.board import Line, Result
@@ -592,4 +593,4 @@ def why(state: RunState) -> str:
         return str(reason)
     first, *_ = state.detail.get("findings") or [{}]
     rule = str(first.get("rule", ""))
-    return rule if rule == "evaluator-failure" else f"{rule}: {first.get('found', '')}"
+    return rule if rule == INFRA.rule else f"{rule}: {first.get('found', '')}"

@@ -1,7 +1,9 @@
+import pickle
+
 import pytest
 
 from evaluator.core import errors, verdict
-from evaluator.core.errors import MAX_FINDINGS, EvaluatorError, Finding, Findings, OutputError, Rule
+from evaluator.core.errors import MAX_FINDINGS, DataError, EvaluatorError, Finding, Findings, Rule, SubmissionError
 from evaluator.core.limits import FILE, RUN, read_limits
 
 
@@ -17,26 +19,41 @@ def test_the_table_is_closed():
         assert row.to_json() == {"verdict": name, "fault": row.fault, "counts": row.counts, "fix": row.fix}
 
 
-def error_classes(base: type[EvaluatorError] = EvaluatorError) -> list[type[EvaluatorError]]:
-    return [base, *(found for child in base.__subclasses__() for found in error_classes(child))]
-
-
-def test_every_error_has_a_row_a_fault_and_an_exit_code():
+def test_every_error_has_a_verdict_a_fault_and_an_exit_code():
     codes = {"team": 1, "organizer": 2, "infra": 3}
-    classes = [kind for kind in error_classes() if kind.__module__ == errors.__name__]
-    assert {kind("x").verdict for kind in classes} == set(verdict.TABLE) - {"OK"}
-    for kind in classes:
-        document = kind("причина «ё»").to_json()
-        assert codes[document["fault"]] == kind.exit_code and document["findings"][0]["found"] == "причина «ё»"
-        assert document["counts"] is False
+    teams = [row for row in verdict.TABLE.values() if row.fault == "team"]
+    failures = [
+        *(SubmissionError(row, "причина «ё»") for row in teams),
+        EvaluatorError("причина «ё»"),
+        EvaluatorError("причина «ё»", verdict=verdict.METRIC_ERROR),
+        EvaluatorError("причина «ё»", verdict=verdict.METRIC_DATA_ERROR),
+        DataError("причина «ё»"),
+    ]
+    assert {failure.verdict.name for failure in failures} == set(verdict.TABLE) - {"OK"}
+    for failure in failures:
+        document = failure.to_json()
+        assert codes[document["fault"]] == failure.exit_code and document["counts"] is False
+        assert document["findings"] == [
+            {"rule": failure.verdict.rule, "where": "", "found": "причина «ё»", "allowed": "", "fix": ""}
+        ]
         assert document["fix"].startswith("nothing for the team to do") == (document["fault"] != "team")
         assert ("organizers correct" in document["fix"]) == (document["fault"] == "organizer")
 
 
+@pytest.mark.parametrize(
+    "failure", [SubmissionError(verdict.BAD_ZIP, ["a", "b"], 5), DataError("a"), EvaluatorError("a")]
+)
+def test_an_error_can_be_sent_to_another_process(failure):
+    sent = pickle.loads(pickle.dumps(failure))
+    assert type(sent) is type(failure) and sent.to_json() == failure.to_json() and str(sent) == str(failure)
+
+
 def test_contents_can_be_left_out():
     findings = [Finding("unknown-id", f"id 'секрет {i}'", "секрет", "the ids", "drop it") for i in range(3)]
-    bare = OutputError([*findings, Finding("json-syntax", "p", "секрет", "JSON", "json.dump")]).without_contents()
-    assert isinstance(bare, OutputError) and "секрет" not in str(bare) + str(bare.to_json())
+    bare = SubmissionError(
+        verdict.BAD_OUTPUT, [*findings, Finding("json-syntax", "p", "секрет", "JSON", "json.dump")]
+    ).without_contents()
+    assert bare.verdict is verdict.BAD_OUTPUT and "секрет" not in str(bare) + str(bare.to_json())
     assert [(f.rule, f.where, f.found, f.allowed) for f in bare.findings] == [
         ("unknown-id", "", "3 of this kind", "the ids"),
         ("json-syntax", "", "1 of this kind", "JSON"),
@@ -51,7 +68,7 @@ def test_counts_survive_when_contents_are_left_out():
     for _ in range(2):
         findings.add(Rule("late-rule", "a number", "write one"), "p", "секрет")
     assert len(findings.kept) == MAX_FINDINGS and findings.kept[-1].rule == "late-rule"
-    full = OutputError(findings)
+    full = SubmissionError(verdict.BAD_OUTPUT, findings)
     bare = full.without_contents()
     assert bare.total == bare.to_json()["findings_total"] == full.total == 5002
     assert [finding.found for finding in bare.findings] == ["5000 of this kind", "2 of this kind"]

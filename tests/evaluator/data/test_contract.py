@@ -29,11 +29,13 @@ from evaluator.core.errors import (
     DataError,
     EvaluatorError,
     Finding,
+    Findings,
     RuleBroken,
     SubmissionError,
 )
+from evaluator.core.verdict import BAD_OUTPUT
 from evaluator.data import contract, images
-from evaluator.data.contract import data_digest, load_image, read_data, read_json, read_predictions
+from evaluator.data.contract import data_digest, load_image, read_data, read_predictions
 from evaluator.data.images import pixel_digest
 from evaluator.metrics.base import encode_images
 from evaluator.package import rules as package_rules
@@ -133,7 +135,7 @@ def test_all_faults_are_collected_and_the_first_are_shown(data_folder, output_fo
 
 
 def test_the_first_of_many_different_faults_are_shown():
-    error = SubmissionError([Finding(f"rule-{n}", f"id {n}", "wrong") for n in range(50)], 60)
+    error = SubmissionError(BAD_OUTPUT, [Finding(f"rule-{n}", f"id {n}", "wrong") for n in range(50)], 60)
     assert str(error).splitlines()[SHOWN_FAULTS - 1 :] == [f"id {SHOWN_FAULTS - 1}: wrong", "... and 40 more"]
 
 
@@ -227,13 +229,15 @@ def test_broken_json(data_folder, output_folder, content, message):
 
 def test_escaped_pair_is_a_text(tmp_path):
     (tmp_path / "x.json").write_bytes(b'{"0": "\\ud83d\\ude00 \\u0451\\u0436"}')
-    assert read_json(tmp_path, "x.json", SubmissionError) == {"0": "😀 ёж"}
+    findings = Findings()
+    assert strict_json.parse_file(tmp_path, "x.json", findings) == {"0": "😀 ёж"} and not findings
 
 
 def test_too_large_json(tmp_path):
     (tmp_path / "x.json").write_text('{"0": "' + "a" * 100 + '"}')
-    with pytest.raises(SubmissionError, match="has 109 bytes; allowed: at most 50 bytes"):
-        read_json(tmp_path, "x.json", SubmissionError, limit=50)
+    findings = Findings()
+    assert strict_json.parse_file(tmp_path, "x.json", findings, limit=50) is None
+    assert "has 109 bytes; allowed: at most 50 bytes" in str(findings.kept[0])
 
 
 # --- predicted images ---

@@ -19,6 +19,7 @@ from PIL import Image
 
 from evaluator.core import files, limits, strict_json
 from evaluator.core.errors import MAX_FINDINGS, SHOWN_FAULTS, Findings, RuleBroken, SubmissionError
+from evaluator.core.verdict import BAD_OUTPUT
 from evaluator.data import contract, images
 from evaluator.data.contract import Data, Predictions, read_data, read_predictions
 from tests.support.rules import rules_of
@@ -46,7 +47,7 @@ def verdict(output: Path, data: Data) -> SubmissionError | None:
     try:
         predictions = read_predictions(output, data)
     except SubmissionError as error:
-        assert (error.exit_code, error.fault, error.verdict) == (1, "team", "BAD_OUTPUT")
+        assert error.exit_code == 1 and error.verdict is BAD_OUTPUT
         assert 0 < len(error.findings) <= MAX_FINDINGS and error.total >= len(error.findings)
         for finding in error.findings:
             assert finding.rule in RULES
@@ -324,10 +325,10 @@ def test_faults_without_number_cost_little_memory(data_folder, tmp_path, content
     """
     (tmp_path / "predictions.json").write_bytes(content)
     program = (
-        "import sys; from evaluator.data.contract import *; from evaluator.core.errors import OutputError\n"
+        "import sys; from evaluator.data.contract import *; from evaluator.core.errors import SubmissionError\n"
         "data = read_data(sys.argv[1])\n"
         "try: read_predictions(sys.argv[2], data)\n"
-        "except OutputError as error: print(error.findings[0].rule, len(error.findings))\n"
+        "except SubmissionError as error: print(error.findings[0].rule, len(error.findings))\n"
         "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM:')))"
     )
     command = [sys.executable, "-c", program, str(data_folder), str(tmp_path)]

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from evaluator.__main__ import main
-from evaluator.core.errors import ArchiveError, DataError, EvaluatorError, Findings, MetadataError, SubmissionError
+from evaluator.core.errors import DataError, EvaluatorError, Findings
+from evaluator.core.verdict import BAD_METADATA, BAD_ZIP, Verdict
 from evaluator.package import archive, folder, metadata
 from evaluator.package import rules as archive_rules
+from tests.support.verdicts import raises_verdict
 
 METADATA = {"image": "fusionbrain/fbc2:latest", "entrypoint": "python3 run.py"}
 
@@ -49,10 +51,9 @@ def contents(root: Path) -> dict[str, bytes | None]:
     }
 
 
-def findings_of(error: type[SubmissionError], path: Path, **caps: int) -> list[tuple[str, str, str]]:
-    with pytest.raises(error) as caught:
+def findings_of(verdict: Verdict, path: Path, **caps: int) -> list[tuple[str, str, str]]:
+    with raises_verdict(verdict) as caught:
         archive.check(path, **caps)
-    assert type(caught.value) is error
     return [(finding.rule, finding.where, finding.found) for finding in caught.value.findings]
 
 
@@ -125,12 +126,12 @@ def test_check_reads_the_smallest_files_first(tmp_path, monkeypatch):
     content = bytearray(path.read_bytes())
     content[content.index(bytes(range(256)) * 2) + 700] ^= 1
     path.write_bytes(content)
-    assert findings_of(ArchiveError, path)[0][:2] == ("archive-corrupt", "entry 'large'")
+    assert findings_of(BAD_ZIP, path)[0][:2] == ("archive-corrupt", "entry 'large'")
     monkeypatch.setattr(archive, "VERIFIED_BYTES", 1000)
     report = archive.check(path)
     assert (report.files, report.verified) == (3, 2)
     (tmp_path / "out").mkdir()
-    with pytest.raises(ArchiveError, match="Bad CRC"):
+    with raises_verdict(BAD_ZIP, match="Bad CRC"):
         archive.unpack(path, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -142,12 +143,12 @@ def test_sizes(tmp_path):
     path = zipped(tmp_path / "s.zip", zeros=b"\0" * 1_000_000)
     packed, unpacked = path.stat().st_size, 1_000_000 + len(json.dumps(METADATA)) + 4
     archive.check(path, max_packed=packed, max_unpacked=unpacked)
-    assert findings_of(ArchiveError, path, max_packed=packed - 1, max_unpacked=unpacked - 1) == [
+    assert findings_of(BAD_ZIP, path, max_packed=packed - 1, max_unpacked=unpacked - 1) == [
         ("archive-packed-size", "s.zip", f"{packed} bytes packed"),
         ("archive-unpacked-size", "s.zip", f"{unpacked} bytes unpacked"),
     ]
     (tmp_path / "out").mkdir()
-    with pytest.raises(ArchiveError, match=f"allowed: at most {unpacked - 1} bytes"):
+    with raises_verdict(BAD_ZIP, match=f"allowed: at most {unpacked - 1} bytes"):
         archive.unpack(path, tmp_path / "out", max_unpacked=unpacked - 1)
     archive.unpack(path, tmp_path / "out", max_unpacked=unpacked)
 
@@ -156,7 +157,7 @@ def test_ratio(tmp_path, monkeypatch):
     path = zipped(tmp_path / "s.zip", zeros=b"\0" * 1_000_000)
     archive.check(path)  # 1:600, but small
     monkeypatch.setattr(archive_rules, "RATIO_FREE_BYTES", 1_000_000)
-    assert [rule for rule, _, _ in findings_of(ArchiveError, path)] == ["archive-ratio"]
+    assert [rule for rule, _, _ in findings_of(BAD_ZIP, path)] == ["archive-ratio"]
 
 
 def test_no_room(tmp_path, monkeypatch):
@@ -204,12 +205,12 @@ def test_unpacking_over_something_is_refused(tmp_path):
 )
 def test_metadata_is_missing(tmp_path, name, hint):
     path = zipped(tmp_path / "s.zip", **{"metadata.json": None, name: json.dumps(METADATA)})
-    ((rule, _, found),) = findings_of(MetadataError, path)
+    ((rule, _, found),) = findings_of(BAD_METADATA, path)
     assert rule == "metadata-missing" and hint in found
     if name.count("/") < 2:  # the same in a folder
         (tmp_path / "out").mkdir()
         archive.unpack(path, tmp_path / "out")
-        with pytest.raises(MetadataError, match="is missing") as caught:
+        with raises_verdict(BAD_METADATA, match="is missing") as caught:
             metadata.read(tmp_path / "out")
         assert hint in str(caught.value)
 
@@ -247,7 +248,7 @@ IMAGE = '"image": "a/b:1"'
 )
 def test_metadata_is_wrong(tmp_path, content, expected):
     path = zipped(tmp_path / "s.zip", **{"metadata.json": content})
-    found = findings_of(MetadataError, path)
+    found = findings_of(BAD_METADATA, path)
     assert [rule for rule, _, _ in found] == expected and {where.partition(":")[0] for _, where, _ in found} == {
         "metadata.json"
     }
@@ -399,7 +400,7 @@ def test_unknown_keys_of_the_metadata_are_named(tmp_path, capsys):
         assert note == f"note: metadata.json: the key '{key}' is unknown and not used; known are image and entrypoint"
         assert note in printed
     meant = json.dumps({"image": "a/b:1", "entry_point": "python3 run.py"})
-    found = findings_of(MetadataError, zipped(tmp_path / "t.zip", **{"metadata.json": meant}))
+    found = findings_of(BAD_METADATA, zipped(tmp_path / "t.zip", **{"metadata.json": meant}))
     assert "not None; unknown keys are 'entry_point'" in str(found)
 
 
@@ -409,17 +410,17 @@ def test_unknown_keys_of_the_metadata_are_named(tmp_path, capsys):
 @pytest.mark.parametrize("name", ["output", "input", "tmp", "./output", "Output"])
 def test_a_file_where_a_run_has_a_folder(tmp_path, name):
     path = zipped(tmp_path / "s.zip", **{name: "x"})
-    ((rule, where, found),) = findings_of(ArchiveError, path)
+    ((rule, where, found),) = findings_of(BAD_ZIP, path)
     assert (rule, where, found) == ("entry-reserved", f"entry {name.strip('./')!r}", "is a file")
     (tmp_path / "out").mkdir()
-    with pytest.raises(ArchiveError, match="entry-reserved"):
+    with raises_verdict(BAD_ZIP, match="entry-reserved"):
         archive.unpack(path, tmp_path / "out")
     copied, source = tmp_path / "copied", tmp_path / "source"
     copied.mkdir()
     source.mkdir()
     (source / "metadata.json").write_text(json.dumps(METADATA))
     (source / name.strip("./")).write_text("x")
-    with pytest.raises(ArchiveError, match="entry-reserved"):
+    with raises_verdict(BAD_ZIP, match="entry-reserved"):
         folder.copy_folder(source, copied)
 
 
@@ -454,7 +455,7 @@ def test_what_a_zip_could_not_carry_is_refused(submission, tmp_path):
     (submission / "Run.py").write_text("x")
     (submission / os.fsdecode(b"\xff.txt")).write_text("x")
     (tmp_path / "out").mkdir()
-    with pytest.raises(ArchiveError) as caught:
+    with raises_verdict(BAD_ZIP) as caught:
         folder.copy_folder(submission, tmp_path / "out")
     broken = sorted(finding.rule for finding in caught.value.findings)
     assert broken == ["entry-collision", "entry-encoding", "entry-kind", "entry-kind", "entry-kind"]
@@ -475,7 +476,7 @@ def test_a_file_that_becomes_a_link_is_not_followed(submission, tmp_path):
     os.mkfifo(submission / "ничего")
     changed = {"run.py": size, "веса ё/модель 🐈.bin": 10240, "ничего": 0, "metadata.json": 3, "run.sh": 99, "none": 1}
     for path, listed in changed.items():
-        with pytest.raises(ArchiveError) as caught:
+        with raises_verdict(BAD_ZIP) as caught:
             b"".join(folder.read_file(submission, path, listed))
         assert caught.value.findings[0].rule == "file-changed"
 
@@ -494,7 +495,7 @@ def test_a_copy_that_fails_leaves_nothing(submission, tmp_path, monkeypatch):
         folder.copy_folder(submission, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
     total = sum(path.stat().st_size for path in submission.rglob("*") if path.is_file())
-    with pytest.raises(ArchiveError, match=f"{total} bytes unpacked"):
+    with raises_verdict(BAD_ZIP, match=f"{total} bytes unpacked"):
         folder.copy_folder(submission, tmp_path / "out", total - 1)
 
 
@@ -509,5 +510,5 @@ def test_a_long_entrypoint(tmp_path, length, rule):
     if rule is None:
         assert archive.check(path).metadata.entrypoint == entrypoint
     else:
-        ((found, _, value),) = findings_of(MetadataError, path)
+        ((found, _, value),) = findings_of(BAD_METADATA, path)
         assert found == rule and f"has {length} bytes" in value

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from evaluator.core.errors import ArchiveError, DataError, MetadataError
+from evaluator.core.errors import DataError
+from evaluator.core.verdict import BAD_METADATA, BAD_ZIP
 from evaluator.package import archive, folder, ignore
 from evaluator.package import pack as pack_module
 from evaluator.package.pack import pack
+from tests.support.verdicts import raises_verdict
 
 ROOT = Path(archive.__file__).parents[2]
 METADATA = {"image": "fusionbrain/fbc2:latest", "entrypoint": "python3 run.py"}
@@ -101,7 +103,7 @@ def test_a_default_can_be_brought_back(submission, tmp_path):
 @pytest.mark.parametrize("content", [b"\xff", b"x" * 10_001, b"a\n!\n", b"a\n" * 501, b"a\\"])
 def test_bad_ignore_file(submission, tmp_path, content):
     (submission / ".submissionignore").write_bytes(content)
-    with pytest.raises(ArchiveError) as caught:
+    with raises_verdict(BAD_ZIP) as caught:
         pack(submission, tmp_path / "s.zip")
     assert caught.value.findings[0].rule == "submission-ignore" and not (tmp_path / "s.zip").exists()
 
@@ -126,10 +128,10 @@ def test_brackets_that_stay_open_mean_themselves():
 
 def test_ignoring_the_entrypoint_is_noticed(submission, tmp_path):
     (submission / ".submissionignore").write_text("*.py\n")
-    with pytest.raises(MetadataError, match="'run.py' is not in the archive"):
+    with raises_verdict(BAD_METADATA, match="'run.py' is not in the archive"):
         pack(submission, tmp_path / "s.zip")
     (submission / ".submissionignore").write_text("*.json\n")
-    with pytest.raises(MetadataError, match="metadata.json is missing"):
+    with raises_verdict(BAD_METADATA, match="metadata.json is missing"):
         pack(submission, tmp_path / "s.zip")
     assert not (tmp_path / "s.zip").exists()
 
@@ -137,7 +139,7 @@ def test_ignoring_the_entrypoint_is_noticed(submission, tmp_path):
 def test_links_are_refused(submission, tmp_path):
     (submission / "weights").symlink_to(tmp_path)
     (submission / "модель").symlink_to("weights.bin")
-    with pytest.raises(ArchiveError) as caught:
+    with raises_verdict(BAD_ZIP) as caught:
         pack(submission, tmp_path / "s.zip")
     assert sorted(finding.where for finding in caught.value.findings) == ["entry 'weights'", "entry 'модель'"]
     assert "cp -rL" in str(caught.value) and not (tmp_path / "s.zip").exists()
@@ -171,17 +173,17 @@ def test_a_failure_leaves_what_was_there(submission, tmp_path, monkeypatch):
         yield from chunks
 
     monkeypatch.setattr(pack_module, "read_file", shrink)
-    with pytest.raises(ArchiveError) as caught:
+    with raises_verdict(BAD_ZIP) as caught:
         pack(submission, target, force=True)
     assert caught.value.findings[0].rule == "file-changed"
     assert target.read_text() == "mine" and sorted(path.name for path in tmp_path.iterdir()) == before
 
 
 def test_sizes(submission, tmp_path):
-    with pytest.raises(ArchiveError, match="bytes unpacked") as caught:
+    with raises_verdict(BAD_ZIP, match="bytes unpacked") as caught:
         pack(submission, tmp_path / "s.zip", max_unpacked=1_000_000)
     assert [finding.rule for finding in caught.value.findings] == ["archive-unpacked-size"]
-    with pytest.raises(ArchiveError, match="^s.zip: 30.* bytes packed"):
+    with raises_verdict(BAD_ZIP, match="^s.zip: 30.* bytes packed"):
         pack(submission, tmp_path / "s.zip", max_packed=1_000_000)
     assert not (tmp_path / "s.zip").exists()
 

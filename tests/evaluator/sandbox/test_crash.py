@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from evaluator.core import verdict
-from evaluator.core.errors import ExitError
 from evaluator.core.limits import RUN
 from evaluator.data.contract import read_data
 from evaluator.sandbox import crash, launch, local
+from tests.support.verdicts import raises_verdict
 
 LOGS = {
     "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.": crash.DEVICE_MEMORY,
@@ -88,11 +88,11 @@ def test_runs(data_folder, make_submission, code, fix, private):
     with launch.workspace(make_submission(code), read_data(data_folder)) as space:
         limits = replace(RUN, gpus=0)
         outcome = launch.execute(space, local.LocalRunner(), limits, io.StringIO())
-        with pytest.raises(ExitError) as caught:
+        with raises_verdict(verdict.EXIT) as caught:
             launch.judge(outcome, limits, space.log, private)
     error = caught.value
-    assert error.fix == error.findings[0].fix == error.to_json()["fix"]
+    assert error.verdict.fix == error.findings[0].fix == error.to_json()["fix"]
     if private:
         assert "no_such_module" not in str(error)
         fix = {"lacks the module no_such_module": crash.MISSING_MODULE, crash.NETWORK: verdict.EXIT.fix}.get(fix, fix)
-    assert fix in error.fix
+    assert fix in error.verdict.fix

@@ -8,8 +8,9 @@ import docker
 import pytest
 import requests
 
-from evaluator.core.errors import EvaluatorError, ImageError
+from evaluator.core.errors import EvaluatorError, SubmissionError
 from evaluator.core.limits import RUN
+from evaluator.core.verdict import BAD_IMAGE
 from evaluator.sandbox import docker as sandbox
 from evaluator.sandbox.base import Workspace
 
@@ -64,7 +65,8 @@ def test_whose_fault_an_answer_is(status: int, answer: str, fault: str) -> None:
     response = requests.Response()
     response.status_code = status
     error = sandbox._refusal(docker.errors.APIError("refused", response, answer))
-    assert type(error) is (ImageError if fault == "team" else sandbox._EngineError) and answer in str(error)
+    assert type(error) is (SubmissionError if fault == "team" else sandbox._EngineError) and answer in str(error)
+    assert not isinstance(error, SubmissionError) or error.verdict is BAD_IMAGE
 
 
 @pytest.mark.parametrize("failures", [1, 2, 99])

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from evaluator.core.errors import DataError, EvaluatorError, MetadataError, SubmissionError
+from evaluator.core.errors import DataError, EvaluatorError, SubmissionError
 from evaluator.core.limits import RUN
+from evaluator.core.verdict import BAD_METADATA, INFRA
 from evaluator.data.contract import read_data, read_predictions
 from evaluator.sandbox import crash, launch, local
 from evaluator.sandbox.base import LOG_LONG, LogCopier, Outcome
@@ -431,18 +432,18 @@ def test_a_broken_program_is_the_submissions_fault(data_folder, make_submission)
 
 
 @pytest.mark.parametrize(
-    ("number", "named", "kind"),
+    ("number", "named", "row"),
     [
-        (errno.EIO, True, MetadataError),
-        (errno.ENOTSUP, True, MetadataError),
-        (errno.EIO, False, EvaluatorError),
-        (errno.EAGAIN, False, EvaluatorError),
-        (errno.EAGAIN, True, EvaluatorError),
-        (errno.ENOMEM, True, EvaluatorError),
-        (errno.EMFILE, True, EvaluatorError),
+        (errno.EIO, True, BAD_METADATA),
+        (errno.ENOTSUP, True, BAD_METADATA),
+        (errno.EIO, False, INFRA),
+        (errno.EAGAIN, False, INFRA),
+        (errno.EAGAIN, True, INFRA),
+        (errno.ENOMEM, True, INFRA),
+        (errno.EMFILE, True, INFRA),
     ],
 )
-def test_whose_fault_it_is_that_nothing_starts(data_folder, make_submission, monkeypatch, number, named, kind):
+def test_whose_fault_it_is_that_nothing_starts(data_folder, make_submission, monkeypatch, number, named, row):
     def fail(arguments, **settings):
         raise OSError(number, os.strerror(number), arguments[0] if named else None)
 
@@ -452,7 +453,7 @@ def test_whose_fault_it_is_that_nothing_starts(data_folder, make_submission, mon
         with pytest.raises(EvaluatorError) as caught:
             launch.execute(space, terminal=io.StringIO())
         monkeypatch.undo()
-    assert type(caught.value) is kind
+    assert caught.value.verdict is row
 
 
 def test_nested_metadata_is_hinted_at(data_folder, tmp_path):

@@ -19,12 +19,13 @@ import docker
 import pytest
 
 from evaluator.core import verdict
-from evaluator.core.errors import EvaluatorError, ImageError, MetadataError, OutputError
+from evaluator.core.errors import EvaluatorError, SubmissionError
 from evaluator.core.limits import RUN, Limits
 from evaluator.data.contract import Data, read_data, read_predictions
 from evaluator.sandbox import docker as sandbox
 from evaluator.sandbox import launch, local
 from evaluator.sandbox.base import Outcome, Workspace
+from tests.support.verdicts import raises_verdict
 
 pytestmark = pytest.mark.docker
 
@@ -119,7 +120,7 @@ def test_a_submission_answers(run, data):
     assert len(answers) == 36 and answers["0"][0]["content"] == "ёж «🐈»"
     assert (run.space.collected / "images/ё/🐈.txt").read_text(encoding="utf-8") == "мяу"
     assert outcome.image.startswith("sha256:") and not (run.space.output / "predictions.json").exists()
-    with pytest.raises(OutputError, match="missing-output"):
+    with raises_verdict(verdict.BAD_OUTPUT, match="missing-output"):
         read_predictions(run.space.collected, data)
 
 
@@ -256,7 +257,7 @@ def test_exit_code(run, code):
     assert outcome.ending is verdict.EXIT and outcome.exit_code == {137: -9, 143: -15}.get(code, code)
     with pytest.raises(EvaluatorError, match="нет весов") as caught:
         launch.judge(outcome, run.limits, run.space.log)
-    assert caught.value.verdict == "EXIT" and caught.value.to_json()["counts"] is False
+    assert caught.value.verdict.name == "EXIT" and caught.value.to_json()["counts"] is False
 
 
 def test_time_limit_ends_everything(run):
@@ -341,9 +342,9 @@ def test_the_end_of_a_log_that_the_engine_rotates(run, log):
     ],
 )
 def test_output_that_is_not_taken(run, code, found):
-    with pytest.raises(OutputError) as caught:
+    with raises_verdict(verdict.BAD_OUTPUT) as caught:
         run(f"import os\n{code}")
-    assert found in str(caught.value) and caught.value.verdict == "BAD_OUTPUT"
+    assert found in str(caught.value) and caught.value.verdict is verdict.BAD_OUTPUT
 
 
 def test_too_many_files(run):
@@ -366,18 +367,18 @@ def test_unreadable_output_is_read(run):
 
 
 def test_an_image_that_is_not_there(run):
-    with pytest.raises(ImageError, match="is not on this engine, and nothing is pulled") as caught:
+    with raises_verdict(verdict.BAD_IMAGE, match="is not on this engine, and nothing is pulled") as caught:
         run("print('x')", image="fbc2-test/none")
     assert caught.value.to_json()["counts"] is False and caught.value.exit_code == 1
 
 
 def test_an_image_by_its_number(run, engine, base_image):
-    with pytest.raises(ImageError, match="is an image's number"):
+    with raises_verdict(verdict.BAD_IMAGE, match="is an image's number"):
         run("print('x')", image=engine.images.get(base_image).short_id.removeprefix("sha256:"))
 
 
 def test_an_image_that_is_too_large(run):
-    with pytest.raises(ImageError, match="allowed: at most 1000"):
+    with raises_verdict(verdict.BAD_IMAGE, match="allowed: at most 1000"):
         run("print('x')", max_image=1000)
 
 
@@ -424,12 +425,12 @@ def test_an_images_own_settings_do_not_count(run, engine, base_image):
 )
 def test_a_program_that_cannot_be_started(run, entrypoint):
     """The same with both runners."""
-    with pytest.raises(MetadataError, match="cannot be started: .* no (such )?program") as caught:
+    with pytest.raises(SubmissionError, match="cannot be started: .* no (such )?program") as caught:
         run("print('x')", entrypoint=entrypoint)
-    assert caught.value.verdict == "BAD_METADATA"
-    with pytest.raises(MetadataError, match="cannot be started: ") as caught:
+    assert caught.value.verdict is verdict.BAD_METADATA
+    with pytest.raises(SubmissionError, match="cannot be started: ") as caught:
         launch.execute(run.space, local.LocalRunner(), run.limits, io.StringIO())
-    assert caught.value.verdict == "BAD_METADATA"
+    assert caught.value.verdict is verdict.BAD_METADATA
 
 
 @pytest.mark.parametrize(
@@ -444,9 +445,9 @@ def test_a_program_that_the_kernel_does_not_take(run, make_submission, data, ent
     (submission / "prog").chmod(0o755)
     (submission / "metadata.json").write_text(json.dumps({"image": run.image, "entrypoint": entrypoint}))
     for runner in (sandbox.DockerRunner(), local.LocalRunner()):
-        with launch.workspace(submission, data) as space, pytest.raises(MetadataError) as caught:
+        with launch.workspace(submission, data) as space, pytest.raises(SubmissionError) as caught:
             launch.execute(space, runner, SMALL, io.StringIO())
-        assert caught.value.verdict == "BAD_METADATA"
+        assert caught.value.verdict is verdict.BAD_METADATA
 
 
 def test_programs_that_may_be_run(run, make_submission, data):
@@ -489,9 +490,9 @@ VOLUMES += ["/work/submission/output/x", "/", "data", "/sbin", "/usr"]
     ids=lambda lines: lines[0][:50],
 )
 def test_an_image_that_a_run_cannot_be_in(run, engine, base_image, lines):
-    with pytest.raises(ImageError) as caught:
+    with raises_verdict(verdict.BAD_IMAGE) as caught:
         run("print('x')", image=build(engine, base_image, "cannot", *lines))
-    assert (caught.value.verdict, caught.value.fault) == ("BAD_IMAGE", "team")
+    assert caught.value.verdict is verdict.BAD_IMAGE
 
 
 def test_a_volume_over_a_file(run, engine, base_image):
@@ -501,7 +502,7 @@ def test_a_volume_over_a_file(run, engine, base_image):
         container.commit("fbc2-test/over-a-file", conf={"Volumes": {"/etc/passwd": {}}})
     finally:
         container.remove(force=True)
-    with pytest.raises(ImageError):
+    with raises_verdict(verdict.BAD_IMAGE):
         run("print('x')", image="fbc2-test/over-a-file")
 
 
@@ -521,14 +522,14 @@ def test_an_engine_that_does_not_see_our_folders_is_not_the_teams_fault(run, mon
     monkeypatch.setattr(sandbox.types, "Mount", mount)
     with pytest.raises(EvaluatorError, match="bind source path does not exist") as caught:
         run("print('x')")
-    assert (caught.value.verdict, caught.value.fault) == ("INFRA", "infra")
+    assert caught.value.verdict is verdict.INFRA
 
 
 def test_a_limit_that_the_engine_refuses_is_not_the_teams_fault(run, monkeypatch):
     monkeypatch.setattr(sandbox, "RETRY_SECONDS", 0.0)
     with pytest.raises(EvaluatorError, match="Minimum memory limit") as caught:
         run("print('x')", memory=1000)
-    assert caught.value.verdict == "INFRA"
+    assert caught.value.verdict is verdict.INFRA
 
 
 def test_no_shell(run):
@@ -543,7 +544,7 @@ def test_no_engine(monkeypatch, tmp_path):
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     with pytest.raises(EvaluatorError, match="no Docker engine answers") as caught:
         sandbox.DockerRunner()
-    assert caught.value.verdict == "INFRA" and caught.value.exit_code == 3
+    assert caught.value.verdict is verdict.INFRA and caught.value.exit_code == 3
     assert sandbox.unavailable("x") == "no Docker engine answers"
 
 
@@ -552,7 +553,7 @@ def test_auto_says_why(engine, base_image):
     assert runner.name == "docker" and notes[0].startswith("runner: docker, as an engine answers and has the image")
     runner, notes = launch.choose_runner("auto", "fbc2-test/none", SMALL)
     assert runner.name == "local" and "does not have the image 'fbc2-test/none'" in notes[0] and "NO JAIL" in notes[1]
-    with pytest.raises(ImageError):
+    with raises_verdict(verdict.BAD_IMAGE):
         launch.choose_runner("docker", "fbc2-test/none", SMALL)
 
 
@@ -572,7 +573,7 @@ def test_an_engine_that_fails_is_tried_again_and_then_infra(run, monkeypatch):
     failures = 100
     with pytest.raises(EvaluatorError, match="failed 3 times: containerd has gone") as caught:
         run("print('x')")
-    assert (caught.value.verdict, caught.value.fault) == ("INFRA", "infra") and not caught.value.to_json()["counts"]
+    assert caught.value.verdict is verdict.INFRA and not caught.value.to_json()["counts"]
 
 
 @pytest.fixture

@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 
 from evaluator.core import leftovers, verdict
-from evaluator.core.errors import EvaluatorError, OutputError
+from evaluator.core.errors import EvaluatorError
 from evaluator.core.limits import RUN
 from evaluator.data.contract import read_data
 from evaluator.sandbox import launch, local
 from evaluator.sandbox.base import Outcome
+from tests.support.verdicts import raises_verdict
 
 MB = 10**6
 SMALL = replace(RUN, memory=300 * MB, gpus=0, time=60.0, pids=64, tmp=8 * MB, output=8 * MB, log=MB, grace=1.0)
@@ -92,7 +93,7 @@ def test_too_many_processes(run):
     """
     outcome = run(code, pids=20)
     assert outcome.ending is verdict.EXIT and outcome.crowded
-    with pytest.raises(launch.ExitError, match="too many processes and threads; allowed: 20 at a time"):
+    with raises_verdict(verdict.EXIT, match="too many processes and threads; allowed: 20 at a time"):
         launch.judge(outcome, replace(SMALL, pids=20), run.space.log)
 
 
@@ -173,7 +174,7 @@ def test_crash_in_native_code(run):
     ],
 )
 def test_output_that_is_not_taken(run, code, found):
-    with pytest.raises(OutputError) as caught:
+    with raises_verdict(verdict.BAD_OUTPUT) as caught:
         run(f"import os\n{code}", output_files=50)
     assert found in str(caught.value)
 
@@ -188,7 +189,7 @@ def test_folders_nested_without_end_are_the_teams_fault(data_folder, make_submis
         open("deepest", "wb").write(bytes(10**6))
     """
     with launch.workspace(make_submission(code), read_data(data_folder), tmp_path / "kept") as space:
-        with pytest.raises(OutputError) as caught:
+        with raises_verdict(verdict.BAD_OUTPUT) as caught:
             launch.execute(space, local.LocalRunner(), SMALL, io.StringIO())
         assert caught.value.findings[0].rule == "output-depth"
         assert sum(local._blocks(space.output)) * 512 >= 10**6

@@ -9,8 +9,9 @@ import pytest
 
 from evaluator.carbon.meter import CarbonReading
 from evaluator.competition.tasks import METRICS
-from evaluator.core.errors import DataError, MetricDataError, SubmissionError
+from evaluator.core.errors import DataError, SubmissionError
 from evaluator.core.files import write_json
+from evaluator.core.verdict import METRIC_DATA_ERROR
 from evaluator.data.contract import load_image, read_data
 from evaluator.metrics import assets, generation
 from evaluator.metrics.base import Metric, Number, Result, encode_images
@@ -259,7 +260,7 @@ def test_one_image_has_no_fid(make_data, make_output):
     assert result.score is None and "at least two images" in (result.error or "")
     assert result.exit_code == 2, "the data's fault, not the evaluator's"
     scores = Scores((result,))
-    assert isinstance(scores.failure, MetricDataError) and scores.failure.exit_code == 2
+    assert scores.failure is not None and scores.failure.verdict is METRIC_DATA_ERROR and scores.failure.exit_code == 2
     document = scores.to_json()
     assert (document["verdict"], document["fault"], document["counts"]) == ("METRIC_ERROR", "organizer", False)
 
