@@ -33,7 +33,7 @@ from evaluator.core.limits import TABLE_FORMATS, Limits
 from evaluator.season import cli as season_commands
 
 if TYPE_CHECKING:
-    from evaluator.data.contract import Data, Predictions
+    from evaluator.data.dataset import Data, Predictions
     from evaluator.scoring.score import Scores  # imported late: `--help` need not wait for torch
 
 logger = logging.getLogger("evaluator")
@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _score(options: argparse.Namespace) -> int:
-    from evaluator.data import contract
+    from evaluator.data import dataset
     from evaluator.reports import table as report
     from evaluator.scoring import score
 
@@ -80,8 +80,8 @@ def _score(options: argparse.Namespace) -> int:
     files.check_writable("--table", options.table)
     files.check_writable("--report", _report_path(options))
     _remove_stale(options)
-    data = contract.read_data(options.data)
-    predictions = contract.read_predictions(options.output, data)
+    data = dataset.read_data(options.data)
+    predictions = dataset.read_predictions(options.output, data)
     logger.info("%s", cores.settle())
     scores = score.score(predictions, data, options.ruwordnet, assets=options.assets)
     document = scores.to_json()
@@ -95,7 +95,7 @@ def _score(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from evaluator.carbon import meter as carbon
-    from evaluator.data import contract
+    from evaluator.data import dataset
     from evaluator.package import metadata
     from evaluator.reports import table as report
     from evaluator.sandbox import launch, record
@@ -111,7 +111,7 @@ def _run(options: argparse.Namespace) -> int:
     _remove_stale(options)
     options.started, options.started_monotonic = datetime.now(UTC), time.monotonic()
     options.effective = _limits(options)
-    data = contract.read_data(options.data)
+    data = dataset.read_data(options.data)
     score.find_ruwordnet(options.ruwordnet, options.assets)  # a wrong path should not be noticed after hours of running
     with (
         _stopped_by_signals(),
@@ -133,7 +133,7 @@ def _run(options: argparse.Namespace) -> int:
             "carbon": meter.reading.to_json() if meter.reading else None,
         }
         launch.judge(outcome, options.effective, space.log, options.private)
-        predictions = contract.read_predictions(space.collected, data)
+        predictions = dataset.read_predictions(space.collected, data)
         print(cores.settle(), file=sys.stderr)  # not before: the submission chooses for itself
         scores = score.score(predictions, data, options.ruwordnet, assets=options.assets)
     if options.private:  # the notes name ids

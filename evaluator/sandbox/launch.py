@@ -25,7 +25,7 @@ from evaluator.core.errors import (
     show,
 )
 from evaluator.core.limits import RUN, Limits
-from evaluator.data.contract import Data
+from evaluator.data.dataset import Data
 from evaluator.package import archive, metadata
 from evaluator.package.folder import copy_folder, make_folders
 from evaluator.sandbox import crash, local

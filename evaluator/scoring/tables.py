@@ -29,7 +29,7 @@ import pandas as pd
 
 from evaluator.core.errors import DataError
 from evaluator.core.limits import TABLE_FORMATS
-from evaluator.data.contract import Data
+from evaluator.data.dataset import Data
 from evaluator.scoring.score import Scores
 
 _TEXTS = ("id", "name", "title", "metric", "prediction", "instruction", "error")

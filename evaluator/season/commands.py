@@ -12,7 +12,7 @@ from typing import Any
 from evaluator.competition.tasks import name_of as _task
 from evaluator.core import files
 from evaluator.core.errors import DataError
-from evaluator.data import contract
+from evaluator.data import dataset
 from evaluator.package import archive
 from evaluator.season import PRIVATE, PUBLIC, TEST_SETS, board, prizes
 from evaluator.season.database import open_database
@@ -45,12 +45,12 @@ def check(options: argparse.Namespace) -> int:
     print(f"{season.name}: {season.start} to {season.end}, choices until {season.choose_until} ({season.zone})")
     print(f"a day {season.valid_a_day} valid and {season.invalid_a_day} invalid attempts; {season.chosen} are chosen")
     for name in TEST_SETS:
-        data = contract.read_data(season.data[name])
+        data = dataset.read_data(season.data[name])
         tasks = sorted({example.task.number for example in data.examples})
         if missing := season.weights.keys() - set(tasks):
             wanted = ", ".join(map(str, sorted(missing)))
             raise DataError(f"the {name} test set {season.data[name]} has no examples of task {wanted}")
-        print(f"{name}: {len(data.examples)} examples of {len(tasks)} tasks, digest {contract.data_digest(data)}")
+        print(f"{name}: {len(data.examples)} examples of {len(tasks)} tasks, digest {dataset.data_digest(data)}")
     return 0
 
 

@@ -34,8 +34,8 @@ from evaluator.core.errors import (
     SubmissionError,
 )
 from evaluator.core.verdict import BAD_OUTPUT
-from evaluator.data import contract, images
-from evaluator.data.contract import data_digest, load_image, read_data, read_predictions
+from evaluator.data import dataset, images
+from evaluator.data.dataset import data_digest, load_image, read_data, read_predictions
 from evaluator.data.images import pixel_digest
 from evaluator.metrics.base import encode_images
 from evaluator.package import rules as package_rules
@@ -43,7 +43,7 @@ from evaluator.sandbox import launch
 from tests.support.data import noise
 from tests.support.rules import rules_of
 
-RULES = rules_of(files, strict_json, tasks, contract, images, package_rules, carbon_rules)
+RULES = rules_of(files, strict_json, tasks, dataset, images, package_rules, carbon_rules)
 
 
 def fault_of(output, data) -> str:
@@ -406,7 +406,7 @@ def test_what_a_killed_evaluator_left_goes_with_the_next_reading(data_folder, ou
     temporary.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
     code = (
-        "import os, sys; from evaluator.data.contract import read_data, read_predictions;"
+        "import os, sys; from evaluator.data.dataset import read_data, read_predictions;"
         "kept = read_predictions(sys.argv[1], read_data(sys.argv[2])); os.kill(os.getpid(), 9)"
     )
     command = [sys.executable, "-c", code, str(output_folder), str(data_folder)]

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from evaluator.__main__ import main
-from evaluator.data import contract
+from evaluator.data import dataset
 from evaluator.reports import html as report_html
 from tests.support.browser import DESK, PHONE, Page
 from tests.support.data import noise
@@ -32,7 +32,7 @@ HOSTILE = (
 )
 
 
-def scored(data: contract.Data, integral: float | None = 0.4321) -> dict[str, Any]:
+def scored(data: dataset.Data, integral: float | None = 0.4321) -> dict[str, Any]:
     """The content of a scores.json: the k-th example of each task scores k/4, ImageGeneration's first -0.25."""
     tasks = {}
     for task, examples in data.by_task().items():
@@ -62,9 +62,9 @@ def scored(data: contract.Data, integral: float | None = 0.4321) -> dict[str, An
     return {**totals, "encoders": LABEL, "labels": [LABEL], "tasks": tasks}
 
 
-def build(document: dict[str, Any], data: contract.Data, output: Path, *rest: Any, **options: Any) -> dict[str, Any]:
+def build(document: dict[str, Any], data: dataset.Data, output: Path, *rest: Any, **options: Any) -> dict[str, Any]:
     """The page's content for an output folder."""
-    return report_html.build(document, data, contract.read_predictions(output, data), *rest, **options)
+    return report_html.build(document, data, dataset.read_predictions(output, data), *rest, **options)
 
 
 def content(page: str) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def by_id(page: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def test_an_example_has_everything_that_explains_its_score(data_folder, output_folder, edit_json):
     edit_json(output_folder / "predictions.json", lambda d: d["200"].append({"type": "text", "content": "лишнее"}))
-    data = contract.read_data(data_folder)
+    data = dataset.read_data(data_folder)
     page = build(scored(data), data, output_folder)
     example = by_id(page)["401"]
     assert example["input"][0] == {"text": "Инструкция «4»: ответь на вопрос, ёж?"}
@@ -99,7 +99,7 @@ def test_an_example_has_everything_that_explains_its_score(data_folder, output_f
     for shown, source in zip(pictures, sources, strict=True):
         width, height, encoded = page["images"][shown["image"]]
         small = Image.open(io.BytesIO(base64.b64decode(encoded)))
-        whole = contract.load_image(*source)
+        whole = dataset.load_image(*source)
         assert (small.format, small.size, (width, height)) == ("JPEG", whole.size, whole.size)
         assert abs(small.resize((1, 1)).getpixel((0, 0))[0] - whole.resize((1, 1)).getpixel((0, 0))[0]) < 8
     assert page["left_out"] == {"examples": 0, "images": 0} and len(page["examples"]) == 36
@@ -107,7 +107,7 @@ def test_an_example_has_everything_that_explains_its_score(data_folder, output_f
 
 def test_aggregates_of_a_task(data_folder, output_folder, edit_json):
     edit_json(output_folder / "predictions.json", lambda d: d["100"][0].update(content=""))
-    data = contract.read_data(data_folder)
+    data = dataset.read_data(data_folder)
     tasks = {task["name"]: task for task in build(scored(data), data, output_folder)["tasks"]}
     math = tasks["MathQA"]
     assert math["lengths"] == {"min": 0, "median": 6, "max": 6, "empty": 1} and math["routes"] == {"text": 3}
@@ -136,8 +136,8 @@ def test_thumbnails_are_small_and_carry_nothing_but_pixels():
 
 
 def test_the_page_shows_what_was_scored_whatever_the_folder_became(data_folder, output_folder, edit_json):
-    data = contract.read_data(data_folder)
-    predictions = contract.read_predictions(output_folder, data)
+    data = dataset.read_data(data_folder)
+    predictions = dataset.read_predictions(output_folder, data)
     before = report_html.build(scored(data), data, predictions)
     edit_json(output_folder / "predictions.json", lambda d: [d[id][0].update(content="подмена") for id in d] and None)
     noise(4242).save(output_folder / "images" / "image_200.jpg")
@@ -150,8 +150,8 @@ def test_the_page_shows_what_was_scored_whatever_the_folder_became(data_folder, 
 
 
 def test_a_damaged_image_of_the_data_is_a_note(data_folder, output_folder):
-    data = contract.read_data(data_folder)
-    predictions = contract.read_predictions(output_folder, data)
+    data = dataset.read_data(data_folder)
+    predictions = dataset.read_predictions(output_folder, data)
     (data_folder / "images" / "401.png").write_bytes(b"no image")
     page = report_html.build(scored(data), data, predictions)
     assert by_id(page)["401"]["input"][1]["note"].startswith("no picture: ")
@@ -159,7 +159,7 @@ def test_a_damaged_image_of_the_data_is_a_note(data_folder, output_folder):
 
 def test_limits_keep_the_worst_and_say_what_is_left_out(data_folder, output_folder, edit_json, monkeypatch):
     edit_json(output_folder / "predictions.json", lambda d: d["0"][0].update(content="Ж" * 4100))
-    data = contract.read_data(data_folder)
+    data = dataset.read_data(data_folder)
     whole = build(scored(data), data, output_folder)
     assert by_id(whole)["0"]["answer"] == {"text": "Ж" * report_html.MAX_SHOWN_CHARACTERS, "cut": 100}
     assert [by_rank["score"] for by_rank in whole["examples"][12:]] == [0.25] * 12 + [0.5] * 12
@@ -174,7 +174,7 @@ def test_limits_keep_the_worst_and_say_what_is_left_out(data_folder, output_fold
 
 
 def test_task_without_a_score_is_shown_with_its_reason(data_folder, output_folder):
-    data = contract.read_data(data_folder)
+    data = dataset.read_data(data_folder)
     document = scored(data, integral=None)
     document["tasks"]["1"] |= {"score": None, "interval": None, "ids": {}, "error": "<b>сломано\u202e</b>"}
     document["open_part"] = None
@@ -186,7 +186,7 @@ def test_task_without_a_score_is_shown_with_its_reason(data_folder, output_folde
 
 
 def test_digests_are_those_of_sha256sum(data_folder, output_folder, make_submission, tmp_path):
-    data = contract.read_data(data_folder)
+    data = dataset.read_data(data_folder)
     submission = make_submission("pass")
     (submission / "Ёж.txt").write_text("ё")
     (submission / "output").mkdir()
@@ -225,7 +225,7 @@ def test_private_report_has_aggregates_only(data_folder, output_folder, edit_jso
     edit_json(data_folder / "ground_truth.json", lambda d: sign(d, "ответ"))
     edit_json(output_folder / "predictions.json", lambda d: sign(d, "предсказание"))
     edit_json(data_folder / "tasks.json", lambda d: [task.update(title="тайна-задачи") for task in d.values()] and None)
-    data = contract.read_data(data_folder)
+    data = dataset.read_data(data_folder)
     document = scored(data)
     document["tasks"]["7"] |= {"parts": {"тайна-части": 0.5}}
     document["tasks"]["8"] |= {"score": None, "error": "тайна-ошибки"}
@@ -245,7 +245,7 @@ def test_private_report_has_aggregates_only(data_folder, output_folder, edit_jso
 
 def test_hostile_content_cannot_leave_the_data_block(data_folder, output_folder, edit_json):
     edit_json(output_folder / "predictions.json", hostile_answers)
-    data = contract.read_data(data_folder)
+    data = dataset.read_data(data_folder)
     page = report_html.render(build(scored(data), data, output_folder))
     template = report_html.TEMPLATE.read_text(encoding="utf-8")
     assert page.count("<script") == template.count("<script") and page.count("</script") == template.count("</script")
@@ -345,9 +345,9 @@ def report(data_folder: Path, output_folder: Path, tmp_path: Path) -> Callable[.
     """Writes the report of the small data folder."""
 
     def write(**options: Any) -> Path:
-        data = contract.read_data(data_folder)
+        data = dataset.read_data(data_folder)
         path = tmp_path / "report.html"
-        report_html.write(path, scored(data), data, contract.read_predictions(output_folder, data), **options)
+        report_html.write(path, scored(data), data, dataset.read_predictions(output_folder, data), **options)
         return path
 
     return write
@@ -387,11 +387,11 @@ def test_chart_shows_scores_baselines_thresholds_and_intervals(page, report):
 
 
 def test_intervals_are_not_drawn_where_there_are_none(page, data_folder, output_folder, tmp_path):
-    data = contract.read_data(data_folder)
+    data = dataset.read_data(data_folder)
     document = scored(data)
     for entry in (document, *document["tasks"].values()):
         entry.pop("interval")
-    report_html.write(tmp_path / "report.html", document, data, contract.read_predictions(output_folder, data))
+    report_html.write(tmp_path / "report.html", document, data, dataset.read_predictions(output_folder, data))
     page.open(tmp_path / "report.html")
     assert page.run("return document.querySelectorAll('.interval-mark').length") == 0 and page.log == []
     assert "bootstrap" not in page.one("main").text
@@ -513,10 +513,10 @@ def test_policy_stops_scripts_styles_and_the_network(page, report):
 
 
 def test_a_task_without_a_score_is_an_error_and_the_attempt_does_not_count(page, data_folder, output_folder, tmp_path):
-    data = contract.read_data(data_folder)
+    data = dataset.read_data(data_folder)
     document = scored(data, integral=None) | {"open_part": None, "open_part_interval": None, "counts": False}
     document["tasks"]["1"] |= {"score": None, "interval": None, "ids": {}, "error": "RuntimeError: сломано"}
-    report_html.write(tmp_path / "report.html", document, data, contract.read_predictions(output_folder, data))
+    report_html.write(tmp_path / "report.html", document, data, dataset.read_predictions(output_folder, data))
     page.open(tmp_path / "report.html")
     assert "does not count" in page.one("#not-counted").text and page.log == []
     assert "cannot be scored: RuntimeError: сломано" in page.one(".chart").text

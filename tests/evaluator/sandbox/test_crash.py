@@ -7,7 +7,7 @@ import pytest
 
 from evaluator.core import verdict
 from evaluator.core.limits import RUN
-from evaluator.data.contract import read_data
+from evaluator.data.dataset import read_data
 from evaluator.sandbox import crash, launch, local
 from tests.support.verdicts import raises_verdict
 

@@ -21,7 +21,7 @@ import pytest
 from evaluator.core import verdict
 from evaluator.core.errors import EvaluatorError, SubmissionError
 from evaluator.core.limits import RUN, Limits
-from evaluator.data.contract import Data, read_data, read_predictions
+from evaluator.data.dataset import Data, read_data, read_predictions
 from evaluator.sandbox import docker as sandbox
 from evaluator.sandbox import launch, local
 from evaluator.sandbox.base import Outcome, Workspace
@@ -643,7 +643,7 @@ def test_what_a_killed_evaluator_left_is_removed_by_the_next(run, engine, base_i
         import sys
         from dataclasses import replace
         from evaluator.sandbox import launch
-        from evaluator.data.contract import read_data
+        from evaluator.data.dataset import read_data
         from evaluator.core.limits import RUN
         from evaluator.sandbox.docker import DockerRunner
         with launch.workspace(sys.argv[1], read_data(sys.argv[2])) as space:

@@ -17,7 +17,7 @@ import pytest
 from evaluator.core import leftovers, verdict
 from evaluator.core.errors import EvaluatorError
 from evaluator.core.limits import RUN
-from evaluator.data.contract import read_data
+from evaluator.data.dataset import read_data
 from evaluator.sandbox import launch, local
 from evaluator.sandbox.base import Outcome
 from tests.support.verdicts import raises_verdict
@@ -263,7 +263,7 @@ def test_what_a_killed_evaluator_left_is_removed_by_the_next(run, data_folder, t
     code = """
         import sys
         from evaluator.sandbox import launch
-        from evaluator.data.contract import read_data
+        from evaluator.data.dataset import read_data
         with launch.workspace(sys.argv[1], read_data(sys.argv[2])) as space:
             print("base", space.base, file=sys.stderr, flush=True)
             launch.execute(space)

@@ -7,7 +7,7 @@ import pytest
 from evaluator.__main__ import main
 from evaluator.core.errors import DataError
 from evaluator.core.files import write_json
-from evaluator.data.contract import read_data
+from evaluator.data.dataset import read_data
 from evaluator.scoring import bootstrap
 from evaluator.scoring.compare import compare
 from tests.support.pixel_encoders import PixelEncoders, score_folder

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from evaluator.__main__ import main
 from evaluator.core.errors import DataError
-from evaluator.data.contract import read_data
+from evaluator.data.dataset import read_data
 from evaluator.scoring import tables
 from evaluator.scoring.score import WITHOUT_RUWORDNET
 from tests.support.pixel_encoders import BrokenEncoders, PixelEncoders, score_folder

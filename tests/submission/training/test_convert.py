@@ -22,7 +22,7 @@ import pytest
 from PIL import Image
 
 from evaluator.__main__ import main as evaluate
-from evaluator.data.contract import read_data
+from evaluator.data.dataset import read_data
 from training.convert import mathematics, reading
 from training.convert.__main__ import EXIT_BAD_DATA, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, SOURCES, main
 from training.convert.report import Report
