@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
+    from evaluator.metrics.base import Encoders
     from evaluator.metrics.clip import RuCLIP
     from evaluator.metrics.inception import InceptionFeatures
-    from evaluator.scoring.score import Encoders
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +141,7 @@ def ruwordnet_path(folder: str | os.PathLike[str] = FOLDER) -> Path | None:
 
 
 class LeaderboardEncoders:
-    """ruCLIP L/14-336 and FID-Inception as `evaluator.scoring.score.Encoders`."""
+    """ruCLIP L/14-336 and FID-Inception as `evaluator.metrics.base.Encoders`."""
 
     label: str | None = None
 

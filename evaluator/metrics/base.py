@@ -13,16 +13,13 @@ import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from evaluator.core.errors import show
-
-if TYPE_CHECKING:
-    from evaluator.metrics.meteor import RuWordNet  # which imports this file
 
 Output = Literal["text", "image"]
 ImageLoader = Callable[[], Image.Image]
@@ -93,12 +90,22 @@ class Encoders(Protocol):
     def image_features(self, images: list[Image.Image]) -> np.ndarray: ...
 
 
+class Thesaurus(Protocol):
+    """Words that count as synonyms; `evaluator.metrics.meteor.RuWordNet` is the one."""
+
+    def synonyms(self, word: str) -> frozenset[str]:
+        """In lower case, the word itself among them; empty for a word that is not known."""
+        ...
+
+
 @dataclass
 class Resources:
-    """What metrics may ask for besides the samples. `encoders` is made once, when the first metric asks for it."""
+    """What metrics may ask for besides the samples. `encoders` is made once, when the first metric asks for it;
+    `ruwordnet` is None where its database is not there.
+    """
 
     load_encoders: Callable[[], Encoders]
-    ruwordnet: "RuWordNet | None" = None
+    ruwordnet: Thesaurus | None = None
 
     @functools.cached_property
     def encoders(self) -> Encoders:

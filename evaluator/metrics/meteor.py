@@ -25,7 +25,7 @@ from nltk.stem.porter import PorterStemmer
 from nltk.stem.snowball import SnowballStemmer
 from nltk.tokenize import NLTKWordTokenizer
 
-from evaluator.metrics.base import Choice, Number, Parameter, text_metric
+from evaluator.metrics.base import Choice, Number, Parameter, Thesaurus, text_metric
 from evaluator.metrics.text import best, lemma, strip_punctuation
 
 ALPHA = 0.9
@@ -108,7 +108,7 @@ class RuWordNet:
 def caption_meteor(
     prediction: str,
     references: Sequence[str],
-    ruwordnet: RuWordNet | None = None,
+    ruwordnet: Thesaurus | None = None,
     *,
     alpha: float = ALPHA,
     beta: float = BETA,
@@ -133,7 +133,7 @@ def caption_meteor(
 def vqa_meteor(
     prediction: str,
     references: Sequence[str],
-    ruwordnet: RuWordNet | None = None,
+    ruwordnet: Thesaurus | None = None,
     *,
     alpha: float = ALPHA,
     beta: float = BETA,
@@ -163,7 +163,7 @@ def meteor(
     reference: Sequence[str],
     stem: Callable[[str], str],
     gamma: float,
-    ruwordnet: RuWordNet | None = None,
+    ruwordnet: Thesaurus | None = None,
     alpha: float = ALPHA,
     beta: float = BETA,
 ) -> float:
@@ -181,7 +181,7 @@ def meteor(
 
 
 def align(
-    hypothesis: Sequence[str], reference: Sequence[str], stem: Callable[[str], str], ruwordnet: RuWordNet | None = None
+    hypothesis: Sequence[str], reference: Sequence[str], stem: Callable[[str], str], ruwordnet: Thesaurus | None = None
 ) -> list[tuple[int, int]]:
     """Matched (hypothesis position, reference position), sorted; each position occurs at most once.
 
@@ -210,7 +210,7 @@ def _match_equal(left: dict[int, str], right: dict[int, str], matches: list[tupl
 
 
 def _match_related(
-    left: dict[int, str], right: dict[int, str], matches: list[tuple[int, int]], ruwordnet: RuWordNet
+    left: dict[int, str], right: dict[int, str], matches: list[tuple[int, int]], ruwordnet: Thesaurus
 ) -> None:
     """Move pairs of a token in `left` and one of its RuWordNet words in `right` to `matches`."""
     free = _positions(right)
