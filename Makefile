@@ -82,7 +82,7 @@ train-nano: $(INSTALLED) ## train the weights of submission/weights/nano anew (t
 
 .PHONY: bars
 bars: $(INSTALLED) ## what nano reaches on 500 fresh held-out examples a task, SEED=7; 'ARGS=--n 50' for fewer
-	cd submission && ../$(VENV) -m training.nano.heldout bars --seed "$(SEED)" $(ARGS)
+	cd submission && ../$(VENV) -m training.nano.bars --seed "$(SEED)" $(ARGS)
 
 .PHONY: showcase
 showcase: $(INSTALLED) ## the pictures and answers of docs/nano anew, after other weights are shipped

@@ -1,5 +1,9 @@
 """Static key/value cache: memory is reserved once, a step writes at its positions and reads what it may see."""
 
+from __future__ import annotations
+
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
@@ -25,8 +29,15 @@ class KVCache:
         self.keys = [torch.empty(shape, dtype=dtype, device=device) for _ in range(num_layers)]
         self.values = [torch.empty(shape, dtype=dtype, device=device) for _ in range(num_layers)]
 
+    def step(self, ids: Tensor, position: int) -> Tensor | None:
+        """Final hidden states [B, D] of ids [B, 1] at an image or right-text position, where the cache can compute them
+        by itself; None where the model has to, as here.
+        """
+        return None
+
     @property
     def batch(self) -> int:
+        """B, the number of rows."""
         return self.keys[0].shape[0]
 
     @property
@@ -58,7 +69,7 @@ class KVCache:
         keys, values = (tensor[:, :, first : self.scratch + text] for tensor in stored)
         return keys, values
 
-    def copies(self, rows: int) -> "KVCache":
+    def copies(self, rows: int) -> KVCache:
         """A cache of a batch of `rows`, each as the first of this one, which stays as it is."""
         layers, (_, heads, places, head_size) = len(self.keys), self.keys[0].shape
         copied = KVCache(
@@ -75,3 +86,13 @@ class KVCache:
         for tensors in (self.keys, self.values):
             for layer, tensor in enumerate(tensors):
                 tensors[layer] = tensor[rows]
+
+
+class CacheFactory(Protocol):
+    """Makes caches that compute single steps by themselves, as `graphs.StepGraphs` does."""
+
+    def new_cache(self, rows: int) -> KVCache | None:
+        """An empty cache for a batch of `rows` and all positions; None where it cannot make one just now."""
+
+    def release(self) -> None:
+        """Lets go of the memory that is reserved; the next cache reserves what it needs."""

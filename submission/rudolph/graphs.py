@@ -19,7 +19,7 @@ import logging
 import weakref
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -28,9 +28,7 @@ from .cache import KVCache
 from .linear import RowsLinear
 from .masks import attention_masks
 from .memory import is_out_of_memory
-
-if TYPE_CHECKING:
-    from .modeling import RudolphModel
+from .modeling import RudolphModel
 
 logger = logging.getLogger(__name__)
 

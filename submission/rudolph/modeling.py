@@ -22,9 +22,8 @@ from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import CausalLMOutput
 
-from .cache import KVCache, Positions
+from .cache import CacheFactory, KVCache, Positions
 from .config import PAD, RudolphConfig, Vocabulary
-from .graphs import GraphCache, StepGraphs
 from .linear import RowsLinear
 from .masks import attention_masks, image_neighbours, layer_kind, most_neighbours
 
@@ -245,7 +244,7 @@ class RudolphModel(PreTrainedModel):
     config: RudolphConfig
     transformer: "RudolphTransformer"
     #: Where they are, single steps are replayed; see `graphs.use_step_graphs_`.
-    step_graphs: StepGraphs | None = None
+    step_graphs: CacheFactory | None = None
 
     def __init__(self, config: RudolphConfig) -> None:
         super().__init__(config)
@@ -382,8 +381,10 @@ class RudolphModel(PreTrainedModel):
         if stop > cache.capacity:
             raise ValueError(f"position {stop - 1} lies outside the cache, which holds {cache.capacity} positions")
         cache.length = stop
-        if isinstance(cache, GraphCache) and ids.shape[1] == 1 and position >= self.config.l_text_seq_length:
-            return cache.step(ids, position)
+        if ids.shape[1] == 1 and position >= self.config.l_text_seq_length:
+            state = cache.step(ids, position)
+            if state is not None:
+                return state
         return self.hidden(ids, position, cache, last_only=True)[:, 0]
 
     def release_step_graphs(self) -> None:

@@ -27,7 +27,7 @@ from rudolph import VQGAN, RudolphConfig, RudolphModel
 from rudolph.answer import VQGAN_GROUP
 from rudolph.cache import KVCache
 from rudolph.config import BOS, SIZES, Vocabulary
-from rudolph.graphs import use_step_graphs_
+from rudolph.graphs import StepGraphs, use_step_graphs_
 from rudolph.memory import free_memory, is_out_of_memory
 from rudolph.sampling import IMAGE_SAMPLING, TEXT_SAMPLING, Sampling, sample
 from rudolph.vqgan import SBER_GUMBEL_F8, VQGANConfig
@@ -171,7 +171,7 @@ def _step(
 def kernels_of(model: RudolphModel) -> str:
     """Whose kernels steps are."""
     graphs = model.step_graphs
-    if graphs is None or not graphs.captured:
+    if not isinstance(graphs, StepGraphs) or not graphs.captured:
         return "PyTorch's, launched one by one"
     return f"{'Triton' if graphs.fused else 'PyTorch'}'s, in graphs"
 

@@ -1,5 +1,7 @@
 """The bars that `nano` has to reach, on fresh held-out examples: export, answer, score, one table.
 
+    python -m training.nano.bars --seed 7 --n 500
+
 The submission's own `run.py` answers and the evaluator scores, each as a process of its own, as on the leaderboard;
 nothing of the evaluator is imported. Captions are scored a second time, under a hidden task's number: the challenge's
 metric mixes METEOR, which the bar is about, with ruCLIP.
@@ -7,12 +9,14 @@ metric mixes METEOR, which the bar is about, with ruCLIP.
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import math
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +27,7 @@ import yaml
 from training.nano.heldout import check_pictures, check_routes, export
 from training.worlds import IMAGE_SIZE, TASKS
 
-log = logging.getLogger("heldout")
+log = logging.getLogger("bars")
 
 SUBMISSION = Path(__file__).resolve().parents[2]
 REPOSITORY = SUBMISSION.parent
@@ -192,3 +196,32 @@ def _read(path: Path) -> Any:
 
 def _write(path: Path, document: Any) -> None:
     path.write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def main() -> None:
+    """Command line. Exit codes: 0 measured, 1 a step failed, 2 bad arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.nano.bars", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seed", type=int, required=True, help="any whole number; no two share an example")
+    parser.add_argument("--n", type=int, default=500, help="examples of each task (default: %(default)s)")
+    parser.add_argument("--model", type=Path, help="model folder (default: the one in config.yaml)")
+    parser.add_argument("--out", type=Path, help="keep data, answers and scores in this new folder")
+    parser.add_argument("--json", type=Path, help="write the table to this file too")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    for library in ("pymorphy3", "PIL"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    with tempfile.TemporaryDirectory() as temporary:
+        out = (arguments.out or Path(temporary)).resolve()
+        try:
+            document = bars(out, arguments.seed, arguments.n, arguments.model and arguments.model.resolve())
+        except BarsError as error:
+            sys.exit(f"bars: {error}")
+    if arguments.json:
+        _write(arguments.json, document)
+    log.info("%s", table(document))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,16 +1,15 @@
 """Held-out examples of the worlds as a data folder of the challenge, with what a model has to beat.
 
-    python -m training.nano.heldout bars --seed 7 --n 500         # fresh examples, answers, scores, the bars
     python -m training.nano.heldout sizes                           # how large the worlds are, counted
     python -m training.nano.heldout export --n 200 --out FOLDER     # data, and predictions of two opponents
     python -m training.nano.heldout pictures FOLDER OUTPUT          # do generated pictures show what was asked?
     python -m training.nano.heldout pictures FOLDER [--vqgan DIR]   # do the true ones, at most through a VQGAN?
     python -m training.nano.heldout routes FOLDER OUTPUT            # was each text-only question answered in kind?
 
-`bars` needs the evaluator beside the submission. `export` writes `data/` (the challenge's files), `kinds.json` and two
-output folders for the evaluator: `constant/`, for each task the answer that scores best if given always, and `chance/`,
-a random one of the options where there are options, else a random training answer; for a picture, that of another
-request.
+`training.nano.bars` has such examples answered and scored. `export` writes `data/` (the challenge's files),
+`kinds.json` and two output folders for the evaluator: `constant/`, for each task the answer that scores best if given
+always, and `chance/`, a random one of the options where there are options, else a random training answer; for a
+picture, that of another request.
 """
 
 from __future__ import annotations
@@ -227,12 +226,6 @@ def main() -> None:
         checking.add_argument("folder", type=Path, help="what export wrote")
     looking.add_argument("output", type=Path, nargs="?", help="the output folder of run.py (default: true pictures)")
     routing.add_argument("output", type=Path, help="the output folder of run.py")
-    measuring = commands.add_parser("bars", help="fresh examples, answered and scored: which bars are met")
-    measuring.add_argument("--seed", type=int, required=True, help="any whole number; no two share an example")
-    measuring.add_argument("--n", type=int, default=500, help="examples of each task (default: %(default)s)")
-    measuring.add_argument("--model", type=Path, help="model folder (default: the one in config.yaml)")
-    measuring.add_argument("--out", type=Path, help="keep data, answers and scores in this new folder")
-    measuring.add_argument("--json", type=Path, help="write the table to this file too")
     counting = commands.add_parser("sizes", help="how many objects, scenes, words, equations, passages there are")
     counting.add_argument("--draws", type=int, default=20_000, help="examples drawn where nothing can be counted")
     arguments = parser.parse_args()
@@ -241,8 +234,6 @@ def main() -> None:
         logging.getLogger(library).setLevel(logging.WARNING)
     if arguments.command == "export":
         export(arguments.out, arguments.n, arguments.first_seed, arguments.size)
-    elif arguments.command == "bars":
-        _bars(arguments)
     elif arguments.command == "sizes":
         from training.worlds.sizes import sizes
 
@@ -260,20 +251,6 @@ def main() -> None:
 def _tell(found: dict[str, tuple[float, int]]) -> None:
     for fact, (share, n) in found.items():
         log.info("%-20s %.3f of %d", fact, share, n)
-
-
-def _bars(arguments: argparse.Namespace) -> None:
-    from training.nano import bars  # which imports this module
-
-    with tempfile.TemporaryDirectory() as temporary:
-        out = (arguments.out or Path(temporary)).resolve()
-        try:
-            document = bars.bars(out, arguments.seed, arguments.n, arguments.model and arguments.model.resolve())
-        except bars.BarsError as error:
-            sys.exit(f"heldout: {error}")
-    if arguments.json:
-        _write(arguments.json, document)
-    log.info("%s", bars.table(document))
 
 
 if __name__ == "__main__":
