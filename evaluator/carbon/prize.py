@@ -22,6 +22,7 @@ from evaluator.competition.tasks import BASELINE_INTEGRAL
 from evaluator.core import verdict
 from evaluator.core.errors import DataError, EvaluatorError, SubmissionError, show
 from evaluator.core.strict_json import read_document
+from evaluator.core.text import aligned
 
 # The rules print `mean + std` and no more. That of the population is what NumPy means by it, and teams above the
 # baseline are no sample of others; 1 would make it that of a sample.
@@ -139,10 +140,7 @@ class Prize:
                     f"out: {place.reason}" if place.reason else "",
                 )
             )
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
-        for row in rows:
-            cells = [row[i].ljust(width) if i == 1 else row[i].rjust(width) for i, width in enumerate(widths)]
-            lines.append("  ".join([*cells, row[-1]]).rstrip())
+        lines += aligned(rows, left=(1, len(rows[0]) - 1))
         lines += [f"! tie: {', '.join(teams)} have the same CO2 and share a rank" for teams in self.ties]
         for place in self.places:
             if place.rank is not None and place.emission is not None:

@@ -31,6 +31,7 @@ from evaluator.carbon.meter import DISAGREEMENT, JOULES_PER_KWH
 from evaluator.core import limits
 from evaluator.core.errors import DataError, RuleBroken, show
 from evaluator.core.files import FILE_MISSING, read_regular, write_bytes, write_text
+from evaluator.core.text import MASS, aligned, duration, energy, mass, unit
 from evaluator.reports.html import visible
 
 LOSS, ENERGY = "loss.csv", "energy.csv"
@@ -115,16 +116,7 @@ class Report:
     def lines(self) -> list[str]:
         """The table by stage, and what to look at."""
         rows = [_HEADER, *(_stage_cells(total) for total in (*self.stages, self.total))]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
-        lines = [
-            "  ".join(
-                cell.rjust(width) if i else cell.ljust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in rows
-        ]
-        rule = "-" * max(map(len, lines))
-        return [lines[0], rule, *lines[1:-1], rule, lines[-1], *(f"! {warning}" for warning in self.warnings)]
+        return aligned(rows, left=(0,), rules=(1, len(rows) - 1)) + [f"! {warning}" for warning in self.warnings]
 
 
 def write(folder: Path, output: Path) -> Report:
@@ -179,11 +171,11 @@ def read(folder: Path) -> Report:
         if total.disagrees:
             said.append(
                 f"{name}: eco2AI and the independent reading are {total.gap:.0%} apart, more than {DISAGREEMENT:.0%}:"
-                f" {_energy(total.compared_kwh)} and {_energy(total.other_kwh)}"
+                f" {energy(total.compared_kwh)} and {energy(total.other_kwh)}"
             )
     if cut_off is not None:
         said.append(
-            f"parts of epochs that were cut off, or are not done, used {_energy(cut_off[0])}, {_mass(cut_off[1])} of"
+            f"parts of epochs that were cut off, or are not done, used {energy(cut_off[0])}, {mass(cut_off[1])} of"
             f" CO2, by the independent reading; {NAME} does not have them"
         )
     said += [f"{NAME}: {fault}" for fault in emission.by_rule(found.faults)]
@@ -250,7 +242,7 @@ def _read_energy(
         most = limits.MAX_EMISSION_WATTS
         can_be = kwh * JOULES_PER_KWH <= most * max(1.0, seconds)
         if not can_be:
-            said.append(f"{where}: {_energy(kwh)} in {seconds:.1f} s cannot be, above {most:.0f} W, and is left out")
+            said.append(f"{where}: {energy(kwh)} in {seconds:.1f} s cannot be, above {most:.0f} W, and is left out")
         if _whole(where, "complete", cells["complete"]):
             reading: _Reading = (kwh, kg) if can_be else (None, None)
             readings[_stage(cells["stage"]), _whole(where, "epoch", cells["epoch"])].append(reading)
@@ -365,7 +357,7 @@ def _per_epoch(report: Report) -> bytes:
     """Bars of the CO2 that each epoch added, and a line for the independent reading of each that has one."""
     figure, axes = _figure()
     others = [epoch.other_kg for epoch in report.epochs]
-    unit, factor = _mass_unit(max([epoch.row.kg for epoch in report.epochs] + [kg for kg in others if kg is not None]))
+    name, factor = unit(max([epoch.row.kg for epoch in report.epochs] + [kg for kg in others if kg is not None]), MASS)
     for position, (stage, colour) in enumerate(_colours(report).items()):
         mine = [(i, epoch.row.kg * factor) for i, epoch in enumerate(report.epochs, 1) if epoch.stage == stage]
         label = f"eco2AI: {_plain(stage)}" if position < MAX_NAMED_STAGES else None
@@ -382,7 +374,7 @@ def _per_epoch(report: Report) -> bytes:
         )
     axes.set_title("CO2 added per epoch", loc="left", fontweight="bold")
     axes.set_xlabel("epoch, in the order of training")
-    axes.set_ylabel(f"CO2, {unit}")
+    axes.set_ylabel(f"CO2, {name}")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlim(0.4, len(report.epochs) + 0.6)
     axes.set_ylim(bottom=0)
@@ -392,7 +384,7 @@ def _per_epoch(report: Report) -> bytes:
 def _by_co2(report: Report) -> bytes:
     """The losses of all steps over the CO2 up to each, and each epoch's mean at its end."""
     figure, axes = _figure()
-    unit, factor = _mass_unit(report.total.kg)
+    name, factor = unit(report.total.kg, MASS)
     stages: dict[str, tuple[list[float], list[float], list[float], list[float]]] = {}
     spent = 0.0
     for epoch in report.epochs:
@@ -413,7 +405,7 @@ def _by_co2(report: Report) -> bytes:
             ends, means, "o-", color=colour, markersize=5, label=f"{_plain(stage)}: mean of epoch" if named else None
         )
     axes.set_title("Loss against accumulated CO2", loc="left", fontweight="bold")
-    axes.set_xlabel(f"accumulated CO2, {unit}")
+    axes.set_xlabel(f"accumulated CO2, {name}")
     axes.set_ylabel("loss")
     axes.set_xlim(left=0)
     return _png(figure)
@@ -435,11 +427,11 @@ def _stage_cells(total: Total) -> tuple[str, ...]:
     return (
         visible(total.name),
         str(total.epochs),
-        _time(total.seconds),
-        _energy(total.kwh),
-        _mass(total.kg),
+        duration(total.seconds),
+        energy(total.kwh),
+        mass(total.kg),
         f"{total.kwh * 3.6e6 / total.seconds:.3g} W",
-        _energy(total.other_kwh) if total.compared else "-",
+        energy(total.other_kwh) if total.compared else "-",
         "-" if total.gap is None else f"{total.gap:.1%}" + (" !" if total.disagrees else ""),
         "-" if total.loss is None else f"{total.loss:.4f}",
     )
@@ -451,11 +443,11 @@ def _epoch_cells(epoch: Epoch, spent: float) -> tuple[str, ...]:
         visible(epoch.stage),
         "-" if epoch.number is None else str(epoch.number),
         f"{epoch.row.start:%Y-%m-%d %H:%M:%S}",
-        _time(epoch.row.seconds),
-        _energy(epoch.row.kwh),
-        _mass(epoch.row.kg),
-        _mass(spent),
-        "-" if epoch.other_kwh is None else _energy(epoch.other_kwh),
+        duration(epoch.row.seconds),
+        energy(epoch.row.kwh),
+        mass(epoch.row.kg),
+        mass(spent),
+        "-" if epoch.other_kwh is None else energy(epoch.other_kwh),
         "-" if total.gap is None else f"{total.gap:.1%}" + (" !" if total.disagrees else ""),
         "-" if epoch.loss is None else f"{epoch.loss:.4f}",
     )
@@ -475,21 +467,21 @@ def render(report: Report, plots: dict[str, bytes]) -> str:
     values = {
         "policy": f"default-src 'none'; img-src data:; style-src 'sha256-{digest}';"
         " base-uri 'none'; form-action 'none'",
-        "total": html.escape(_mass(total.kg)),
+        "total": html.escape(mass(total.kg)),
         "facts": html.escape(
-            f"{_energy(total.kwh)} in {_time(total.seconds)}, {total.epochs} epochs,"
+            f"{energy(total.kwh)} in {duration(total.seconds)}, {total.epochs} epochs,"
             f" {len(report.stages)} stage{'s' * (len(report.stages) != 1)}; by eco2AI"
         ),
         "counting": html.escape(
             "No row counts for the prize."
             if counting is None
-            else f"Row {counting.number} counts for the prize, the last with {TARGET}: {_mass(counting.kg)}."
+            else f"Row {counting.number} counts for the prize, the last with {TARGET}: {mass(counting.kg)}."
             if report.emission.ok
             else f"Row {counting.number} would count for the prize, but {NAME} has faults."
         ),
         "warnings": "".join(f"<li>{html.escape(visible(warning))}</li>" for warning in report.warnings),
         "hidden": "" if report.warnings else " hidden",
-        "per_epoch": _html_image(plots[PER_EPOCH], f"Bars: CO2 added per epoch, {_mass(total.kg)} in all"),
+        "per_epoch": _html_image(plots[PER_EPOCH], f"Bars: CO2 added per epoch, {mass(total.kg)} in all"),
         "by_co2": _html_image(plots[BY_CO2], "Curves: loss of each stage against accumulated CO2")
         if BY_CO2 in plots
         else f"<p>No losses: the folder has no {LOSS}, and new_epoch was given none.</p>",
@@ -510,28 +502,3 @@ def _html_row(cells: Sequence[str]) -> str:
 def _html_image(png: bytes, alternative: str) -> str:
     source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
     return f'<img src="{source}" alt="{html.escape(alternative)}">'
-
-
-def _mass_unit(kg: float) -> tuple[str, float]:
-    """The unit in which `kg` is neither long nor tiny, and how many of it a kilogram has."""
-    for unit, factor in (("kg", 1.0), ("g", 1e3), ("mg", 1e6)):
-        if kg * factor >= 1:
-            return unit, factor
-    return "µg", 1e9
-
-
-def _mass(kg: float) -> str:
-    unit, factor = _mass_unit(kg)
-    return f"{kg * factor:.4g} {unit}"
-
-
-def _energy(kwh: float) -> str:
-    for unit, factor in (("kWh", 1.0), ("Wh", 1e3)):
-        if kwh * factor >= 1:
-            return f"{kwh * factor:.4g} {unit}"
-    return f"{kwh * 3.6e6:.4g} J"
-
-
-def _time(seconds: float) -> str:
-    hours, rest = divmod(round(seconds), 3600)
-    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if seconds >= 60 else f"{seconds:.1f} s"

@@ -2,6 +2,7 @@
 
 from evaluator.carbon.meter import CarbonReading
 from evaluator.competition.tasks import BASELINE_INTEGRAL
+from evaluator.core.text import aligned
 from evaluator.scoring.score import Scores, TaskScore
 
 LABEL_MARKS = "*#^~"  # beside a score, one for each label in the order of the scores' labels
@@ -9,19 +10,10 @@ LABEL_MARKS = "*#^~"  # beside a score, one for each label in the order of the s
 
 def table(scores: Scores, carbon: CarbonReading | None = None, seconds: float | None = None) -> str:
     """The scores as aligned plain text, without colours."""
-    header = ("task", "metric", "score", "interval", "baseline", "threshold", "n")
     marks = dict(zip(scores.labels, LABEL_MARKS, strict=False))
-    rows = [header] + [_row(score, marks) for score in scores.tasks]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.ljust(width) if column < 2 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    rule = "-" * max(map(len, lines))
-    lines = [lines[0], rule, *lines[1:], rule]
+    rows = [("task", "metric", "score", "interval", "baseline", "threshold", "n")]
+    rows += [_row(score, marks) for score in scores.tasks]
+    lines = aligned(rows, left=(0, 1), rules=(1, len(rows)))
     lines += [f"{mark} {label}" for label, mark in marks.items()]
     lines += [f"! {error}" for error in scores.errors]
     lines += [f"note: {note}" for note in scores.notes]
@@ -41,7 +33,7 @@ def table(scores: Scores, carbon: CarbonReading | None = None, seconds: float | 
     return "\n".join(lines)
 
 
-def _row(score: TaskScore, marks: dict[str, str]) -> tuple[str, ...]:
+def _row(score: TaskScore, marks: dict[str, str]) -> tuple[str, str, str, str, str, str, str]:
     task = score.task
     mark = "".join(marks.get(label, "") for label in score.labels).ljust(len(marks))
     value = "error" if score.score is None else f"{score.score:.4f} {mark}"

@@ -18,6 +18,7 @@ from evaluator.competition.tasks import HIDDEN_NUMBERS, OPEN_NUMBERS, weight
 from evaluator.core import limits
 from evaluator.core.errors import DataError, show
 from evaluator.core.strict_json import read_document
+from evaluator.core.text import aligned
 from evaluator.scoring import bootstrap
 
 Verdict = Literal["better", "worse", "cannot be told apart"]
@@ -93,14 +94,8 @@ class Comparison:
     def lines(self) -> list[str]:
         """An aligned table, the labels, warnings, and the verdict as the last line."""
         rows = [("task", "A", "B", "B - A", "interval", "n", "B is"), *map(_row, self.tasks.values())]
-        *_, last = columns = range(len(rows[0]))
-        widths = [max(len(row[column]) for row in rows) for column in columns]
-        lines = []
-        for row in rows:
-            cells = [row[i].ljust(widths[i]) if i in (0, last) else row[i].rjust(widths[i]) for i in columns]
-            lines.append("  ".join(cells).rstrip())
-        rule = "-" * max(map(len, lines))
-        lines = [lines[0], rule, *lines[1:], rule, *(f"* {label}" for label in self.labels)]
+        lines = aligned(rows, left=(0, len(rows[0]) - 1), rules=(1, len(rows)))
+        lines += [f"* {label}" for label in self.labels]
         lines += [f"! {difference.name}: {difference.note}" for difference in self.tasks.values() if difference.note]
         lines += [f"! {warning}" for warning in self.warnings]
         lines.append(_NOTE.format(level=bootstrap.LEVEL))

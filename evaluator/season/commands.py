@@ -12,6 +12,7 @@ from typing import Any
 from evaluator.competition.tasks import name_of as _task
 from evaluator.core import files
 from evaluator.core.errors import DataError
+from evaluator.core.text import aligned
 from evaluator.data import dataset
 from evaluator.package import archive
 from evaluator.season import PRIVATE, PUBLIC, TEST_SETS, board, prizes
@@ -313,14 +314,6 @@ def _moment(moment: datetime, season: Season) -> str:
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Columns as wide as they need to be; numbers to the right."""
-    texts = [list(header), *([str(cell) for cell in row] for row in rows)]
-    widths = [max(len(row[column]) for row in texts) for column in range(len(header))]
-    right = [bool(rows) and isinstance(rows[0][column], int | float) for column in range(len(header))]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if to_right else cell.ljust(width)
-            for cell, width, to_right in zip(row, widths, right, strict=True)
-        ).rstrip()
-        for row in texts
-    ]
-    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+    cells = [list(header), *([str(cell) for cell in row] for row in rows)]
+    left = {column for column in range(len(header)) if not rows or not isinstance(rows[0][column], int | float)}
+    return "\n".join(aligned(cells, left, rules=(1,)))

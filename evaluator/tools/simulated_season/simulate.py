@@ -36,6 +36,7 @@ from sqlalchemy import Connection, Engine, select
 from evaluator import __main__ as command_line
 from evaluator.core import files
 from evaluator.core.errors import DataError, EvaluatorError, SubmissionError
+from evaluator.core.text import aligned
 from evaluator.metrics import assets
 from evaluator.season import PUBLIC, schema
 from evaluator.season.ledger import Refused
@@ -484,13 +485,12 @@ class Simulation:
                 if what == "accepted":
                     what = ", ".join([what, *ends[self._digests[event.programs[0]], event.team]])
                 came.setdefault(event.case, []).append(what)
-        width = max(map(len, came))
-        lines = [f"{'case':<{width}}  times  what came of it"]
+        rows = [("case", "times", "what came of it")]
         for case, what in sorted(came.items()):
             counts = Counter(what)
-            told = "; ".join(text + (f" ({number} times)" if number > 1 else "") for text, number in counts.items())
-            lines.append(f"{case:<{width}}  {len(what):>5}  {told}")
-        return lines
+            told = "; ".join(each + (f" ({number} times)" if number > 1 else "") for each, number in counts.items())
+            rows.append((case, str(len(what)), told))
+        return aligned(rows, left=(0, 2))
 
     def figures(self) -> dict[str, int]:
         one = {
