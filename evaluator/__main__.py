@@ -33,7 +33,8 @@ from evaluator.core.limits import TABLE_FORMATS, Limits
 from evaluator.season import cli as season_commands
 
 if TYPE_CHECKING:
-    from evaluator.data.dataset import Data, Predictions
+    from evaluator.data.dataset import Data
+    from evaluator.data.predictions import Predictions
     from evaluator.scoring.score import Scores  # imported late: `--help` need not wait for torch
 
 logger = logging.getLogger("evaluator")
@@ -73,6 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _score(options: argparse.Namespace) -> int:
     from evaluator.data import dataset
+    from evaluator.data.predictions import read_predictions
     from evaluator.reports import table as report
     from evaluator.scoring import score
 
@@ -81,7 +83,7 @@ def _score(options: argparse.Namespace) -> int:
     files.check_writable("--report", _report_path(options))
     _remove_stale(options)
     data = dataset.read_data(options.data)
-    predictions = dataset.read_predictions(options.output, data)
+    predictions = read_predictions(options.output, data)
     logger.info("%s", cores.settle())
     scores = score.score(predictions, data, options.ruwordnet, assets=options.assets)
     document = scores.to_json()
@@ -96,6 +98,7 @@ def _score(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     from evaluator.carbon import meter as carbon
     from evaluator.data import dataset
+    from evaluator.data.predictions import read_predictions
     from evaluator.package import metadata
     from evaluator.reports import table as report
     from evaluator.sandbox import launch, record
@@ -133,7 +136,7 @@ def _run(options: argparse.Namespace) -> int:
             "carbon": meter.reading.to_json() if meter.reading else None,
         }
         launch.judge(outcome, options.effective, space.log, options.private)
-        predictions = dataset.read_predictions(space.collected, data)
+        predictions = read_predictions(space.collected, data)
         print(cores.settle(), file=sys.stderr)  # not before: the submission chooses for itself
         scores = score.score(predictions, data, options.ruwordnet, assets=options.assets)
     if options.private:  # the notes name ids

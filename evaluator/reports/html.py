@@ -32,7 +32,9 @@ from PIL import Image
 from evaluator.competition.tasks import BASELINE_INTEGRAL, OPEN_TASKS, Task, weight
 from evaluator.core.errors import Finding, SubmissionError
 from evaluator.core.files import write_text
-from evaluator.data.dataset import Data, Example, Predictions, load_image
+from evaluator.data.dataset import Data, Example
+from evaluator.data.images import load_image
+from evaluator.data.predictions import Predictions
 from evaluator.metrics.assets import FOLDER as ASSETS
 from evaluator.metrics.assets import PARTIAL_FOLDER
 from evaluator.package.folder import list_folder

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from evaluator.competition.tasks import HIDDEN_NUMBERS, METRICS, OPEN_NUMBERS, Task, weight
 from evaluator.core import verdict as verdicts
 from evaluator.core.errors import DataError, EvaluatorError, Finding
-from evaluator.data.dataset import Data, Example, Predictions, data_digest, load_image
+from evaluator.data.dataset import Data, Example, data_digest
+from evaluator.data.images import load_image
+from evaluator.data.predictions import Predictions
 from evaluator.metrics import assets as asset_files
 from evaluator.metrics.base import Encoders, Resources, Result, Sample
 from evaluator.metrics.meteor import RuWordNet
@@ -82,8 +84,8 @@ class TaskScore:
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of the tasks that the data has, by task number; `data_digest` is that of `evaluator.data.dataset`, as are
-    the `notes`, which say what is unusual, though not wrong.
+    """Scores of the tasks that the data has, by task number; `data_digest` is that of `evaluator.data.dataset`;
+    `notes` say what is unusual, though not wrong.
     """
 
     tasks: tuple[TaskScore, ...]
@@ -194,7 +196,7 @@ def score(
     load_encoders: Callable[[], Encoders] | None = None,
     assets: Path | None = None,
 ) -> Scores:
-    """Score the predictions that `evaluator.data.dataset.read_predictions` read and found right.
+    """Score the predictions that `evaluator.data.read_predictions` read and found right.
 
     `assets` is the folder of `evaluator.metrics.assets` with the encoders and RuWordNet (none: the evaluator's own). In
     place of what lies there, `ruwordnet` names the SQLite database for METEOR's synonym stage, `load_encoders` makes

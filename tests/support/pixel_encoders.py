@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from evaluator.data.dataset import Data, read_predictions
+from evaluator.data.dataset import Data
+from evaluator.data.predictions import read_predictions
 from evaluator.scoring.score import Scores, score
 
 LABEL = "encoders: test, not comparable with the leaderboard"

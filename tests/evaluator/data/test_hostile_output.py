@@ -20,12 +20,13 @@ from PIL import Image
 from evaluator.core import files, limits, strict_json
 from evaluator.core.errors import MAX_FINDINGS, SHOWN_FAULTS, Findings, RuleBroken, SubmissionError
 from evaluator.core.verdict import BAD_OUTPUT
-from evaluator.data import dataset, images
-from evaluator.data.dataset import Data, Predictions, read_data, read_predictions
+from evaluator.data import dataset, entries, images, predictions
+from evaluator.data.dataset import Data, read_data
+from evaluator.data.predictions import Predictions, read_predictions
 from tests.support.rules import rules_of
 
 SECONDS = 60.0  # far beyond what any example takes, also on a busy machine
-RULES = {*rules_of(files, strict_json, dataset, images), files.file_size(0).name}
+RULES = {*rules_of(files, strict_json, dataset, entries, images, predictions), files.file_size(0).name}
 
 many = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 few = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
@@ -325,7 +326,10 @@ def test_faults_without_number_cost_little_memory(data_folder, tmp_path, content
     """
     (tmp_path / "predictions.json").write_bytes(content)
     program = (
-        "import sys; from evaluator.data.dataset import *; from evaluator.core.errors import SubmissionError\n"
+        "import sys\n"
+        "from evaluator.core.errors import SubmissionError\n"
+        "from evaluator.data.dataset import read_data\n"
+        "from evaluator.data.predictions import read_predictions\n"
         "data = read_data(sys.argv[1])\n"
         "try: read_predictions(sys.argv[2], data)\n"
         "except SubmissionError as error: print(error.findings[0].rule, len(error.findings))\n"

@@ -17,6 +17,8 @@ from PIL import Image
 
 from evaluator.__main__ import main
 from evaluator.data import dataset
+from evaluator.data.images import load_image
+from evaluator.data.predictions import read_predictions
 from evaluator.reports import html as report_html
 from tests.support.browser import DESK, PHONE, Page
 from tests.support.data import noise
@@ -64,7 +66,7 @@ def scored(data: dataset.Data, integral: float | None = 0.4321) -> dict[str, Any
 
 def build(document: dict[str, Any], data: dataset.Data, output: Path, *rest: Any, **options: Any) -> dict[str, Any]:
     """The page's content for an output folder."""
-    return report_html.build(document, data, dataset.read_predictions(output, data), *rest, **options)
+    return report_html.build(document, data, read_predictions(output, data), *rest, **options)
 
 
 def content(page: str) -> dict[str, Any]:
@@ -99,7 +101,7 @@ def test_an_example_has_everything_that_explains_its_score(data_folder, output_f
     for shown, source in zip(pictures, sources, strict=True):
         width, height, encoded = page["images"][shown["image"]]
         small = Image.open(io.BytesIO(base64.b64decode(encoded)))
-        whole = dataset.load_image(*source)
+        whole = load_image(*source)
         assert (small.format, small.size, (width, height)) == ("JPEG", whole.size, whole.size)
         assert abs(small.resize((1, 1)).getpixel((0, 0))[0] - whole.resize((1, 1)).getpixel((0, 0))[0]) < 8
     assert page["left_out"] == {"examples": 0, "images": 0} and len(page["examples"]) == 36
@@ -137,7 +139,7 @@ def test_thumbnails_are_small_and_carry_nothing_but_pixels():
 
 def test_the_page_shows_what_was_scored_whatever_the_folder_became(data_folder, output_folder, edit_json):
     data = dataset.read_data(data_folder)
-    predictions = dataset.read_predictions(output_folder, data)
+    predictions = read_predictions(output_folder, data)
     before = report_html.build(scored(data), data, predictions)
     edit_json(output_folder / "predictions.json", lambda d: [d[id][0].update(content="подмена") for id in d] and None)
     noise(4242).save(output_folder / "images" / "image_200.jpg")
@@ -151,7 +153,7 @@ def test_the_page_shows_what_was_scored_whatever_the_folder_became(data_folder, 
 
 def test_a_damaged_image_of_the_data_is_a_note(data_folder, output_folder):
     data = dataset.read_data(data_folder)
-    predictions = dataset.read_predictions(output_folder, data)
+    predictions = read_predictions(output_folder, data)
     (data_folder / "images" / "401.png").write_bytes(b"no image")
     page = report_html.build(scored(data), data, predictions)
     assert by_id(page)["401"]["input"][1]["note"].startswith("no picture: ")
@@ -347,7 +349,7 @@ def report(data_folder: Path, output_folder: Path, tmp_path: Path) -> Callable[.
     def write(**options: Any) -> Path:
         data = dataset.read_data(data_folder)
         path = tmp_path / "report.html"
-        report_html.write(path, scored(data), data, dataset.read_predictions(output_folder, data), **options)
+        report_html.write(path, scored(data), data, read_predictions(output_folder, data), **options)
         return path
 
     return write
@@ -391,7 +393,7 @@ def test_intervals_are_not_drawn_where_there_are_none(page, data_folder, output_
     document = scored(data)
     for entry in (document, *document["tasks"].values()):
         entry.pop("interval")
-    report_html.write(tmp_path / "report.html", document, data, dataset.read_predictions(output_folder, data))
+    report_html.write(tmp_path / "report.html", document, data, read_predictions(output_folder, data))
     page.open(tmp_path / "report.html")
     assert page.run("return document.querySelectorAll('.interval-mark').length") == 0 and page.log == []
     assert "bootstrap" not in page.one("main").text
@@ -516,7 +518,7 @@ def test_a_task_without_a_score_is_an_error_and_the_attempt_does_not_count(page,
     data = dataset.read_data(data_folder)
     document = scored(data, integral=None) | {"open_part": None, "open_part_interval": None, "counts": False}
     document["tasks"]["1"] |= {"score": None, "interval": None, "ids": {}, "error": "RuntimeError: сломано"}
-    report_html.write(tmp_path / "report.html", document, data, dataset.read_predictions(output_folder, data))
+    report_html.write(tmp_path / "report.html", document, data, read_predictions(output_folder, data))
     page.open(tmp_path / "report.html")
     assert "does not count" in page.one("#not-counted").text and page.log == []
     assert "cannot be scored: RuntimeError: сломано" in page.one(".chart").text

@@ -17,7 +17,8 @@ import pytest
 from evaluator.core.errors import DataError, EvaluatorError, SubmissionError
 from evaluator.core.limits import RUN
 from evaluator.core.verdict import BAD_METADATA, INFRA
-from evaluator.data.dataset import read_data, read_predictions
+from evaluator.data.dataset import read_data
+from evaluator.data.predictions import read_predictions
 from evaluator.sandbox import crash, launch, local
 from evaluator.sandbox.base import LOG_LONG, LogCopier, Outcome
 

@@ -21,7 +21,8 @@ import pytest
 from evaluator.core import verdict
 from evaluator.core.errors import EvaluatorError, SubmissionError
 from evaluator.core.limits import RUN, Limits
-from evaluator.data.dataset import Data, read_data, read_predictions
+from evaluator.data.dataset import Data, read_data
+from evaluator.data.predictions import read_predictions
 from evaluator.sandbox import docker as sandbox
 from evaluator.sandbox import launch, local
 from evaluator.sandbox.base import Outcome, Workspace

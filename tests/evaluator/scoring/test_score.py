@@ -12,7 +12,8 @@ from evaluator.competition.tasks import METRICS
 from evaluator.core.errors import DataError, SubmissionError
 from evaluator.core.files import write_json
 from evaluator.core.verdict import METRIC_DATA_ERROR
-from evaluator.data.dataset import load_image, read_data
+from evaluator.data.dataset import read_data
+from evaluator.data.images import load_image
 from evaluator.metrics import assets, generation
 from evaluator.metrics.base import Metric, Number, Result, encode_images
 from evaluator.metrics.fid import frechet_distance

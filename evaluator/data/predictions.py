@@ -1,0 +1,220 @@
+"""A submission's output: predictions.json and the images that it names, from a folder that is not trusted.
+
+Nothing here follows a link, reads a device, or opens a path outside the folder. Faults are collected, so that one
+reading names all of them; each is a `Finding` of a rule, with the id it belongs to.
+
+An output folder is read once. Metrics and reports see the texts and images that the verdict was about, whatever
+happens to the folder afterwards: texts are kept, and of images the files' bytes, in a private folder that lives as long
+as the `Predictions`. Pixels are kept nowhere, as a small file can have many: an image is decoded, in a process of its
+own, when it is checked and again whenever it is looked at.
+"""
+
+import hashlib
+import os
+import re
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from evaluator.core import leftovers, limits
+from evaluator.core.errors import EvaluatorError, Finding, Findings, Rule, RuleBroken, SubmissionError, show
+from evaluator.core.files import CONTROL_CHARACTER, OUTPUT_FOLDER, read_regular
+from evaluator.core.verdict import BAD_OUTPUT
+from evaluator.data.dataset import Data, Example
+from evaluator.data.entries import NEAR_FAULTS, check_ids, depth_note, read_entries
+from evaluator.data.images import DEEP_MODE, FOLDER_BYTES, Decoder, pixel_digest
+
+MISSING_OUTPUT = Rule(
+    "missing-output",
+    "an entry of the type that the task's output has",
+    "answer every id with both a text and an image where the task is in doubt",
+)
+TEXT_LENGTH = Rule(
+    "text-length", f"at most {limits.MAX_TEXT_CHARACTERS} characters in a scored text", "cut the text or stop earlier"
+)
+REFERENCE_IMAGE = Rule(
+    "reference-image",
+    "images that the submission made; no file and no pixels of a reference image",
+    "write the image that the model generated",
+)
+
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+_PREFIX = "predictions"  # of the private folders
+DECODE_AGAIN_SECONDS = 10 * limits.DECODE_SECONDS
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What an output folder predicted when it was read: per id the first text (of a text task) or the first image's
+    path in the output folder (of an image task).
+
+    `types` are those of all entries of an id, in their order; `surplus` the first text of an id of an image task, which
+    is shown and not scored; `files` the SHA-256 of predictions.json and of every scored image, by path. `root` is the
+    private folder with the images' files; `read_predictions` has it removed together with this object. `notes` say
+    what is unusual, though not wrong.
+    """
+
+    root: Path
+    texts: dict[str, str] = field(default_factory=dict)
+    images: dict[str, str] = field(default_factory=dict)
+    types: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    surplus: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    copies: dict[str, str] = field(default_factory=dict)  # name below `root` of each path in the output folder
+    # Each image was decoded within the limits before: now only a busy machine could make one take longer.
+    decoder: Decoder = field(default_factory=lambda: Decoder(DECODE_AGAIN_SECONDS, limited=False), compare=False)
+    notes: list[Finding] = field(default_factory=list)
+
+    def image(self, id: str) -> Image.Image:
+        """The image that was predicted for an id of an image task, from its private copy."""
+        content = (self.root / self.copies[self.images[id]]).read_bytes()
+        try:
+            return self.decoder.decode(content)
+        except RuleBroken:  # the process may have come to the end of its time with many images before this one
+            return self.decoder.decode(content)
+
+
+def read_predictions(folder: Path | str, data: Data) -> Predictions:
+    """Read and check `predictions.json` and the images that scoring needs. Every id of the input must be there
+    exactly once, with an entry of its task's output type; surplus entries are allowed and not looked at further.
+
+    A text may hold any characters but ASCII control characters (tab, line feed and carriage return are allowed): no
+    answer needs them, and terminals, CSV and HTML give them meanings of their own. An image must not be a reference
+    image: not its file, not its bytes, not its pixels in whatever lossless file. A reference that was changed in any
+    way (saved anew as JPEG, resized, one pixel) is not told from a very good prediction.
+
+    Raises `SubmissionError` (BAD_OUTPUT) with all faults; `EvaluatorError` where this machine cannot take the
+    images in.
+    """
+    root = Path(folder)
+    found = Findings()
+    if root.is_symlink():
+        found.add(OUTPUT_FOLDER, f"output folder {root}", "is a symbolic link")
+    elif not root.is_dir():
+        found.add(OUTPUT_FOLDER, f"output folder {root}", "does not exist or is not a folder")
+    if found:
+        raise SubmissionError(BAD_OUTPUT, found)
+    files: dict[str, str] = {}
+    predicted = read_entries(root, "predictions.json", found, partial(SubmissionError, BAD_OUTPUT), files)
+    check_ids("predictions.json", {example.id: None for example in data.examples}, predicted, found)
+    leftovers.sweep(_PREFIX)
+    private = leftovers.PrivateFolder(_PREFIX)
+    predictions = Predictions(private.path, files=files)
+    weakref.finalize(predictions, private.remove)
+    weakref.finalize(predictions, predictions.decoder.close)
+    deep: list[str] = []
+    with _Images(root, predictions, data) as images:
+        for example, where, entries, content in _outputs(predicted, data, found):
+            predictions.types[example.id] = tuple(type for type, _ in entries)
+            if example.task.output == "text":
+                predictions.texts[example.id] = content
+                _check_text(content, where, found)
+                continue
+            predictions.images[example.id] = content
+            surplus = next((content for type, content in entries if type == "text"), None)
+            if surplus is not None:
+                predictions.surplus[example.id] = surplus
+            broken = images.take(content, write=not found)
+            if content in images.deep:
+                deep.append(example.id)
+            if broken:
+                found.add(broken.rule, f"{where}: image {show(content)}", broken.found)
+    if found:
+        private.remove()  # now: the error's traceback keeps `predictions` alive
+        raise SubmissionError(BAD_OUTPUT, found)
+    if deep:
+        predictions.notes.append(depth_note("predictions.json", deep))
+    return predictions
+
+
+def _outputs(
+    predicted: dict[str, list[tuple[str, Any]] | None], data: Data, found: Findings
+) -> Iterator[tuple[Example, str, list[tuple[str, Any]], str]]:
+    """What is to be scored: example, place, all its entries, the scored content. Ids that are missing or malformed were
+    reported before.
+    """
+    for example in data.examples:
+        entries = predicted.get(example.id)
+        if entries is None:
+            continue
+        output = example.task.output
+        where = f"predictions.json: id {show(example.id)} ({example.task.name})"
+        content = next((content for type, content in entries if type == output), None)
+        if content is None:
+            found.add(MISSING_OUTPUT, where, f"no {output} entry, and the task's output is {output}")
+        else:
+            yield example, where, entries, content
+
+
+def _check_text(text: str, where: str, found: Findings) -> None:
+    if len(text) > limits.MAX_TEXT_CHARACTERS:
+        found.add(TEXT_LENGTH, where, f"a text of {len(text)} characters")
+    if control := _CONTROL.search(text):
+        at = f"U+{ord(control[0]):04X} at character {control.start()}"
+        found.add(CONTROL_CHARACTER, where, f"a text with a control character, {at}")
+
+
+class _Images:
+    """Takes images of an output folder into the private one of `predictions`. A file that several ids name is read
+    once.
+    """
+
+    def __init__(self, root: Path, predictions: Predictions, data: Data) -> None:
+        self._root, self._predictions, self._data = root, predictions, data
+        truths = {example.truth_image for example in data.examples if example.truth_image}
+        self._truth_paths = {str(data.root / path) for path in truths}
+        self._truth_files = {data.files[path] for path in truths}
+        self._taken: dict[str, RuleBroken | None] = {}
+        self._bytes = self._missing = 0
+        self._decoder = Decoder()
+        self.deep: set[str] = set()  # paths of those with more than 8 bits a pixel
+
+    def __enter__(self) -> "_Images":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._decoder.close()
+
+    def take(self, path: str, write: bool) -> RuleBroken | None:
+        """Check an image and, with `write`, keep its file; returns the rule that it breaks, if any."""
+        if path not in self._taken:
+            self._taken[path] = self._take(path, write)
+        return self._taken[path]
+
+    def _take(self, path: str, write: bool) -> RuleBroken | None:
+        try:
+            if self._bytes > limits.MAX_FOLDER_IMAGE_BYTES:
+                raise RuleBroken(FOLDER_BYTES, f"images before this one have {self._bytes} bytes")
+            self._decoder.check_folder()
+            self._missing += 1
+            content = read_regular(self._root, path, limits.MAX_IMAGE_BYTES, near=self._missing <= NEAR_FAULTS)
+            self._missing -= 1
+            self._bytes += len(content)
+            if os.path.realpath(self._root / path) in self._truth_paths:
+                raise RuleBroken(REFERENCE_IMAGE, "is a reference image")
+            digest = hashlib.sha256(content).hexdigest()
+            if digest in self._truth_files:
+                raise RuleBroken(REFERENCE_IMAGE, "is a copy of a reference image's file")
+            image = self._decoder.decode(content)
+            if DEEP_MODE in image.info:
+                self.deep.add(path)
+            if pixel_digest(image) in self._data.truth_digests:
+                raise RuleBroken(REFERENCE_IMAGE, "is a copy of a reference image's pixels")
+        except RuleBroken as broken:
+            return broken
+        if write:
+            kept = self._predictions
+            # A name of ours: the path may be one that cannot be made here, if the folder changed while it was read.
+            kept.copies[path] = f"{len(kept.copies)}.image"
+            kept.files[path] = digest
+            try:
+                (kept.root / kept.copies[path]).write_bytes(content)
+            except OSError as error:
+                raise EvaluatorError(f"an image cannot be kept in {kept.root}: {error.strerror}") from error
+        return None
