@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any
 
 from evaluator.carbon.hardware import FALLBACK_TDP_WATTS, most_watts
-from evaluator.core import leftovers, limits
+from evaluator.core import gpus, leftovers, limits
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ class CarbonMeter:
         self._started = time.monotonic()
         self._error, self._tracker = _guarded(lambda: _start_tracker(self.country, self._csv))
         # Read last: what the tracker spends while it starts is not the run's.
-        self._gpu_start, self._cpu_start = _gpu_joules(), children_cpu_seconds()
+        self._gpu_start, self._cpu_start = gpus.energy_joules(), children_cpu_seconds()
         return self
 
     def __exit__(
@@ -122,7 +122,7 @@ class CarbonMeter:
         cpu_seconds = self.cpu_seconds
         if cpu_seconds is None:
             cpu_seconds = max(0.0, children_cpu_seconds() - self._cpu_start)
-        gpu_end = _gpu_joules()
+        gpu_end = gpus.energy_joules()
         gpu_joules = None if self._gpu_start is None or gpu_end is None else gpu_end - self._gpu_start
         tdp, kg_per_mwh, kwh, kg = FALLBACK_TDP_WATTS, None, None, None
         notes: list[str] = []
@@ -275,23 +275,3 @@ def children_cpu_seconds() -> float:
     """CPU time of all processes that this one has waited for, and of those that they have."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
-
-
-def _gpu_joules() -> float | None:
-    """Sum of the energy counters of all GPUs seen, in joules since the driver was loaded; None without a GPU that has
-    one.
-    """
-    try:
-        nvml: Any = importlib.import_module("pynvml")
-        nvml.nvmlInit()
-    except Exception as error:  # no library, no driver, no GPU: nothing to read
-        logger.debug("no NVML: %s", error)
-        return None
-    try:
-        handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
-        return sum(nvml.nvmlDeviceGetTotalEnergyConsumption(handle) for handle in handles) / 1000.0 if handles else None
-    except nvml.NVMLError as error:
-        logger.debug("no energy counter: %s", error)
-        return None
-    finally:
-        nvml.nvmlShutdown()

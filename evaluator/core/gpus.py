@@ -36,10 +36,8 @@ def find() -> Gpus:
     to a container, and is none of the usable ones.
     """
     try:
-        nvml: Any = importlib.import_module("pynvml")
-        nvml.nvmlInit()
-    except Exception as error:  # no library, no driver, no GPU: NVML's errors have no common base with import's
-        logger.debug("no NVML: %s", error)
+        nvml = _begin()
+    except Exception as error:
         return Gpus(absent=str(error) or type(error).__name__)
     refused: list[str] = []
 
@@ -64,3 +62,34 @@ def find() -> Gpus:
     finally:
         ask("the end", "nvmlShutdown")
     return Gpus(tuple(usable), driver, "", tuple(refused))
+
+
+def energy_joules() -> float | None:
+    """Sum of the energy counters of all GPUs, in joules since the driver was loaded; None where a GPU has none, or no
+    GPU is there.
+    """
+    try:
+        nvml = _begin()
+    except Exception:
+        return None
+    try:
+        handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
+        return sum(nvml.nvmlDeviceGetTotalEnergyConsumption(handle) for handle in handles) / 1000.0 if handles else None
+    except nvml.NVMLError as error:
+        logger.debug("no energy counter: %s", error)
+        return None
+    finally:
+        nvml.nvmlShutdown()
+
+
+def _begin() -> Any:
+    """NVML, which must be shut down. Raises any kind of exception where there is no library, no driver or no GPU:
+    NVML's errors have no common base with import's.
+    """
+    try:
+        nvml: Any = importlib.import_module("pynvml")
+        nvml.nvmlInit()
+    except Exception as error:
+        logger.debug("no NVML: %s", error)
+        raise
+    return nvml

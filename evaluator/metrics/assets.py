@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evaluator.core.errors import DataError, EvaluatorError, show
+from evaluator.core.files import sha256_of, write_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -248,7 +249,7 @@ def _inspect(folder: Path, asset: Asset, record: Record | None) -> Finding:
     if record is None:
         return Finding(asset, State.UNRECORDED, f"{path}: is not in {LOCK_FILE}; `make assets` records it")
     size = path.stat().st_size
-    found = f"SHA-256 {_sha256(path)}" if size == record.size else f"{size} bytes"
+    found = f"SHA-256 {sha256_of(path)}" if size == record.size else f"{size} bytes"
     expected = f"SHA-256 {record.sha256}" if size == record.size else f"{record.size} bytes"
     if found == expected:
         return Finding(asset, State.VERIFIED)
@@ -267,23 +268,15 @@ def _record(path: Path, asset: Asset) -> Record:
     if not start or start == LFS_POINTER:
         what = "a Git LFS pointer, not the file it stands for (`git lfs pull` gets it)" if start else "empty"
         raise DataError(f"{path}: is {what}")
-    digest = _sha256(path)
+    digest = sha256_of(path)
     if not digest.startswith(asset.digest):
         raise DataError(f"{path}: has SHA-256 {digest}; that of {asset.source} begins with {asset.digest}")
     return Record(asset.source, path.stat().st_size, digest)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _write_lock(folder: Path, lock: dict[str, Record]) -> None:
-    path = folder / LOCK_FILE
-    temporary = path.with_name(f".{LOCK_FILE}.{os.getpid()}.tmp")
     entries = {name: vars(lock[name]) for name in sorted(lock)}
-    temporary.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(folder / LOCK_FILE, json.dumps(entries, indent=1) + "\n")
 
 
 def _download(folder: Path, asset: Asset, record: Record | None) -> None:
@@ -298,7 +291,7 @@ def _download(folder: Path, asset: Asset, record: Record | None) -> None:
             f"{folder / asset.path}: cannot be fetched ({reason}). Run `make assets` again where there is a network,"
             f" or put the file there by hand from {asset.url} and run it to have it recorded"
         ) from error
-    digest = _sha256(partial)
+    digest = sha256_of(partial)
     expected = record.sha256 if record else asset.digest
     if not digest.startswith(expected):
         partial.unlink()
@@ -341,7 +334,7 @@ def _download_partial(folder: Path, asset: Asset) -> Path:
                 if file.tell() <= start:  # try again for as long as bytes arrive
                     raise
                 logger.warning("%s: connection lost at byte %d: %s", url, file.tell(), error)
-    if re.fullmatch("[0-9a-f]{64}", etag) and _sha256(partial) != etag:  # a large file's ETag on the hub
+    if re.fullmatch("[0-9a-f]{64}", etag) and sha256_of(partial) != etag:  # a large file's ETag on the hub
         partial.unlink()
         raise ConnectionError(f"the content was damaged on the way: its SHA-256 is not {etag}")
     return partial

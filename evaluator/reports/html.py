@@ -31,7 +31,7 @@ from PIL import Image
 
 from evaluator.competition.tasks import BASELINE_INTEGRAL, OPEN_TASKS, Task, weight
 from evaluator.core.errors import Finding, SubmissionError
-from evaluator.core.files import write_text
+from evaluator.core.files import sha256_of, write_text
 from evaluator.data.dataset import Data, Example
 from evaluator.data.images import load_image
 from evaluator.data.predictions import Predictions
@@ -219,9 +219,9 @@ def digests(
         if source.is_dir():
             with contextlib.suppress(SubmissionError, OSError):  # changed since it was copied: these are not its files
                 listed = list_folder(source, sys.maxsize).sizes
-                add(f"submission {source.name}/", {path: _sha256(source / path) for path in listed})
+                add(f"submission {source.name}/", {path: sha256_of(source / path) for path in listed})
         elif source.is_file():
-            add_file(f"submission {source.name}", _sha256(source))
+            add_file(f"submission {source.name}", sha256_of(source))
     add_file("predictions.json", predictions.files.get("predictions.json"))
     add("predicted images", {path: predictions.files[path] for path in predictions.images.values()})
     add_file("input.json", data.files.get("input.json"))
@@ -233,9 +233,9 @@ def digests(
         add("reference images", {path: data.files[path] for path in truths if path is not None})
         add_file("data in canonical form (data_digest of scores.json)", document.get("data_digest"))
     if ruwordnet is not None:
-        add_file(f"RuWordNet {Path(ruwordnet).name}", _sha256(Path(ruwordnet)))
+        add_file(f"RuWordNet {Path(ruwordnet).name}", sha256_of(Path(ruwordnet)))
     folder = ASSETS if assets is None else Path(assets)
-    add(f"assets in {folder.name}/", {path: _sha256(folder / path) for path in _files(folder)})
+    add(f"assets in {folder.name}/", {path: sha256_of(folder / path) for path in _files(folder)})
     return found
 
 
@@ -409,11 +409,6 @@ def _block(template: str, name: str) -> str:
 def csp_hash(content: str) -> str:
     """What a Content-Security-Policy calls an inline style or script by."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _files(folder: Path) -> Iterator[str]:

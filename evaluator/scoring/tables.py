@@ -21,13 +21,13 @@ the file without making numbers of texts.
 
 import csv
 import json
-import os
 import re
 from pathlib import Path
 
 import pandas as pd
 
 from evaluator.core.errors import DataError
+from evaluator.core.files import replacing
 from evaluator.core.limits import TABLE_FORMATS
 from evaluator.data.dataset import Data
 from evaluator.scoring.score import Scores
@@ -76,9 +76,7 @@ def write(path: Path, rows: pd.DataFrame) -> None:
     """Write `frame`'s rows in the format that the name tells, whole or not at all. Raises `DataError` for another."""
     if path.suffix.lower() not in TABLE_FORMATS:
         raise DataError(f"table {path}: the name must end in {' or '.join(TABLE_FORMATS)}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         if path.suffix.lower() == ".csv":
             safe = rows.copy()
             for column in _LISTS:
@@ -88,9 +86,6 @@ def write(path: Path, rows: pd.DataFrame) -> None:
             safe.to_csv(temporary, index=False, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n", encoding="utf-8")
         else:
             rows.to_parquet(temporary, index=False)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def escape(text: str) -> str:

@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from evaluator.core import leftovers
 from evaluator.core.errors import DataError
+from evaluator.core.files import sha256_of
 
 if TYPE_CHECKING:
     from evaluator.season.rules import Season
@@ -267,8 +268,7 @@ def local_archive(store: Store | Shared, sent: str) -> Iterator[Path]:
 def digest(path: Path) -> str:
     """SHA-256 of a file. Raises `DataError` where it cannot be read."""
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
 

@@ -10,7 +10,6 @@ and written into the model card beside the weights. Everything follows from the 
 import argparse
 import json
 import logging
-import os
 import time
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from evaluator.core.files import replacing, write_text
 from evaluator.metrics import nano
 from evaluator.metrics.clip import TEMPLATES
 from evaluator.metrics.fid import frechet_distance
@@ -172,10 +172,9 @@ def save(encoders: nn.ModuleDict, path: Path) -> None:
     tensors = {
         key: (value.half() if value.ndim > 1 else value).contiguous() for key, value in encoders.state_dict().items()
     }
-    temporary = path.with_name(path.name + ".tmp")
-    save_file(tensors, temporary)
-    temporary.chmod(0o644)  # safetensors writes files that only their owner can read
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        save_file(tensors, temporary)
+        temporary.chmod(0o644)  # safetensors writes files that only their owner can read
 
 
 def held_out_figures(encoders: nano.NanoEncoders, pixels: Tensor, captions: list[list[str]]) -> dict[str, float]:
@@ -244,9 +243,7 @@ To reproduce, from the repository's root:
     python -m evaluator.tools.nano_encoders --data FOLDER --steps {options.steps} --batch-size {options.batch_size} \
 --seed {options.seed}
 """
-    temporary = folder / "README.md.tmp"
-    temporary.write_text(card, encoding="utf-8")
-    os.replace(temporary, folder / "README.md")
+    write_text(folder / "README.md", card)
 
 
 if __name__ == "__main__":

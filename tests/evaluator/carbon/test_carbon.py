@@ -12,6 +12,7 @@ import pytest
 
 from evaluator.carbon import meter as carbon
 from evaluator.carbon.meter import JOULES_PER_KWH, CarbonMeter
+from evaluator.core import gpus
 
 # eco2AI writes its rows in a way that pandas will refuse from version 3 on.
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -58,7 +59,7 @@ def test_disagreement_is_a_warning(monkeypatch):
 
 def test_agreement_is_none(monkeypatch):
     monkeypatch.setattr(carbon, "children_cpu_seconds", iter([10.0, 11.0]).__next__)
-    monkeypatch.setattr(carbon, "_gpu_joules", iter([500.0, 510.0]).__next__)
+    monkeypatch.setattr(gpus, "energy_joules", iter([500.0, 510.0]).__next__)
     meter = CarbonMeter("RU")
 
     def same(path: Path) -> tuple[float, float]:
@@ -108,7 +109,7 @@ def test_a_reading_that_cannot_be_is_named_and_never_shown(monkeypatch, kwh, kg)
 
 @pytest.mark.parametrize("end", [499.0, 0.0, 1e12])
 def test_gpu_counters_that_begin_anew_or_jump_are_left_out(monkeypatch, end):
-    monkeypatch.setattr(carbon, "_gpu_joules", iter([500.0, end]).__next__)
+    monkeypatch.setattr(gpus, "energy_joules", iter([500.0, end]).__next__)
     with CarbonMeter("RU") as meter:
         spend(0.1)
     assert meter.reading is not None and meter.reading.gpu_joules is None
