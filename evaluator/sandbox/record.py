@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluator.core.errors import DataError, Finding, show
-from evaluator.core.files import FILE_MISSING, write_text
+from evaluator.core.files import FILE_MISSING, sha256_of, write_text
 from evaluator.core.limits import Limits
 from evaluator.core.regular import open_regular, read_whole
 from evaluator.core.strict_json import check_structure
@@ -29,6 +29,7 @@ MAX_RECORD_BYTES = 200 * 10**6
 MIN_KEY_BYTES, MAX_KEY_BYTES = 16, 10**6
 MAX_FILE_BYTES = 100 * 10**9  # of a file that a record names
 _CHUNK = 1 << 20
+SCORING_WINGS = ("core", "metrics", "competition", "data", "package", "sandbox", "scoring")
 
 
 def read_key(path: Path) -> bytes:
@@ -62,7 +63,7 @@ def write(
     """
     ended = datetime.now(UTC) if seconds is None else started + timedelta(seconds=seconds)
     files = {
-        os.path.relpath(file.resolve(), path.parent.resolve()): _sha256(file)
+        os.path.relpath(file.resolve(), path.parent.resolve()): sha256_of(file)
         for source in (*inputs, *outputs)
         for file in _files(source)
     }
@@ -145,12 +146,14 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error)
 
 
-def code_digest() -> str:
-    """SHA-256 over the evaluator's own files of code and limits, by their paths."""
-    folder = Path(__file__).parents[1]
+def code_digest(folder: Path = Path(__file__).parents[1]) -> str:
+    """SHA-256 over the files of code and of limits, by their paths, that decide a score: those of `SCORING_WINGS` in
+    the evaluator's `folder`. Pages, the command line, CO2, the season and tools are none of them.
+    """
+    files = [path for wing in SCORING_WINGS for path in (folder / wing).rglob("*") if path.suffix in (".py", ".toml")]
     digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".toml", ".html")):
-        digest.update(f"{_sha256(path)}  {path.relative_to(folder).as_posix()}\n".encode())
+    for path in sorted(files):
+        digest.update(f"{sha256_of(path)}  {path.relative_to(folder).as_posix()}\n".encode())
     return digest.hexdigest()
 
 
@@ -181,12 +184,6 @@ def _files(source: Path) -> list[Path]:
                 elif entry.is_file():
                     files.append(Path(entry.path))
     return sorted(files)
-
-
-def _sha256(path: Path) -> str:
-    """Of a file of ours."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _named_sha256(path: Path, known: dict[tuple[int, int], str]) -> str:

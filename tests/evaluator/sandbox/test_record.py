@@ -1,4 +1,5 @@
 import json
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from evaluator.core.limits import RUN
 from evaluator.sandbox import record
 
 KEY = b"0123456789abcdef-\xd1\x91"
+EVALUATOR = Path(record.__file__).parents[1]
 
 
 @pytest.fixture
@@ -123,3 +125,31 @@ def test_the_command(files, tmp_path, capsys):
     assert main(["verify", str(path), "--key-file", str(tmp_path / "key")]) == 1
     assert "'out/scores.json'" in capsys.readouterr().out
     assert main(["verify", str(tmp_path / "none.json")]) == 2
+
+
+@pytest.fixture
+def evaluator_copy(tmp_path) -> Path:
+    folder = tmp_path / "evaluator"
+    shutil.copytree(EVALUATOR, folder, ignore=shutil.ignore_patterns("assets", "__pycache__"))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["metrics/fid.py", "core/limits.toml", "data/images.py", "scoring/score.py"])
+def test_the_codes_digest_covers_what_decides_a_score(evaluator_copy, name):
+    before = record.code_digest(evaluator_copy)
+    assert before == record.code_digest() and (evaluator_copy / name).is_file()
+    with open(evaluator_copy / name, "a", encoding="utf-8") as file:
+        file.write("# changed\n")
+    assert record.code_digest(evaluator_copy) != before
+
+
+def test_the_codes_digest_covers_nothing_else(evaluator_copy):
+    others = [
+        path
+        for path in evaluator_copy.rglob("*")
+        if path.is_file() and path.relative_to(evaluator_copy).parts[0] not in record.SCORING_WINGS
+    ]
+    assert {"__main__.py", "report.html", "bench_metrics.py"} <= {path.name for path in others}
+    for path in others:
+        path.write_text("changed")
+    assert record.code_digest(evaluator_copy) == record.code_digest()
