@@ -39,7 +39,7 @@ from evaluator.core.errors import Finding, Findings, RuleBroken, show
 from evaluator.core.files import CONTROL_CHARACTER, FILE_MISSING, read_regular
 from evaluator.package import archive
 
-NAME, TWIN = "emission.csv", "encoded_emission.csv"  # as eco2AI names them; at the root of a ZIP
+NAME, ENCODED_NAME = "emission.csv", "encoded_emission.csv"  # as eco2AI names them; at the root of a ZIP
 MAX_LOOKED_AT = 20  # CSVs under other names
 MAX_HEADER_BYTES = 1000
 TARGET = "TargetValue"
@@ -147,13 +147,16 @@ class Row:
 
     @property
     def end(self) -> datetime:
+        """Local time of the machine at the row's end."""
         return self.start + timedelta(seconds=self.seconds)
 
     @property
     def is_target(self) -> bool:
+        """Whether the row is one of those of which the last counts."""
         return TARGET in self.description
 
     def to_json(self) -> dict[str, Any]:
+        """What a page or scores.json says of the row: seconds, kWh, kg, W."""
         return {
             "row": self.number,
             "id": self.id,
@@ -183,6 +186,7 @@ class Emission:
 
     @property
     def ok(self) -> bool:
+        """Whether the file can take part in the prize."""
         return self.counting is not None and not self.faults_total
 
     @property
@@ -221,6 +225,7 @@ class Emission:
         return lines
 
     def to_json(self) -> dict[str, Any]:
+        """What `check --json` says of the file; the keys of CO2 are in kg."""
         return {
             "ok": self.ok,
             "rows": len(self.rows),
@@ -256,7 +261,7 @@ def read_archive(
     def read(names: Collection[str], faults: Findings) -> dict[str, bytes]:
         return archive.read_files(path, names, limits.MAX_EMISSION_BYTES, faults, max_packed, max_unpacked)
 
-    contents = read((NAME, TWIN), faults)
+    contents = read((NAME, ENCODED_NAME), faults)
     if not contents and not faults:
         sizes = archive.list_files(path, max_packed, max_unpacked)
         return _misnamed(read(_may_be_emissions(sizes), Findings()))
@@ -277,7 +282,7 @@ def read_folder(folder: Path) -> Emission | None:
                     faults.add_broken(name, broken)
         return contents
 
-    contents = read((NAME, TWIN), faults)
+    contents = read((NAME, ENCODED_NAME), faults)
     if not contents and not faults:
         sizes = {path.name: path.lstat().st_size for path in folder.glob("*") if path.is_file()}
         return _misnamed(read(_may_be_emissions(sizes), Findings()))
@@ -308,13 +313,13 @@ def _read(contents: Mapping[str, bytes], faults: Findings) -> Emission | None:
         return None
     if faults or NAME not in contents:
         if NAME not in contents and not faults:
-            faults.add(FILE_MISSING, NAME, f"there is {TWIN} alone")
+            faults.add(FILE_MISSING, NAME, f"there is {ENCODED_NAME} alone")
         return Emission((), None, tuple(faults.kept), faults.total, ())
-    return parse(contents[NAME], contents.get(TWIN))
+    return parse(contents[NAME], contents.get(ENCODED_NAME))
 
 
 def parse(plain: bytes, encoded: bytes | None, now: datetime | None = None) -> Emission:
-    """Check the content of an emission.csv and of its encoded twin, None where there is none. `now` has a time zone."""
+    """Check the content of an emission.csv and of its encoded copy, None where there is none. `now` has a time zone."""
     faults, notes = Findings(), Findings()
     digest = hashlib.sha256(plain).hexdigest()
     now = (now or datetime.now(UTC)).astimezone(UTC).replace(tzinfo=None)
@@ -338,9 +343,9 @@ def parse(plain: bytes, encoded: bytes | None, now: datetime | None = None) -> E
     if counting is not None:
         _check_counting(counting, rows, faults, notes)
     if encoded is None:
-        faults.add(rules.EMISSION_TWIN_MISSING, TWIN, "the file does not exist")
+        faults.add(rules.EMISSION_ENCODED_MISSING, ENCODED_NAME, "the file does not exist")
     else:
-        _check_twin(table, encoded, targets[-1] if targets else None, faults, notes)
+        _check_encoded(table, encoded, targets[-1] if targets else None, faults, notes)
     return Emission(tuple(rows), counting, tuple(faults.kept), faults.total, tuple(notes.kept), digest)
 
 
@@ -560,15 +565,15 @@ def _check_counting(counting: Row, rows: Sequence[Row], faults: Findings, notes:
 # --- the encoded file ---
 
 
-def _check_twin(
+def _check_encoded(
     table: list[tuple[int, dict[str, str]]], content: bytes, target: int | None, faults: Findings, notes: Findings
 ) -> None:
     """Each encoded row must be a row of the table; the row that counts must be among them."""
     max_rows = len(_LEVELS) * (limits.MAX_EMISSION_ROWS + 1)
     try:
-        encoded = _cells(content, TWIN, max_rows, faults)
+        encoded = _cells(content, ENCODED_NAME, max_rows, faults)
     except RuleBroken as broken:
-        faults.add_broken(TWIN, broken)
+        faults.add_broken(ENCODED_NAME, broken)
         return
     # An id occurs once with each epoch.
     index: dict[tuple[int, str, str], tuple[int, dict[str, str]]] = {}
@@ -578,28 +583,30 @@ def _check_twin(
             index[level, cells["id"], encode(epoch, level)] = number, cells
     seen: set[int] = set()
     for number, cells in encoded:
-        where = f"{TWIN}: row {number}"
+        where = f"{ENCODED_NAME}: row {number}"
         levels = [level for level in _LEVELS if _UUID.fullmatch(_decode(cells["id"], level))]
         if not levels:
-            faults.add(rules.EMISSION_TWIN, f"{where}, id", f"{show(cells['id'])}, which decodes to no id")
+            faults.add(rules.EMISSION_ENCODED_ROWS, f"{where}, id", f"{show(cells['id'])}, which decodes to no id")
             continue
         level = levels[0]
         id = _decode(cells["id"], level)
         epoch = "" if cells["epoch"] in _ENCODED_MISSING[level] else cells["epoch"]
         found = index.get((level, id, epoch))
         if found is None:
-            faults.add(rules.EMISSION_TWIN, where, f"its id and epoch are those of no row of {NAME}: {id}")
+            faults.add(rules.EMISSION_ENCODED_ROWS, where, f"its id and epoch are those of no row of {NAME}: {id}")
             continue
         seen.add(found[0])
         for column in COLUMNS:
             if not _same(found[1][column], cells[column], level):
                 other = show(found[1][column])
-                faults.add(rules.EMISSION_TWIN, f"{where}, {column}", f"another than in row {found[0]}, {other}")
+                faults.add(
+                    rules.EMISSION_ENCODED_ROWS, f"{where}, {column}", f"another than in row {found[0]}, {other}"
+                )
     for number, _ in table:
         if number not in seen:
-            where, found_there = f"{NAME}: row {number}", f"{TWIN} does not have it"
+            where, found_there = f"{NAME}: row {number}", f"{ENCODED_NAME} does not have it"
             if number == target:
-                faults.add(rules.EMISSION_TWIN, where, found_there)
+                faults.add(rules.EMISSION_ENCODED_ROWS, where, found_there)
             else:
                 notes.add(rules.EMISSION_LONE_ROW, where, found_there)
 

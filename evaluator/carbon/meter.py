@@ -54,6 +54,7 @@ class CarbonReading:
 
     @property
     def counters_kg(self) -> float | None:
+        """CO2 in kg of the energy that the counters tell of; None where the country has no coefficient."""
         return None if self.kg_per_mwh is None else self.counters_kwh / KWH_PER_MWH * self.kg_per_mwh
 
     def lines(self) -> list[str]:
@@ -72,6 +73,7 @@ class CarbonReading:
         return lines + [f"! CO2: {warning}" for warning in self.warnings]
 
     def to_json(self) -> dict[str, Any]:
+        """`carbon` of a run in scores.json; units are in the keys."""
         return {
             "country": self.country,
             "kg_per_mwh": self.kg_per_mwh,
@@ -202,6 +204,7 @@ class SteadyClock:
         self._offset = time.time() - time.monotonic()
 
     def time(self) -> float:
+        """Seconds since the epoch, by the clock's setting at the start."""
         return self._offset + time.monotonic()
 
     def __getattr__(self, name: str) -> Any:

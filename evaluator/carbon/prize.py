@@ -64,6 +64,7 @@ class Place:
         return self.emission.counting.kg if self.emission and self.emission.counting else None
 
     def to_json(self) -> dict[str, Any]:
+        """What `prize --json` says of the team."""
         return {
             "rank": self.rank,
             "team": self.team,
@@ -88,6 +89,7 @@ class Prize:
 
     @property
     def threshold(self) -> float | None:
+        """The score that is needed, mean + standard deviation; None where no score beats the baseline."""
         return None if self.mean is None or self.deviation is None else self.mean + self.deviation
 
     @property
@@ -105,6 +107,7 @@ class Prize:
         return tuple(tuple(teams) for teams in by_rank.values() if len(teams) > 1)
 
     def to_json(self) -> dict[str, Any]:
+        """The content of the file that `prize --json` writes."""
         return {
             "baseline": self.baseline,
             "beating": self.beating,

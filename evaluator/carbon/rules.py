@@ -58,12 +58,12 @@ EMISSION_ZERO = Rule(
     "more than 0 kWh and 0 kg in the row that counts",
     "eco2AI measured nothing: it needs `top`, and a CPU of its table",
 )
-EMISSION_TWIN_MISSING = Rule(
+EMISSION_ENCODED_MISSING = Rule(
     "emission-twin-missing",
     "encoded_emission.csv beside emission.csv",
     "give the tracker encode_file=True, and pack both files",
 )
-EMISSION_TWIN = Rule(
+EMISSION_ENCODED_ROWS = Rule(
     "emission-twin",
     "encoded rows that are the rows of emission.csv, as eco2AI encodes them, and the row that counts among them",
     _AS_WRITTEN,

@@ -59,6 +59,7 @@ class Task:
 
     @property
     def output(self) -> Output:
+        """What an answer is: text or image."""
         return METRICS[self.metric].output
 
     @property

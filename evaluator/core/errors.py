@@ -33,6 +33,7 @@ class Finding:
         return f"{text}; fix: {self.fix} [{self.rule}]" if self.fix else text
 
     def to_json(self) -> dict[str, str]:
+        """As it stands in scores.json, under `findings`."""
         return {
             "rule": self.rule,
             "where": self.where,
@@ -51,6 +52,7 @@ class Rule:
     fix: str
 
     def finding(self, where: str, found: str) -> Finding:
+        """The finding that `found` at `where` breaks this rule."""
         return Finding(self.name, where, found, self.allowed, self.fix)
 
 
@@ -74,6 +76,7 @@ class Findings:
         self.by_rule: dict[str, int] = {}
 
     def add(self, rule: Rule, where: str, found: str) -> None:
+        """Count a fault, and keep it where there is room."""
         self.total += 1
         self.by_rule[rule.name] = self.by_rule.get(rule.name, 0) + 1
         if len(self.kept) < MAX_FINDINGS:
@@ -88,6 +91,7 @@ class Findings:
         del self.kept[spare[-1] if spare else -1]
 
     def add_broken(self, where: str, broken: RuleBroken) -> None:
+        """Count what a check without a place raised, at its place `where`."""
         self.add(broken.rule, where, broken.found)
 
     def __bool__(self) -> bool:

@@ -125,7 +125,7 @@ DECODE_SECONDS = 20.0  # one image, by the clock; a JPEG of 4096 x 4096 with 99 
 FOLDER_DECODE_SECONDS = 30 * 60.0  # all images together
 DECODER_MEMORY_BYTES = 2 * 2**30  # address space of the process
 
-# Ours: of eco2AI's emission.csv and its encoded twin, and of the loss.csv and energy.csv of a training run.
+# Ours: of eco2AI's emission.csv and its encoded copy, and of the loss.csv and energy.csv of a training run.
 MAX_EMISSION_BYTES = 8 * 10**6  # each file; a row has about 300 bytes, an encoded one 600, and is written twice
 MAX_EMISSION_ROWS = 5_000  # of emission.csv: a row is an epoch
 MAX_EMISSION_WATTS = 100_000.0  # mean power, whatever the hardware: some hundred GPUs

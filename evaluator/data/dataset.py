@@ -68,10 +68,12 @@ class Example:
 
     @property
     def texts(self) -> list[str]:
+        """The input's texts, in their order."""
         return [entry.content for entry in self.inputs if entry.type == "text"]
 
     @property
     def images(self) -> list[str]:
+        """The paths of the input's images below the data folder, in their order."""
         return [entry.content for entry in self.inputs if entry.type == "image"]
 
 

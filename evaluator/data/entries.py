@@ -93,6 +93,7 @@ def _entry_fault(entry: Any, answers: bool) -> RuleBroken | None:
 
 
 def check_ids(name: str, expected: Collection[str], given: Collection[str], found: Findings) -> None:
+    """Add to `found` each of the `expected` ids that was not `given`, and each given one that was not expected."""
     for id in expected:
         if id not in given:
             found.add(MISSING_ID, f"{name}: id {show(id)}", "missing")

@@ -1,6 +1,6 @@
 """Checks a submission's ZIP, and unpacks it without trusting a byte of it.
 
-    check(archive: Path, max_packed: int = ..., max_unpacked: int = ...) -> Report
+    check(archive: Path, max_packed: int = ..., max_unpacked: int = ...) -> CheckedArchive
     unpack(archive: Path, destination: Path, max_packed: int = ..., max_unpacked: int = ...) -> None
     read_files(archive: Path, paths: Collection[str], max_bytes: int, findings: Findings, ...) -> dict[str, bytes]
 
@@ -33,13 +33,13 @@ from evaluator.core.verdict import BAD_METADATA, BAD_ZIP
 from evaluator.package import metadata, rules
 from evaluator.package.folder import check_names, create_file, make_folders, whole_or_empty
 from evaluator.package.metadata import Metadata
-from evaluator.package.zip_format import Entry, read_content, read_entries
+from evaluator.package.zip_format import ZipEntry, read_content, read_entries
 
 VERIFIED_BYTES = 200 * 10**6  # packed and unpacked: as much as `check` unpacks, in memory, within about two seconds
 
 
 @dataclass(frozen=True)
-class Report:
+class CheckedArchive:
     """What a good archive is. Sizes in bytes; `verified` of the `files` were read to their end and have their CRC-32;
     `unpack` reads them all.
     """
@@ -53,7 +53,7 @@ class Report:
 
 def check(
     archive: Path, max_packed: int = limits.MAX_ARCHIVE_BYTES, max_unpacked: int = limits.MAX_UNPACKED_BYTES
-) -> Report:
+) -> CheckedArchive:
     """Check an archive, its metadata.json and that the entrypoint's script is there, without unpacking to disk.
 
     Names, sizes and headers of all entries are checked; contents of the smallest files, as far as `VERIFIED_BYTES`
@@ -70,11 +70,11 @@ def check(
             if not findings:
                 raise
             if complete:  # else the file that is missed may be one that could not be read
-                both = [*error.findings, *findings.kept][:MAX_FINDINGS]
-                raise SubmissionError(BAD_ZIP, both, findings.total + error.total) from None
+                faults = [*error.findings, *findings.kept][:MAX_FINDINGS]
+                raise SubmissionError(BAD_ZIP, faults, findings.total + error.total) from None
         if findings:
             raise SubmissionError(BAD_ZIP, findings)
-        return Report(os.fstat(file).st_size, sum(entry.size for entry in files), len(files), verified, facts)
+        return CheckedArchive(os.fstat(file).st_size, sum(entry.size for entry in files), len(files), verified, facts)
 
 
 def unpack(
@@ -160,7 +160,7 @@ def _open(archive: Path) -> Iterator[int]:
 
 def _survey(
     file: int, name: str, max_packed: int, max_unpacked: int, findings: Findings
-) -> tuple[list[Entry], dict[str, bool], bool]:
+) -> tuple[list[ZipEntry], dict[str, bool], bool]:
     """The entries, the paths that they make (whether each is a folder) and whether these are all entries, checked
     without reading any content.
     """
@@ -182,7 +182,7 @@ def _survey(
     return entries, check_names([entry.name for entry in entries], findings), complete
 
 
-def _verify(file: int, entries: list[Entry], findings: Findings) -> int:
+def _verify(file: int, entries: list[ZipEntry], findings: Findings) -> int:
     """Read the smallest entries to their end, as far as `VERIFIED_BYTES` go; returns how many of them are files."""
     budget, verified = VERIFIED_BYTES, 0
     for entry in sorted(entries, key=lambda entry: entry.packed + entry.size):
@@ -198,7 +198,7 @@ def _verify(file: int, entries: list[Entry], findings: Findings) -> int:
     return verified
 
 
-def _check_kind(entry: Entry, findings: Findings) -> None:
+def _check_kind(entry: ZipEntry, findings: Findings) -> None:
     kind = stat.S_IFMT(entry.mode)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         what = "a symbolic link" if kind == stat.S_IFLNK else "a device, FIFO or socket"
@@ -209,7 +209,7 @@ def _check_kind(entry: Entry, findings: Findings) -> None:
         findings.add(rules.ENTRY_CONFLICT, _where(entry), f"a folder with {entry.size} bytes of content")
 
 
-def _read_metadata(file: int, files: list[Entry]) -> Metadata:
+def _read_metadata(file: int, files: list[ZipEntry]) -> Metadata:
     by_path = {posixpath.normpath(entry.name): entry for entry in files}
     entry = by_path.get(metadata.NAME)
     if entry is None:
@@ -226,13 +226,13 @@ def _read_metadata(file: int, files: list[Entry]) -> Metadata:
     return facts
 
 
-def _read_whole(file: int, entry: Entry, max_bytes: int) -> bytes:
+def _read_whole(file: int, entry: ZipEntry, max_bytes: int) -> bytes:
     if entry.size > max_bytes:
         raise RuleBroken(file_size(max_bytes), f"the file has {entry.size} bytes")
     return b"".join(read_content(file, entry))
 
 
-def _extract(file: int, entry: Entry, destination: Path) -> None:
+def _extract(file: int, entry: ZipEntry, destination: Path) -> None:
     """Write a file. A folder is there already; its content, which must be empty, is read."""
     try:
         if entry.is_folder:
@@ -246,5 +246,5 @@ def _extract(file: int, entry: Entry, destination: Path) -> None:
         raise SubmissionError(BAD_ZIP, broken.rule.finding(_where(entry), broken.found)) from None
 
 
-def _where(entry: Entry) -> str:
+def _where(entry: ZipEntry) -> str:
     return f"entry {show(entry.name)}"

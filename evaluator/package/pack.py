@@ -30,7 +30,7 @@ _TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that a ZIP can state
 class Packed:
     """`left_out` are the paths that were not packed, folders with '/' at their end."""
 
-    report: archive.Report
+    report: archive.CheckedArchive
     left_out: tuple[str, ...]
 
 

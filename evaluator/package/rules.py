@@ -54,14 +54,17 @@ ARCHIVE_DIRECTORY = Rule(
 
 
 def packed_size(limit: int) -> Rule:
+    """The rule for a ZIP of at most `limit` bytes."""
     return Rule("archive-packed-size", f"at most {limit} bytes", "leave out what the entrypoint does not read")
 
 
 def unpacked_size(limit: int) -> Rule:
+    """The rule for files of at most `limit` bytes together."""
     return Rule("archive-unpacked-size", f"at most {limit} bytes", "leave out what the entrypoint does not read")
 
 
 def entry_count(limit: int) -> Rule:
+    """The rule for at most `limit` files and folders."""
     return Rule(
         "archive-entries",
         f"at most {limit} files and folders, counting folders that only names imply",

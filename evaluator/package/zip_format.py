@@ -49,7 +49,7 @@ _OTHER_FORMATS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ZipEntry:
     """`name` as written, a folder's with '/' at its end; `mode` as in stat(2), 0 where the archive has none.
 
     The entry's bytes are `start` to `end`; its `packed` bytes of content begin at `data`.
@@ -67,6 +67,7 @@ class Entry:
 
     @property
     def is_folder(self) -> bool:
+        """Whether the name is a folder's."""
         return self.name.endswith("/")
 
 
@@ -86,7 +87,7 @@ class _Record:
     start: int
 
 
-def read_entries(file: int, max_entries: int, findings: Findings) -> tuple[list[Entry], bool]:
+def read_entries(file: int, max_entries: int, findings: Findings) -> tuple[list[ZipEntry], bool]:
     """The entries of the ZIP that is open as descriptor `file`, in the directory's order, and whether they are all.
 
     Adds to `findings` what is wrong with single entries, which are then left out, and with the layout. Raises
@@ -99,7 +100,7 @@ def read_entries(file: int, max_entries: int, findings: Findings) -> tuple[list[
     if size > rules.MAX_DIRECTORY_BYTES:
         raise RuleBroken(rules.ARCHIVE_DIRECTORY, f"a directory of {size} bytes")
     records = _read_directory(_read(file, start, size), count, findings)
-    entries: list[Entry] = []
+    entries: list[ZipEntry] = []
     spans: list[tuple[int, int, str]] = []
     for record in records:
         try:
@@ -114,7 +115,7 @@ def read_entries(file: int, max_entries: int, findings: Findings) -> tuple[list[
     return entries, complete
 
 
-def read_content(file: int, entry: Entry) -> Iterator[bytes]:
+def read_content(file: int, entry: ZipEntry) -> Iterator[bytes]:
     """The entry's content, in chunks of at most `CHUNK_BYTES`; never more than the size that the archive states.
 
     Raises `RuleBroken` as soon as the data are not what the archive states.
@@ -132,12 +133,12 @@ def read_content(file: int, entry: Entry) -> Iterator[bytes]:
         raise RuleBroken(rules.ARCHIVE_CORRUPT, f"Bad CRC-32: {crc:08x}, declared {entry.crc:08x}")
 
 
-def _stored(file: int, entry: Entry) -> Iterator[bytes]:
+def _stored(file: int, entry: ZipEntry) -> Iterator[bytes]:
     for at in range(entry.data, entry.data + entry.packed, CHUNK_BYTES):
         yield _read(file, at, min(CHUNK_BYTES, entry.data + entry.packed - at))
 
 
-def _inflated(file: int, entry: Entry) -> Iterator[bytes]:
+def _inflated(file: int, entry: ZipEntry) -> Iterator[bytes]:
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     at, end, pending = entry.data, entry.data + entry.packed, b""
     while not inflater.eof:
@@ -337,7 +338,7 @@ def _zip64(extras: dict[int, bytes], values: tuple[tuple[int, int, int], ...]) -
 # --- an entry's own header, and where entries lie ---
 
 
-def _read_local(file: int, record: _Record, directory: int) -> Entry:
+def _read_local(file: int, record: _Record, directory: int) -> ZipEntry:
     """The entry of a record, after its header has said the same. `directory` is where the entries end."""
     # Headers with a short extra field come in one read.
     available = max(0, directory - record.start)
@@ -369,7 +370,7 @@ def _read_local(file: int, record: _Record, directory: int) -> Entry:
             raise RuleBroken(rules.ARCHIVE_CONTRADICTION, f"its own header states another {what}: {own}, not {stated}")
     if later:
         end += _descriptor_size(file, record, end, directory, wide=_ZIP64_FIELD in extras)
-    return Entry(record.name, method, record.crc, record.packed, record.size, record.mode, record.start, data, end)
+    return ZipEntry(record.name, method, record.crc, record.packed, record.size, record.mode, record.start, data, end)
 
 
 def _descriptor_size(file: int, record: _Record, at: int, directory: int, wide: bool) -> int:

@@ -2,7 +2,7 @@
 
     write(folder: Path, output: Path) -> Report     PNGs, and co2.html with both and the tables
 
-Read is what a training run leaves in its folder: eco2AI's emission.csv with its encoded twin, and where they are
+Read is what a training run leaves in its folder: eco2AI's emission.csv with its encoded copy, and where they are
 there loss.csv (stage, epoch, loss of each step) and energy.csv (an independent reading of each epoch: stage, epoch,
 complete, kwh, kg). Without loss.csv the losses are those that `new_epoch` was given.
 

@@ -62,30 +62,37 @@ class Workspace:
 
     @property
     def work(self) -> Path:
+        """The folder that the run sees: `input` and `submission`, side by side."""
         return self.base / "work"
 
     @property
     def input(self) -> Path:
+        """input.json and the images that it names."""
         return self.work / "input"
 
     @property
     def submission(self) -> Path:
+        """The submission's copy, where the entrypoint starts."""
         return self.work / "submission"
 
     @property
     def output(self) -> Path:
+        """Where the submission writes."""
         return self.submission / "output"
 
     @property
     def collected(self) -> Path:
+        """What was taken of its output, after the run."""
         return self.aside / "output"
 
     @property
     def log(self) -> Path:
+        """What it printed."""
         return self.aside / "log.txt"
 
     @property
     def emission(self) -> Path:
+        """What eco2AI's tracker wrote of the run."""
         return self.aside / "emission.csv"
 
 
@@ -94,9 +101,8 @@ class Outcome:
     """How a run ended.
 
     `exit_code` is as of subprocess, negative for a signal. `expired`: the time limit was reached. `oom`: a process was
-    killed for want of memory. `full` names a place that was filled, `crowded` says that there were too many processes.
-    `peak_memory` in bytes, of all processes together, and `cpu_seconds` are None where they could not be read. `image`
-    is the digest of the image that it ran in.
+    killed for want of memory. `full` names a place that was filled. `peak_memory` in bytes, of all processes together,
+    and `cpu_seconds` are None where they could not be read. `image` is the digest of the image that it ran in.
     """
 
     exit_code: int
@@ -104,7 +110,7 @@ class Outcome:
     expired: bool = False
     oom: bool = False
     full: str = ""
-    crowded: bool = False
+    too_many_processes: bool = False
     peak_memory: int | None = None
     cpu_seconds: float | None = None
     image: str | None = None
@@ -172,6 +178,7 @@ class LogCopier(threading.Thread):
         self._failure: OSError | None = None
 
     def run(self) -> None:
+        """Copy until the stream ends. An error is kept for `finish`."""
         try:
             self._copy()
         except OSError as error:

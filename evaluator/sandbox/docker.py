@@ -106,6 +106,7 @@ class DockerRunner:
         self._client = _connect()
 
     def preflight(self, image: str, limits: Limits) -> list[str]:
+        """As `Runner.preflight`."""
         attributes = _image(self._client, image, limits)
         _check_volumes(attributes)
         information = _retried(self._client.info)
@@ -120,6 +121,7 @@ class DockerRunner:
         return notes
 
     def run(self, space: Workspace, arguments: list[str], image: str, limits: Limits, terminal: TextIO) -> Outcome:
+        """As `Runner.run`."""
         sweep(self._client)
         identity = _image(self._client, image, limits)
         _check_volumes(identity)

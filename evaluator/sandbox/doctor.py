@@ -45,7 +45,7 @@ print(json.dumps({
 
 
 @dataclass(frozen=True)
-class Line:
+class Check:
     """What was found of `subject`: `state` is OK, NOTE or FAIL, `fix` is empty where there is nothing to do."""
 
     state: str
@@ -58,7 +58,7 @@ class Line:
         return f"{text}\n{'':15}fix: {self.fix}" if self.fix else text
 
 
-def examine(image: str = IMAGE, limits: Limits = RUN, gpu_check: Path = GPU_CHECK) -> Iterator[Line]:
+def examine(image: str = IMAGE, limits: Limits = RUN, gpu_check: Path = GPU_CHECK) -> Iterator[Check]:
     """Look at the engine, the image, the GPU, the driver, memory, CPUs and disk; a line as soon as it is known.
 
     gpu_check: what `make gpu-check` wrote last.
@@ -76,7 +76,7 @@ def examine(image: str = IMAGE, limits: Limits = RUN, gpu_check: Path = GPU_CHEC
     yield from _disk(client, found is not None, limits)
 
 
-def _engine() -> tuple[Any, Line]:
+def _engine() -> tuple[Any, Check]:
     where = os.environ.get("DOCKER_HOST", "/var/run/docker.sock")
     try:
         client = docker.from_env(timeout=ENGINE_SECONDS)
@@ -89,58 +89,58 @@ def _engine() -> tuple[Any, Line]:
             fix = "start the engine that DOCKER_HOST names, or unset DOCKER_HOST to use this machine's own"
         else:
             fix = "install Docker (Debian, Ubuntu: apt install docker.io) and start it: sudo systemctl start docker"
-        return None, Line(FAIL, "engine", f"no Docker engine answers at {where}: {_one_line(error)}", fix)
+        return None, Check(FAIL, "engine", f"no Docker engine answers at {where}: {_one_line(error)}", fix)
     text = f"Docker {version['Version']} (API {version['ApiVersion']}, storage {driver}) at {where}"
     try:
         old = tuple(int(part) for part in version["Version"].split(".")[:2]) < MIN_ENGINE
     except ValueError:  # a build of one's own, such as "dev"
         old = False
     if old:
-        return client, Line(FAIL, "engine", text, f"upgrade Docker to {'.'.join(map(str, MIN_ENGINE))} or newer")
-    return client, Line(OK, "engine", text)
+        return client, Check(FAIL, "engine", text, f"upgrade Docker to {'.'.join(map(str, MIN_ENGINE))} or newer")
+    return client, Check(OK, "engine", text)
 
 
-def _image(client: Any, name: str, limits: Limits) -> tuple[Any, Line]:
+def _image(client: Any, name: str, limits: Limits) -> tuple[Any, Check]:
     if client is None:
-        return None, Line(NOTE, "image", f"{name}: not looked for without an engine")
+        return None, Check(NOTE, "image", f"{name}: not looked for without an engine")
     try:
         image = client.images.get(name)
     except docker.errors.ImageNotFound:
-        return None, Line(FAIL, "image", f"{name} is not built", "make build (without a GPU: make build DEVICE=cpu)")
+        return None, Check(FAIL, "image", f"{name} is not built", "make build (without a GPU: make build DEVICE=cpu)")
     except _ENGINE_FAILURES as error:
-        return None, Line(FAIL, "image", f"{name}: {_one_line(error)}", "give --image a name such as " + IMAGE)
+        return None, Check(FAIL, "image", f"{name}: {_one_line(error)}", "give --image a name such as " + IMAGE)
     labels = image.labels or {}
     version = labels.get("org.opencontainers.image.version", "unknown")
     commit = labels.get("org.opencontainers.image.revision", "unknown")
     size = image.attrs["Size"]
     text = f"{name}, version {version}, commit {commit[:12]}, {_gb(size)} of at most {_gb(limits.image)}"
     if size > limits.image:
-        return image, Line(FAIL, "image", text, "leave packages out; docker history shows the large layers")
-    return image, Line(OK, "image", text)
+        return image, Check(FAIL, "image", text, "leave packages out; docker history shows the large layers")
+    return image, Check(OK, "image", text)
 
 
-def _gpus(limits: Limits) -> tuple[Sequence[Gpu], str, Line]:
+def _gpus(limits: Limits) -> tuple[Sequence[Gpu], str, Check]:
     """This machine's GPUs, the driver's version, and the line about both."""
     found = gpus.find()
     driver = f"driver {found.driver or 'of an unknown version'}"
     if found.absent:
         wanted = f"no NVIDIA GPU ({_one_line(found.absent)}); the leaderboard has {limits.gpus}"
-        return (), "", Line(NOTE, "gpu", f"{wanted}. Submissions run on the CPU here, much slower")
+        return (), "", Check(NOTE, "gpu", f"{wanted}. Submissions run on the CPU here, much slower")
     names = ", ".join(
         f"{gpu.name} with {'unknown memory' if gpu.memory is None else _gb(gpu.memory)}" for gpu in found.usable
     )
     if found.refused:
         text = f"{driver}; {names or 'no GPU that can be used'}; NVML refuses to tell {'; '.join(found.refused)}"
         if len(found.usable) >= limits.gpus:
-            return found.usable, found.driver, Line(NOTE, "gpu", text)
+            return found.usable, found.driver, Check(NOTE, "gpu", text)
         fix = "see what `nvidia-smi` says: ask for permission, or reset the GPU; or run with --limit gpus=0"
-        return found.usable, found.driver, Line(FAIL, "gpu", text, fix)
+        return found.usable, found.driver, Check(FAIL, "gpu", text, fix)
     if not found.usable:
-        return (), found.driver, Line(NOTE, "gpu", f"{driver}, but no GPU; the leaderboard has {limits.gpus}")
-    return found.usable, found.driver, Line(OK, "gpu", f"{driver}; {names}")
+        return (), found.driver, Check(NOTE, "gpu", f"{driver}, but no GPU; the leaderboard has {limits.gpus}")
+    return found.usable, found.driver, Check(OK, "gpu", f"{driver}; {names}")
 
 
-def _gpu_check(usable: Sequence[Gpu], summary: Path) -> Iterator[Line]:
+def _gpu_check(usable: Sequence[Gpu], summary: Path) -> Iterator[Check]:
     """What `make gpu-check` said last on this machine's GPU; nothing where there is none."""
     if not usable:
         return
@@ -153,23 +153,25 @@ def _gpu_check(usable: Sequence[Gpu], summary: Path) -> Iterator[Line]:
         wrong += [part for part, state in states.items() if state != "done"]
         small = said["small"] is True
     except FileNotFoundError:
-        yield Line(NOTE, "check", "gpu-check has not run here", again)
+        yield Check(NOTE, "check", "gpu-check has not run here", again)
         return
     except (OSError, ValueError, LookupError, TypeError) as error:
-        yield Line(NOTE, "check", f"what gpu-check wrote cannot be read: {_one_line(error)}", again)
+        yield Check(NOTE, "check", f"what gpu-check wrote cannot be read: {_one_line(error)}", again)
         return
     text = f"gpu-check of {begun} on {card}: {', '.join(states)}"
     if card not in {gpu.name for gpu in usable}:
-        yield Line(NOTE, "check", f"{text}; that GPU is not here now", again)
+        yield Check(NOTE, "check", f"{text}; that GPU is not here now", again)
     elif small:
-        yield Line(NOTE, "check", f"{text}, at tiny sizes", again)
+        yield Check(NOTE, "check", f"{text}, at tiny sizes", again)
     elif wrong:
-        yield Line(NOTE, "check", f"{text}; not right: {', '.join(wrong)}", f"look into {summary.parent}, then {again}")
+        yield Check(
+            NOTE, "check", f"{text}; not right: {', '.join(wrong)}", f"look into {summary.parent}, then {again}"
+        )
     else:
-        yield Line(OK, "check", f"{text}; nothing is wrong")
+        yield Check(OK, "check", f"{text}; nothing is wrong")
 
 
-def _container(client: Any, image: Any, given: Sequence[Gpu], driver: str) -> Iterator[Line]:
+def _container(client: Any, image: Any, given: Sequence[Gpu], driver: str) -> Iterator[Check]:
     """Start a container of the image as a run does, with its GPU, and ask the Python in it what it sees."""
     devices = [types.DeviceRequest(device_ids=[gpu.uuid for gpu in given], capabilities=[["gpu"]])] if given else None
     try:
@@ -191,18 +193,18 @@ def _container(client: Any, image: Any, given: Sequence[Gpu], driver: str) -> It
             fix = "install nvidia-container-toolkit, run nvidia-ctk runtime configure --runtime=docker, restart Docker"
         else:
             fix = "build the image anew: make build; its own check says what is missing"
-        yield Line(FAIL, "inside", f"a container of the image does not work: {_one_line(error)}", fix)
+        yield Check(FAIL, "inside", f"a container of the image does not work: {_one_line(error)}", fix)
         return
     text = f"a container runs Python {seen['python']} and torch {seen['torch']} as uid {seen['uid']}"
     if not given:
-        yield Line(OK, "inside", text)
+        yield Check(OK, "inside", text)
     elif seen["gpus"]:
-        yield Line(OK, "inside", f"{text} and sees {', '.join(seen['gpus'])}")
+        yield Check(OK, "inside", f"{text} and sees {', '.join(seen['gpus'])}")
     elif seen["cuda"] is None:
-        yield Line(FAIL, "inside", f"{text}, a build without CUDA", "build the image for the GPU: make build")
+        yield Check(FAIL, "inside", f"{text}, a build without CUDA", "build the image for the GPU: make build")
     elif _too_old(driver, seen["cuda"]):
         oldest = MIN_DRIVER[int(seen["cuda"].split(".")[0])]
-        yield Line(
+        yield Check(
             FAIL,
             "inside",
             f"{text}, built for CUDA {seen['cuda']}, which driver {driver} cannot run",
@@ -210,7 +212,7 @@ def _container(client: Any, image: Any, given: Sequence[Gpu], driver: str) -> It
         )
     else:
         fix = "see that nvidia-container-toolkit is installed and `docker run --gpus all` works"
-        yield Line(FAIL, "inside", f"{text}, built for CUDA {seen['cuda']}, which sees no GPU", fix)
+        yield Check(FAIL, "inside", f"{text}, built for CUDA {seen['cuda']}, which sees no GPU", fix)
 
 
 def _too_old(driver: str, cuda: str) -> bool:
@@ -219,7 +221,7 @@ def _too_old(driver: str, cuda: str) -> bool:
     return oldest is not None and major.isdigit() and int(major) < oldest
 
 
-def _machine(client: Any, limits: Limits) -> Iterator[Line]:
+def _machine(client: Any, limits: Limits) -> Iterator[Check]:
     """Memory and CPUs, of the engine's machine where there is an engine: Docker Desktop's is a smaller one."""
     try:
         information = client.info() if client else {}
@@ -233,12 +235,12 @@ def _machine(client: Any, limits: Limits) -> Iterator[Line]:
     ):
         text = f"{there}; a submission may use {allowed}"
         if limit:
-            yield Line(OK, subject, text)
+            yield Check(OK, subject, text)
         else:
-            yield Line(NOTE, subject, f"{text}, so that one which needs all of it fails here and not there")
+            yield Check(NOTE, subject, f"{text}, so that one which needs all of it fails here and not there")
 
 
-def _disk(client: Any, built: bool, limits: Limits) -> Iterator[Line]:
+def _disk(client: Any, built: bool, limits: Limits) -> Iterator[Check]:
     """Room for a submission as large as allowed where it is unpacked, and for the image where the engine keeps it."""
     temporary = Path(tempfile.gettempdir())
     needs = {temporary: (limits.unpacked + limits.output, f"set TMPDIR to a folder of a larger disk than {temporary}")}
@@ -248,7 +250,7 @@ def _disk(client: Any, built: bool, limits: Limits) -> Iterator[Line]:
     for folder, (wanted, fix) in needs.items():
         free = shutil.disk_usage(folder).free
         text = f"{_gb(free)} free at {folder}; a run may need {_gb(wanted)}"
-        yield Line(OK, "disk", text) if free >= wanted else Line(FAIL, "disk", text, f"free some, or {fix}")
+        yield Check(OK, "disk", text) if free >= wanted else Check(FAIL, "disk", text, f"free some, or {fix}")
 
 
 def _engine_root(client: Any) -> Path | None:
@@ -271,7 +273,7 @@ def _one_line(error: Exception | str) -> str:
     return (text.strip().splitlines() or [type(error).__name__])[-1][:300]
 
 
-def report(lines: Iterator[Line], write: Callable[[str], object]) -> int:
+def report(lines: Iterator[Check], write: Callable[[str], object]) -> int:
     """Write each line as it comes, then the sum; returns the exit code, that of an organizer's mistake for a `FAIL`."""
     failures = 0
     for line in lines:

@@ -167,7 +167,7 @@ def _failure(outcome: Outcome, limits: Limits, log: Path, private: bool) -> Subm
         if outcome.full == "output/":
             allowed = f"{limits.output} bytes, and {limits.output_files} files and folders, in output/"
         return failure(f"{outcome.full} is full after {outcome.seconds:.1f} s", allowed)
-    if outcome.crowded:
+    if outcome.too_many_processes:
         return failure("too many processes and threads", f"{limits.pids} at a time", "process-limit")
     said = _exception(log) if private else _last_line(log)
     # With `private` the exception's kind alone decides, which `said` has anyhow.

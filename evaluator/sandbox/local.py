@@ -148,7 +148,7 @@ class LocalRunner:
             expired,
             watch.oom,
             watch.full,
-            watch.crowded,
+            watch.too_many_processes,
             watch.peak_memory,
             children_cpu_seconds() - cpu_before,
         )
@@ -302,7 +302,7 @@ class _Watch:
     ) -> None:
         self._process, self._before, self._limits, self._places = process, before, limits, places
         self._next_measure = 0.0
-        self.oom = self.crowded = False
+        self.oom = self.too_many_processes = False
         self.full = ""
         self.peak_memory = 0
 
@@ -313,7 +313,7 @@ class _Watch:
                 self._process.wait(min(left, POLL_SECONDS))
                 return False
             self._look()
-            if self.oom or self.crowded or self.full:
+            if self.oom or self.too_many_processes or self.full:
                 return False
         return self._process.poll() is None
 
@@ -324,7 +324,7 @@ class _Watch:
             resident = sum(_proportional(process) for process in processes)
         self.peak_memory = max(self.peak_memory, resident)
         self.oom = resident > self._limits.memory
-        self.crowded = sum(process.threads for process in processes) > self._limits.pids
+        self.too_many_processes = sum(process.threads for process in processes) > self._limits.pids
         if time.monotonic() > self._next_measure:
             began = time.monotonic()
             self.measure()

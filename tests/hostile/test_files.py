@@ -83,12 +83,13 @@ def test_places(place, name, capsys):
 def test_places_of_a_team(place, name, capsys):
     """In the place of each file of a run's folder."""
     target = name if name.startswith("/") else place(name)
-    for kept in ("scores.json", "record.json", "team.zip", emission.NAME, emission.TWIN, "loss.csv", "energy.csv"):
+    emissions = (emission.NAME, emission.ENCODED_NAME)
+    for kept in ("scores.json", "record.json", "team.zip", *emissions, "loss.csv", "energy.csv"):
         folder = place("runs") / f"of {kept}"
         folder.mkdir(parents=True)
         plain, encoded = made()
         (folder / emission.NAME).write_bytes(plain)
-        (folder / emission.TWIN).write_bytes(encoded)
+        (folder / emission.ENCODED_NAME).write_bytes(encoded)
         (folder / kept).unlink(missing_ok=True)
         (folder / kept).symlink_to(target)
         ended(["co2-report", folder], capsys, 0, 2)

@@ -151,7 +151,7 @@ class _Player:
                 plain, encoded = emission_files(0.2 + number % 97 / 12)
                 file.writestr(emission.NAME, plain)
                 if number % 7:
-                    file.writestr(emission.TWIN, encoded)
+                    file.writestr(emission.ENCODED_NAME, encoded)
         digest = hashlib.sha256(packed.getvalue()).hexdigest()
         facts = Metadata("fusionbrain/fbc2:latest", "python3 run.py", ("python3", "run.py"))
         name = "<b>решение</b>.zip" if self.sent % 7 == 0 else f"submission_{self.sent}.zip"

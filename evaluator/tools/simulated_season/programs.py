@@ -165,7 +165,7 @@ def _write_picture(path: Path, chance: random.Random) -> None:
 
 
 def _write_emission(folder: Path, program: Program) -> None:
-    """emission.csv as eco2AI writes it for two epochs, the second of which counts, and its encoded twin."""
+    """emission.csv as eco2AI writes it for two epochs, the second of which counts, and its encoded copy."""
     chance = random.Random(f"emission {program.seed}")
     rows = []
     for number, description in enumerate(
@@ -195,7 +195,7 @@ def _write_emission(folder: Path, program: Program) -> None:
         plain[-1][emission.COLUMNS.index("CO2_emissions(kg)")] = repr(program.kg * 0.9)
     _write_csv(folder / emission.NAME, plain)
     if program.emission != "without twin":
-        _write_csv(folder / emission.TWIN, twin)
+        _write_csv(folder / emission.ENCODED_NAME, twin)
 
 
 def _write_csv(path: Path, rows: Sequence[Sequence[str]]) -> None:

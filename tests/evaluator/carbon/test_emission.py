@@ -13,7 +13,7 @@ import pytest
 
 from evaluator.__main__ import main
 from evaluator.carbon import emission, rules
-from evaluator.carbon.emission import NAME, TARGET, TWIN, Emission, encode, parse
+from evaluator.carbon.emission import ENCODED_NAME, NAME, TARGET, Emission, encode, parse
 from evaluator.carbon.meter import emission_levels
 from evaluator.core import limits
 from evaluator.package.archive import check
@@ -25,7 +25,7 @@ LATER = datetime(2100, 1, 1, tzinfo=UTC)
 
 @pytest.fixture
 def files(tracked: Path) -> tuple[bytes, bytes]:
-    return (tracked / NAME).read_bytes(), (tracked / TWIN).read_bytes()
+    return (tracked / NAME).read_bytes(), (tracked / ENCODED_NAME).read_bytes()
 
 
 def cells(content: bytes) -> list[list[str]]:
@@ -255,7 +255,7 @@ def test_the_twin_is_needed_and_must_say_the_same(files):
     less = {"power": repr(counting.kwh / 10), "CO2": repr(counting.kg / 10)}
     found = parse(changed(plain, 4, **less), encoded)
     assert fault_rules(found) == {"emission-twin"} and found.faults_total == 4  # two columns, encoded once and twice
-    assert found.faults[0].where == f"{TWIN}: row 6, power_consumption(kWh)"
+    assert found.faults[0].where == f"{ENCODED_NAME}: row 6, power_consumption(kWh)"
     assert fault_rules(parse(changed(plain, 2, experiment_description="другое"), encoded)) == {"emission-twin"}
     assert fault_rules(parse(changed(plain, 4, start_time="2022-11-13 09:30:00"), encoded)) == {"emission-twin"}
     assert fault_rules(parse(written(cells(plain)[:1] + cells(plain)[3:]), encoded)) == {"emission-twin"}
@@ -393,7 +393,7 @@ def test_a_folders_emission_under_a_name_of_its_own(tmp_path, files):
     assert found and found.misnamed and not found.ok and fault_rules(found) == {"emission-name"}
     assert "'run.csv'" in found.faults[0].found
     (tmp_path / NAME).write_bytes(files[0])
-    (tmp_path / TWIN).write_bytes(files[1])
+    (tmp_path / ENCODED_NAME).write_bytes(files[1])
     found = emission.read_folder(tmp_path)
     assert found and found.ok
 
@@ -417,7 +417,7 @@ def test_gigabytes_in_a_zip_are_refused_by_their_stated_size(tmp_path):
 
 def test_a_folders_emission(tmp_path, files):
     assert emission.read_folder(tmp_path) is None
-    (tmp_path / TWIN).write_bytes(files[1])
+    (tmp_path / ENCODED_NAME).write_bytes(files[1])
     assert fault_rules(emission.read_folder(tmp_path)) == {"file-missing"}
     (tmp_path / "elsewhere").write_bytes(files[0])
     (tmp_path / NAME).symlink_to(tmp_path / "elsewhere")

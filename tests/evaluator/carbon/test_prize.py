@@ -194,11 +194,11 @@ def runs(tmp_path: Path) -> Path:
     plain, encoded = emission_files(2.0)
     with zipfile.ZipFile(root / "ёж" / "sent.zip", "w") as file:
         file.writestr(emission.NAME, plain)
-        file.writestr(emission.TWIN, encoded)
+        file.writestr(emission.ENCODED_NAME, encoded)
     for name, kg in (("b", 3.0), ("c", 0.5), ("ёж", 9.0)):  # what lies beside a ZIP that has its own is not read
         plain, encoded = emission_files(kg)
         (root / name / emission.NAME).write_bytes(plain)
-        (root / name / emission.TWIN).write_bytes(encoded)
+        (root / name / emission.ENCODED_NAME).write_bytes(encoded)
     return root
 
 

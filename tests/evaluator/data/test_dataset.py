@@ -14,7 +14,7 @@ from evaluator.data import dataset, entries, images, predictions
 from evaluator.data.dataset import data_digest, read_data
 from evaluator.package import rules as package_rules
 from evaluator.sandbox import launch
-from tests.evaluator.conftest import noise
+from tests.support.data import noise
 from tests.support.images import deep_grey
 from tests.support.rules import rules_of
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from evaluator.__main__ import main
-from evaluator.carbon.emission import NAME, TWIN
+from evaluator.carbon.emission import ENCODED_NAME, NAME
 from evaluator.core import limits
 from evaluator.core.errors import DataError
 from evaluator.reports import co2 as co2_report
@@ -57,7 +57,7 @@ def run(tmp_path: Path) -> Callable[..., Path]:
             energy.append([stage, epoch, 1, other, other * 0.347451])
         plain, encoded = made(*rows)
         (folder / NAME).write_bytes(plain)
-        (folder / TWIN).write_bytes(encoded)
+        (folder / ENCODED_NAME).write_bytes(encoded)
         header = ["step", "epoch", "stage", "loss", "lt", "img", "rt", "learning_rate", "seconds"]
         write_table(folder / LOSS, [header, *steps])
         write_table(folder / ENERGY, [["stage", "epoch", "complete", "kwh", "kg"], *energy])

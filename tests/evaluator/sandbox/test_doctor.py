@@ -13,12 +13,12 @@ import pytest
 from evaluator.core.gpus import Gpu
 from evaluator.core.limits import RUN
 from evaluator.sandbox import doctor
-from evaluator.sandbox.doctor import FAIL, NOTE, OK, Line, _gpu_check
+from evaluator.sandbox.doctor import FAIL, NOTE, OK, Check, _gpu_check
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def lines_of(subject: str, *arguments: object) -> list[Line]:
+def lines_of(subject: str, *arguments: object) -> list[Check]:
     return [line for line in doctor.examine(*arguments) if line.subject == subject]
 
 

@@ -92,7 +92,7 @@ def test_too_many_processes(run):
         time.sleep(60)
     """
     outcome = run(code, pids=20)
-    assert outcome.ending is verdict.EXIT and outcome.crowded
+    assert outcome.ending is verdict.EXIT and outcome.too_many_processes
     with raises_verdict(verdict.EXIT, match="too many processes and threads; allowed: 20 at a time"):
         launch.judge(outcome, replace(SMALL, pids=20), run.space.log)
 

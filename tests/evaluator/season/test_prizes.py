@@ -37,7 +37,7 @@ def put_zip(season: Season, content: object, kg: float | None, twin: bool = True
             plain, encoded = emission_files(kg)
             file.writestr(emission.NAME, plain)
             if twin:
-                file.writestr(emission.TWIN, encoded)
+                file.writestr(emission.ENCODED_NAME, encoded)
     data = packed.getvalue()[: -10 if broken else None]
     sent = dataclasses.replace(archive(content), digest=hashlib.sha256(data).hexdigest())
     path = Store(season.folder).archive(sent.digest)
