@@ -98,6 +98,9 @@ class Findings:
         return self.total > 0
 
 
+Reasons = str | Finding | Findings | Iterable[str | Finding]
+
+
 class EvaluatorError(Exception):
     """A failure: its verdict and its findings. An instance of this very class is an infrastructure failure, unless it
     is given another verdict.
@@ -106,12 +109,7 @@ class EvaluatorError(Exception):
     the verdict's own rule. `total` counts reasons beyond those given.
     """
 
-    def __init__(
-        self,
-        reasons: str | Finding | Findings | Iterable[str | Finding],
-        total: int | None = None,
-        verdict: Verdict = INFRA,
-    ) -> None:
+    def __init__(self, reasons: Reasons, total: int | None = None, verdict: Verdict = INFRA) -> None:
         by_rule: dict[str, int] = {}
         if isinstance(reasons, Findings):
             total, by_rule = reasons.total, dict(reasons.by_rule)
@@ -193,16 +191,14 @@ class EvaluatorError(Exception):
 class SubmissionError(EvaluatorError):
     """The submission broke the contract, failed, or broke a limit; the verdict says which."""
 
-    def __init__(
-        self, verdict: Verdict, reasons: str | Finding | Findings | Iterable[str | Finding], total: int | None = None
-    ) -> None:
+    def __init__(self, verdict: Verdict, reasons: Reasons, total: int | None = None) -> None:
         super().__init__(reasons, total, verdict)
 
 
 class DataError(EvaluatorError):
     """The organizer's data, or the way the evaluator was called, is wrong."""
 
-    def __init__(self, reasons: str | Finding | Findings | Iterable[str | Finding], total: int | None = None) -> None:
+    def __init__(self, reasons: Reasons, total: int | None = None) -> None:
         super().__init__(reasons, total, DATA_ERROR)
 
 

@@ -103,7 +103,7 @@ RUN = read_limits()
 MAX_ARCHIVE_BYTES = RUN.archive
 MAX_UNPACKED_BYTES = RUN.unpacked
 
-# Ours: what the evaluator is willing to read from an untrusted folder.
+# Not published: what the evaluator is willing to read from an untrusted folder.
 MAX_ARCHIVE_ENTRIES = 100_000
 MAX_JSON_BYTES = 100 * 10**6
 MAX_JSON_DEPTH = 32  # of nested lists and objects; the contract needs 3
@@ -120,12 +120,13 @@ IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 MAX_FOLDER_IMAGE_BYTES = 15 * 10**9  # all scored images together
 MAX_FOLDER_PIXELS = 5 * 10**9  # all scored images together, 15 GB decoded; 10 000 of 256 x 256 are 0.66 * 10^9
 
-# Ours: how long decoding an untrusted image may take, and in how much memory. It happens in a process of its own.
+# Not published: how long decoding an untrusted image may take, and in how much memory. It happens in a process of its
+# own.
 DECODE_SECONDS = 20.0  # one image, by the clock; a JPEG of 4096 x 4096 with 99 scans takes two
 FOLDER_DECODE_SECONDS = 30 * 60.0  # all images together
 DECODER_MEMORY_BYTES = 2 * 2**30  # address space of the process
 
-# Ours: of eco2AI's emission.csv and its encoded copy, and of the loss.csv and energy.csv of a training run.
+# Not published: of eco2AI's emission.csv and its encoded copy, and of the loss.csv and energy.csv of a training run.
 MAX_EMISSION_BYTES = 8 * 10**6  # each file; a row has about 300 bytes, an encoded one 600, and is written twice
 MAX_EMISSION_ROWS = 5_000  # of emission.csv: a row is an epoch
 MAX_EMISSION_WATTS = 100_000.0  # mean power, whatever the hardware: some hundred GPUs
@@ -134,5 +135,5 @@ MIN_TRAINING_SECONDS = 60.0  # of one row; fewer are noted, and no fault
 MAX_EMISSION_NUMBER = 1e12  # of any kind
 MAX_LOSS_BYTES = 200 * 10**6  # a line a step, of about 80 bytes
 
-# Ours: what per-id results are written as, by the file's name.
+# Not published: what per-id results are written as, by the file's name.
 TABLE_FORMATS = (".csv", ".parquet")

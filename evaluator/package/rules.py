@@ -5,7 +5,7 @@ metadata.json keeps the rules of JSON in `evaluator.core.strict_json`, too.
 
 from evaluator.core.errors import Rule
 
-# Ours; the published sizes are in `evaluator.core.limits`.
+# Not published; the published sizes are in `evaluator.core.limits`.
 MAX_DIRECTORY_BYTES = 64 * 10**6  # the list of entries at a ZIP's end: 640 bytes an entry
 MAX_NAME_BYTES = 2048
 MAX_PART_BYTES = 255  # of a name, between two '/'; what Linux' file systems hold

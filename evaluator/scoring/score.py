@@ -145,8 +145,8 @@ class Scores:
 
     @property
     def failure(self) -> EvaluatorError | None:
-        """What to raise once the scores are written, with a finding for each task that could not be scored: a fault of
-        ours where any is, else one of the organizer's data; None where all tasks have a score.
+        """What to raise once the scores are written, with a finding for each task that could not be scored: an
+        infrastructure failure where any is, else a fault of the organizer's data; None where all tasks have a score.
         """
         failed = [score for score in self.tasks if score.error]
         if not failed:
