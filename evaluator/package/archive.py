@@ -88,11 +88,8 @@ def unpack(
     Nothing is written before every entry was checked, and nothing is left there when it fails. Raises `EvaluatorError`
     where the disk has no room.
     """
-    findings = Findings()
     with _open(archive) as file:
-        entries, paths, _ = _survey(file, archive.name, max_packed, max_unpacked, findings)
-        if findings:
-            raise SubmissionError(BAD_ZIP, findings)
+        entries, paths = _trusted(file, archive.name, max_packed, max_unpacked)
         needed, free = sum(entry.size for entry in entries), shutil.disk_usage(destination).free
         if needed > free:
             raise EvaluatorError(f"unpacking {archive.name} needs {needed} bytes in {destination}; {free} are free")
@@ -113,12 +110,9 @@ def read_files(
     """The contents of those of `paths` that an archive has. What is larger than `max_bytes`, or broken, is added to
     `findings` instead. Raises `SubmissionError` (BAD_ZIP) where the archive's directory cannot be trusted.
     """
-    faults = Findings()
     contents: dict[str, bytes] = {}
     with _open(archive) as file:
-        entries, _, _ = _survey(file, archive.name, max_packed, max_unpacked, faults)
-        if faults:
-            raise SubmissionError(BAD_ZIP, faults)
+        entries, _ = _trusted(file, archive.name, max_packed, max_unpacked)
         for entry in entries:
             path = posixpath.normpath(entry.name)
             if path in paths and not entry.is_folder:
@@ -135,11 +129,8 @@ def list_files(
     """The size in bytes of each file in an archive, by path. Raises `SubmissionError` (BAD_ZIP) where its directory
     cannot be trusted.
     """
-    faults = Findings()
     with _open(archive) as file:
-        entries, _, _ = _survey(file, archive.name, max_packed, max_unpacked, faults)
-    if faults:
-        raise SubmissionError(BAD_ZIP, faults)
+        entries, _ = _trusted(file, archive.name, max_packed, max_unpacked)
     return {posixpath.normpath(entry.name): entry.size for entry in entries if not entry.is_folder}
 
 
@@ -156,6 +147,15 @@ def _open(archive: Path) -> Iterator[int]:
         yield file
     finally:
         os.close(file)
+
+
+def _trusted(file: int, name: str, max_packed: int, max_unpacked: int) -> tuple[list[ZipEntry], dict[str, bool]]:
+    """The entries and the paths that they make, as `_survey`. Raises `SubmissionError` (BAD_ZIP) for any fault."""
+    findings = Findings()
+    entries, paths, _ = _survey(file, name, max_packed, max_unpacked, findings)
+    if findings:
+        raise SubmissionError(BAD_ZIP, findings)
+    return entries, paths
 
 
 def _survey(
