@@ -97,7 +97,7 @@ class Workspace:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Execution:
     """How a run ended.
 
     `exit_code` is as of subprocess, negative for a signal. `expired`: the time limit was reached. `oom`: a process was
@@ -142,7 +142,7 @@ class Runner(Protocol):
         """
         ...
 
-    def run(self, space: Workspace, arguments: list[str], image: str, limits: Limits, terminal: TextIO) -> Outcome:
+    def run(self, space: Workspace, arguments: list[str], image: str, limits: Limits, terminal: TextIO) -> Execution:
         """Run to the end. When it returns or raises, nothing that the run started is left. After a run that ended well
         `space.collected` has what it wrote.
 

@@ -37,8 +37,8 @@ from evaluator.core.limits import Limits
 from evaluator.sandbox.base import (
     BUDGET_VARIABLE,
     TMP_FILES,
+    Execution,
     LogCopier,
-    Outcome,
     Workspace,
     collect_tar,
     exit_code,
@@ -120,7 +120,7 @@ class DockerRunner:
             notes.append(f"gpus: {', '.join(given)}" if given else "gpus: none, as this machine has none")
         return notes
 
-    def run(self, space: Workspace, arguments: list[str], image: str, limits: Limits, terminal: TextIO) -> Outcome:
+    def run(self, space: Workspace, arguments: list[str], image: str, limits: Limits, terminal: TextIO) -> Execution:
         """As `Runner.run`."""
         sweep(self._client)
         identity = _image(self._client, image, limits)
@@ -205,7 +205,7 @@ class _Run:
         self._image, self._limits, self._terminal = image, limits, terminal
         self._labels = {RUN_LABEL: str(space.base), HOST_LABEL: _host()}
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> Execution:
         with contextlib.ExitStack() as stack:
             volume, declared = self._output_volume(stack), self._declared_volumes(stack)
             keeper = self._container(stack, self._keeper_settings(volume, declared))
@@ -382,7 +382,7 @@ class _Run:
         except _ENGINE_FAILURES as error:
             raise _EngineError(str(error)) from error
 
-    def _wait(self, container: Any) -> Outcome:
+    def _wait(self, container: Any) -> Execution:
         """Follow the container to its end, and end it when its time is up."""
         limits = self._limits
         begun = int(time.time())
@@ -413,7 +413,7 @@ class _Run:
             filters={"container": container.id, "event": "oom"},
             decode=True,
         )
-        return Outcome(
+        return Execution(
             exit_code=exit_code(code),
             seconds=seconds,
             expired=expired,

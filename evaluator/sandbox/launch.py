@@ -29,7 +29,7 @@ from evaluator.data.dataset import Data
 from evaluator.package import archive, metadata
 from evaluator.package.folder import copy_folder, make_folders
 from evaluator.sandbox import crash, local
-from evaluator.sandbox.base import LOG_TAIL_BYTES, TMP_FILES, Outcome, Runner, Workspace
+from evaluator.sandbox.base import LOG_TAIL_BYTES, TMP_FILES, Execution, Runner, Workspace
 
 RunnerName = Literal["auto", "engine", "docker", "local"]
 
@@ -113,7 +113,7 @@ def execute(
     limits: Limits = RUN,
     terminal: TextIO | None = None,
     private: bool = False,
-) -> Outcome:
+) -> Execution:
     """Run the entrypoint to its end, good or bad; `judge` says which. What it prints goes to `terminal` (default
     stderr) and to the log; with `private` to the log alone.
 
@@ -130,7 +130,7 @@ def execute(
     return replace(outcome, peak_memory=_possible_peak(outcome, limits))
 
 
-def _possible_peak(outcome: Outcome, limits: Limits) -> int | None:
+def _possible_peak(outcome: Execution, limits: Limits) -> int | None:
     """The most memory that was seen in use, where that can be: it is looked at a few times a second, and what was
     killed for want of memory in between had far more than what was seen.
     """
@@ -138,7 +138,7 @@ def _possible_peak(outcome: Outcome, limits: Limits) -> int | None:
     return peak if peak > (_NEAR * limits.memory if outcome.oom else 0) else None
 
 
-def judge(outcome: Outcome, limits: Limits, log: Path, private: bool = False) -> None:
+def judge(outcome: Execution, limits: Limits, log: Path, private: bool = False) -> None:
     """Raise a `SubmissionError` for every ending but a good one.
 
     With `private` nothing that the submission printed stands in it: a program can print what it reads, in whatever
@@ -148,7 +148,7 @@ def judge(outcome: Outcome, limits: Limits, log: Path, private: bool = False) ->
         raise _failure(outcome, limits, log, private)
 
 
-def _failure(outcome: Outcome, limits: Limits, log: Path, private: bool) -> SubmissionError:
+def _failure(outcome: Execution, limits: Limits, log: Path, private: bool) -> SubmissionError:
     ending = outcome.ending
 
     def failure(found: str, allowed: str, rule: str = ending.rule) -> SubmissionError:

@@ -34,8 +34,8 @@ from evaluator.core.limits import Limits
 from evaluator.sandbox.base import (
     BUDGET_VARIABLE,
     TMP_FILES,
+    Execution,
     LogCopier,
-    Outcome,
     Workspace,
     collect_folder,
     read_chunks,
@@ -94,7 +94,7 @@ class LocalRunner:
         return notes
 
     @_subreaper()
-    def run(self, space: Workspace, arguments: list[str], image: str, limits: Limits, terminal: TextIO) -> Outcome:
+    def run(self, space: Workspace, arguments: list[str], image: str, limits: Limits, terminal: TextIO) -> Execution:
         """`python3` is the interpreter that runs this."""
         if arguments[0] in PYTHON_NAMES:
             arguments = [sys.executable, *arguments[1:]]
@@ -142,7 +142,7 @@ class LocalRunner:
             copier.join(KILL_SECONDS)
         copier.finish(0)
         watch.measure()
-        outcome = Outcome(
+        outcome = Execution(
             process.returncode,
             seconds,
             expired,

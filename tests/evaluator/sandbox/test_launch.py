@@ -20,7 +20,7 @@ from evaluator.core.verdict import BAD_METADATA, INFRA
 from evaluator.data.dataset import read_data
 from evaluator.data.predictions import read_predictions
 from evaluator.sandbox import crash, launch, local
-from evaluator.sandbox.base import LOG_LONG, LogCopier, Outcome
+from evaluator.sandbox.base import LOG_LONG, Execution, LogCopier
 
 
 def run(submission, data, keep=None, **limits) -> str:
@@ -275,7 +275,7 @@ BAR = "".join(f"\r{done // 50:3d}%|{'#' * (done // 100):50}| {done}/5000" for do
 def test_the_end_of_a_log(tmp_path, text, last):
     log = tmp_path / "log"
     log.write_bytes(text.encode())
-    outcome = Outcome(1, 1.0, False, False, "", False, None, None)
+    outcome = Execution(1, 1.0, False, False, "", False, None, None)
     with pytest.raises(SubmissionError) as caught:
         launch.judge(outcome, RUN, log)
     assert f"; its last line: {last.strip()}" in str(caught.value) and crash.MISSING_FILE in str(caught.value)
@@ -367,10 +367,10 @@ def test_sigterm_gives_time_to_end(data_folder, make_submission):
 )
 def test_a_memory_figure_that_cannot_be_is_left_out(data_folder, make_submission, tmp_path, seen, shown):
     """What was killed at the limit had more than was seen long before."""
-    killed = Outcome(exit_code=-9, seconds=1.0, oom=True, peak_memory=seen)
+    killed = Execution(exit_code=-9, seconds=1.0, oom=True, peak_memory=seen)
 
     class Killed(local.LocalRunner):
-        def run(self, *_: object) -> Outcome:
+        def run(self, *_: object) -> Execution:
             return killed
 
     chosen = replace(RUN, memory=10**9)

@@ -25,7 +25,7 @@ from evaluator.data.dataset import Data, read_data
 from evaluator.data.predictions import read_predictions
 from evaluator.sandbox import docker as sandbox
 from evaluator.sandbox import launch, local
-from evaluator.sandbox.base import Outcome, Workspace
+from evaluator.sandbox.base import Execution, Workspace
 from tests.support.verdicts import raises_verdict
 
 pytestmark = pytest.mark.docker
@@ -56,7 +56,7 @@ def run(
     make_submission: Callable[..., Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Callable[..., Outcome]]:
+) -> Iterator[Callable[..., Execution]]:
     """Runs code in a container; `.terminal` has what it printed, `.space` its workspace as long as the test goes on."""
 
     class Run:
@@ -72,7 +72,7 @@ def run(
             entrypoint: str = "python3 run.py",
             max_image: int = SMALL.image,
             **limits: float,
-        ) -> Outcome:
+        ) -> Execution:
             Run.number += 1
             submission = make_submission(code, entrypoint, f"submission-{Run.number}")
             (submission / "metadata.json").write_text(json.dumps({"image": image, "entrypoint": entrypoint}))
@@ -130,7 +130,7 @@ def test_what_the_engine_was_told(run, engine, base_image):
     seen: list[dict[str, Any]] = []
     original = sandbox._Run._wait
 
-    def look(self: Any, container: Any) -> Outcome:
+    def look(self: Any, container: Any) -> Execution:
         container.reload()
         seen.append(container.attrs)
         return original(self, container)
@@ -562,7 +562,7 @@ def test_an_engine_that_fails_is_tried_again_and_then_infra(run, monkeypatch):
     monkeypatch.setattr(sandbox, "RETRY_SECONDS", 0.0)
     original, calls = sandbox._Run._wait, []
 
-    def wait(self: Any, container: Any) -> Outcome:
+    def wait(self: Any, container: Any) -> Execution:
         calls.append(container.name)
         if len(calls) <= failures:
             raise sandbox._EngineError("containerd has gone")

@@ -19,7 +19,7 @@ from evaluator.core.errors import EvaluatorError
 from evaluator.core.limits import RUN
 from evaluator.data.dataset import read_data
 from evaluator.sandbox import launch, local
-from evaluator.sandbox.base import Outcome
+from evaluator.sandbox.base import Execution
 from tests.support.verdicts import raises_verdict
 
 MB = 10**6
@@ -34,7 +34,7 @@ def run(data_folder, make_submission):
     class Run:
         terminal = io.StringIO()
 
-        def __call__(self, code: str, **limits: float) -> Outcome:
+        def __call__(self, code: str, **limits: float) -> Execution:
             self.terminal = io.StringIO()
             workspace = launch.workspace(make_submission(code), read_data(data_folder))
             self.space = workspace.__enter__()
