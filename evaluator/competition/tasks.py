@@ -20,9 +20,12 @@ found and what is allowed.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import ValidationInfo, field_validator
 
 from evaluator.core.errors import DataError, Findings, Rule, show
+from evaluator.core.validation import Flag, StrictModel, allowed, number, parse, wrong
 from evaluator.metrics.base import Output, ParameterValue
 from evaluator.metrics.registry import METRICS
 
@@ -83,8 +86,33 @@ HIDDEN_NUMBERS = range(6, 12)
 BASELINE_INTEGRAL = 0.243
 OPEN_WEIGHT, HIDDEN_WEIGHT = 1 / 15, 1 / 10
 
-KEYS = ("name", "title", "output", "metric", "parameters", "baseline", "threshold", "hidden", "description")
-NEEDED_KEYS = ("name", "output", "metric")
+Text = Annotated[str, allowed("a text that is not empty", lambda text: bool(text.strip()))]
+Share = Annotated[float, number(0, 1)]
+
+
+class TaskEntry(StrictModel):
+    """What tasks.json says of one task; `metric` decides what `parameters` may be."""
+
+    name: Text
+    title: Text = ""
+    output: Annotated[Output, allowed("'text' or 'image'")]
+    metric: str
+    parameters: Annotated[dict[str, Any], allowed("an object")] = {}
+    baseline: Share | None = None
+    threshold: Share | None = None
+    hidden: Flag = True
+    description: Text = ""
+
+    @field_validator("metric", mode="before")
+    @classmethod
+    def _fits(cls, name: object, info: ValidationInfo) -> object:
+        metric = METRICS.get(name) if isinstance(name, str) else None
+        if metric is None:
+            raise wrong(f"{show(name)} is unknown; known are {', '.join(METRICS)}")
+        output = info.data.get("output", metric.output)
+        if output != metric.output:
+            raise wrong(f"{name} scores {metric.output} output, but output is {output!r}")
+        return name
 
 
 def weight(number: int) -> float:
@@ -108,39 +136,12 @@ def parse_tasks(document: Any) -> dict[int, Task]:
         raise DataError(found)
     tasks = {task.number: task for task in OPEN_TASKS}
     for key, entry in document.items():
-        where, before = f"tasks.json: task {key}", found.total
         if key not in {str(number) for number in (*OPEN_NUMBERS, *HIDDEN_NUMBERS)}:
             found.add(TASKS_SHAPE, "tasks.json", f"task {show(key)} is not one of 0..11")
-            continue
-        if not isinstance(entry, dict):
-            found.add(TASKS_SHAPE, where, f"must be an object, not {show(entry)}")
-            continue
-        number = int(key)
-        _check_entry(entry, where, found)
-        if number in OPEN_NUMBERS:
-            _check_fixed(OPEN_TASKS[number], entry, where, found)
-        else:
-            for needed in NEEDED_KEYS:
-                if needed not in entry:
-                    found.add(TASKS_SHAPE, where, f"{needed} is missing")
-        if found.total > before:
-            continue
-        if number in OPEN_NUMBERS:
-            shown = {name: entry[name] for name in ("title", "baseline", "threshold") if name in entry}
-            tasks[number] = replace(OPEN_TASKS[number], **shown)
-        else:
-            defaults = METRICS[entry["metric"]].defaults()
-            parameters = {k: value for k, value in entry.get("parameters", {}).items() if value != defaults[k]}
-            tasks[number] = Task(
-                number,
-                entry["name"],
-                entry.get("title") or entry["name"],
-                entry["metric"],
-                entry.get("baseline"),
-                entry.get("threshold"),
-                parameters,
-                entry.get("hidden", True),
-            )
+        elif not isinstance(entry, dict):
+            found.add(TASKS_SHAPE, f"tasks.json: task {key}", f"must be an object, not {show(entry)}")
+        elif (task := _read_entry(int(key), entry, found)) is not None:
+            tasks[task.number] = task
     names = [task.name for task in tasks.values()]
     for name in sorted(set(names)):
         if names.count(name) > 1:
@@ -150,61 +151,37 @@ def parse_tasks(document: Any) -> dict[int, Task]:
     return tasks
 
 
-def _check_entry(entry: Mapping[str, Any], where: str, found: Findings) -> None:
-    """Check the keys and values of an entry, whatever its number."""
-
-    def wrong(fault: str) -> None:
-        found.add(TASKS_VALUE, where, fault)
-
-    for key in entry:
-        if key not in KEYS:
-            found.add(TASKS_SHAPE, where, f"unknown key {show(key)}; allowed are {', '.join(KEYS)}")
-    for key in ("name", "title", "description"):
-        if key in entry and (not isinstance(entry[key], str) or not entry[key].strip()):
-            wrong(f"{key} must be a text that is not empty, not {show(entry[key])}")
-    for key in ("baseline", "threshold"):
-        value = entry.get(key)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if value is not None and not (number and 0 <= value <= 1):
-            wrong(f"{key} must be a number in 0..1, not {show(value)}")
-    if not isinstance(entry.get("hidden", True), bool):
-        wrong(f"hidden must be true or false, not {show(entry['hidden'])}")
-    if "output" in entry and entry["output"] not in ("text", "image"):
-        wrong(f"output must be 'text' or 'image', not {show(entry['output'])}")
-    parameters = entry.get("parameters", {})
-    if not isinstance(parameters, Mapping):
-        wrong(f"parameters must be an object, not {show(parameters)}")
-        parameters = {}
-    if "metric" in entry:
-        metric = METRICS.get(entry["metric"]) if isinstance(entry["metric"], str) else None
-        if metric is None:
-            wrong(f"metric {show(entry['metric'])} is unknown; known are {', '.join(METRICS)}")
-            return
-        for fault in metric.parameter_faults(parameters):
-            wrong(f"parameters: {fault}")
-        if entry.get("output") in ("text", "image") and entry["output"] != metric.output:
-            wrong(f"metric {metric.name} scores {metric.output} output, but output is {entry['output']!r}")
-
-
-def _check_fixed(task: Task, entry: Mapping[str, Any], where: str, found: Findings) -> None:
-    """Check that an entry for an open task says nothing otherwise than the rules."""
-    fixed: dict[str, Any] = {"name": task.name, "output": task.output, "metric": task.metric, "hidden": False}
-    for key, value in fixed.items():
-        if key in entry and entry[key] != value:
-            fault = f"{key} of an open task is {show(value)} and cannot be {show(entry[key])}"
-            found.add(TASKS_FIXED, where, fault)
-    metric = METRICS[task.metric]
-    parameters = entry.get("parameters", {})
-    if not isinstance(parameters, Mapping):
-        return
-    if "metric" not in entry:
-        for fault in metric.parameter_faults(parameters):
+def _read_entry(number: int, entry: dict[str, Any], found: Findings) -> Task | None:
+    """The task that an entry defines or changes; None, and the faults in `found`, where it is wrong."""
+    where, before = f"tasks.json: task {number}", found.total
+    task = OPEN_TASKS[number] if number in OPEN_NUMBERS else None
+    fixed: dict[str, Any] = {}
+    if task is not None:
+        fixed = {"name": task.name, "output": task.output, "metric": task.metric, "hidden": False}
+    read, faults = parse(TaskEntry, fixed | entry)
+    for fault in faults:
+        shape = fault.kind in ("missing", "extra_forbidden")
+        found.add(TASKS_SHAPE if shape else TASKS_VALUE, where, str(fault))
+    name, given = entry.get("metric", fixed.get("metric")), entry.get("parameters", {})
+    parameters: dict[str, ParameterValue] = {}  # those that are not at their defaults
+    if isinstance(name, str) and isinstance(given, dict) and (metric := METRICS.get(name)):
+        _, faults = parse(metric.parameters, given, f"metric {name} allows")
+        for fault in faults:
             found.add(TASKS_VALUE, where, f"parameters: {fault}")
-    for key, parameter in metric.parameters.items():
-        if key in parameters and parameter.accepts(parameters[key]) and parameters[key] != parameter.default:
-            given = show(parameters[key])
-            fault = f"parameters: {key} of an open task is {show(parameter.default)} and cannot be {given}"
-            found.add(TASKS_FIXED, where, fault)
+        defaults = metric.defaults()
+        # As they are written, since the data's digest tells 1 from 1.0.
+        parameters = {key: value for key, value in given.items() if key in defaults and value != defaults[key]}
+    changed = [(key, value, entry[key]) for key, value in fixed.items() if entry.get(key, value) != value]
+    if task is not None and name == task.metric:
+        changed += [(f"parameters: {key}", defaults[key], value) for key, value in parameters.items()]
+    for key, value, other in changed:
+        found.add(TASKS_FIXED, where, f"{key} of an open task is {show(value)} and cannot be {show(other)}")
+    if read is None or found.total > before:
+        return None
+    if task is not None:
+        return replace(task, **{key: entry[key] for key in ("title", "baseline", "threshold") if key in entry})
+    title = read.title or read.name
+    return Task(number, read.name, title, read.metric, read.baseline, read.threshold, parameters, read.hidden)
 
 
 def _shown(value: ParameterValue) -> str:

@@ -1,5 +1,6 @@
 """Whose fault a failure is, and what exactly was wrong: errors with a verdict, made of findings of named rules."""
 
+import difflib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -208,3 +209,11 @@ def show(value: object) -> str:
         value = value[: SHOWN_CHARACTERS + 1]  # the repr of 100 MB is not needed for a line
     text = repr(value)
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 3] + "..."
+
+
+def unknown_key(key: str, known: Iterable[str], allows: str = "allowed are") -> str:
+    """What is said of a key of a configuration that is not one of the `known` ones: these, and which may be meant."""
+    names = list(known)
+    near = difflib.get_close_matches(key, names, n=1)
+    meant = f"; is {near[0]!r} meant?" if near else ""
+    return f"unknown key {show(key)}; {allows} {', '.join(names) or 'none'}{meant}"

@@ -187,7 +187,7 @@ def read_data(folder: Path | str) -> Data:
             if image is not None and DEEP_MODE in image.info:
                 deep["input.json"].append(id)
         metric = METRICS[task.metric]
-        if metric.input_image and not example.images:
+        if "input_image" in metric.requires and not example.images:
             compares = f"no image entry, but metric {task.metric} compares with the input's image"
             found.add(INPUT_ENTRY, f"input.json: {where}", compares)
         if metric.output == "image" and not example.texts:

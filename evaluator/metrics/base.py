@@ -5,23 +5,24 @@ A text metric of one answer at a time is `text_metric(name, title, function)`; a
 
     evaluate(samples, resources, **parameters) -> Result
 
-that finds images and encoders behind `Sample` and `Resources`, both loaded only when asked for. Parameters are named
-with what is allowed, so that tasks.json can be checked before anything is scored.
+that finds images and encoders behind `Sample` and `Resources`, both loaded only when asked for. A metric's parameters
+are a pydantic model: names, defaults and what is allowed. So tasks.json can be checked before anything is scored.
 """
 
 import functools
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from evaluator.core.errors import show
+from evaluator.core.validation import StrictModel
 
 Output = Literal["text", "image"]
+Requirement = Literal["encoders", "ruwordnet", "input_image"]
+ParameterValue = float | str | bool
 ImageLoader = Callable[[], Image.Image]
 #: The scores of resamples, [R], from an iterator over R arrays of positions in the samples, [N] each.
 Replicates = Callable[[Iterator[NDArray[np.intp]]], NDArray[np.float64]]
@@ -30,51 +31,10 @@ ENCODER_BATCH = 64  # images held in memory at once,
 ENCODER_BATCH_PIXELS = 2**25  # and their pixels, but for a single larger image: 128 MB
 
 
-@dataclass(frozen=True)
-class Number:
-    """A parameter that is a number in `low`..`high`, both included."""
-
-    default: float
-    low: float
-    high: float = math.inf
-
-    @property
-    def allowed(self) -> str:
-        return f"a number in {self.low:g}..{self.high:g}" if math.isfinite(self.high) else f"a number >= {self.low:g}"
-
-    def accepts(self, value: object) -> bool:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and math.isfinite(value) and self.low <= value <= self.high  # type: ignore[arg-type, operator]
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A parameter that is one of some names."""
-
-    default: str
-    names: tuple[str, ...]
-
-    @property
-    def allowed(self) -> str:
-        return f"one of {', '.join(map(repr, self.names))}"
-
-    def accepts(self, value: object) -> bool:
-        return isinstance(value, str) and value in self.names
-
-
-@dataclass(frozen=True)
-class Flag:
-    """A parameter that is true or false."""
-
-    default: bool
-    allowed = "true or false"
-
-    def accepts(self, value: object) -> bool:
-        return isinstance(value, bool)
-
-
-Parameter = Number | Choice | Flag
-ParameterValue = float | str | bool
+class Parameters(StrictModel):
+    """A metric's parameters, each with a default and with what it may be (`evaluator.core.validation`). This very class
+    has none.
+    """
 
 
 class Encoders(Protocol):
@@ -150,55 +110,57 @@ class Result:
         return cls(array, float(array.mean()), parts or {})
 
 
+# In the two protocols below, `*args: Any, **parameters: Any` stands for any parameters of a metric's own.
+class PerAnswer(Protocol):
+    """A metric of one prediction against the accepted answers, in 0..1."""
+
+    def __call__(self, prediction: str, answers: Sequence[str], /, *args: Any, **parameters: Any) -> float: ...
+
+
+class Evaluate(Protocol):
+    """A metric of all samples of a task."""
+
+    def __call__(self, samples: Sequence[Sample], resources: Resources, /, *args: Any, **parameters: Any) -> Result: ...
+
+
 @dataclass(frozen=True)
 class Metric:
-    """How a task is scored.
+    """How a task is scored: `evaluate` gets all samples of a task, and its parameters as keywords.
 
-    `output` is the type of the entry that it reads from a prediction; `evaluate(samples, resources, **parameters)`
-    scores all samples of a task, `per_answer(prediction, answers, ruwordnet, **parameters)` one text, where the metric
-    is a mean of those. `encoders`: it needs encoders; `ruwordnet`: it uses RuWordNet where that is there, and its
-    scores are labelled where not; `input_image`: it needs an image in the input.
+    `output` is the type of the entry that it reads from a prediction. `requires` says what it needs beyond texts:
+    "encoders", "input_image" (an image in each input), "ruwordnet" (used where it is there; scores without it are
+    labelled).
     """
 
     name: str
     title: str
     output: Output
-    evaluate: Callable[..., Result]
-    parameters: Mapping[str, Parameter] = field(default_factory=dict)
-    per_answer: Callable[..., float] | None = None
-    encoders: bool = False
-    ruwordnet: bool = False
-    input_image: bool = False
-
-    def parameter_faults(self, parameters: Mapping[str, object]) -> list[str]:
-        """What is wrong with the values given for some of the parameters, one line each."""
-        faults = []
-        for key, value in parameters.items():
-            parameter = self.parameters.get(key)
-            if parameter is None:
-                known = ", ".join(self.parameters) or "none"
-                faults.append(f"unknown key {show(key)}; metric {self.name} allows {known}")
-            elif not parameter.accepts(value):
-                faults.append(f"{key} must be {parameter.allowed}, not {show(value)}")
-        return faults
+    evaluate: Evaluate
+    parameters: type[Parameters] = Parameters
+    requires: tuple[Requirement, ...] = ()
 
     def defaults(self) -> dict[str, ParameterValue]:
-        return {name: parameter.default for name, parameter in self.parameters.items()}
+        """All parameters, at their defaults."""
+        return self.parameters().model_dump()
 
 
 def text_metric(
     name: str,
     title: str,
-    per_answer: Callable[..., float],
-    parameters: Mapping[str, Parameter] | None = None,
-    ruwordnet: bool = False,
+    per_answer: PerAnswer,
+    parameters: type[Parameters] = Parameters,
+    requires: tuple[Requirement, ...] = (),
 ) -> Metric:
-    """The mean of `per_answer(prediction, answers, ruwordnet, **parameters)`, in 0..1, over the samples."""
+    """The mean of `per_answer(prediction, answers, **parameters)`, in 0..1, over the samples. One that requires
+    "ruwordnet" gets it (or None) under this keyword.
+    """
 
-    def evaluate(samples: Sequence[Sample], resources: Resources, **values: ParameterValue) -> Result:
-        return Result.mean([per_answer(s.prediction, s.answers, resources.ruwordnet, **values) for s in samples])
+    def evaluate(samples: Sequence[Sample], resources: Resources, **values: Any) -> Result:
+        if "ruwordnet" in requires:
+            values["ruwordnet"] = resources.ruwordnet
+        return Result.mean([per_answer(sample.prediction, sample.answers, **values) for sample in samples])
 
-    return Metric(name, title, "text", evaluate, parameters or {}, per_answer, ruwordnet=ruwordnet)
+    return Metric(name, title, "text", evaluate, parameters, requires)
 
 
 def encode_images(

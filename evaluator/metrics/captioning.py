@@ -1,9 +1,11 @@
 """Half METEOR against the accepted captions, half ruCLIP against the image (ImageCaptioning), as published."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
+from evaluator.core.validation import number
 from evaluator.metrics import meteor
-from evaluator.metrics.base import Metric, Number, ParameterValue, Resources, Result, Sample, cosines, encode_images
+from evaluator.metrics.base import Metric, Resources, Result, Sample, cosines, encode_images
 
 RUCLIP_WEIGHT = 0.5  # published
 
@@ -13,12 +15,23 @@ def evaluate(
     resources: Resources,
     *,
     ruclip_weight: float = RUCLIP_WEIGHT,
-    **parameters: ParameterValue,
+    alpha: float = meteor.ALPHA,
+    beta: float = meteor.BETA,
+    gamma: float = meteor.CAPTION_GAMMA,
+    stemmer: str = meteor.CAPTION_STEMMER,
 ) -> Result:
     """Mean of (1 - w) METEOR + w cosine of the caption and the input's first image; a cosine is not clipped at 0."""
     words = Result.mean(
         [
-            meteor.caption_meteor(sample.prediction, sample.answers, resources.ruwordnet, **parameters)  # type: ignore[arg-type]
+            meteor.caption_meteor(
+                sample.prediction,
+                sample.answers,
+                resources.ruwordnet,
+                alpha=alpha,
+                beta=beta,
+                gamma=gamma,
+                stemmer=stemmer,
+            )
             for sample in samples
         ]
     )
@@ -31,15 +44,17 @@ def evaluate(
     return Result.mean(values, {"meteor": words.total, "ruclip": float(ruclip.mean())})
 
 
+class CaptioningParameters(meteor.CaptionParameters):
+    ruclip_weight: Annotated[float, number(0, 1)] = RUCLIP_WEIGHT
+
+
 METRICS = (
     Metric(
         "captioning",
         "1/2 (METEOR + ruCLIP)",
         "text",
         evaluate,
-        {**meteor.CAPTION_PARAMETERS, "ruclip_weight": Number(RUCLIP_WEIGHT, 0, 1)},
-        encoders=True,
-        ruwordnet=True,
-        input_image=True,
+        CaptioningParameters,
+        requires=("encoders", "ruwordnet", "input_image"),
     ),
 )

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from rapidfuzz.distance import Levenshtein
 
-from evaluator.metrics.base import Flag, text_metric
+from evaluator.core.validation import Flag
+from evaluator.metrics.base import Parameters, text_metric
 from evaluator.metrics.text import best
 
 
@@ -26,11 +27,8 @@ def _one_minus_ned(prediction: str, reference: str) -> float:
     return 1 - Levenshtein.distance(prediction, reference) / max(len(prediction), len(reference))
 
 
-METRICS = (
-    text_metric(
-        "one_minus_ned",
-        "1 - NED",
-        lambda prediction, answers, _=None, **parameters: one_minus_ned(prediction, answers, **parameters),
-        {"ignore_case": Flag(False)},
-    ),
-)
+class Case(Parameters):
+    ignore_case: Flag = False
+
+
+METRICS = (text_metric("one_minus_ned", "1 - NED", one_minus_ned, Case),)

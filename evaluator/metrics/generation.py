@@ -9,12 +9,14 @@ the spread about the score as it is reported.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evaluator.core.errors import DataError
-from evaluator.metrics.base import ImageLoader, Metric, Number, Resources, Result, Sample, cosines, encode_images
+from evaluator.core.validation import number
+from evaluator.metrics.base import ImageLoader, Metric, Parameters, Resources, Result, Sample, cosines, encode_images
 from evaluator.metrics.fid import frechet_distance
 
 FID_CEILING = 200.0  # published: a FID at or above it earns nothing
@@ -101,13 +103,10 @@ def _loader(image: ImageLoader | None) -> ImageLoader:
     return image
 
 
+class Ceiling(Parameters):
+    fid_ceiling: Annotated[float, number(1)] = FID_CEILING
+
+
 METRICS = (
-    Metric(
-        "image_generation",
-        "1/2 (ruCLIP + (200 - FID)/200)",
-        "image",
-        evaluate,
-        {"fid_ceiling": Number(FID_CEILING, 1)},
-        encoders=True,
-    ),
+    Metric("image_generation", "1/2 (ruCLIP + (200 - FID)/200)", "image", evaluate, Ceiling, requires=("encoders",)),
 )

@@ -19,13 +19,15 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import razdel
 from nltk.stem.porter import PorterStemmer
 from nltk.stem.snowball import SnowballStemmer
 from nltk.tokenize import NLTKWordTokenizer
 
-from evaluator.metrics.base import Choice, Number, Parameter, Thesaurus, text_metric
+from evaluator.core.validation import number, one_of
+from evaluator.metrics.base import Parameters, Thesaurus, text_metric
 from evaluator.metrics.text import best, lemma, strip_punctuation
 
 ALPHA = 0.9
@@ -356,18 +358,22 @@ def _porter_stemmer() -> PorterStemmer:
 STEMMERS: dict[str, Callable[[str], str]] = {"russian": russian_stem, "porter": porter_stem, "none": str}
 
 
-def _parameters(gamma: float, stemmer: str) -> dict[str, Parameter]:
-    return {
-        "alpha": Number(ALPHA, 0, 1),
-        "beta": Number(BETA, 0, 100),
-        "gamma": Number(gamma, 0, 1),
-        "stemmer": Choice(stemmer, tuple(STEMMERS)),
-    }
+Stemmer = Annotated[str, one_of(*STEMMERS)]
 
 
-CAPTION_PARAMETERS = _parameters(CAPTION_GAMMA, CAPTION_STEMMER)
-VQA_PARAMETERS = _parameters(VQA_GAMMA, VQA_STEMMER)
+class CaptionParameters(Parameters):
+    alpha: Annotated[float, number(0, 1)] = ALPHA
+    beta: Annotated[float, number(0, 100)] = BETA
+    gamma: Annotated[float, number(0, 1)] = CAPTION_GAMMA
+    stemmer: Stemmer = CAPTION_STEMMER
+
+
+class VqaParameters(CaptionParameters):
+    gamma: Annotated[float, number(0, 1)] = VQA_GAMMA
+    stemmer: Stemmer = VQA_STEMMER
+
+
 METRICS = (
-    text_metric("caption_meteor", "METEOR (captions)", caption_meteor, CAPTION_PARAMETERS, ruwordnet=True),
-    text_metric("vqa_meteor", "METEOR", vqa_meteor, VQA_PARAMETERS, ruwordnet=True),
+    text_metric("caption_meteor", "METEOR (captions)", caption_meteor, CaptionParameters, requires=("ruwordnet",)),
+    text_metric("vqa_meteor", "METEOR", vqa_meteor, VqaParameters, requires=("ruwordnet",)),
 )

@@ -17,7 +17,8 @@ from typing import TypeVar
 
 import pymorphy3
 
-from evaluator.metrics.base import Flag, text_metric
+from evaluator.core.validation import Flag
+from evaluator.metrics.base import Parameters, text_metric
 
 #: Normal forms that stand for a digit.
 NUMBER_WORDS = {
@@ -135,18 +136,11 @@ def _exact_match(predicted: list[str], true: list[str]) -> float:
     return float(predicted == true)
 
 
-_PARAMETERS = {"option_letters": Flag(True)}
+class OptionLetters(Parameters):
+    option_letters: Flag = True
+
+
 METRICS = (
-    text_metric(
-        "f1_lemmas",
-        "F1 over lemmas",
-        lambda prediction, answers, _=None, **parameters: f1(prediction, answers, **parameters),
-        _PARAMETERS,
-    ),
-    text_metric(
-        "exact_match",
-        "exact match",
-        lambda prediction, answers, _=None, **parameters: exact_match(prediction, answers, **parameters),
-        _PARAMETERS,
-    ),
+    text_metric("f1_lemmas", "F1 over lemmas", f1, OptionLetters),
+    text_metric("exact_match", "exact match", exact_match, OptionLetters),
 )

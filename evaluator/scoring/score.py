@@ -238,10 +238,10 @@ def _score_task(
     metric = METRICS[task.metric]
     written = predictions.texts if task.output == "text" else predictions.images
     score = TaskScore(task, len(examples), None, predictions={example.id: written[example.id] for example in examples})
-    if metric.ruwordnet and resources.ruwordnet is None:
+    if "ruwordnet" in metric.requires and resources.ruwordnet is None:
         score = replace(score, labels=(WITHOUT_RUWORDNET,))
     try:
-        if metric.encoders and (label := resources.encoders.label):
+        if "encoders" in metric.requires and (label := resources.encoders.label):
             score = replace(score, encoders=label, labels=(label, *score.labels))
         samples = [_sample(example, predictions, data) for example in examples]
         result = metric.evaluate(samples, resources, **task.parameters)

@@ -31,6 +31,8 @@ from nltk.stem.snowball import SnowballStemmer
 from nltk.tokenize import NLTKWordTokenizer
 
 from evaluator.metrics import meteor, text
+from evaluator.metrics.assets import load_encoders
+from evaluator.metrics.base import Resources, Sample
 from evaluator.metrics.meteor import RuWordNet
 from evaluator.metrics.registry import METRICS
 
@@ -253,10 +255,9 @@ def _run(count: int, sample: int, seed: int, database: Path) -> int:
     ruwordnet = RuWordNet.from_file(database)
     seconds["ruwordnet"] = time.process_time() - started
     for name, group in cases.items():
-        per_answer = METRICS[name].per_answer
-        assert per_answer is not None, f"{name} is no metric of single answers"
+        samples = [Sample("", prediction=case.prediction, answers=tuple(case.references)) for case in group]
         started = time.process_time()
-        scores[name] = [per_answer(case.prediction, case.references, ruwordnet) for case in group]
+        scores[name] = METRICS[name].evaluate(samples, Resources(load_encoders, ruwordnet)).values.tolist()
         seconds[name] = time.process_time() - started
 
     worst = 0.0

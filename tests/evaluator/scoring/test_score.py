@@ -3,19 +3,21 @@ import hashlib
 import json
 import math
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pytest
 
 from evaluator.carbon.meter import CarbonReading
 from evaluator.competition.tasks import METRICS
+from evaluator.core import validation
 from evaluator.core.errors import DataError, SubmissionError
 from evaluator.core.files import write_json
 from evaluator.core.verdict import METRIC_DATA_ERROR
 from evaluator.data.dataset import read_data
 from evaluator.data.images import load_image
 from evaluator.metrics import assets, generation
-from evaluator.metrics.base import Metric, Number, Result, encode_images
+from evaluator.metrics.base import Metric, Parameters, Result, encode_images
 from evaluator.metrics.fid import frechet_distance
 from evaluator.reports.table import table
 from evaluator.scoring import bootstrap
@@ -179,11 +181,14 @@ def test_hidden_tasks_take_any_metric_with_parameters(data_folder, output_folder
 
 
 def test_a_metric_with_encoders_is_one_function(make_data, make_output, edit_json, monkeypatch):
+    class Channel(Parameters):
+        channel: Annotated[float, validation.number(0, 2)] = 0
+
     def redness(samples, resources, *, channel=0.0):
         colours = encode_images(resources.encoders.image_features, [sample.images[0] for sample in samples])
         return Result.mean(colours[:, int(channel)] / 255, {"mean colour": colours.mean()})
 
-    metric = Metric("redness", "how red", "text", redness, {"channel": Number(0, 0, 2)}, encoders=True)
+    metric = Metric("redness", "how red", "text", redness, Channel, requires=("encoders",))
     monkeypatch.setitem(METRICS, "redness", metric)
     folder = make_data(6)
     entry = {"metric": "redness", "parameters": {"channel": 2}}
