@@ -214,6 +214,10 @@ def show(value: object) -> str:
 def unknown_key(key: str, known: Iterable[str], allows: str = "allowed are") -> str:
     """What is said of a key of a configuration that is not one of the `known` ones: these, and which may be meant."""
     names = list(known)
-    near = difflib.get_close_matches(key, names, n=1)
-    meant = f"; is {near[0]!r} meant?" if near else ""
-    return f"unknown key {show(key)}; {allows} {', '.join(names) or 'none'}{meant}"
+    return f"unknown key {show(key)}; {allows} {', '.join(names) or 'none'}{meant(key, names)}"
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """The end of a line about a name that is not known: which may be meant; empty where none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; is {near[0]!r} meant?" if near else ""

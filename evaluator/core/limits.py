@@ -1,15 +1,18 @@
-"""Every limit of the challenge and of the evaluator, in one place: those of a run are read from `sandbox/limits.toml`,
-which participants and organizers share, and what the evaluator is willing to read stands here.
+"""Every limit of the challenge and of the evaluator, in one place: those of a run are read from `limits.toml` beside
+this file, which participants and organizers share, and what the evaluator is willing to read stands here.
+
+Not a pydantic model: nearly every process imports this module, that of the image decoder among them, and pydantic would
+make its import several times as long.
 """
 
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from evaluator.core.errors import DataError, show
+from evaluator.core.errors import DataError, meant, show
 from evaluator.core.regular import read_whole
 
 FILE = Path(__file__).with_name("limits.toml")
@@ -52,15 +55,18 @@ class Limits:
     log: int
     grace: float
 
-    def override(self, settings: Iterable[str]) -> "Limits":
-        """These limits with some replaced, each by a `name=value` such as `memory=2GB`. Raises `DataError`."""
-        changes = {}
+    def override(self, settings: Iterable[str], where: str = "--limit ") -> "Limits":
+        """These limits with some replaced, each by a `name=value` such as `memory=2GB`. `where` begins each fault's
+        line. Raises `DataError` with all faults.
+        """
+        changes, faults = {}, []
         for setting in settings:
             name, equals, value = setting.partition("=")
-            if not equals:
-                raise DataError(f"--limit {show(setting)}: must be name=value, such as memory=2GB")
-            changes[name] = _value(name, value, "--limit")
-        return replace(self, **changes)
+            if equals:
+                changes[name] = value
+            else:
+                faults.append(f"{where}{show(setting)}: must be name=value, such as memory=2GB")
+        return replace(self, **_values(changes, where, faults))
 
     def differences(self, other: "Limits") -> list[str]:
         """What differs from `other`, a line each."""
@@ -68,34 +74,48 @@ class Limits:
         return [f"{name} = {mine[name]} instead of {others[name]}" for name in mine if mine[name] != others[name]]
 
 
+_NAMES = tuple(field.name for field in fields(Limits))
+
+
 def read_limits(path: Path = FILE) -> Limits:
-    """The limits in a TOML file; all of them must be there. Raises `DataError`."""
+    """The limits in a TOML file; all of them must be there. Raises `DataError` with all faults."""
     try:
         document = tomllib.loads(read_whole(path, _MAX_FILE_BYTES).decode("utf-8"))
     except OSError as error:
         raise DataError(f"limits {path} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"limits {path} cannot be read: {error}") from None
-    names = {field.name for field in fields(Limits)}
-    if missing := sorted(names - document.keys()):
-        raise DataError(f"limits {path}: {', '.join(missing)} missing")
-    return Limits(**{name: _value(name, value, f"limits {path}:") for name, value in document.items()})
+    missing = [name for name in _NAMES if name not in document]
+    faults = [f"limits {path}: {', '.join(missing)} missing"] if missing else []
+    return Limits(**_values(document, f"limits {path}: ", faults))
 
 
-def _value(name: str, value: Any, where: str) -> Any:
-    if name not in {field.name for field in fields(Limits)}:
-        known = ", ".join(field.name for field in fields(Limits))
-        raise DataError(f"{where} {show(name)} is no limit; there are {known}")
+def _values(stated: Mapping[str, object], where: str, faults: list[str]) -> dict[str, Any]:
+    """The limits by name, in bytes and seconds. Raises `DataError` with these `faults` and all others."""
+    values: dict[str, float] = {}
+    for name, value in stated.items():
+        try:
+            values[name] = _value(name, value)
+        except ValueError as fault:
+            faults.append(f"{where}{fault}")
+    if faults:
+        raise DataError(faults)
+    return values
+
+
+def _value(name: str, value: object) -> float:
+    if name not in _NAMES:
+        raise ValueError(f"{show(name)} is no limit; there are {', '.join(_NAMES)}{meant(name, _NAMES)}")
     kind = _KINDS.get(name, "bytes")
     match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,9})?) ?([A-Za-z]*)", str(value), re.ASCII)
     if isinstance(value, bool) or not match or match[2] not in _UNITS[kind]:
         units = ", ".join(filter(None, _UNITS[kind])) or "no unit"
-        raise DataError(f"{where} {name}: must be a number of {kind} ({units}), not {show(value)}")
+        raise ValueError(f"{name}: must be a number of {kind} ({units}), not {show(value)}")
     number = float(match[1]) * _UNITS[kind][match[2]]
     if not number and name not in _MAY_BE_ZERO:
-        raise DataError(f"{where} {name}: must be more than 0")
+        raise ValueError(f"{name}: must be more than 0")
     if name == "grace" and number > _MAX_GRACE_SECONDS:
-        raise DataError(f"{where} grace: must be at most {_MAX_GRACE_SECONDS} s, not {show(value)}")
+        raise ValueError(f"grace: must be at most {_MAX_GRACE_SECONDS} s, not {show(value)}")
     return number if name in ("cpus", "time", "grace") else int(number)
 
 

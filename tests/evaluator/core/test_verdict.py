@@ -133,6 +133,22 @@ def test_a_wrong_override(setting, message):
     assert message in str(caught.value)
 
 
+def test_all_faults_of_limits_are_named_at_once(tmp_path):
+    with pytest.raises(errors.DataError) as caught:
+        RUN.override(["memry=2GB", "pids=0", "time"])
+    first, second, third = caught.value.reasons
+    assert first == "--limit 'time': must be name=value, such as memory=2GB"
+    assert second.startswith("--limit 'memry' is no limit; there are memory,") and second.endswith("is 'memory' meant?")
+    assert third == "--limit pids: must be more than 0"
+    other = tmp_path / "limits.toml"
+    other.write_text(FILE.read_text(encoding="utf-8").replace("pids = 4096", "pids = true\nram = 1"), encoding="utf-8")
+    with pytest.raises(errors.DataError) as caught:
+        read_limits(other)
+    pids, ram = caught.value.reasons
+    assert pids == f"limits {other}: pids: must be a number of count (no unit), not True"
+    assert ram.startswith(f"limits {other}: 'ram' is no limit")
+
+
 def test_limits_from_another_file(tmp_path):
     other = tmp_path / "limits.toml"
     other.write_text(FILE.read_text(encoding="utf-8").replace("100GB", "16GB"), encoding="utf-8")
