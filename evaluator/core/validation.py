@@ -70,9 +70,9 @@ def allowed(text: str, accepts: Callable[[Any], bool] = lambda value: True) -> W
     return WrapValidator(check)
 
 
-def number(low: float, high: float = math.inf) -> WrapValidator:
-    """A number in `low`..`high`, both included."""
-    text = f"a number in {low:g}..{high:g}" if math.isfinite(high) else f"a number >= {low:g}"
+def number(low: float, high: float = math.inf, kind: str = "number") -> WrapValidator:
+    """A number in `low`..`high`, both included; `kind` says what the annotated type takes, such as a whole number."""
+    text = f"a {kind} in {low:g}..{high:g}" if math.isfinite(high) else f"a {kind} >= {low:g}"
     return allowed(text, lambda value: low <= value <= high)
 
 

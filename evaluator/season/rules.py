@@ -5,76 +5,174 @@ season's folder, where submissions and runs are kept too.
 """
 
 import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from fractions import Fraction
-from math import fsum, isfinite
+from functools import cached_property
+from math import fsum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from evaluator.competition.tasks import HIDDEN_NUMBERS, HIDDEN_WEIGHT, OPEN_NUMBERS, OPEN_TASKS, OPEN_WEIGHT
-from evaluator.core.errors import DataError, show
-from evaluator.core.limits import RUN, Limits
-from evaluator.sandbox.launch import RunnerName
-from evaluator.season import TEST_SETS
+from pydantic import AfterValidator, AliasPath, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
-RUNNERS: tuple[RunnerName, ...] = ("auto", "docker", "local")
+from evaluator.competition.tasks import HIDDEN_NUMBERS, HIDDEN_WEIGHT, OPEN_NUMBERS, OPEN_TASKS, OPEN_WEIGHT
+from evaluator.core.errors import DataError, meant, show, unknown_key
+from evaluator.core.limits import RUN, Limits
+from evaluator.core.validation import Fault, StrictModel, allowed, number, parse, wrong
+from evaluator.season import TEST_SETS
 
 # The baseline's row in the challenge's slides; that of the open tasks stands with them.
 HIDDEN_BASELINE = dict(zip(HIDDEN_NUMBERS, (0.20, 0.20, 0.27, 0.17, 0.30, 0.11), strict=True))
-
-_KEYS: dict[str, tuple[str, ...] | None] = {
-    "season": ("name", "time_zone", "start", "end", "choose_until"),
-    "attempts": ("valid_a_day", "invalid_a_day", "chosen"),
-    "data": (*TEST_SETS, "assets", "ruwordnet"),
-    "runs": ("runner", "country", "tries", "lease_seconds", "retry_seconds", "key_file"),
-    "limits": None,  # evaluator.core.limits knows them
-    "formula": ("open", "hidden", *(str(number) for number in (*OPEN_NUMBERS, *HIDDEN_NUMBERS))),
-    "baseline": None,  # task numbers
-    "thresholds": None,
-    "database": ("url",),
-    "storage": ("url",),
-}
-_Value = TypeVar("_Value")
+BASELINE = {task.number: task.baseline for task in OPEN_TASKS if task.baseline is not None} | HIDDEN_BASELINE
+TASK_KEYS = [str(number) for number in (*OPEN_NUMBERS, *HIDDEN_NUMBERS)]
+ONE_LINE = "a text of one line that is not empty"
 
 
-@dataclass(frozen=True)
-class Season:
-    """The rules. Days are those of `zone`, first and last included; times in seconds; `weights`, `baseline` and
-    `thresholds` by task number.
+def _is_line(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and value.isprintable()
+
+
+def _path(value: object, info: ValidationInfo) -> Path:
+    """A path that is relative to the season's folder."""
+    if not isinstance(value, str) or not _is_line(value):
+        raise ValueError
+    return info.data["path"].parent / value
+
+
+def _storage(value: str, info: ValidationInfo) -> str:
+    return value if "://" in value else str(info.data["path"].parent / value)
+
+
+def _zone(name: Any) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (OSError, LookupError, TypeError, AttributeError):
+        raise ValueError from None
+
+
+def _fraction(value: object) -> object:
+    try:
+        return float(Fraction(value)) if isinstance(value, str) else value
+    except ArithmeticError:
+        raise ValueError from None
+
+
+Line = Annotated[str, allowed(ONE_LINE, _is_line)]
+FilePath = Annotated[Path, BeforeValidator(_path), allowed(ONE_LINE)]
+Storage = Annotated[Line, AfterValidator(_storage)]
+Zone = Annotated[ZoneInfo, BeforeValidator(_zone), allowed("a time zone such as 'Europe/Moscow'")]
+Day = Annotated[date, allowed("a day such as 2022-11-13, without quotes")]
+Runner = Annotated[Literal["auto", "docker", "local"], allowed("one of auto, docker, local")]
+Country = Annotated[
+    str,
+    allowed("two capital letters such as 'RU'", lambda c: len(c) == 2 and c.isascii() and c.isalpha() and c.isupper()),
+]
+Count = Annotated[int, number(1, 1000, "whole number")]
+TaskNumber = Annotated[int, BeforeValidator(int)]
+Share = Annotated[float, number(0, 1)]
+Weight = Annotated[
+    float,
+    BeforeValidator(_fraction),
+    allowed("a number in 0..1, or a fraction such as '1/15'", lambda weight: 0 <= weight <= 1),
+]
+
+
+def _at(table: str, key: str, default: Any = ...) -> Any:
+    """A field that is read from `key` of `[table]`; without a default it must be there."""
+    return Field(default, validation_alias=AliasPath(table, key))
+
+
+def _table(table: str) -> Any:
+    """A field that is a whole table."""
+    return Field(default={}, validation_alias=table, validate_default=True)
+
+
+class Season(StrictModel):
+    """The rules. Days are those of `zone`, first and last included; times in seconds; `baseline` and `thresholds` by
+    task number, 0..1.
     """
 
+    model_config = ConfigDict(extra="ignore")  # `_known_keys` names what is unknown
+
     path: Path
-    name: str
-    zone: ZoneInfo
-    start: date
-    end: date
-    choose_until: date
-    valid_a_day: int
-    invalid_a_day: int
-    chosen: int
-    data: Mapping[str, Path]
-    assets: Path | None
-    ruwordnet: Path | None
-    runner: RunnerName
-    country: str
-    tries: int
-    lease_seconds: float
-    retry_seconds: float
-    key_file: Path | None
+    name: Line = _at("season", "name")
+    zone: Zone = _at("season", "time_zone")
+    start: Day = _at("season", "start")
+    end: Day = _at("season", "end")
+    choose_until: Day = Field(
+        default_factory=lambda season: season["end"], validation_alias=AliasPath("season", "choose_until")
+    )
+    valid_a_day: Count = _at("attempts", "valid_a_day", 3)
+    invalid_a_day: Count = _at("attempts", "invalid_a_day", 10)
+    chosen: Count = _at("attempts", "chosen", 3)
+    public: FilePath = _at("data", "public")
+    private: FilePath = _at("data", "private")
+    assets: FilePath | None = _at("data", "assets", None)
+    ruwordnet: FilePath | None = _at("data", "ruwordnet", None)
+    runner: Runner = _at("runs", "runner", "docker")
+    country: Country = _at("runs", "country", "RU")
+    tries: Count = _at("runs", "tries", 3)
+    lease_seconds: Annotated[float, number(1, 3600)] = _at("runs", "lease_seconds", 60.0)
+    retry_seconds: Annotated[float, number(0, 24 * 3600)] = _at("runs", "retry_seconds", 300.0)
+    key_file: FilePath | None = _at("runs", "key_file", None)
     limit_settings: tuple[str, ...]
     limits: Limits
-    weights: Mapping[int, float]
-    baseline: Mapping[int, float]
-    thresholds: Mapping[int, float]
-    url: str
-    storage: str | None = None  # fsspec's URL, or a folder's path
+    formula: dict[str, Weight] = _table("formula")
+    baseline: dict[TaskNumber, Share] = _table("baseline")
+    thresholds: dict[TaskNumber, Share] = _table("thresholds")
+    url: Line = _at("database", "url", "sqlite:///season.sqlite3")
+    storage: Storage | None = _at("storage", "url", None)  # fsspec's URL, or a folder's path
+
+    @field_validator("end")
+    @classmethod
+    def _end_after_start(cls, end: date, info: ValidationInfo) -> date:
+        return _not_before(end, "start", info)
+
+    @field_validator("choose_until")
+    @classmethod
+    def _choose_after_end(cls, choose_until: date, info: ValidationInfo) -> date:
+        return _not_before(choose_until, "end", info)
+
+    @field_validator("formula")
+    @classmethod
+    def _has_weights(cls, stated: dict[str, float]) -> dict[str, float]:
+        formula = {"open": OPEN_WEIGHT, "hidden": HIDDEN_WEIGHT} | stated
+        if not _weights(formula):
+            raise wrong("gives no task a weight")
+        return formula
+
+    @field_validator("baseline")
+    @classmethod
+    def _with_slides(cls, stated: dict[int, float]) -> dict[int, float]:
+        return BASELINE | stated
+
+    @field_validator("thresholds")
+    @classmethod
+    def _with_weight(cls, stated: dict[int, float], info: ValidationInfo) -> dict[int, float]:
+        """Nobody has a score of a task without weight, so it can have no threshold."""
+        if "formula" not in info.data:  # at fault itself
+            return stated
+        weights = _weights(info.data["formula"])
+        if without := stated.keys() - weights.keys():
+            raise wrong(f"{', '.join(map(str, sorted(without)))}: no weight in [formula]; remove one of the two")
+        slides = {task.number: task.threshold for task in OPEN_TASKS if task.threshold is not None}
+        return {task: least for task, least in slides.items() if task in weights} | stated
 
     @property
     def folder(self) -> Path:
+        """The season's folder."""
         return self.path.parent
+
+    @property
+    def data(self) -> dict[str, Path]:
+        """The data folders by test set."""
+        return {name: getattr(self, name) for name in TEST_SETS}
+
+    @cached_property
+    def weights(self) -> dict[int, float]:
+        """The weights in the total by task number; only tasks that have one."""
+        return _weights(self.formula)
 
     def day(self, moment: datetime) -> date:
         """The season's day that a moment (with a time zone) falls on."""
@@ -96,185 +194,71 @@ def read_season(path: Path) -> Season:
     except ValueError as error:
         raise DataError(f"season {path}: {error}") from None
     path = path.resolve()
-    reader = _Reader(path, document)
-    text, number, folder = reader.text, reader.number, path.parent
-    start = reader.day("season", "start")
-    end = reader.day("season", "end")
-    if start > end:
-        reader.wrong("season", "end", end, f"a day not before start, {start}")
-    choose_until = reader.day("season", "choose_until", end)
-    if choose_until < end:
-        reader.wrong("season", "choose_until", choose_until, f"a day not before end, {end}")
-    weights = reader.weights()
-    settings = tuple(f"{name}={value}" for name, value in reader.table("limits").items())
-    season = Season(
-        path=path,
-        name=text("season", "name"),
-        zone=reader.zone("season", "time_zone"),
-        start=start,
-        end=end,
-        choose_until=choose_until,
-        valid_a_day=int(number("attempts", "valid_a_day", 3, 1, 1000, whole=True)),
-        invalid_a_day=int(number("attempts", "invalid_a_day", 10, 1, 1000, whole=True)),
-        chosen=int(number("attempts", "chosen", 3, 1, 1000, whole=True)),
-        data={name: folder / text("data", name) for name in TEST_SETS},
-        assets=reader.optional_path("data", "assets"),
-        ruwordnet=reader.optional_path("data", "ruwordnet"),
-        runner=reader.runner("runs", "runner"),
-        country=reader.country("runs", "country"),
-        tries=int(number("runs", "tries", 3, 1, 1000, whole=True)),
-        lease_seconds=number("runs", "lease_seconds", 60, 1, 3600),
-        retry_seconds=number("runs", "retry_seconds", 300, 0, 24 * 3600),
-        key_file=reader.optional_path("runs", "key_file"),
-        limit_settings=settings,
-        limits=reader.limits(settings),
-        weights=weights,
-        baseline=reader.by_task("baseline", {task.number: task.baseline for task in OPEN_TASKS} | HIDDEN_BASELINE),
-        thresholds=reader.thresholds(weights),
-        url=text("database", "url", "sqlite:///season.sqlite3"),
-        storage=reader.storage("storage", "url"),
-    )
-    reader.end()
+    known, lines = _known_keys(document)
+    settings = tuple(f"{name}={value}" for name, value in known.get("limits", {}).items())
+    limits = RUN
+    try:
+        limits = RUN.override(settings, "[limits] ")
+    except DataError as error:
+        lines += error.reasons
+    season, faults = parse(Season, known | {"path": path, "limits": limits, "limit_settings": settings})
+    lines += map(_line, faults)
+    if season is None or lines:
+        raise DataError([f"season {path}: {line}" for line in lines])
     return season
 
 
 def utc_now() -> datetime:
+    """The time, in UTC."""
     return datetime.now(UTC)
 
 
-class _Reader:
-    """Takes values out of a document and collects what is wrong with them; a faulty value is replaced by one that lets
-    the reading go on, and `end` raises.
-    """
+def _keys() -> dict[str, list[str]]:
+    """The keys of each table; those of [limits] are `evaluator.core.limits`'s."""
+    keys: dict[str, list[str]] = {}
+    for field in Season.model_fields.values():
+        if isinstance(field.validation_alias, AliasPath):
+            table, key = map(str, field.validation_alias.path)
+            keys.setdefault(table, []).append(key)
+    return keys | {
+        "limits": [],
+        "formula": ["open", "hidden", *TASK_KEYS],
+        "baseline": TASK_KEYS,
+        "thresholds": TASK_KEYS,
+    }
 
-    def __init__(self, path: Path, document: dict[str, Any]) -> None:
-        self._path, self._document = path, document
-        self._faults: list[str] = []
-        for name, table in document.items():
-            if name not in _KEYS:
-                self._faults.append(f"[{name}] is unknown; allowed are {', '.join(_KEYS)}")
-            elif not isinstance(table, dict):
-                self._faults.append(f"{name} must be a table, not {show(table)}")
-            else:
-                allowed = _KEYS[name]
-                for key in table:
-                    if allowed is not None and key not in allowed:
-                        self._faults.append(f"[{name}] {show(key)} is unknown; allowed are {', '.join(allowed)}")
 
-    def end(self) -> None:
-        if self._faults:
-            raise DataError([f"season {self._path}: {fault}" for fault in self._faults])
+def _known_keys(document: dict[str, Any]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """The tables with the keys that are known, and a line for each that is not."""
+    keys, known, lines = _keys(), {}, []
+    for name, table in document.items():
+        if name not in keys:
+            lines.append(f"[{name}] is unknown; allowed are {', '.join(keys)}{meant(name, keys)}")
+        elif not isinstance(table, dict):
+            lines.append(f"{name} must be a table, not {show(table)}")
+        else:
+            unknown = [] if name == "limits" else [key for key in table if key not in keys[name]]
+            lines += [f"[{name}] {unknown_key(key, keys[name])}" for key in unknown]
+            known[name] = {key: value for key, value in table.items() if key not in unknown}
+    return known, lines
 
-    def wrong(self, table: str, key: str, value: object, allowed: str) -> None:
-        found = "missing" if value is None else f"must be {allowed}, not {show(value)}"
-        self._faults.append(f"[{table}] {key}: {found}")
 
-    def table(self, name: str) -> dict[str, Any]:
-        table = self._document.get(name, {})
-        return table if isinstance(table, dict) else {}
+def _line(fault: Fault) -> str:
+    table, *key = fault.place
+    return f"[{table}] {key[0]}: {fault.text}" if key else f"[{table}] {fault.text}"
 
-    def _get(self, table: str, key: str, default: _Value | None = None) -> Any:
-        return self.table(table).get(key, default)
 
-    def text(self, table: str, key: str, default: str | None = None) -> str:
-        value = self._get(table, key, default)
-        if not isinstance(value, str) or not value.strip() or not value.isprintable():
-            self.wrong(table, key, value, "a text of one line that is not empty")
-            return ""
-        return value
+def _not_before(day: date, first: str, info: ValidationInfo) -> date:
+    """`day`, where it is not before that of the field `first`."""
+    if first in info.data and day < info.data[first]:
+        raise wrong(f"must be a day not before {first}, {info.data[first]}, not {day}")
+    return day
 
-    def optional_path(self, table: str, key: str) -> Path | None:
-        return None if self._get(table, key) is None else self._path.parent / self.text(table, key)
 
-    def storage(self, table: str, key: str) -> str | None:
-        if self._get(table, key) is None:
-            return None
-        value = self.text(table, key)
-        return value if "://" in value else str(self._path.parent / value)
-
-    def number(
-        self, table: str, key: str, default: float, lowest: float, highest: float, whole: bool = False
-    ) -> float:
-        value = self._get(table, key, default)
-        kinds = int if whole else int | float
-        if isinstance(value, bool) or not isinstance(value, kinds) or not lowest <= value <= highest:
-            self.wrong(table, key, value, f"a {'whole ' if whole else ''}number in {lowest:g}..{highest:g}")
-            return default
-        return float(value)
-
-    def day(self, table: str, key: str, default: date | None = None) -> date:
-        value = self._get(table, key, default)
-        if isinstance(value, datetime) or not isinstance(value, date):
-            self.wrong(table, key, value, "a day such as 2022-11-13, without quotes")
-            return default or date.min
-        return value
-
-    def zone(self, table: str, key: str) -> ZoneInfo:
-        name = self._get(table, key)
-        try:
-            return ZoneInfo(name)
-        except (ValueError, TypeError, AttributeError, OSError, LookupError):
-            self.wrong(table, key, name, "a time zone such as 'Europe/Moscow'")
-            return ZoneInfo("UTC")
-
-    def runner(self, table: str, key: str) -> RunnerName:
-        value = self._get(table, key, "docker")
-        for runner in RUNNERS:
-            if value == runner:
-                return runner
-        self.wrong(table, key, value, f"one of {', '.join(RUNNERS)}")
-        return "docker"
-
-    def country(self, table: str, key: str) -> str:
-        value = self._get(table, key, "RU")
-        if not (isinstance(value, str) and len(value) == 2 and value.isascii() and value.isalpha() and value.isupper()):
-            self.wrong(table, key, value, "two capital letters such as 'RU'")
-            return "RU"
-        return value
-
-    def limits(self, settings: tuple[str, ...]) -> Limits:
-        try:
-            return RUN.override(settings)
-        except DataError as error:
-            self._faults += [f"[limits] {reason}" for reason in error.reasons]
-            return RUN
-
-    def weights(self) -> dict[int, float]:
-        """Those of the open and of the hidden tasks, then those of single ones."""
-        numbers: dict[str, Iterable[int]] = {"open": OPEN_NUMBERS, "hidden": HIDDEN_NUMBERS}
-        formula = {"open": OPEN_WEIGHT, "hidden": HIDDEN_WEIGHT} | self.table("formula")
-        weights = {}
-        for key, value in formula.items():
-            if key not in (_KEYS["formula"] or ()):  # reported before
-                continue
-            try:
-                weight = float(Fraction(value)) if isinstance(value, str) else float(value)
-                if isinstance(value, bool) or not (isfinite(weight) and 0 <= weight <= 1):
-                    raise ValueError
-            except (ValueError, TypeError, ZeroDivisionError, OverflowError):
-                self.wrong("formula", key, value, "a number in 0..1, or a fraction such as '1/15'")
-                continue
-            weights.update(dict.fromkeys(numbers[key] if key in numbers else (int(key),), weight))
-        weights = {number: weight for number, weight in weights.items() if weight}
-        if not weights:
-            self._faults.append("[formula] gives no task a weight")
-        return weights
-
-    def by_task(self, table: str, defaults: Mapping[int, float | None]) -> dict[int, float]:
-        """Numbers in 0..1 by task; a table that is there replaces `defaults` task by task."""
-        values = {number: value for number, value in defaults.items() if value is not None}
-        known = {str(number): number for number in (*OPEN_NUMBERS, *HIDDEN_NUMBERS)}
-        for key in self.table(table):
-            if key not in known:
-                self._faults.append(f"[{table}] {show(key)} is unknown; allowed are {', '.join(known)}")
-            else:
-                values[known[key]] = self.number(table, key, 0.0, 0, 1)
-        return values
-
-    def thresholds(self, weights: Mapping[int, float]) -> dict[int, float]:
-        """The least scores by task; nobody has a score of a task without weight, so it can have none."""
-        defaults = {task.number: task.threshold for task in OPEN_TASKS if task.number in weights}
-        values = self.by_task("thresholds", defaults)
-        for number in values.keys() - weights.keys():
-            self._faults.append(f"[thresholds] {number}: the task has no weight in [formula]; remove one of the two")
-        return values
+def _weights(formula: Mapping[str, float]) -> dict[int, float]:
+    """Those of the open and of the hidden tasks, then those of single ones; without the tasks of weight 0."""
+    numbers = {"open": OPEN_NUMBERS, "hidden": HIDDEN_NUMBERS}
+    weights: dict[int, float] = {}
+    for key, weight in formula.items():
+        weights.update(dict.fromkeys(numbers.get(key) or (int(key),), weight))
+    return {task: weight for task, weight in weights.items() if weight}

@@ -1,6 +1,5 @@
 """The queue's worker with real runs: what they end as, how they are stopped, and what a broken machine does."""
 
-import dataclasses
 import json
 import os
 import signal
@@ -208,7 +207,7 @@ def test_a_run_whose_end_the_data_base_does_not_take_stops_no_other(make_running
 
     monkeypatch.setattr(Ledger, "finish", picky)
     lines: list[str] = []
-    season = dataclasses.replace(season, lease_seconds=1.0)
+    season = season.model_copy(update={"lease_seconds": 1.0})
     queue = Queue(Ledger(season, Database(season.url, season.folder)), 1, lines.append)
     assert queue.run(drain=True)
     assert refused == ["OK", "INFRA", "OK"]
