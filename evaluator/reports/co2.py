@@ -12,8 +12,6 @@ policy allows none.
 
 import base64
 import csv
-import hashlib
-import html
 import importlib
 import io
 import math
@@ -32,17 +30,17 @@ from evaluator.core import limits
 from evaluator.core.errors import DataError, RuleBroken, show
 from evaluator.core.files import FILE_MISSING, read_regular, write_bytes, write_text
 from evaluator.core.text import MASS, aligned, duration, energy, mass, unit
-from evaluator.reports.html import visible
+from evaluator.reports.rendering import environment, light_colours, visible
 
 LOSS, ENERGY = "loss.csv", "energy.csv"
 PAGE, PER_EPOCH, BY_CO2 = "co2.html", "co2_per_epoch.png", "loss_by_co2.png"
-TEMPLATE = Path(__file__).parent / "templates" / "co2.html"
 
 MAX_POINTS = 2000  # of a curve; more are drawn as means of neighbours
 MAX_NAMED_STAGES = 10  # in a legend
 MAX_STAGE_CHARACTERS = 40  # of a name in a plot
 FIGURE_INCHES, DOTS_PER_INCH = (9.0, 4.6), 160
-COLOURS = ("#2f56c6", "#c2571a", "#176c41", "#8b3f9e", "#8a6100", "#0f7285", "#ab2418", "#5a5d69", "#b0377b", "#577a12")
+# Of stages; by name where all pages have them.
+COLOURS = ("open", "#c2571a", "good", "hidden", "mid", "#0f7285", "bad", "muted", "#b0377b", "#577a12")
 
 _EPOCH = re.compile(r"epoch: (\d{1,9})\b", re.ASCII)
 _LOSS = re.compile(r"\bloss: ([^,]{1,40}),")
@@ -329,7 +327,7 @@ def _figure() -> tuple[Any, Any]:
     figure = figure_module.Figure(figsize=FIGURE_INCHES, dpi=DOTS_PER_INCH, layout="constrained")
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#dfdcd3", linewidth=0.8)
+    axes.grid(axis="y", color=light_colours()["line"], linewidth=0.8)
     axes.set_axisbelow(True)
     return figure, axes
 
@@ -350,7 +348,9 @@ def _plain(text: str) -> str:
 
 
 def _colours(report: Report) -> dict[str, str]:
-    return {total.name: COLOURS[i % len(COLOURS)] for i, total in enumerate(report.stages)}
+    named = light_colours()
+    colours = [named.get(colour, colour) for colour in COLOURS]
+    return {total.name: colours[i % len(colours)] for i, total in enumerate(report.stages)}
 
 
 def _per_epoch(report: Report) -> bytes:
@@ -368,7 +368,7 @@ def _per_epoch(report: Report) -> bytes:
             [kg for _, kg in read],
             [i - 0.45 for i, _ in read],
             [i + 0.45 for i, _ in read],
-            colors="#1b1c22",
+            colors=light_colours()["ink"],
             linewidth=2,
             label="independent reading",
         )
@@ -455,50 +455,24 @@ def _epoch_cells(epoch: Epoch, spent: float) -> tuple[str, ...]:
 
 def render(report: Report, plots: dict[str, bytes]) -> str:
     """The page as HTML, given the PNGs by name."""
-    template = TEMPLATE.read_text(encoding="utf-8")
-    (style,) = re.findall(r"<style>(.*?)</style>", template, re.DOTALL)
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    counting = report.emission.counting
-    spent, epoch_rows = 0.0, []
+    spent, epochs = 0.0, []
     for epoch in report.epochs:
         spent += epoch.row.kg
-        epoch_rows.append(_html_row(_epoch_cells(epoch, spent)))
-    total = report.total
-    values = {
-        "policy": f"default-src 'none'; img-src data:; style-src 'sha256-{digest}';"
-        " base-uri 'none'; form-action 'none'",
-        "total": html.escape(mass(total.kg)),
-        "facts": html.escape(
-            f"{energy(total.kwh)} in {duration(total.seconds)}, {total.epochs} epochs,"
-            f" {len(report.stages)} stage{'s' * (len(report.stages) != 1)}; by eco2AI"
-        ),
-        "counting": html.escape(
-            "No row counts for the prize."
-            if counting is None
-            else f"Row {counting.number} counts for the prize, the last with {TARGET}: {mass(counting.kg)}."
-            if report.emission.ok
-            else f"Row {counting.number} would count for the prize, but {NAME} has faults."
-        ),
-        "warnings": "".join(f"<li>{html.escape(visible(warning))}</li>" for warning in report.warnings),
-        "hidden": "" if report.warnings else " hidden",
-        "per_epoch": _html_image(plots[PER_EPOCH], f"Bars: CO2 added per epoch, {mass(total.kg)} in all"),
-        "by_co2": _html_image(plots[BY_CO2], "Curves: loss of each stage against accumulated CO2")
-        if BY_CO2 in plots
-        else f"<p>No losses: the folder has no {LOSS}, and new_epoch was given none.</p>",
-        "stages": "".join(_html_row(_stage_cells(stage)) for stage in report.stages),
-        "all": _html_row(_stage_cells(total)),
-        "epochs": "".join(epoch_rows),
-    }
-    # One pass, so that no placeholder is looked for in what was put in.
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], template)
+        epochs.append(_epoch_cells(epoch, spent))
+    made = environment("co2.css")
+    made.filters |= {"mass": mass, "energy": energy, "duration": duration}
+    return made.get_template("co2.html").render(
+        report=report,
+        target=TARGET,
+        emission_file=NAME,
+        loss_file=LOSS,
+        per_epoch=_base64(plots[PER_EPOCH]),
+        by_co2=_base64(plots[BY_CO2]) if BY_CO2 in plots else None,
+        stages=[_stage_cells(stage) for stage in report.stages],
+        all=_stage_cells(report.total),
+        epochs=epochs,
+    )
 
 
-def _html_row(cells: Sequence[str]) -> str:
-    name, *rest = (html.escape(cell) for cell in cells)
-    marked = (f'<td class="bad">{cell}</td>' if cell.endswith(" !") else f"<td>{cell}</td>" for cell in rest)
-    return f'<tr><th scope="row">{name}</th>{"".join(marked)}</tr>'
-
-
-def _html_image(png: bytes, alternative: str) -> str:
-    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-    return f'<img src="{source}" alt="{html.escape(alternative)}">'
+def _base64(png: bytes) -> str:
+    return base64.b64encode(png).decode("ascii")

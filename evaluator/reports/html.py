@@ -4,9 +4,7 @@ What is shown of a submission is what was scored: the texts and images that were
 output folder is by now, and whatever it holds.
 
 Everything that comes from data or predictions is untrusted. It travels as JSON in an inert `<script
-type="application/json">` with `<`, `>` and `&` escaped, and the page's script shows it through text nodes alone. The
-page's Content-Security-Policy allows nothing but `data:` images and the two inline blocks of the template, by hash, so
-that even a mistake in the script could neither run what was predicted nor reach the network.
+type="application/json">` with `<`, `>` and `&` escaped, and the page's script shows it through text nodes alone.
 """
 
 import base64
@@ -17,7 +15,6 @@ import io
 import json
 import os
 import platform
-import re
 import statistics
 import sys
 import tomllib
@@ -27,6 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
 from PIL import Image
 
 from evaluator.competition.tasks import BASELINE_INTEGRAL, OPEN_TASKS, Task, weight
@@ -38,8 +36,7 @@ from evaluator.data.predictions import Predictions
 from evaluator.metrics.assets import FOLDER as ASSETS
 from evaluator.metrics.assets import PARTIAL_FOLDER
 from evaluator.package.folder import list_folder
-
-TEMPLATE = Path(__file__).parent / "templates" / "report.html"
+from evaluator.reports.rendering import environment, visible
 
 # A page that a browser still opens at once, whatever the size of the data. Worst examples come first in both budgets.
 MAX_TEXT_CHARACTERS = 24 * 10**6  # of all examples together
@@ -62,13 +59,6 @@ PACKAGES = (
     "razdel",
     "RapidFuzz",
     "eco2ai",
-)
-
-# What a reader would not see or be misled by: control and format characters (bidirectional overrides, zero-width
-# ones, tags) and half surrogates. U+200D stays: emoji are joined by it. Line feed and tab stay.
-_INVISIBLE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200c\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\ud800-\udfff\U000e0000-\U000e007f]"
 )
 
 
@@ -144,30 +134,17 @@ def build(
 
 
 def render(page: Mapping[str, Any]) -> str:
-    """The page as HTML: the template with `page` in it, and a policy that allows the template's own blocks alone."""
-    template = TEMPLATE.read_text(encoding="utf-8")
-    style, script = (_block(template, name) for name in ("style", "script"))
-    policy = (
-        f"default-src 'none'; img-src data:; style-src {csp_hash(style)}; script-src {csp_hash(script)};"
-        " base-uri 'none'; form-action 'none'"
-    )
+    """The page as HTML, with `page` in it as JSON."""
     text = json.dumps(page, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
-    # One pass, so that no placeholder is looked for in what was put in.
-    values = {"policy": policy, "data": text}
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], template)
+    return environment("report.css", "report.js").get_template("report.html").render(data=Markup(text))
 
 
 def _notes(document: Mapping[str, Any], private: bool) -> list[str]:
     """The findings of scores that count: what is unusual, though not wrong. Places, which name ids, are not for all."""
     findings = document.get("findings", []) if document.get("counts", True) else []
     return [visible(str(Finding(**finding | ({"where": ""} if private else {})))) for finding in findings]
-
-
-def visible(text: str) -> str:
-    """`text` with its control, format and direction characters written out, such as ‹U+202E›."""
-    return _INVISIBLE.sub(lambda match: f"‹U+{ord(match[0]):04X}›", text)
 
 
 def versions() -> list[dict[str, str]]:
@@ -398,17 +375,6 @@ def thumbnail(image: Image.Image) -> tuple[int, int, str]:
 def _text(text: str) -> dict[str, Any]:
     shown = {"text": visible(text[:MAX_SHOWN_CHARACTERS])}
     return shown | ({"cut": len(text) - MAX_SHOWN_CHARACTERS} if len(text) > MAX_SHOWN_CHARACTERS else {})
-
-
-def _block(template: str, name: str) -> str:
-    """The content of the template's `<style>` or `<script>`, exactly as a browser hashes it."""
-    (content,) = re.findall(rf"<{name}>(.*?)</{name}>", template, re.DOTALL)
-    return content
-
-
-def csp_hash(content: str) -> str:
-    """What a Content-Security-Policy calls an inline style or script by."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
 
 
 def _files(folder: Path) -> Iterator[str]:

@@ -33,7 +33,7 @@ from evaluator.competition.tasks import name_of
 from evaluator.core.errors import DataError, RuleBroken
 from evaluator.core.files import read_regular
 from evaluator.core.verdict import INFRA
-from evaluator.reports.html import csp_hash, visible
+from evaluator.reports.rendering import environment, visible
 from evaluator.season import PRIVATE, PUBLIC, board, prizes
 from evaluator.season.board import Line, Result
 from evaluator.season.ledger import Ledger, Refused, RunState, Snapshot, Team
@@ -508,30 +508,14 @@ def _midnight(season: Season, day: date) -> datetime:
 
 
 def _environment(season: Season) -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("style.css", "script.js"))
-    environment.globals |= {
-        "t": both,
-        "style": Markup(style),
-        "script": Markup(script),
-        "policy": (
-            f"default-src 'none'; img-src data:; style-src {csp_hash(style)}; script-src {csp_hash(script)};"
-            " base-uri 'none'; form-action 'none'"
-        ),
-    }
+    made = environment("site.css", "site.js", TEMPLATES)
+    made.globals["t"] = both
 
     def moment(value: datetime) -> Markup:
         local = value.astimezone(season.zone)
         return Markup(f'<time datetime="{local.isoformat("T", "seconds")}">{local:%Y-%m-%d %H:%M}</time>')
 
-    environment.filters |= {
-        "v": visible,
+    made.filters |= {
         "task": name_of,
         "wrap": lambda name: Markup("<wbr>").join(_words(name)),
         "score": lambda value, digits=3: "–" if value is None else f"{value:.{digits}f}",
@@ -543,7 +527,7 @@ def _environment(season: Season) -> jinja2.Environment:
         "verdict": lambda name: both(*NAMES.get(name, (name, name))),
         "why": why,
     }
-    return environment
+    return made
 
 
 def _words(name: str) -> list[str]:

@@ -20,6 +20,7 @@ from evaluator.data import dataset
 from evaluator.data.images import load_image
 from evaluator.data.predictions import read_predictions
 from evaluator.reports import html as report_html
+from evaluator.reports import rendering
 from tests.support.browser import DESK, PHONE, Page
 from tests.support.data import noise
 
@@ -125,9 +126,9 @@ def test_histogram_counts_every_score_once():
 
 
 def test_invisible_characters_are_written_out():
-    assert report_html.visible("а\u202eб\u200b\x00\x1b\ufeff") == "а‹U+202E›б‹U+200B›‹U+0000›‹U+001B›‹U+FEFF›"
-    assert report_html.visible("\ud800\U000e0041") == "‹U+D800›‹U+E0041›"
-    assert report_html.visible("ёж\n\t👩\u200d🚀 é й") == "ёж\n\t👩\u200d🚀 é й"
+    assert rendering.visible("а\u202eб\u200b\x00\x1b\ufeff") == "а‹U+202E›б‹U+200B›‹U+0000›‹U+001B›‹U+FEFF›"
+    assert rendering.visible("\ud800\U000e0041") == "‹U+D800›‹U+E0041›"
+    assert rendering.visible("ёж\n\t👩\u200d🚀 é й") == "ёж\n\t👩\u200d🚀 é й"
 
 
 def test_thumbnails_are_small_and_carry_nothing_but_pixels():
@@ -249,8 +250,7 @@ def test_hostile_content_cannot_leave_the_data_block(data_folder, output_folder,
     edit_json(output_folder / "predictions.json", hostile_answers)
     data = dataset.read_data(data_folder)
     page = report_html.render(build(scored(data), data, output_folder))
-    template = report_html.TEMPLATE.read_text(encoding="utf-8")
-    assert page.count("<script") == template.count("<script") and page.count("</script") == template.count("</script")
+    assert page.count("<script") == page.count("</script") == 2
     assert "onerror=" in page and "<img" not in page.split('id="data">')[1].split("</script>")[0]
     answers = {example["answer"].get("text") for example in content(page)["examples"]}
     assert HOSTILE[1] in answers and HOSTILE[2] in answers
@@ -264,11 +264,11 @@ def test_colours_have_the_contrast_of_wcag_aa():
         linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
-    style = report_html.TEMPLATE.read_text(encoding="utf-8").split("</style>")[0]
     light, dark = (
         dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block))
-        for block in re.findall(r":root \{(.*?)\}", style, re.DOTALL)
+        for block in re.findall(r":root \{(.*?)\}", rendering.style_sheet(), re.DOTALL)
     )
+    assert light == rendering.light_colours()
     grounds = {
         "ink": ("page", "card", "sunk"),
         "muted": ("page", "card", "sunk"),

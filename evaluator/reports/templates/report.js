@@ -1,0 +1,301 @@
+"use strict";
+const page = JSON.parse(document.getElementById("data").textContent);
+const PAGE_SIZE = 20;
+const tasks = new Map(page.tasks.map(task => [task.number, task]));
+
+/* Elements. Strings become text nodes, never markup: nothing in this script parses HTML. */
+function fill(node, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name === "on") for (const [event, handler] of Object.entries(value)) node.addEventListener(event, handler);
+    else if (value !== null && value !== undefined && value !== false) node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children.flat(Infinity).filter(child => child !== null && child !== undefined && child !== false));
+  return node;
+}
+const el = (tag, attributes = {}, ...children) => fill(document.createElement(tag), attributes, children);
+const svg = (tag, attributes = {}, ...children) => fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+const percent = value => `${(100 * Math.min(1, Math.max(0, value))).toFixed(3)}%`;
+const digits = (value, places = 3) => value === null || value === undefined ? "–" : value.toFixed(places).replace("-", "−");
+const amount = value => Math.abs(value) >= 1000 ? Math.round(value).toLocaleString("en").replaceAll(",", " ") : Number(value.toPrecision(4)).toString();
+const isHidden = number => number > 5;
+const family = number => isHidden(number) ? "hidden" : "open";
+const signs = new Map(page.labels.map((text, i) => [text, "*#†‡§"[i] ?? `(${i + 1})`]));
+const signed = labels => labels.length ? el("span", { title: labels.join("; ") }, " ", labels.map(text => signs.get(text)).join(""), el("span", { class: "vh" }, ` (${labels.join("; ")})`)) : null;
+const label = text => el("span", { class: "badge warn label" }, text);
+
+/* Charts: widths in per cent, so that they follow the window without being drawn again. */
+function whisker(interval, y) {
+  if (!interval || interval[0] === interval[1]) return [];
+  const [low, high] = interval.map(percent), cap = 4;
+  const lines = kind => [
+    svg("line", { class: kind, x1: low, x2: high, y1: y, y2: y }),
+    ...[low, high].map(x => svg("line", { class: kind, x1: x, x2: x, y1: y - cap, y2: y + cap })),
+  ];
+  return [lines("whisker-halo"), svg("g", { class: "interval-mark" }, lines("whisker"))];
+}
+const mark = (kind, value, top, bottom) => value === null || value === undefined ? null
+  : svg("line", { class: kind, x1: percent(value), x2: percent(value), y1: top, y2: bottom });
+const ticks = [0, .25, .5, .75, 1];
+const gridLines = height => ticks.map(tick => svg("line", { class: "grid", x1: percent(tick), x2: percent(tick), y1: 0, y2: height }));
+function axis() {
+  const anchor = tick => tick === 0 ? "start" : tick === 1 ? "end" : "middle";
+  return svg("svg", { height: 18, "aria-hidden": "true" }, ticks.map(tick => svg("text", { x: percent(tick), y: 12, "text-anchor": anchor(tick) }, String(tick))));
+}
+function bar(task) {
+  const said = `${task.name}: ${digits(task.score)}` + (task.baseline === null ? "" : `, baseline ${task.baseline}`) + (task.threshold === null ? "" : `, threshold ${task.threshold}`);
+  return svg("svg", { height: 34, role: "img", "aria-label": said }, svg("title", {}, said), gridLines(34),
+    svg("rect", { class: "rail", x: 0, width: "100%", y: 9, height: 16, rx: 4 }),
+    task.score === null ? null : svg("rect", { class: `fill-${family(task.number)}`, x: 0, width: percent(task.score), y: 9, height: 16, rx: 4 }),
+    whisker(task.interval, 17), mark("threshold", task.threshold, 4, 30), mark("baseline", task.baseline, 3, 31));
+}
+function stacked(total, interval, baseline) {
+  const reach = Math.max(total, baseline, interval ? interval[1] : 0), end = [.1, .2, .3, .4, .5, .75].find(end => end > 1.12 * reach) ?? 1;
+  let start = 0;
+  const at = value => percent(value / end);
+  const parts = page.tasks.filter(task => task.score !== null && (total === page.integral || !isHidden(task.number))).map(task => {
+    const width = Math.max(0, task.weight * task.score), x = at(start);
+    start += width;
+    const said = `${task.name}: ${digits(task.score)} × ${isHidden(task.number) ? "1/10" : "1/15"} = ${digits(width)}`;
+    return svg("rect", { class: `fill-${family(task.number)} gap`, x, width: at(width), y: 23, height: 34 }, svg("title", {}, said));
+  });
+  return svg("svg", { height: 80, role: "img", "aria-label": `${digits(total)} of 1, baseline ${baseline.toFixed(3)}` },
+    svg("rect", { class: "rail", x: 0, width: "100%", y: 23, height: 34, rx: 4 }), parts, whisker(interval && interval.map(value => value / end), 40), mark("baseline", baseline / end, 16, 64),
+    svg("text", { x: at(baseline), y: 11, "text-anchor": baseline / end > .8 ? "end" : "middle" }, `baseline ${baseline.toFixed(3)}`),
+    svg("text", { x: 0, y: 73 }, "0"), svg("text", { x: "100%", y: 73, "text-anchor": "end" }, String(end)));
+}
+function histogram(task) {
+  const top = Math.max(1, ...task.histogram), step = 100 / task.histogram.length, height = 54;
+  const said = "Scores of single examples, from 0 to 1 in tenths: " + task.histogram.join(", ");
+  return svg("svg", { height: height + 18, role: "img", "aria-label": said },
+    task.histogram.map((count, i) => svg("rect", {
+      class: count ? `fill-${family(task.number)}` : "rail", x: `${i * step + .6}%`, width: `${step - 1.2}%`, rx: 2,
+      y: count ? height - Math.max(3, height * count / top) : height - 2, height: count ? Math.max(3, height * count / top) : 2,
+    }, svg("title", {}, `${(i / 10).toFixed(1)} to ${((i + 1) / 10).toFixed(1)}: ${count} of ${task.n}`))),
+    svg("text", { x: 0, y: height + 14 }, "0"), svg("text", { x: "50%", y: height + 14, "text-anchor": "middle" }, `most: ${top} of ${task.n}`),
+    svg("text", { x: "100%", y: height + 14, "text-anchor": "end" }, "1"));
+}
+function legend(items) {
+  const sample = draw => svg("svg", { height: 16, viewBox: "0 0 22 16", "aria-hidden": "true" }, draw);
+  const known = {
+    open: ["open task", sample(svg("rect", { class: "fill-open", x: 2, y: 3, width: 18, height: 10, rx: 2 }))],
+    hidden: ["hidden task", sample(svg("rect", { class: "fill-hidden", x: 2, y: 3, width: 18, height: 10, rx: 2 }))],
+    baseline: ["baseline of the slides", sample(svg("line", { class: "baseline", x1: 11, x2: 11, y1: 0, y2: 16 }))],
+    threshold: ["prize threshold", sample(svg("line", { class: "threshold", x1: 11, x2: 11, y1: 0, y2: 16 }))],
+    interval: ["95 % bootstrap interval", sample(svg("g", { class: "whisker" }, svg("line", { x1: 2, x2: 20, y1: 8, y2: 8 }), svg("line", { x1: 2, x2: 2, y1: 4, y2: 12 }), svg("line", { x1: 20, x2: 20, y1: 4, y2: 12 })))],
+  };
+  return el("ul", { class: "legend" }, items.map(item => el("li", {}, known[item][1], known[item][0])));
+}
+const between = interval => interval ? `${digits(interval[0])} to ${digits(interval[1])}` : null;
+
+/* Sections */
+function scoreSection() {
+  const whole = page.integral !== null, total = whole ? page.integral : page.open_part;
+  const baseline = whole ? page.baseline : page.baseline_open, interval = whole ? page.interval : page.open_part_interval;
+  const difference = total === null ? 0 : total - baseline;
+  const has = name => page.tasks.some(task => task[name] !== null && task[name] !== undefined);
+  const kinds = ["open", "hidden"].filter(kind => page.tasks.some(task => family(task.number) === kind));
+  const hero = el("div", { class: "card hero" },
+    el("div", {},
+      el("p", { class: "muted" }, whole ? "Integral score" : total === null ? "Integral score: none, as not all tasks have a score" : "Open part of the integral score"),
+      total === null ? null : el("p", { class: "big" }, el("span", { id: "total" }, digits(total)), page.labels.length ? el("span", { class: "sign", "aria-hidden": "true" }, [...signs.values()].join("")) : null),
+      interval ? el("p", { class: "muted small" }, `95 % interval ${between(interval)}`) : null,
+      total === null ? null : el("p", { class: "against" },
+        el("span", { class: difference >= 0 ? "better" : "worse" }, `${difference >= 0 ? "▲" : "▼"} ${digits(Math.abs(difference))} ${difference >= 0 ? "above" : "below"}`),
+        ` the baseline's ${baseline.toFixed(3)}`),
+      page.labels.length ? el("div", { class: "labels" }, page.labels.map(text => label(`${signs.get(text)} ${text}`))) : null),
+    total === null ? null : el("div", {}, stacked(total, interval, baseline),
+      el("p", { class: "small muted" }, whole ? "Each block is one task's share: 1/15 of an open task's score, 1/10 of a hidden one's." : "Each block is one task's share: 1/15 of its score. Hidden tasks are not all here.")));
+  const rows = page.tasks.map(task => {
+    const met = task.threshold !== null && task.score !== null ? task.score >= task.threshold : null;
+    return el("tr", { role: "row" },
+      el("th", { scope: "row", role: "rowheader" }, el("a", { href: `#task-${task.number}` }, task.name), task.metric ? el("span", { class: "metric" }, task.metric) : null),
+      el("td", { class: "plot", role: "cell" }, task.error ? el("span", { class: "error" }, `cannot be scored: ${task.error}`) : bar(task)),
+      el("td", { class: "number score", role: "cell" }, task.score === null ? "error" : digits(task.score), signed(task.labels), task.interval ? el("span", { class: "interval" }, between(task.interval)) : null),
+      el("td", { class: "number beside", role: "cell", "data-name": task.baseline === null ? null : "baseline" }, task.baseline === null ? "" : digits(task.baseline, 2)),
+      el("td", { class: "number beside last", role: "cell", "data-name": task.threshold === null ? null : "threshold" }, task.threshold === null ? "" : [digits(task.threshold, 2), " ", met === null ? null : el("span", { class: `badge ${met ? "good" : "bad"}` }, met ? "✓ met" : "✗ missed")]),
+      el("td", { class: "number count-cell", role: "cell" }, String(task.n)));
+  });
+  const head = name => el("th", { scope: "col", role: "columnheader", class: "number" }, name);
+  return el("section", { id: "score", "aria-label": "Score" },
+    page.private ? el("p", { class: "notice" }, "Aggregates only: inputs, predictions and accepted answers are left out of this report.")
+      : el("p", { class: "notice" }, "This report has inputs and accepted answers in it. Where the data is hidden, it must not reach the teams; --report-private writes one that may."),
+    page.counts ? null : el("p", { class: "notice", id: "not-counted" }, "Not every task could be scored, through no fault of the submission, so this attempt does not count. The tasks below say why."),
+    page.notes.length ? el("ul", { class: "notice", id: "notes" }, page.notes.map(text => el("li", {}, text))) : null,
+    hero, el("h2", {}, "Scores by task"),
+    el("div", { class: "card" },
+      el("table", { class: "chart", role: "table" },
+        el("caption", { class: "vh" }, "Score of each task against the baseline and the prize threshold"),
+        el("thead", {}, el("tr", { role: "row" }, el("th", { scope: "col" }, "Task and metric"), el("th", { scope: "col", class: "axis", "aria-label": "Score from 0 to 1" }, axis()), head("Score"), head("Baseline"), head("Threshold"), head("Examples"))),
+        el("tbody", {}, rows)),
+      el("div", { class: "below" }, legend([...kinds, ...(has("baseline") ? ["baseline"] : []), ...(has("threshold") ? ["threshold"] : []), ...(has("interval") ? ["interval"] : [])]),
+        page.labels.length ? el("ul", { class: "legend" }, page.labels.map(text => el("li", {}, el("b", {}, signs.get(text)), text))) : null)));
+}
+function taskSection() {
+  const names = { meteor: "METEOR", ruclip: "ruCLIP", fid: "FID" };
+  const cards = page.tasks.map(task => el("article", { class: `card task ${isHidden(task.number) ? "is-hidden" : ""}`, id: `task-${task.number}` },
+    el("div", { class: "head" }, el("h3", {}, task.name), el("b", {}, task.score === null ? "error" : digits(task.score), signed(task.labels))),
+    task.title && task.title !== task.name ? el("p", { class: "title", lang: /[а-яё]/i.test(task.title) ? "ru" : null }, task.title) : null,
+    task.histogram.some(count => count) ? histogram(task) : null,
+    el("dl", { class: "facts" },
+      Object.entries(task.parts).map(([name, value]) => [el("dt", {}, names[name] ?? name), el("dd", {}, name === "fid" ? digits(value, 1) : digits(value))]),
+      Object.entries(task.routes).map(([route, count]) => [el("dt", {}, "entries"), el("dd", {}, `${count} × ${route}`)]),
+      task.lengths ? [el("dt", {}, "characters"), el("dd", {}, `${amount(task.lengths.min)} to ${amount(task.lengths.max)}`), el("dt", {}, "median length"), el("dd", {}, amount(task.lengths.median))] : null,
+      task.lengths && task.lengths.empty ? [el("dt", {}, "empty answers"), el("dd", {}, String(task.lengths.empty))] : null),
+    task.output === "image" ? el("p", { class: "small muted" }, "An image's own score is ruCLIP alone; FID belongs to the whole set.") : null,
+    page.private ? null : el("button", { type: "button", on: { click: () => { reset({ task: String(task.number) }); document.getElementById("examples").scrollIntoView(); document.getElementById("task").focus({ preventScroll: true }); } } }, `Browse ${task.n} example${task.n === 1 ? "" : "s"}`)));
+  return el("section", { id: "tasks", "aria-labelledby": "tasks-title" }, el("h2", { id: "tasks-title" }, "What lies behind each score"),
+    el("p", { class: "muted small" }, "How the scores of single examples are spread, and what the model answered with."), el("div", { class: "tasks" }, cards));
+}
+
+/* Examples: filtered as a whole, drawn a page at a time */
+const fold = text => text.toLowerCase().replaceAll("ё", "е");
+const state = { query: "", task: "", kind: "", low: null, high: null, sort: "worst", page: 0 };
+let found = [], controls = {};
+function haystack(example) {
+  if (example.words === undefined) {
+    const texts = [...example.input, example.answer, ...example.accepted, ...(example.surplus ? [example.surplus] : [])].map(item => item.text ?? "");
+    example.words = fold(texts.join("\n"));
+  }
+  return example.words;
+}
+const textLength = example => (example.answer.text ?? "").length + (example.answer.cut ?? 0);
+const score = example => example.score ?? -Infinity;
+const collate = new Intl.Collator("en", { numeric: true }).compare;  // made once: localeCompare makes it anew each time
+const orders = {
+  worst: (a, b) => score(a) - score(b), best: (a, b) => score(b) - score(a),
+  longest: (a, b) => textLength(b) - textLength(a), shortest: (a, b) => textLength(a) - textLength(b),
+  id: (a, b) => collate(a.id, b.id),
+};
+const kinds = {
+  "text answer": example => tasks.get(example.task).output === "text", "image answer": example => tasks.get(example.task).output === "image",
+  "empty text": example => example.answer.text === "",
+  "entries: text alone": example => example.route === "text", "entries: image alone": example => example.route === "image",
+  "entries: text + image": example => example.route === "text + image",
+};
+function select() {
+  const query = fold(state.query.trim()), id = query.startsWith("#") ? query.slice(1) : null;
+  found = page.examples.filter(example =>
+    (state.task === "" || example.task === Number(state.task))
+    && (state.kind === "" || kinds[state.kind](example))
+    && (state.low === null || (example.score !== null && example.score >= state.low))
+    && (state.high === null || (example.score !== null && example.score <= state.high))
+    && (query === "" || (id !== null && example.id.toLowerCase() === id) || haystack(example).includes(query)));
+  found.sort((a, b) => orders[state.sort](a, b) || orders.id(a, b));
+  state.page = 0;
+  draw();
+}
+function said(item, alternative) {
+  if (item.note) return el("p", { class: "none" }, item.note);
+  if (item.image !== undefined) {
+    const [width, height, content] = page.images[item.image];
+    return el("figure", {}, el("img", { src: `data:image/jpeg;base64,${content}`, width, height, alt: alternative, loading: "lazy", decoding: "async" }));
+  }
+  return el("div", { class: "said", lang: "ru", dir: "auto" }, item.text === "" ? el("span", { class: "none", lang: "en" }, "empty text") : item.text,
+    item.cut ? el("span", { class: "none", lang: "en" }, ` … and ${amount(item.cut)} more characters`) : null);
+}
+function meter(example) {
+  const value = example.score;
+  if (value === null) return el("span", { class: "value muted" }, "no score");
+  return el("span", { class: `value ${value < 1 / 3 ? "low" : value < 2 / 3 ? "mid" : "high"}` },
+    svg("svg", { height: 8, "aria-hidden": "true" }, svg("rect", { class: "rail", width: "100%", height: 8, rx: 4 }), svg("rect", { class: "of", width: percent(value), height: 8, rx: 4 })), digits(value));
+}
+function card(example) {
+  const task = tasks.get(example.task), more = example.more ?? [0, 0];
+  const truths = example.accepted.map(item => said(item, "Reference image"));
+  const pictures = task.output === "image";
+  const answer = el("div", { class: "part answer" }, el("h4", {}, "Answer"), said(example.answer, "Generated image"));
+  const accepted = el("div", { class: "part" }, el("h4", {}, pictures ? "Reference" : truths.length > 1 ? "Accepted answers" : "Accepted answer"),
+    pictures ? truths : el("ul", { class: "accepted" }, truths.map(truth => el("li", {}, truth))), more[1] ? el("p", { class: "none" }, `and ${more[1]} more`) : null);
+  return el("article", { class: `card example ${isHidden(example.task) ? "is-hidden" : ""}` },
+    el("div", { class: "head" }, el("h3", {}, task.name, " ", el("span", { class: "muted" }, `#${example.id}`)),
+      el("span", { class: "badge" }, example.route), meter(example)),
+    el("div", { class: "sides" },
+      el("div", { class: "side question" }, el("h4", {}, "Question"), example.input.map(item => said(item, "Image of the question")), more[0] ? el("p", { class: "none" }, `and ${more[0]} more entries`) : null),
+      el("div", { class: "side" }, pictures ? el("div", { class: "pair" }, answer, accepted) : [answer, accepted],
+        example.surplus ? el("div", { class: "part" }, el("h4", {}, "Also answered, not scored"), said(example.surplus)) : null)));
+}
+function draw() {
+  const pages = Math.max(1, Math.ceil(found.length / PAGE_SIZE)), start = state.page * PAGE_SIZE;
+  const part = found.slice(start, start + PAGE_SIZE);
+  controls.count.textContent = found.length ? `${amount(start + 1)} to ${amount(start + part.length)} of ${amount(found.length)} example${found.length === 1 ? "" : "s"}` : "no example";
+  controls.list.replaceChildren(...(part.length ? part.map(card) : [el("div", { class: "card empty" }, el("p", {}, "No example matches these filters."), el("button", { type: "button", on: { click: () => reset() } }, "Show all"))]));
+  for (const pager of controls.pagers) {
+    pager.hidden = pages === 1;
+    const [back, place, next] = pager.children;
+    back.disabled = state.page === 0;
+    next.disabled = state.page === pages - 1;
+    place.textContent = `${state.page + 1} / ${pages}`;
+  }
+}
+function turn(step) {
+  state.page += step;
+  draw();
+  controls.top.scrollIntoView();
+  controls.list.focus({ preventScroll: true });
+}
+function reset(values = {}) {
+  Object.assign(state, { query: "", task: "", kind: "", low: null, high: null }, values);
+  controls.query.value = ""; controls.task.value = state.task; controls.kind.value = ""; controls.low.value = ""; controls.high.value = "";
+  select();
+}
+function exampleSection() {
+  const pager = () => el("div", { class: "pager", role: "group", "aria-label": "Pages" },
+    el("button", { type: "button", on: { click: () => turn(-1) } }, "← Previous"), el("span", { class: "muted" }), el("button", { type: "button", on: { click: () => turn(1) } }, "Next →"));
+  const options = (values, chosen) => values.map(([value, name]) => el("option", { value, selected: value === chosen }, name));
+  const listen = (name, read) => ({ change: event => { state[name] = read(event.target); select(); } });
+  const number = name => ({ input: event => { state[name] = event.target.value === "" || Number.isNaN(event.target.valueAsNumber) ? null : event.target.valueAsNumber; select(); } });
+  let waiting;
+  const scoreInput = (id, name, low) => el("input", { id, type: "number", min: -1, max: 1, step: .05, "aria-label": name, placeholder: low, on: number(id) });
+  controls = {
+    query: el("input", { id: "query", type: "search", placeholder: "a word, or #16", autocomplete: "off", on: { input: event => { clearTimeout(waiting); waiting = setTimeout(() => { state.query = event.target.value; select(); }, 120); } } }),
+    task: el("select", { id: "task", on: listen("task", target => target.value) }, options([["", "all tasks"], ...page.tasks.map(task => [String(task.number), task.name])], "")),
+    kind: el("select", { id: "kind", on: listen("kind", target => target.value) }, options([["", "any"], ...Object.keys(kinds).map(kind => [kind, kind])], "")),
+    sort: el("select", { id: "sort", on: listen("sort", target => target.value) }, options([["worst", "worst first"], ["best", "best first"], ["longest", "longest text first"], ["shortest", "shortest text first"], ["id", "by id"]], "worst")),
+    low: scoreInput("low", "lowest score", "0"), high: scoreInput("high", "highest score", "1"),
+    count: el("p", { id: "count", role: "status" }), list: el("div", { class: "list", id: "list", tabindex: -1 }), pagers: [pager(), pager()],
+  };
+  controls.top = el("div", { class: "count" }, controls.count, controls.pagers[0]);
+  return el("section", { id: "examples", "aria-labelledby": "examples-title" }, el("h2", { id: "examples-title" }, "Examples"),
+    el("form", { class: "card filters", role: "search", on: { submit: event => event.preventDefault() } },
+      el("div", { class: "wide" }, el("label", { for: "query" }, "Search"), controls.query),
+      el("div", {}, el("label", { for: "task" }, "Task"), controls.task),
+      el("div", {}, el("label", { for: "kind" }, "Kind of answer"), controls.kind),
+      el("div", {}, el("label", { for: "sort" }, "Order"), controls.sort),
+      el("fieldset", {}, el("legend", {}, "Score from, to"), el("div", { class: "range" }, controls.low, controls.high))),
+    controls.top, controls.list, el("div", { class: "count" }, el("span"), controls.pagers[1]));
+}
+
+function duration(seconds) {
+  const whole = Math.round(seconds), hours = Math.floor(whole / 3600), minutes = Math.floor(whole / 60) % 60;
+  return seconds < 60 ? `${seconds.toFixed(1)} s` : `${hours ? `${hours} h ` : ""}${minutes} min ${whole % 60} s`;
+}
+function aboutSection() {
+  const facts = pairs => el("dl", { class: "facts" }, pairs.filter(Boolean).map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
+  const grams = kg => kg === null ? "unknown" : `${amount(kg * 1000)} g`;
+  let run = el("p", { class: "muted" }, "Scored from an output folder; the run itself was not measured.");
+  if (page.run) {
+    const carbon = page.run.carbon;
+    run = [facts([
+      ["time", duration(page.run.seconds)], ["time an example", `${amount(page.run.seconds / page.count)} s`],
+      carbon && [`CO₂ by counters, ${carbon.country}`, `${grams(carbon.counters.kg)}, ${amount(carbon.counters.kwh * 3.6e6)} J`],
+      carbon && [`CO₂ by eco2AI, ${carbon.country}`, carbon.eco2ai.error ? `not measured: ${carbon.eco2ai.error}` : `${grams(carbon.eco2ai.kg)}, ${amount(carbon.eco2ai.kwh * 3.6e6)} J`],
+      carbon && ["CPU time", `${duration(carbon.counters.cpu_seconds)} at ${amount(carbon.counters.cpu_watts_per_core)} W a core`],
+      carbon && carbon.counters.gpu_joules !== null && ["GPU energy", `${amount(carbon.counters.gpu_joules)} J`],
+    ]), carbon && carbon.warnings.length ? el("ul", { class: "small muted" }, carbon.warnings.map(warning => el("li", {}, warning))) : null];
+  }
+  return el("section", { id: "about", "aria-labelledby": "about-title" }, el("h2", { id: "about-title" }, "Run and versions"), el("div", { class: "about" },
+    el("div", { class: "card" }, el("h3", {}, "Run"), run),
+    el("div", { class: "card" }, el("h3", {}, "Scored with"), el("p", {}, page.labels.length ? page.labels.map(label) : "the leaderboard's own encoders and data"), facts(page.versions.map(item => [item.name, item.version]))),
+    el("div", { class: "card wide" }, el("h3", {}, "SHA-256"), el("dl", { class: "digests" }, page.digests.map(item => el("div", {}, el("dt", {}, item.name, item.files > 1 ? el("span", { class: "muted" }, ` · ${amount(item.files)} files`) : null), el("dd", {}, item.sha256)))),
+      el("p", { class: "small muted" }, "Of several files: the digest of the list that sha256sum prints for them, in the byte order of their paths."))));
+}
+
+document.getElementById("created").textContent = page.created;
+const main = document.getElementById("main");
+main.append(scoreSection(), taskSection());
+if (page.private) document.querySelectorAll(".skip, #nav-examples").forEach(link => link.remove());
+else { main.append(exampleSection()); select(); }
+main.append(aboutSection());
+const left = page.left_out, limits = page.limits, foot = document.getElementById("foot");
+if (!page.private) foot.append(el("p", {}, `Images are thumbnails of at most ${limits.thumbnail} pixels a side. The report holds up to ${limits.images / 1e6} MB of them, ${limits.texts / 1e6} million characters of text, and ${amount(limits.text)} characters of one text.`),
+  left.examples || left.images ? el("p", { id: "left-out" }, `Left out: ${amount(left.examples)} examples, ${amount(left.images)} images, the best-scored of each task first.`) : "");
