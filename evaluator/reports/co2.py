@@ -1,6 +1,6 @@
 """The CO2 of a training run, as the rules ask for it: CO2 added per epoch, and loss against accumulated CO2.
 
-    write(folder: Path, output: Path) -> Report     PNGs, and co2.html with both and the tables
+    write(folder: Path, output: Path) -> Co2Report     PNGs, and co2.html with both and the tables
 
 Read is what a training run leaves in its folder: eco2AI's emission.csv with its encoded copy, and where they are
 there loss.csv (stage, epoch, loss of each step) and energy.csv (an independent reading of each epoch: stage, epoch,
@@ -61,13 +61,14 @@ class Epoch:
 
     @property
     def loss(self) -> float | None:
+        """The mean over its steps; None without losses."""
         return math.fsum(self.losses) / len(self.losses) if self.losses else None
 
 
 @dataclass(frozen=True)
 class Total:
     """Sums over epochs. The `compared` ones, which have an independent reading, used `other_kwh` by it, and by eco2AI
-    `compared_kwh`; `gap` is that between the two, relative to the larger.
+    `compared_kwh`.
     """
 
     name: str
@@ -82,16 +83,18 @@ class Total:
 
     @property
     def gap(self) -> float | None:
+        """How far eco2AI and the independent reading are apart, 0..1 of the larger; None where one is missing."""
         larger = max(self.compared_kwh, self.other_kwh)
         return abs(self.compared_kwh - self.other_kwh) / larger if self.compared and larger > 0 else None
 
     @property
     def disagrees(self) -> bool:
+        """Whether the gap is above `DISAGREEMENT`."""
         return self.gap is not None and self.gap > DISAGREEMENT
 
 
 @dataclass(frozen=True)
-class Report:
+class Co2Report:
     """What the page shows; `cut_off` is what killed parts of epochs used, (kWh, kg), by the independent reading."""
 
     emission: Emission
@@ -109,6 +112,7 @@ class Report:
 
     @property
     def total(self) -> Total:
+        """Of all epochs."""
         return _total("all", self.epochs)
 
     def lines(self) -> list[str]:
@@ -117,7 +121,7 @@ class Report:
         return aligned(rows, left=(0,), rules=(1, len(rows) - 1)) + [f"! {warning}" for warning in self.warnings]
 
 
-def write(folder: Path, output: Path) -> Report:
+def write(folder: Path, output: Path) -> Co2Report:
     """Write the page and its plots into the folder `output`. Raises `DataError`."""
     report = read(folder)
     plots = {PER_EPOCH: _per_epoch(report)}
@@ -135,7 +139,7 @@ def write(folder: Path, output: Path) -> Report:
     return report
 
 
-def read(folder: Path) -> Report:
+def read(folder: Path) -> Co2Report:
     """Read what a training run left in `folder`. Raises `DataError`."""
     found = emission.read_folder(folder)
     if found is None:
@@ -161,7 +165,7 @@ def read(folder: Path) -> Report:
         if waiting:
             kwh, kg = waiting.pop(0)
             epochs[index] = replace(epoch, other_kwh=kwh, other_kg=kg)
-    report = Report(found, tuple(epochs), cut_off, ())
+    report = Co2Report(found, tuple(epochs), cut_off, ())
     totals = [(f"stage {visible(stage.name)}", stage) for stage in report.stages]
     if len(totals) > 1:
         totals.append(("all stages", report.total))
@@ -299,7 +303,7 @@ def _whole(where: str, column: str, text: str) -> int:
 
 
 def _total(name: str, epochs: Sequence[Epoch]) -> Total:
-    both = [(epoch.row.kwh, epoch.other_kwh) for epoch in epochs if epoch.other_kwh is not None]
+    compared = [(epoch.row.kwh, epoch.other_kwh) for epoch in epochs if epoch.other_kwh is not None]
     losses = [epoch.loss for epoch in epochs if epoch.loss is not None]
     return Total(
         name,
@@ -307,9 +311,9 @@ def _total(name: str, epochs: Sequence[Epoch]) -> Total:
         math.fsum(epoch.row.seconds for epoch in epochs),
         math.fsum(epoch.row.kwh for epoch in epochs),
         math.fsum(epoch.row.kg for epoch in epochs),
-        len(both),
-        math.fsum(kwh for kwh, _ in both),
-        math.fsum(kwh for _, kwh in both),
+        len(compared),
+        math.fsum(kwh for kwh, _ in compared),
+        math.fsum(kwh for _, kwh in compared),
         losses[-1] if losses else None,
     )
 
@@ -347,13 +351,13 @@ def _plain(text: str) -> str:
     return (text if len(text) <= MAX_STAGE_CHARACTERS else text[: MAX_STAGE_CHARACTERS - 1] + "…").replace("$", r"\$")
 
 
-def _colours(report: Report) -> dict[str, str]:
+def _colours(report: Co2Report) -> dict[str, str]:
     named = light_colours()
     colours = [named.get(colour, colour) for colour in COLOURS]
     return {total.name: colours[i % len(colours)] for i, total in enumerate(report.stages)}
 
 
-def _per_epoch(report: Report) -> bytes:
+def _per_epoch(report: Co2Report) -> bytes:
     """Bars of the CO2 that each epoch added, and a line for the independent reading of each that has one."""
     figure, axes = _figure()
     others = [epoch.other_kg for epoch in report.epochs]
@@ -381,7 +385,7 @@ def _per_epoch(report: Report) -> bytes:
     return _png(figure)
 
 
-def _by_co2(report: Report) -> bytes:
+def _by_co2(report: Co2Report) -> bytes:
     """The losses of all steps over the CO2 up to each, and each epoch's mean at its end."""
     figure, axes = _figure()
     name, factor = unit(report.total.kg, MASS)
@@ -453,7 +457,7 @@ def _epoch_cells(epoch: Epoch, spent: float) -> tuple[str, ...]:
     )
 
 
-def render(report: Report, plots: dict[str, bytes]) -> str:
+def render(report: Co2Report, plots: dict[str, bytes]) -> str:
     """The page as HTML, given the PNGs by name."""
     spent, epochs = 0.0, []
     for epoch in report.epochs:

@@ -42,13 +42,17 @@ class Source(Protocol):
     """What the boards are computed of: the ledger, or a snapshot of it."""
 
     @property
-    def season(self) -> Season: ...
+    def season(self) -> Season:
+        """The rules that hold."""
 
-    def results(self, test_set: str) -> list[Result]: ...
+    def results(self, test_set: str) -> list[Result]:
+        """All results on a test set, in the order of their submissions."""
 
-    def choices(self) -> list[Choice]: ...
+    def choices(self) -> list[Choice]:
+        """What teams have chosen for the private board, in the order of time."""
 
-    def scores(self, runs: Iterable[int]) -> dict[int, dict[int, float]]: ...
+    def scores(self, runs: Iterable[int]) -> dict[int, dict[int, float]]:
+        """The scores of each run, by task number."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ class Line:
         return {task: least for task, least in thresholds.items() if not self.scores.get(task, -1.0) >= least}
 
     def to_json(self) -> dict[str, Any]:
+        """The row as `board --json` writes it; scores by task number."""
         best = self.result
         return {
             "rank": self.rank,
@@ -145,6 +150,7 @@ def private_lines(
 
 
 def baseline_line(season: Season) -> Line:
+    """The row of the baseline, which has no rank."""
     return Line(None, None, season.total(season.baseline), season.baseline)
 
 

@@ -161,7 +161,7 @@ class Season(StrictModel):
 
     @property
     def folder(self) -> Path:
-        """The season's folder."""
+        """Where season.toml lies, and the season's files beside it."""
         return self.path.parent
 
     @property
@@ -209,7 +209,7 @@ def read_season(path: Path) -> Season:
 
 
 def utc_now() -> datetime:
-    """The time, in UTC."""
+    """The clock of this machine."""
     return datetime.now(UTC)
 
 

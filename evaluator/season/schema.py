@@ -60,6 +60,7 @@ class Moment(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """To the database. Raises `ValueError` for a moment without a time zone."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -68,6 +69,7 @@ class Moment(TypeDecorator[datetime]):
         return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """From the database, in UTC."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
@@ -107,7 +109,7 @@ run = Table(
     _id(),
     Column("submission_id", ForeignKey("submission.id"), nullable=False),
     Column("test_set", ForeignKey("test_set.name"), nullable=False),
-    Column("failures", Integer, nullable=False),  # of ours, in a row before this run
+    Column("failures", Integer, nullable=False),  # of infrastructure, in a row before this run
     Index(None, "submission_id", "test_set"),
 )
 

@@ -13,6 +13,7 @@ KINDS = {"queued": 0, "running": 1, "done": 2, "lost": 2, "interrupted": 2, "can
 
 
 def upgrade() -> None:
+    """From the version before."""
     op.create_table(
         "team",
         sa.Column("id", sa.Integer, nullable=False),

@@ -27,6 +27,7 @@ IN_RANGE = "NEW.total BETWEEN -0.5 * weights AND weights * 1.000000001"
 
 
 def upgrade() -> None:
+    """From the version before."""
     if op.get_bind().dialect.name == "sqlite":
         _sqlite()
     else:
