@@ -87,7 +87,7 @@ def submit(options: argparse.Namespace) -> int:
     if not is_new:
         state = next(state for state in ledger.states(options.team) if state.submission.id == submission.id)
         costs = "and still one attempt"
-        if state.ours or state.kind == "cancelled":
+        if state.is_infrastructure_failure or state.kind == "cancelled":
             costs = "which costs no attempt; only the organizers can `queue retry` it"
         print(
             f"submission {submission.id}: the same ZIP was sent {_moment(submission.submitted_at, ledger.season)};"
@@ -125,15 +125,17 @@ def list_queue(options: argparse.Namespace) -> int:
                     state.test_set,
                     state.name,
                     _moment(state.at, ledger.season),
-                    state.failures + state.ours,
+                    state.failures + state.is_infrastructure_failure,
                     state.worker or _why(state.detail),
                 ]
                 for state in states
             ],
         )
     )
-    queued, stuck = sum(state.kind == "queued" for state in states), sum(state.ours for state in states)
-    print(f"{queued} queued, {len(states) - queued - stuck} running, {stuck} failed by us: retry or cancel")
+    queued = sum(state.kind == "queued" for state in states)
+    stuck = sum(state.is_infrastructure_failure for state in states)
+    running = len(states) - queued - stuck
+    print(f"{queued} queued, {running} running, {stuck} infrastructure failures: retry or cancel")
     return 0
 
 
@@ -213,8 +215,8 @@ def finals(options: argparse.Namespace) -> int:
     public = [state for state in ledger.waiting() if state.test_set == PUBLIC]
     if pending := sum(state.pending for state in public):
         print(f"{pending} public runs are not done; do this again when they are")
-    if stuck := sum(state.ours for state in public):
-        print(f"{stuck} public runs failed by us: retry or cancel them, then do this again")
+    if stuck := sum(state.is_infrastructure_failure for state in public):
+        print(f"{stuck} public runs ended as infrastructure failures: retry or cancel them, then do this again")
     return 0
 
 

@@ -38,6 +38,8 @@ class Refused(DataError):
 
 @dataclass(frozen=True)
 class Team:
+    """`id` is the number by which its page is addressed, `name` as it was given."""
+
     id: int
     name: str
     created_at: datetime
@@ -87,11 +89,12 @@ class RunState:
 
     @property
     def pending(self) -> bool:
+        """Whether it waits or runs."""
         return self.kind in ("queued", "running")
 
     @property
-    def ours(self) -> bool:
-        """Whether it ended, by no fault of the team's, without a result: somebody has to look, and retry or cancel."""
+    def is_infrastructure_failure(self) -> bool:
+        """Whether it ended without a result by no fault of the team's: somebody has to look, and retry or cancel."""
         return self.kind == "lost" or (self.kind == "done" and self.fault not in (None, "team"))
 
     @property
@@ -146,12 +149,15 @@ class Snapshot:
     all_scores: Mapping[int, Mapping[int, float]]
 
     def results(self, test_set: str) -> list[Result]:
+        """As `Ledger.results`."""
         return list(self.all_results[test_set])
 
     def choices(self) -> list[Choice]:
+        """As `Ledger.choices`."""
         return list(self.all_choices)
 
     def scores(self, runs: Iterable[int]) -> dict[int, dict[int, float]]:
+        """As `Ledger.scores`: by run and task number."""
         return {run: dict(self.all_scores.get(run, {})) for run in runs}
 
 
@@ -167,7 +173,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunEnd:
     """How a run ended: verdict and fault as in scores.json, scores by task number where there are any."""
 
     verdict: str
@@ -177,12 +183,12 @@ class Outcome:
     detail: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def organizers(cls, found: str, detail: Mapping[str, Any]) -> "Outcome":
+    def organizers(cls, found: str, detail: Mapping[str, Any]) -> "RunEnd":
         """A run whose end says nothing of the submission, by the organizer's fault."""
         return cls(INFRA.name, "organizer", detail={**detail, "findings": [_finding(found)]})
 
     @classmethod
-    def infra(cls, found: str, detail: Mapping[str, Any]) -> "Outcome":
+    def infra(cls, found: str, detail: Mapping[str, Any]) -> "RunEnd":
         """The same by a machine's fault: another one may do better."""
         return cls(INFRA.name, INFRA.fault, detail={**detail, "fix": INFRA.fix, "findings": [_finding(found)]})
 
@@ -364,7 +370,7 @@ class Ledger:
 
     def waiting(self) -> list[RunState]:
         """What has not ended, and what waits for somebody to retry or cancel it; by submission."""
-        return [state for state in self.states() if state.pending or state.ours]
+        return [state for state in self.states() if state.pending or state.is_infrastructure_failure]
 
     def history(self, submission: int) -> list[Event]:
         """All that happened to a submission's runs, in order. Raises `DataError` where there is no such submission."""
@@ -489,7 +495,7 @@ class Ledger:
                     held.add(job.run)
             return held
 
-    def finish(self, job: Job, outcome: Outcome) -> Outcome | None:
+    def finish(self, job: Job, end: RunEnd) -> RunEnd | None:
         """Enter how a run ended, and its scores; returns what was entered, None where the lease is gone: then nothing
         is.
 
@@ -500,20 +506,20 @@ class Ledger:
             if not self._held(connection, job):
                 return None
             total = None
-            if outcome.verdict == OK.name:
-                outcome, total = self._comparable(connection, job, outcome)
-            detail = dict(outcome.detail)
-            retry = outcome.verdict == INFRA.name and outcome.fault == INFRA.fault
-            self._end(connection, job.run, "done", detail, outcome.verdict, outcome.fault, retry=retry)
+            if end.verdict == OK.name:
+                end, total = self._comparable(connection, job, end)
+            detail = dict(end.detail)
+            retry = end.verdict == INFRA.name and end.fault == INFRA.fault
+            self._end(connection, job.run, "done", detail, end.verdict, end.fault, retry=retry)
             if total is not None:
                 connection.execute(
                     insert(_result).values(
                         run_id=job.run, submission_id=job.submission.id, test_set=job.test_set, total=total
                     )
                 )
-                rows = [{"run_id": job.run, "task": task, "value": value} for task, value in outcome.scores.items()]
+                rows = [{"run_id": job.run, "task": task, "value": value} for task, value in end.scores.items()]
                 connection.execute(insert(_score), rows)
-            return outcome
+            return end
 
     def give_back(self, job: Job, reason: str) -> bool:
         """Let go of a run that was not brought to its end; it is queued anew, and no failure. False where the lease is
@@ -552,41 +558,41 @@ class Ledger:
         """Whether the lease still stands. An expired one does, until somebody takes the run for lost."""
         return connection.execute(select(_job.c.run_id).where(*_lease(job)).with_for_update()).first() is not None
 
-    def _comparable(self, connection: Connection, job: Job, outcome: Outcome) -> tuple[Outcome, float | None]:
-        total = self.season.total(outcome.scores)
+    def _comparable(self, connection: Connection, job: Job, end: RunEnd) -> tuple[RunEnd, float | None]:
+        total = self.season.total(end.scores)
         if total is None:
-            missing = ", ".join(str(task) for task in sorted(self.season.weights.keys() - outcome.scores.keys()))
+            missing = ", ".join(str(task) for task in sorted(self.season.weights.keys() - end.scores.keys()))
             found = f"the {job.test_set} test set gives no score for task {missing}, which the formula needs"
-            return Outcome.organizers(found, outcome.detail), None
-        bad = {task: value for task, value in outcome.scores.items() if not -1 <= value <= 1}  # NaN is not, either
+            return RunEnd.organizers(found, end.detail), None
+        bad = {task: value for task, value in end.scores.items() if not -1 <= value <= 1}  # NaN is not, either
         if bad:
             found = ", ".join(f"task {task} has the score {value!r}" for task, value in sorted(bad.items()))
-            return Outcome.infra(f"{found}; a score must be in -1..1", outcome.detail), None
-        most = self.season.total(dict.fromkeys(outcome.scores, 1.0)) or 0.0
+            return RunEnd.infra(f"{found}; a score must be in -1..1", end.detail), None
+        most = self.season.total(dict.fromkeys(end.scores, 1.0)) or 0.0
         if not -most / 2 <= total <= most:  # at most half of a score is a cosine, which can be negative
             found = f"the total {total!r} is not in the formula's range, {-most / 2:g}..{most:g}"
-            return Outcome.infra(found, outcome.detail), None
+            return RunEnd.infra(found, end.detail), None
         row = _lock_set(connection, job.test_set)
-        labels = sorted(set(outcome.detail.get("labels") or ()))
+        labels = sorted(set(end.detail.get("labels") or ()))
         if row.data_digest is None:
-            pinned = {"data_digest": outcome.data_digest, "weights": self._weights, "labels": labels}
+            pinned = {"data_digest": end.data_digest, "weights": self._weights, "labels": labels}
             connection.execute(update(_test_set).where(_test_set.c.name == job.test_set).values(**pinned))
-        elif row.data_digest != outcome.data_digest:
+        elif row.data_digest != end.data_digest:
             found = (
-                f"the {job.test_set} test set has the digest {outcome.data_digest}, earlier results have"
+                f"the {job.test_set} test set has the digest {end.data_digest}, earlier results have"
                 f" {row.data_digest}: put the data back as they were"
             )
-            return Outcome.organizers(found, outcome.detail), None
+            return RunEnd.organizers(found, end.detail), None
         elif row.weights != self._weights:
             found = f"earlier {job.test_set} results were made with the weights {row.weights}"
-            return Outcome.organizers(found, outcome.detail), None
+            return RunEnd.organizers(found, end.detail), None
         elif row.labels != labels:
             found = (
                 f"earlier {job.test_set} results have {_shown(row.labels)}, this one has {_shown(labels)}: the machines"
                 " do not have the same assets (`make assets-check`)"
             )
-            return Outcome.infra(found, outcome.detail), None
-        return outcome, total
+            return RunEnd.infra(found, end.detail), None
+        return end, total
 
     def _lose(self, connection: Connection, now: datetime) -> None:
         expired = connection.execute(
@@ -625,7 +631,7 @@ class Ledger:
         retry: bool = False,
     ) -> None:
         """The last event of a run; with it the run leaves the queue, and where it is to be tried again the next one
-        enters. With `retry` it was a failure of ours, and there are so many tries; an interruption is none.
+        enters. With `retry` it was an infrastructure failure, and there are so many tries; an interruption is none.
         """
         now = self._now(connection)
         _append(connection, run, kind, now, detail, verdict, fault)

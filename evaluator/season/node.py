@@ -17,8 +17,8 @@ from evaluator.core.errors import EvaluatorError
 from evaluator.core.limits import Limits
 from evaluator.metrics import assets
 from evaluator.sandbox import record
-from evaluator.season.ledger import Outcome
-from evaluator.season.runs import Call, Evaluator, failed, read_outcome
+from evaluator.season.ledger import RunEnd
+from evaluator.season.runs import Call, Evaluator, failed, read_end
 from evaluator.season.store import RUN_FILES, Damaged, Shared
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ CACHE_VARIABLE = "FUSIONBRAIN_CACHE"
 
 
 @dataclass(frozen=True)
-class Task:
+class RemoteRun:
     """A run for another machine. `call` has the queue's own paths; `bundles` are digests of those that are copied."""
 
     run: int
@@ -44,7 +44,7 @@ class Task:
     gpus: int = 0
 
 
-def work(task: Task) -> Outcome:
+def work(task: RemoteRun) -> RunEnd:
     """Run it to its end, good or bad. KeyboardInterrupt stops it, and waits until it has cleaned up."""
     try:
         _patiently(partial(Shared(task.storage).clear, task.run))
@@ -61,7 +61,7 @@ def work(task: Task) -> Outcome:
         with leftovers.private_folder("node") as root:
             return _work(task, root)
     except Damaged as error:
-        return Outcome.organizers(str(error), {})
+        return RunEnd.organizers(str(error), {})
     except (OSError, EvaluatorError) as error:
         return failed(f"{type(error).__name__}: {error}")
 
@@ -79,7 +79,7 @@ def _has_gpus(count: int) -> bool:
     return docker.has_gpus(count)
 
 
-def _work(task: Task, root: Path) -> Outcome:
+def _work(task: RemoteRun, root: Path) -> RunEnd:
     shared, call = Shared(task.storage), _below(task.call, root)
     _patiently(partial(shared.fetch, task.digest, call.archive))
     cache = Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/fusionbrain").expanduser() / "season"
@@ -108,7 +108,7 @@ def _work(task: Task, root: Path) -> Outcome:
     for name in RUN_FILES:
         if (call.folder / name).exists():
             _patiently(partial(shared.send, task.run, call.folder / name))
-    return read_outcome(call.folder, code)
+    return read_end(call.folder, code)
 
 
 def _try_to_send(shared: Shared, run: int, log: Path) -> None:

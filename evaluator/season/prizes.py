@@ -27,17 +27,20 @@ class Eligibility:
 
     @property
     def eligible(self) -> bool:
+        """Whether no threshold was missed."""
         return not self.missed
 
     def to_json(self) -> dict[str, Any]:
+        """The line of the board, with `eligible` and the threshold of each task that was `missed`."""
         missed = {str(task): least for task, least in sorted(self.missed.items())}
         return {**self.line.to_json(), "eligible": self.eligible, "missed": missed}
 
 
 @dataclass(frozen=True)
 class Unfinished:
-    """How many runs that may still change the private board are not at their end, or wait for somebody as they failed
-    by our fault: `private` ones that it needs, `public` ones of teams that chose nothing, whose best ones it takes.
+    """How many runs that may still change the private board are not at their end, or wait for somebody after an
+    infrastructure failure: `private` ones that it needs, `public` ones of teams that chose nothing, whose best ones it
+    takes.
     """
 
     private: int
@@ -51,9 +54,10 @@ class Unfinished:
 
 
 def unfinished(snapshot: Snapshot) -> Unfinished:
+    """What the private board still waits for."""
     chose = {choice.team for choice in snapshot.choices()}
     finals = board.finals(snapshot.results(PUBLIC), snapshot.choices(), snapshot.season.chosen)
-    going = [state for state in snapshot.states if state.pending or state.ours]
+    going = [state for state in snapshot.states if state.pending or state.is_infrastructure_failure]
     ended = {state.submission.id for state in snapshot.states if state.test_set == PRIVATE}
     ended -= {state.submission.id for state in going if state.test_set == PRIVATE}
     return Unfinished(
@@ -104,6 +108,7 @@ def _look(place: prize.Place, season: Season, store: Store | Shared, digest: str
 
 
 def to_json(main: Sequence[Eligibility], green: prize.Prize, missing: Unfinished) -> dict[str, Any]:
+    """Both prizes as `prizes --json` writes them; `not_done` are runs that the private board still waits for."""
     not_done = {"private": missing.private, "public": missing.public}
     return {
         "preliminary": bool(missing),

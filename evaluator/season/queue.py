@@ -17,8 +17,8 @@ from sqlalchemy.exc import DataError as DatabaseDataError
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from evaluator.core.errors import show
-from evaluator.season.ledger import Job, Ledger, Outcome
-from evaluator.season.runs import LocalRuns, Lost, Place, Run, Runs, failed, is_ours
+from evaluator.season.ledger import Job, Ledger, RunEnd
+from evaluator.season.runs import LocalRuns, Lost, Place, Run, Runs, failed, is_infrastructure_failure
 from evaluator.season.store import Store
 
 POLL_SECONDS = 0.1  # looking whether a run has ended
@@ -27,12 +27,14 @@ IDLE_SECONDS = 1.0  # looking for work where there was none
 
 @dataclass
 class _Held:
-    """A run on our lease. `end` is of one that has ended and is not entered yet; `started` is monotonic."""
+    """A run that this queue has the lease of. `end` is of one that has ended and is not entered yet; `started` is
+    monotonic.
+    """
 
     job: Job
     run: Run
     started: float
-    end: Outcome | Lost | None = None
+    end: RunEnd | Lost | None = None
     refused: bool = False  # by the database
 
 
@@ -61,7 +63,7 @@ class Queue:
     def run(self, drain: bool) -> bool:
         """Work until told to `stop`, or with `drain` until the queue is empty, runs of other machines and those that
         wait for their next try included, but not those of teams that are set aside. False where it ended by itself
-        after failures of ours in a row, or left such runs.
+        after infrastructure failures in a row, or left such runs.
         """
         next_beat = next_look = 0.0
         try:
@@ -81,7 +83,7 @@ class Queue:
                             next_look = time.monotonic() + IDLE_SECONDS
                             if drain and idle and not self._ledger.unfinished(self._runs.set_aside):
                                 return self._none_is_left()
-                except DBAPIError as error:  # away for a while: leases tell what is still ours when it is back
+                except DBAPIError as error:  # away for a while: leases tell what this queue still has when it is back
                     self._say(f"the database does not answer: {' '.join(str(error.orig).split())}")
                     time.sleep(IDLE_SECONDS)
                 time.sleep(POLL_SECONDS)
@@ -103,22 +105,23 @@ class Queue:
         job = self._ledger.claim(f"{self._name}{place}", self._runs.set_aside)
         if job is None:
             return False
-        self._say(f"{_what(job)} starts{place}" + (f", after {job.failures} failures of ours" if job.failures else ""))
+        after = f", after {job.failures} infrastructure failures" if job.failures else ""
+        self._say(f"{_what(job)} starts{place}{after}")
         started = time.monotonic()
         self._held.append(_Held(job, self._runs.start(job, place), started))
         return True
 
     def _reap(self) -> None:
-        """Enter the runs that have ended. An outcome that could not be entered stays for the next time.
+        """Enter the runs that have ended. An end that could not be entered stays for the next time.
 
         Who stops this process may well have told the runs' processes, too, as systemd does. So what fails by then is no
         failure, and is given back.
         """
         for held in list(self._held):
             held.end = held.end or held.run.end()
-            if held.end is None or (self._stopping and is_ours(held.end)):
+            if held.end is None or (self._stopping and is_infrastructure_failure(held.end)):
                 continue
-            end: Outcome | Lost | None
+            end: RunEnd | Lost | None
             if isinstance(held.end, Lost):
                 end = held.end if self._ledger.lose(held.job, held.end.reason) else None
             else:
@@ -165,7 +168,7 @@ class Queue:
             self._abandon(held)
         next_beat = 0.0
         while not all(run.gone() for run in self._leaving):
-            if time.monotonic() >= next_beat:  # they are ours until they are gone
+            if time.monotonic() >= next_beat:  # they are this queue's until they are gone
                 with contextlib.suppress(DBAPIError):
                     self._ledger.beat([held.job for held in stopped])
                 next_beat = time.monotonic() + self._season.lease_seconds / 3
@@ -178,8 +181,8 @@ class Queue:
                 self._say(f"{_what(held.job)} is not given back, its lease will run out: {error.orig}")
 
 
-def _reason(outcome: Outcome) -> str:
-    findings: Sequence[Mapping[str, Any]] = outcome.detail.get("findings", ())
+def _reason(end: RunEnd) -> str:
+    findings: Sequence[Mapping[str, Any]] = end.detail.get("findings", ())
     return f": {findings[0]['found']}" if findings else ""
 
 

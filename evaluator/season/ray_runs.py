@@ -20,8 +20,8 @@ from evaluator.core.errors import DataError
 from evaluator.core.verdict import BAD_IMAGE
 from evaluator.metrics import assets
 from evaluator.sandbox import record
-from evaluator.season.ledger import Job, Outcome
-from evaluator.season.node import Task, has_image, work
+from evaluator.season.ledger import Job, RunEnd
+from evaluator.season.node import RemoteRun, has_image, work
 from evaluator.season.rules import Season
 from evaluator.season.runs import (
     MAX_FAILURES,
@@ -32,7 +32,7 @@ from evaluator.season.runs import (
     Run,
     call,
     failed,
-    is_ours,
+    is_infrastructure_failure,
 )
 from evaluator.season.store import Store, open_shared
 
@@ -58,9 +58,9 @@ class _Node:
 class RayRuns:
     """Runs on the cluster at `address`, at most so many at a time, or as many as there are GPUs and CPUs for.
 
-    A node with `MAX_FAILURES` failures of ours in a row, as `Failures` counts them, gets nothing more; one with fewer
-    rests for a while, and is the last to be taken. Where failures in a row are of as many nodes and teams, the cause is
-    common, and nothing more is started.
+    A node with `MAX_FAILURES` infrastructure failures in a row, as `Failures` counts them, gets nothing more; one with
+    fewer rests for a while, and is the last to be taken. Where failures in a row are of as many nodes and teams, the
+    cause is common, and nothing more is started.
 
     Raises `DataError` where there is no cluster, or data or storage cannot be used.
     """
@@ -101,14 +101,17 @@ class RayRuns:
 
     @property
     def broken(self) -> bool:
+        """As `Runs.broken`."""
         all_bad = bool(self._nodes) and all(self._failures.is_out(id, len(self._nodes)) for id in self._nodes)
         return all_bad or min(len(self._suspects), len(self._suspect_teams)) >= MAX_FAILURES
 
     @property
     def set_aside(self) -> frozenset[str]:
+        """As `Runs.set_aside`."""
         return self._failures.set_aside
 
     def room(self) -> Place | None:
+        """As `Runs.room`: the node with the fewest failures of those that have room."""
         self._look()
         self._runs = [run for run in self._runs if not run.gone()]
         if self._most is not None and len(self._runs) >= self._most:
@@ -119,12 +122,13 @@ class RayRuns:
         return None if best is None else self._nodes[best].place
 
     def start(self, job: Job, place: Place) -> Run:
+        """As `Runs.start`."""
         self._store.clear(job.run)
         its_call = call(self._season, self._store, job).resolved()
         needed = {its_call.data, *filter(None, [its_call.assets, its_call.ruwordnet])}
         bundles = {path: digest for path, digest in self._bundles.items() if path in needed}
         storage = self._season.storage or str(self._season.folder)
-        task = Task(
+        task = RemoteRun(
             job.run, job.submission.digest, its_call, bundles, storage, self._key, self._code, self._assets, self._gpus
         )
         reference = self._work.options(
@@ -140,8 +144,9 @@ class RayRuns:
         self._runs.append(run)
         return run
 
-    def entered(self, job: Job, place: Place, end: Outcome | Lost) -> None:
-        if not is_ours(end):
+    def entered(self, job: Job, place: Place, end: RunEnd | Lost) -> None:
+        """As `Runs.entered`."""
+        if not is_infrastructure_failure(end):
             self._suspects.clear()
             self._suspect_teams.clear()
             self._failures.end_row(job.submission, place.id)
@@ -155,16 +160,17 @@ class RayRuns:
             self._rests_until[place.id] = time.monotonic() + rest
         if self._failures.is_out(place.id, len(self._nodes)) and not was_out and place.id in self._nodes:
             self._say(
-                f"node {place.name}: failures of ours in a row, and not of one team's submissions: nothing more is"
-                " started there until Ray is started anew on it"
+                f"node {place.name}: infrastructure failures in a row, and not of one team's submissions: nothing more"
+                " is started there until Ray is started anew on it"
             )
-        if isinstance(end, Outcome):
+        if isinstance(end, RunEnd):
             self._suspects.add(place.id)
             self._suspect_teams.add(job.submission.team)
         if self.broken and not was_broken:
-            self._say("only failures of ours, whatever the node: nothing more is started")
+            self._say("only infrastructure failures, whatever the node: nothing more is started")
 
     def close(self) -> None:
+        """Leave the cluster; runs that are still there end."""
         self._fetchers.shutdown(wait=False, cancel_futures=True)  # what is wanted has come, or its time is over
         self._askers.shutdown(wait=False, cancel_futures=True)
         ray.shutdown()
@@ -256,14 +262,14 @@ class _RayRun:
     ) -> None:
         self.place = place
         self._reference, self._fetch, self._elsewhere = reference, fetch, elsewhere
-        self._future: Future[Outcome] = reference.future()
+        self._future: Future[RunEnd] = reference.future()
         self._fetched: Future[None] | None = None
         self._fetched_by = 0.0
         self._found: Future[str | None] | None = None
         self._told = 0.0  # to stop
         self._killed = False
 
-    def end(self) -> Outcome | Lost | None:
+    def end(self) -> RunEnd | Lost | None:
         if not self._future.done():
             return None
         error = self._future.exception()
@@ -274,18 +280,18 @@ class _RayRun:
                 if time.monotonic() < self._fetched_by:
                     return None
                 logger.warning("a run's files have not come from the storage in time; its end is entered without them")
-            return self._blameless(self._future.result())
+            return self._checked(self._future.result())
         lines = str(error).strip().splitlines() or [""]
         if isinstance(error, RayError) and not isinstance(error, RayTaskError | TaskCancelledError):
             return Lost(f"{type(error).__name__}: {lines[0].partition('. ')[0]}")
         return failed(f"no work is done{self.place}: {lines[-1]}")  # a traceback's last line
 
-    def _blameless(self, outcome: Outcome) -> Outcome | None:
-        """The outcome, but a failure of ours where an image is found bad that another node has; None until others have
-        been asked.
+    def _checked(self, end: RunEnd) -> RunEnd | None:
+        """The run's end, but an infrastructure failure where an image is found bad that another node has; None until
+        others have been asked.
         """
-        if outcome.verdict != BAD_IMAGE.name:
-            return outcome
+        if end.verdict != BAD_IMAGE.name:
+            return end
         if self._found is None:
             self._found = self._elsewhere()
         if not self._found.done():
@@ -293,7 +299,7 @@ class _RayRun:
         if self._found.exception() is not None:
             return failed(f"nobody knows whether the image is{self.place} alone bad: {self._found.exception()}")
         name = self._found.result()
-        return outcome if name is None else failed(f"the image is bad or missing{self.place}, and good on {name}")
+        return end if name is None else failed(f"the image is bad or missing{self.place}, and good on {name}")
 
     def stop(self) -> None:
         self._told = time.monotonic()

@@ -24,14 +24,15 @@ from evaluator.core.errors import DataError, show
 from evaluator.core.gpus import find as find_gpus
 from evaluator.core.verdict import BAD_METADATA, BAD_ZIP, INFRA, OK, TABLE
 from evaluator.season.database import URL_VARIABLE
-from evaluator.season.ledger import Job, Outcome, Submission
+from evaluator.season.ledger import Job, RunEnd, Submission
 from evaluator.season.rules import Season
 from evaluator.season.store import RUN_FILES, Store, digest
 
 logger = logging.getLogger(__name__)
 
 STOP_SECONDS = 30.0  # for a run to clean up after it was told to stop
-MAX_FAILURES = 3  # of ours, one after another; then somebody has to look at the machine, or at the team's submissions
+# Infrastructure failures one after another; then somebody has to look at the machine, or at the team's submissions.
+MAX_FAILURES = 3
 MAX_KEPT_FINDINGS = 20  # of a run, in the database; scores.json has more
 MAX_SCORES_BYTES = 64 * 10**6
 _SECRETS = (URL_VARIABLE, "AWS_", "RAY_AUTH_")  # beginnings of variables that the evaluator has no use for
@@ -74,13 +75,17 @@ class Run(Protocol):
     """A run that was started. What it is told to `stop` has no end any more, and is `gone` when nothing is left."""
 
     @property
-    def place(self) -> Place: ...
+    def place(self) -> Place:
+        """Where it runs."""
 
-    def end(self) -> Outcome | Lost | None: ...
+    def end(self) -> RunEnd | Lost | None:
+        """How it ended; None while it has not. Does not wait."""
 
-    def stop(self) -> None: ...
+    def stop(self) -> None:
+        """Have it end soon, without an end that counts. Does not wait."""
 
-    def gone(self) -> bool: ...
+    def gone(self) -> bool:
+        """Whether none of its processes is left."""
 
 
 class Runs(Protocol):
@@ -88,18 +93,19 @@ class Runs(Protocol):
 
     @property
     def broken(self) -> bool:
-        """Whether nothing more should be started anywhere, as only failures of ours come of it."""
+        """Whether nothing more should be started anywhere, as only infrastructure failures come of it."""
 
     @property
     def set_aside(self) -> frozenset[str]:
-        """Teams of which nothing more should be started, as only failures of ours come of their runs."""
+        """Teams of which nothing more should be started, as only infrastructure failures come of it."""
 
     def room(self) -> Place | None:
         """A place for one more run."""
 
-    def start(self, job: Job, place: Place) -> Run: ...
+    def start(self, job: Job, place: Place) -> Run:
+        """Start a run at a place that `room` gave. Does not wait, and does not raise: what fails is the run's end."""
 
-    def entered(self, job: Job, place: Place, end: Outcome | Lost) -> None:
+    def entered(self, job: Job, place: Place, end: RunEnd | Lost) -> None:
         """Learn from how a run ended at a place."""
 
 
@@ -118,11 +124,13 @@ class Call:
     key_file: Path | None
 
     def with_paths(self, change: Callable[[Path], Path]) -> "Call":
+        """The same call with each of its paths changed."""
         names = ("archive", "folder", "data", "assets", "ruwordnet", "key_file")
         paths: dict[str, Path | None] = {name: getattr(self, name) for name in names}
         return replace(self, **{name: path and change(path) for name, path in paths.items()})  # type: ignore[arg-type]
 
     def resolved(self) -> "Call":
+        """The same call with absolute paths, without links."""
         return self.with_paths(Path.resolve)
 
     def command(self) -> list[str]:
@@ -203,7 +211,7 @@ class Evaluator:
 
 
 class Failures:
-    """Failures of ours in a row, by place and by team, to tell which of the two somebody has to look at.
+    """Infrastructure failures in a row, by place and by team, to tell which of the two somebody has to look at.
 
     Whatever one team's submissions do, no place is out for it for good. A team is set aside for failures that are not
     all of one submission, nor all at one of several places. A place is out for those of as many teams, or, where there
@@ -227,11 +235,12 @@ class Failures:
             return None
         self.set_aside |= {team}
         return (
-            f"team {show(team)}: {count} failures of ours in a row, of {len(submissions)} submissions: nothing more of"
-            " it is started until `queue run` is started anew; runs of others go on"
+            f"team {show(team)}: {count} infrastructure failures in a row, of {len(submissions)} submissions: nothing"
+            " more of it is started until `queue run` is started anew; runs of others go on"
         )
 
     def end_row(self, submission: Submission, place: str) -> None:
+        """Take down a run that ended otherwise: the rows of its place and of its team are over."""
         self._at.pop(place, None)
         self._of.pop(submission.team, None)
         self.set_aside -= {submission.team}
@@ -267,16 +276,20 @@ class LocalRuns:
 
     @property
     def broken(self) -> bool:
+        """As `Runs.broken`."""
         return self._failures.is_out("", 1)
 
     @property
     def set_aside(self) -> frozenset[str]:
+        """As `Runs.set_aside`."""
         return self._failures.set_aside
 
     def room(self) -> Place | None:
+        """As `Runs.room`: one of this machine's slots, which have no names."""
         return Place("", "") if any(run is None or run.gone() for run in self._runs) else None
 
     def start(self, job: Job, place: Place) -> Run:
+        """As `Runs.start`."""
         slot = next(i for i, run in enumerate(self._runs) if run is None or run.gone())
         gpus = self.gpus[slot]
         environment = {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {}
@@ -284,36 +297,37 @@ class LocalRuns:
         self._runs[slot] = run
         return run
 
-    def entered(self, job: Job, place: Place, end: Outcome | Lost) -> None:
-        if not is_ours(end):
+    def entered(self, job: Job, place: Place, end: RunEnd | Lost) -> None:
+        """As `Runs.entered`."""
+        if not is_infrastructure_failure(end):
             self._failures.end_row(job.submission, place.id)
             return
         was_broken = self.broken
         if line := self._failures.add(job.submission, place.id, 1):
             self._say(line)
         if self.broken and not was_broken:
-            self._say(f"failures of ours in a row, of {MAX_FAILURES} teams: nothing more is started here")
+            self._say(f"infrastructure failures in a row, of {MAX_FAILURES} teams: nothing more is started here")
 
 
 class _LocalRun:
     def __init__(self, call: Call, digest: str, place: Place, environment: Mapping[str, str]) -> None:
         self.place = place
         self._call, self._digest = call, digest
-        self._outcome: Outcome | None = None  # before it is known who is to blame
+        self._said: RunEnd | None = None  # as the evaluator says; the ZIP may have been damaged since it was sent
         self._found: Future[str] | None = None  # the stored ZIP's digest
-        self._end: Outcome | None = None
+        self._end: RunEnd | None = None
         self._evaluator: Evaluator | None = None
         try:
             self._evaluator = Evaluator(call, environment)
         except (OSError, subprocess.SubprocessError) as error:
             self._end = failed(f"the run cannot be started: {error}")
 
-    def end(self) -> Outcome | None:
+    def end(self) -> RunEnd | None:
         if self._end is None and self._evaluator is not None:
             code = self._evaluator.returncode()
             if code is not None:
-                self._outcome = self._outcome or read_outcome(self._call.folder, code)
-                self._end = self._blameless(self._outcome)
+                self._said = self._said or read_end(self._call.folder, code)
+                self._end = self._checked(self._said)
         return self._end
 
     def stop(self) -> None:
@@ -323,21 +337,21 @@ class _LocalRun:
     def gone(self) -> bool:
         return self._evaluator is None or self._evaluator.returncode() is not None
 
-    def _blameless(self, outcome: Outcome) -> Outcome | None:
-        """The outcome, but a failure of ours where the ZIP was found faulty and is not the one that was sent; None
-        until its digest is known.
+    def _checked(self, end: RunEnd) -> RunEnd | None:
+        """The run's end, but an infrastructure failure where the ZIP was found faulty and is not the one that was
+        sent; None until its digest is known.
         """
-        if outcome.verdict not in (BAD_ZIP.name, BAD_METADATA.name):
-            return outcome
+        if end.verdict not in (BAD_ZIP.name, BAD_METADATA.name):
+            return end
         if self._found is None:
             self._found = _in_thread(digest, self._call.archive)  # of up to 15 GB; leases must be kept meanwhile
         if not self._found.done():
             return None
         if error := self._found.exception():
-            return Outcome.organizers(f"nobody knows whether the ZIP is the one that was sent: {error}", outcome.detail)
+            return RunEnd.organizers(f"nobody knows whether the ZIP is the one that was sent: {error}", end.detail)
         if self._found.result() == self._digest:
-            return outcome
-        return Outcome.organizers(f"{self._call.archive} is not the ZIP that was sent any more", outcome.detail)
+            return end
+        return RunEnd.organizers(f"{self._call.archive} is not the ZIP that was sent any more", end.detail)
 
 
 def _in_thread(function: Callable[[Path], str], path: Path) -> Future[str]:
@@ -354,13 +368,13 @@ def _in_thread(function: Callable[[Path], str], path: Path) -> Future[str]:
     return found
 
 
-def is_ours(end: Outcome | Lost) -> bool:
+def is_infrastructure_failure(end: RunEnd | Lost) -> bool:
     """Whether a run's end is no fault of the team's."""
     return isinstance(end, Lost) or end.fault in ("infra", "organizer")
 
 
-def read_outcome(folder: Path, returncode: int) -> Outcome:
-    """What a run's folder says of how it ended; a failure of ours where it does not say."""
+def read_end(folder: Path, returncode: int) -> RunEnd:
+    """What a run's folder says of how it ended; an infrastructure failure where it does not say."""
     try:
         with open(folder / "scores.json", "rb") as file:
             document = json.loads(file.read(MAX_SCORES_BYTES))
@@ -375,10 +389,10 @@ def read_outcome(folder: Path, returncode: int) -> Outcome:
         if verdict not in TABLE or fault not in (None, "team", "organizer", "infra"):
             raise ValueError(f"verdict {verdict}, fault {fault}")
         if verdict != OK.name:
-            return Outcome(verdict, fault, detail=detail)
+            return RunEnd(verdict, fault, detail=detail)
         tasks = document["tasks"].items()
         scores = {int(number): float(task["score"]) for number, task in tasks if task["score"] is not None}
-        return Outcome(verdict, None, scores, document["data_digest"], detail)
+        return RunEnd(verdict, None, scores, document["data_digest"], detail)
     except FileNotFoundError:
         return failed(f"the evaluator ended with {returncode} and wrote no scores.json{_tail(folder)}")
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -395,10 +409,10 @@ def machine_gpus() -> list[str]:
     return [gpu.uuid for gpu in find_gpus().usable]
 
 
-def failed(found: str) -> Outcome:
-    """A failure of ours, which may not repeat."""
+def failed(found: str) -> RunEnd:
+    """An infrastructure failure, which may not repeat."""
     finding = {"rule": INFRA.rule, "where": "", "found": found, "allowed": "", "fix": ""}
-    return Outcome(INFRA.name, INFRA.fault, detail={"fix": INFRA.fix, "findings": [finding]})
+    return RunEnd(INFRA.name, INFRA.fault, detail={"fix": INFRA.fix, "findings": [finding]})
 
 
 def _tail(folder: Path) -> str:

@@ -30,7 +30,7 @@ from sqlalchemy import insert, update
 from evaluator.package.metadata import Metadata
 from evaluator.season import PRIVATE, PUBLIC, board, schema
 from evaluator.season.database import Database
-from evaluator.season.ledger import Archive, Ledger, Outcome
+from evaluator.season.ledger import Archive, Ledger, RunEnd
 from evaluator.season.rules import Season, read_season
 from evaluator.season.site.pages import build
 from evaluator.season.store import Store
@@ -216,7 +216,7 @@ def _best(function: Callable[[], object]) -> float:
 def _cycles(ledger: Ledger, count: int) -> dict[str, float]:
     """Seconds for a thousand of each, with the database as full as it is."""
     spent = {"submit": 0.0, "claim": 0.0, "finish": 0.0}
-    outcome = Outcome("OK", None, dict.fromkeys(TASKS, 0.5), "d" * 64, {"seconds": 3600.0, "findings": []})
+    outcome = RunEnd("OK", None, dict.fromkeys(TASKS, 0.5), "d" * 64, {"seconds": 3600.0, "findings": []})
     facts = Metadata("fusionbrain/fbc2:latest", "python3 run.py", ("python3", "run.py"))
     for number in range(count):
         moments = [time.perf_counter()]

@@ -1,7 +1,7 @@
 """A lively season for the tests of the site, and to look at it: `python -m tests.support.demo_season FOLDER`.
 
-Played through the ledger on its own clock: teams with names of all kinds, every verdict, failures of ours, lost and
-cancelled runs, two machines, choices, private runs, and what runs and submissions leave, with secrets in it.
+Played through the ledger on its own clock: teams with names of all kinds, every verdict, infrastructure failures, lost
+and cancelled runs, two machines, choices, private runs, and what runs and submissions leave, with secrets in it.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from evaluator.package.metadata import Metadata
 from evaluator.reports import html as report_html
 from evaluator.season import PRIVATE
 from evaluator.season.database import Database
-from evaluator.season.ledger import Archive, Job, Ledger, Outcome
+from evaluator.season.ledger import Archive, Job, Ledger, RunEnd
 from evaluator.season.rules import Season, read_season
 from evaluator.season.store import Store
 from tests.support.emission import emission_files
@@ -173,7 +173,7 @@ class _Player:
         if job.test_set == PRIVATE or luck < 0.72:
             scores = {task: min(1.0, max(0.0, chance.gauss(self.skill[team], 0.1))) for task in TASKS}
             digest = ("d" if job.test_set == PRIVATE else "e") * 64
-            self.ledger.finish(job, Outcome("OK", None, scores, digest, detail | {"findings": [], "fix": ""}))
+            self.ledger.finish(job, RunEnd("OK", None, scores, digest, detail | {"findings": [], "fix": ""}))
             (folder / "report.html").write_text(report(team, job.run, scores), encoding="utf-8")
         elif luck < 0.88:
             verdict = TABLE[chance.choice(("TIMEOUT", "OOM", "EXIT", "BAD_OUTPUT", "BAD_ZIP", "DISK"))]
@@ -185,14 +185,14 @@ class _Player:
                 "fix": "write an entry for every id of input.json",
             }
             detail |= {"findings": [found], "fix": verdict.fix}
-            self.ledger.finish(job, Outcome(verdict.name, verdict.fault, detail=detail))
+            self.ledger.finish(job, RunEnd(verdict.name, verdict.fault, detail=detail))
         elif luck < 0.94:
             found = {"rule": "evaluator-failure", "found": f"the evaluator ended with 3: {TAIL}"}
-            self.ledger.finish(job, Outcome(INFRA.name, INFRA.fault, detail=detail | {"findings": [found]}))
+            self.ledger.finish(job, RunEnd(INFRA.name, INFRA.fault, detail=detail | {"findings": [found]}))
         elif luck < 0.97:
             found = {"rule": "metric-failure", "found": "1 of this kind"}
             detail |= {"findings": [found], "fix": METRIC_ERROR.fix}
-            self.ledger.finish(job, Outcome(METRIC_ERROR.name, METRIC_ERROR.fault, detail=detail))
+            self.ledger.finish(job, RunEnd(METRIC_ERROR.name, METRIC_ERROR.fault, detail=detail))
         elif luck < 0.985:
             self.ledger.cancel(job.submission.id, job.test_set, "команда попросила")
         else:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from evaluator.package.metadata import Metadata
 from evaluator.season import PUBLIC
-from evaluator.season.ledger import Archive, Job, Ledger, Outcome
+from evaluator.season.ledger import Archive, Job, Ledger, RunEnd
 from evaluator.season.rules import Season, read_season
 
 BACKENDS = ("sqlite", "postgresql")
@@ -79,29 +79,29 @@ def archive(content: object) -> Archive:
     return Archive(digest, f"{content}.zip", 100, Metadata("example/image:1", "python3 run.py", ("python3", "run.py")))
 
 
-def scored(value: float, digest: str = "d" * 64) -> Outcome:
-    return Outcome("OK", None, {TASK: value}, digest)
+def scored(value: float, digest: str = "d" * 64) -> RunEnd:
+    return RunEnd("OK", None, {TASK: value}, digest)
 
 
-def labelled(value: float, *labels: str) -> Outcome:
+def labelled(value: float, *labels: str) -> RunEnd:
     """As `scored`, with reasons why the score is not the leaderboard's."""
-    return Outcome("OK", None, {TASK: value}, "d" * 64, {"labels": list(labels), "findings": []})
+    return RunEnd("OK", None, {TASK: value}, "d" * 64, {"labels": list(labels), "findings": []})
 
 
-def failed(verdict: str, fault: str) -> Outcome:
-    return Outcome(verdict, fault, detail={"findings": []})
+def failed(verdict: str, fault: str) -> RunEnd:
+    return RunEnd(verdict, fault, detail={"findings": []})
 
 
-def enter(ledger: Ledger, team: str, content: object, *outcomes: Outcome) -> int:
-    """Submit an `Archive`, or one of this content, and end one run after another with these outcomes; the queue must be
+def enter(ledger: Ledger, team: str, content: object, *ends: RunEnd) -> int:
+    """Submit an `Archive`, or one of this content, and end one run after another with these; the queue must be
     empty. Returns the submission.
     """
     submission, is_new = ledger.submit(team, content if isinstance(content, Archive) else archive(content))
     assert is_new
-    for outcome in outcomes:
+    for end in ends:
         job = ledger.claim("worker")
         assert isinstance(job, Job) and job.submission == submission
-        assert ledger.finish(job, outcome) is not None
+        assert ledger.finish(job, end) is not None
     return submission.id
 
 

@@ -5,7 +5,6 @@ for their strokes; words stand outside of that at places in percent, so they kee
 the page's, by class. Each chart is hidden from screen readers: the page says the same in words, or in a table.
 """
 
-import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,20 +14,11 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from evaluator.season.site.usage import Day
+from evaluator.season.site.words import MONTHS
 
-MONTHS = {
-    "ru": ("янв", "фев", "мар", "апр", "мая", "июн", "июл", "авг", "сен", "окт", "ноя", "дек"),
-    "en": ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
-}
 MAX_LABEL_CHARACTERS = 22
 MAX_LABELS = 8  # of dots; more lie on one another
 UNIT = 1000
-
-
-@functools.lru_cache(4096, typed=True)  # typed: a text and a Markup of the same characters are equal
-def both(ru: str, en: str) -> Markup:
-    """A text in both languages, of which the page shows one."""
-    return Markup(f'<span class="ru" lang="ru">{escape(ru)}</span><span class="en" lang="en">{escape(en)}</span>')
 
 
 @dataclass(frozen=True)
@@ -197,7 +187,7 @@ def hours(days: Sequence[Day]) -> Markup:
         parts.append(_path("queue", "M" + "L".join(f"{x} {v}" for x, v in middles)))
     every = max(1, -(-len(days) // 5))
     words = [
-        _words(round((number + 0.5) * 100 / len(days), 2), day.day)
+        _day(round((number + 0.5) * 100 / len(days), 2), day.day)
         for number, day in enumerate(days)
         if number % every == every // 2
     ]
@@ -210,6 +200,7 @@ def hours(days: Sequence[Day]) -> Markup:
 
 
 def cut(text: str) -> str:
+    """A name as short as a chart has room for."""
     return text if len(text) <= MAX_LABEL_CHARACTERS else text[: MAX_LABEL_CHARACTERS - 1] + "…"
 
 
@@ -236,10 +227,10 @@ def _date_ticks(start: datetime, end: datetime, x: Callable[[datetime], float]) 
     days = max(1, (end - start).days)
     every = next((n for n in (1, 2, 3, 7, 10, 14, 21, 28) if days / n <= 5), 1 + days // 5)
     moments = [start + timedelta(days=number) for number in range(0, days + 1, every)]
-    return [_words(_percent(x(moment)), moment.date()) for moment in moments]
+    return [_day(_percent(x(moment)), moment.date()) for moment in moments]
 
 
-def _words(percent: float, day: date) -> Markup:
+def _day(percent: float, day: date) -> Markup:
     """A day below the chart, in both languages."""
     return Markup("").join(
         Markup('<text class="{0}" lang="{0}" x="{1}%" y="100%" dy="19" text-anchor="middle">{2} {3}</text>').format(

@@ -9,7 +9,8 @@ Below `out`, each to be handed to others on its own:
     organizer/                 queue, machine use, private board and prizes as they stand, teams.json (the tokens)
 
 A token is made of the team's number and of site.key, a secret in the season's folder, so it stays and tells nothing.
-No page has anything of logs, predictions or test sets; of a run that failed by our fault a team sees that alone.
+No page has anything of logs, predictions or test sets; of an infrastructure failure a team sees that it
+was one, and no more.
 
 Every page is whole in itself, with style and script in it, and allows nothing else by its Content-Security-Policy. All
 texts of others go through Jinja's escaping. The site is built in a folder beside `out` and swapped with it at once.
@@ -38,9 +39,7 @@ from evaluator.season import PRIVATE, PUBLIC, board, prizes
 from evaluator.season.board import Line, Result
 from evaluator.season.ledger import Ledger, Refused, RunState, Snapshot, Team
 from evaluator.season.rules import Season
-from evaluator.season.site import charts, publish
-from evaluator.season.site import usage as machine
-from evaluator.season.site.charts import both
+from evaluator.season.site import charts, publish, usage, words
 from evaluator.season.store import Store, open_store
 
 logger = logging.getLogger(__name__)
@@ -50,47 +49,10 @@ KEY = "site.key"
 MAX_REPORT_BYTES = 64 * 10**6
 MAX_QUEUE_ROWS = 300
 RECENT_ROWS = 40
+FAILURES = ("INFRA", "METRIC_ERROR", "lost")  # ends that are infrastructure failures
 
 PUBLIC_LINKS = [("index.html", "Таблица", "Board")]
 PRIVATE_LINKS = [("private.html", "Приватная таблица", "Private board"), ("prizes.html", "Призы", "Prizes")]
-
-# What a verdict, or a state, is called, and what a team is to do about it.
-NAMES = {
-    "OK": ("засчитано", "scored"),
-    "BAD_ZIP": ("плохой ZIP", "bad ZIP"),
-    "BAD_METADATA": ("плохой metadata.json", "bad metadata.json"),
-    "BAD_IMAGE": ("нет образа", "bad image"),
-    "OOM": ("не хватило памяти", "out of memory"),
-    "TIMEOUT": ("не уложилось во время", "timeout"),
-    "EXIT": ("завершилось с ошибкой", "exit code"),
-    "DISK": ("не хватило диска", "disk full"),
-    "BAD_OUTPUT": ("плохой ответ", "bad output"),
-    "METRIC_ERROR": ("сбой метрики", "metric error"),
-    "INFRA": ("наш сбой", "failure of ours"),
-    "queued": ("в очереди", "queued"),
-    "running": ("идёт", "running"),
-    "lost": ("потерян", "lost"),
-    "interrupted": ("прерван", "interrupted"),
-    "cancelled": ("отменён", "cancelled"),
-}
-RUSSIAN_FIXES = {
-    "BAD_ZIP": "соберите папку через `make pack-submission` и проверьте: `make check-submission`",
-    "BAD_METADATA": 'запишите в metadata.json {"image": "имя:тег", "entrypoint": "python3 run.py"}',
-    "BAD_IMAGE": "назовите образ, который есть на сервере, или опубликуйте свой и попросите его загрузить",
-    "OOM": "занимайте меньше памяти: /tmp, /dev/shm и output/ тоже лежат в ней",
-    "TIMEOUT": "отвечайте быстрее и запишите predictions.json до конца отведённого времени",
-    "EXIT": "программа должна завершаться с кодом 0; её вывод покажет `make test-submission`",
-    "DISK": "пишите меньше в output/ и /tmp",
-    "BAD_OUTPUT": "запишите output/ так, как требует контракт; ниже названо всё, что не так",
-}
-OURS = (
-    "делать ничего не нужно: сбой наш, попытка не потрачена",
-    "nothing to do: the failure is ours, and costs no attempt",
-)
-AGAIN = (
-    "наш сбой; прогон поставлен в очередь снова, попытка не потрачена",
-    "a failure of ours; the run is queued again, and costs no attempt",
-)
 
 
 @dataclass(frozen=True)
@@ -124,7 +86,7 @@ def build(ledger: Ledger, out: Path, private: bool = False) -> Built:
 
 
 @dataclass
-class _Row:
+class _RunRow:
     """A row of a team's runs."""
 
     state: RunState
@@ -272,9 +234,9 @@ class _Site:
         for state in states:
             if state.test_set == PUBLIC:
                 sent[state.submission.team] = sent.get(state.submission.team, 0) + 1
-        ours = ("INFRA", "METRIC_ERROR", "lost")
-        usage = machine.usage(snapshot.events, days.values(), ours, season.zone, snapshot.now)
-        ends = sorted({end for end, _ in usage.ends}, key=lambda end: list(NAMES).index(end) if end in NAMES else -1)
+        used = usage.summarize(snapshot.events, days.values(), FAILURES, season.zone, snapshot.now)
+        order = list(words.NAMES)
+        ends = sorted({end for end, _ in used.ends}, key=lambda end: order.index(end) if end in order else -1)
         self._page(
             "organizer/index.html",
             "organizer.html",
@@ -282,14 +244,14 @@ class _Site:
             links=links,
             running=[state for state in waiting if state.kind == "running"],
             queued=queued,
-            stuck=[state for state in states if state.ours],
+            stuck=[state for state in states if state.is_infrastructure_failure],
             waiting=waiting[:MAX_QUEUE_ROWS],
             not_shown=max(0, len(waiting) - MAX_QUEUE_ROWS),
             oldest=min((state.at for state in queued), default=None),
             today=sum(day == today for day in days.values()),
-            usage=usage,
-            ends=[(end, usage.ends.get((end, PUBLIC), 0), usage.ends.get((end, PRIVATE), 0)) for end in ends],
-            hours=charts.hours(usage.days),
+            usage=used,
+            ends=[(end, used.ends.get((end, PUBLIC), 0), used.ends.get((end, PRIVATE), 0)) for end in ends],
+            hours=charts.hours(used.days),
             recent=ended[:RECENT_ROWS],
             teams=[
                 {
@@ -368,21 +330,21 @@ class _Site:
                 ),
             )
 
-    def _row(self, state: RunState, result: Result | None, folder: str) -> _Row:
+    def _row(self, state: RunState, result: Result | None, folder: str) -> _RunRow:
         fix: tuple[str, str] | None = None
         findings: Sequence[Mapping[str, Any]] = ()
         report = None
-        if state.ours:
-            fix = OURS
+        if state.is_infrastructure_failure:
+            fix = words.NOTHING_TO_DO
         elif state.pending and state.failures:
-            fix = AGAIN
+            fix = words.QUEUED_AGAIN
         elif state.verdict == "OK":
             report = self._report(state, folder)
         elif state.fault == "team":
             said = str(state.detail.get("fix") or "")
-            fix = (RUSSIAN_FIXES.get(state.verdict or "", said), said) if said else None
+            fix = (words.RUSSIAN_FIXES.get(state.verdict or "", said), said) if said else None
             findings = state.detail.get("findings") or ()
-        row = _Row(state, result.total if result else None, report, fix, findings)
+        row = _RunRow(state, result.total if result else None, report, fix, findings)
         if result is not None:
             scores = self._snapshot.all_scores.get(result.run, {})
             row.cells = Markup("".join(self._plain_cell(scores.get(number), number) for number in self._numbers))
@@ -504,12 +466,9 @@ def _midnight(season: Season, day: date) -> datetime:
     return datetime.combine(day, time(), season.zone)
 
 
-# --- words and numbers ---
-
-
 def _environment(season: Season) -> jinja2.Environment:
     made = environment("site.css", "site.js", TEMPLATES)
-    made.globals["t"] = both
+    made.globals["t"] = words.bilingual
 
     def moment(value: datetime) -> Markup:
         local = value.astimezone(season.zone)
@@ -517,62 +476,21 @@ def _environment(season: Season) -> jinja2.Environment:
 
     made.filters |= {
         "task": name_of,
-        "wrap": lambda name: Markup("<wbr>").join(_words(name)),
+        "wrap": lambda name: Markup("<wbr>").join(words.parts(name)),
         "score": lambda value, digits=3: "–" if value is None else f"{value:.{digits}f}",
         "moment": moment,
-        "duration": duration,
-        "size": _size,
-        "kg": lambda value: both(*_kg(value)),
-        "energy": _energy,
-        "verdict": lambda name: both(*NAMES.get(name, (name, name))),
+        "duration": words.duration,
+        "size": words.size,
+        "mass": words.mass,
+        "energy": words.energy,
+        "verdict": words.name_of,
         "why": why,
     }
     return made
 
 
-def _words(name: str) -> list[str]:
-    """`ImageGeneration` as Image and Generation, where a line may break."""
-    parts = [name[:1]]
-    for before, letter in zip(name, name[1:], strict=False):
-        if before.islower() and letter.isupper() and len(name) > 9:
-            parts.append("")
-        parts[-1] += letter
-    return parts
-
-
-def duration(seconds: float) -> Markup:
-    """Of clocks that differ, a little time may seem negative."""
-    seconds = max(0.0, seconds)
-    whole = round(seconds)
-    days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
-    if days:
-        return both(f"{days} д {hours}:{minutes:02}", f"{days} d {hours}:{minutes:02}")
-    if whole >= 60:
-        return Markup(f"{hours}:{minutes:02}:{whole % 60:02}")
-    shown = f"{seconds:.1f}" if seconds < 10 else str(whole)
-    return both(f"{shown} с", f"{shown} s")
-
-
-def _size(value: float) -> Markup:
-    return both(f"{value / 10**9:.1f} ГБ", f"{value / 10**9:.1f} GB")
-
-
-def _kg(value: float) -> tuple[str, str]:
-    """CO2 in the unit in which it is neither long nor tiny, in both languages."""
-    units = (("кг", "kg", 1.0), ("г", "g", 1e3), ("мг", "mg", 1e6))
-    russian, english, factor = next((unit for unit in units if value * unit[2] >= 1), units[-1])
-    shown = f"{value * factor:#.4g}".rstrip(".")
-    return f"{shown} {russian}", f"{shown} {english}"
-
-
-def _energy(kwh: float) -> Markup:
-    if kwh >= 1:
-        return both(f"{kwh:.4g} кВт·ч", f"{kwh:.4g} kWh")
-    return both(f"{kwh * 1000:.4g} Вт·ч", f"{kwh * 1000:.4g} Wh")
-
-
 def why(state: RunState) -> str:
-    """Why a run of ours failed, for the organizer. What the evaluator's log ended with stays in the log."""
+    """Why a run is an infrastructure failure, for the organizer. What the evaluator's log ended with stays there."""
     if reason := state.detail.get("reason"):
         return str(reason)
     first, *_ = state.detail.get("findings") or [{}]

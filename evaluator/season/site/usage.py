@@ -4,7 +4,7 @@ A worker is named `machine:process` by the queue. Its run lasts from `running` t
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from statistics import median
@@ -14,7 +14,7 @@ from evaluator.season.ledger import Event
 
 
 @dataclass(frozen=True)
-class Run:
+class RunLife:
     """A run's life. `worker` and `started` are None of one that never ran, `ended` of one that has not ended; `end` is
     the verdict, or lost, interrupted, cancelled.
     """
@@ -55,12 +55,14 @@ class Machine:
 
 @dataclass(frozen=True)
 class Day:
-    """A day of the season. `longest` is the longest that the queue was, `wait` the median of the runs that started."""
+    """A day of the season: submissions `sent`, runs `ended`, infrastructure `failures` among them. `longest` is
+    the longest that the queue was, `wait` the median of the runs that started, in seconds.
+    """
 
     day: date
     sent: int
     ended: int
-    ours: int
+    failures: int
     seconds: float
     most: int
     longest: int
@@ -79,6 +81,8 @@ class Waits:
 
 @dataclass(frozen=True)
 class Usage:
+    """What all machines did: each of them, each day, waiting times by test set, seconds of all runs together."""
+
     machines: tuple[Machine, ...]
     days: tuple[Day, ...]
     waits: Mapping[str, Waits]
@@ -86,7 +90,7 @@ class Usage:
     seconds: float
 
 
-def runs(events: Iterable[Event]) -> list[Run]:
+def runs(events: Iterable[Event]) -> list[RunLife]:
     """The runs of which `events`, in their order, tell."""
     found: dict[int, dict[str, Event]] = {}
     for event in events:
@@ -95,7 +99,7 @@ def runs(events: Iterable[Event]) -> list[Run]:
     for number, steps in found.items():
         queued, running, end = steps["queued"], steps.get("running"), steps.get("end")
         lives.append(
-            Run(
+            RunLife(
                 number,
                 queued.test_set,
                 queued.at,
@@ -108,8 +112,12 @@ def runs(events: Iterable[Event]) -> list[Run]:
     return lives
 
 
-def usage(events: Iterable[Event], sent: Iterable[date], ours: Sequence[str], zone: ZoneInfo, now: datetime) -> Usage:
-    """`sent` are the days of all submissions, `ours` the ends that are failures of ours."""
+def summarize(
+    events: Iterable[Event], sent: Iterable[date], failures: Collection[str], zone: ZoneInfo, now: datetime
+) -> Usage:
+    """What the machines did up to `now`. `sent` are the days of all submissions, `failures` the ends of runs that are
+    infrastructure failures; days begin at midnight in `zone`.
+    """
     lives = runs(events)
     waits: dict[str, list[float]] = {}
     for run in lives:
@@ -117,7 +125,7 @@ def usage(events: Iterable[Event], sent: Iterable[date], ours: Sequence[str], zo
             waits.setdefault(run.test_set, []).append((run.started - run.queued).total_seconds())
     return Usage(
         tuple(_machines(lives, now)),
-        tuple(_days(lives, Counter(sent), ours, zone, now)),
+        tuple(_days(lives, Counter(sent), failures, zone, now)),
         {test_set: _waits(seconds) for test_set, seconds in sorted(waits.items(), reverse=True)},
         Counter((run.end, run.test_set) for run in lives if run.end),
         sum(_seconds(run, now) for run in lives),
@@ -130,8 +138,8 @@ def _machine_of(worker: str) -> str:
     return name if elsewhere else there.rpartition(":")[0] or there
 
 
-def _machines(lives: Iterable[Run], now: datetime) -> Iterator[Machine]:
-    by_machine: dict[str, list[Run]] = {}
+def _machines(lives: Iterable[RunLife], now: datetime) -> Iterator[Machine]:
+    by_machine: dict[str, list[RunLife]] = {}
     for run in lives:
         if run.worker is not None:
             by_machine.setdefault(_machine_of(run.worker), []).append(run)
@@ -150,7 +158,7 @@ def _machines(lives: Iterable[Run], now: datetime) -> Iterator[Machine]:
 
 
 def _days(
-    lives: Sequence[Run], sent: Mapping[date, int], ours: Sequence[str], zone: ZoneInfo, now: datetime
+    lives: Sequence[RunLife], sent: Mapping[date, int], failures: Collection[str], zone: ZoneInfo, now: datetime
 ) -> Iterator[Day]:
     """Every day from the first on which something happened to the last."""
     seconds: dict[date, float] = {}
@@ -161,7 +169,7 @@ def _days(
         if run.ended:
             day = run.ended.astimezone(zone).date()
             ended[day] += 1
-            failed[day] += run.end in ours
+            failed[day] += run.end in failures
         if run.started:
             waits.setdefault(run.started.astimezone(zone).date(), []).append((run.started - run.queued).total_seconds())
             for day, part in _by_day(run.started, run.ended or now, zone):
@@ -183,7 +191,7 @@ def _days(
         )
 
 
-def _seconds(run: Run, now: datetime) -> float:
+def _seconds(run: RunLife, now: datetime) -> float:
     return ((run.ended or now) - run.started).total_seconds() if run.started else 0.0
 
 

@@ -40,7 +40,7 @@ def test_a_season_from_the_first_team_to_the_board(make_running, make_zip, call,
     assert "is queued, and still one attempt" in call(season, "submit", make_zip(name="copy"), "--team", "Ёжики")[1]
     assert call(season, "submit", make_zip("Ёлки"), "--team", "Кот")[0] == 0
     code, text = call(season, "queue", "list")
-    assert "2 queued, 0 running, 0 failed by us" in text and "Ёжики  public  queued" in text
+    assert "2 queued, 0 running, 0 infrastructure failures" in text and "Ёжики  public  queued" in text
 
     code, text = call(season, "queue", "run", "--drain", "--workers", "2")
     assert code == 0 and text.count("ended as OK in") == 2, text

@@ -166,7 +166,7 @@ def test_two_runners_are_killed_at_random(
     sent = 0
 
     def start_missing() -> None:
-        # Three failures in a row, which our kills are to a runner, end it; somebody would start it again.
+        # Three failures in a row, which these kills are to a runner, end it; somebody would start it again.
         runners[:] = [runner for runner in runners if runner.poll() is None]
         runners.extend(start(season, "--drain") for _ in range(2 - len(runners)))
 

@@ -9,11 +9,11 @@ import sqlalchemy
 
 from evaluator.core.errors import DataError, EvaluatorError
 from evaluator.season import PRIVATE, PUBLIC, schema
-from evaluator.season.ledger import Job, Ledger, Outcome, Refused, _append
+from evaluator.season.ledger import Job, Ledger, Refused, RunEnd, _append
 from evaluator.season.rules import read_season
 from tests.support.season import Clock, archive, enter, failed, labelled, public_state, scored
 
-OURS = failed("INFRA", "infra")
+INFRA = failed("INFRA", "infra")
 METRIC = failed("METRIC_ERROR", "infra")
 THEIRS = failed("EXIT", "team")
 
@@ -71,7 +71,7 @@ def test_the_same_zip_is_one_attempt(ledger: Ledger) -> None:
 def test_only_valid_attempts_count_and_invalid_ones_have_a_cap(ledger: Ledger) -> None:
     enter(ledger, "Ёжики", "valid 1", scored(0.5))
     enter(ledger, "Ёжики", "invalid", THEIRS)
-    enter(ledger, "Ёжики", "ours", METRIC)
+    enter(ledger, "Ёжики", "metric", METRIC)
     cancelled, _ = ledger.submit("Ёжики", archive("cancelled"))
     ledger.cancel(cancelled.id, PUBLIC, "asked for")
     attempts = ledger.attempts("Ёжики")
@@ -218,7 +218,7 @@ def test_a_run_that_is_always_lost_ends_up_with_a_person(ledger: Ledger, clock: 
         clock.forward(seconds=31)
     assert ledger.claim("worker") is None and ledger.unfinished() == 0
     (state,) = ledger.waiting()
-    assert state.name == "lost" and state.ours and ledger.attempts("Ёжики").left == 3
+    assert state.name == "lost" and state.is_infrastructure_failure and ledger.attempts("Ёжики").left == 3
     ledger.retry(submission.id, PUBLIC, "the machine is mended")
     ledger.finish(claimed(ledger), scored(0.5))
     assert ledger.waiting() == [] and ledger.attempts("Ёжики").valid == 1
@@ -238,11 +238,11 @@ def test_a_run_whose_machine_is_gone_is_tried_again_at_once(ledger: Ledger) -> N
 def test_a_failure_of_ours_is_tried_again_later_and_later(ledger: Ledger, clock: Clock) -> None:
     submission, _ = ledger.submit("Ёжики", archive(1))
     for wait in (60, 120):
-        assert ledger.finish(claimed(ledger), OURS) == OURS
+        assert ledger.finish(claimed(ledger), INFRA) == INFRA
         clock.forward(seconds=wait - 1)
         assert ledger.claim("worker") is None
         clock.forward(seconds=1)
-    ledger.finish(claimed(ledger), OURS)
+    ledger.finish(claimed(ledger), INFRA)
     assert ledger.unfinished() == 0 and [state.name for state in ledger.waiting()] == ["INFRA"]
     assert ledger.attempts("Ёжики").left == 3
 
@@ -341,7 +341,7 @@ def test_scores_of_other_data_or_of_too_few_tasks_are_not_taken(ledger: Ledger) 
     assert entered is not None and (entered.verdict, entered.fault) == ("INFRA", "organizer")
     assert "earlier results have aaaa" in entered.detail["findings"][0]["found"]
     ledger.retry(submission.id, PUBLIC, "the data are back")
-    entered = ledger.finish(claimed(ledger), Outcome("OK", None, {4: 0.9}, "a" * 64))
+    entered = ledger.finish(claimed(ledger), RunEnd("OK", None, {4: 0.9}, "a" * 64))
     assert entered is not None and "no score for task 5" in entered.detail["findings"][0]["found"]
     assert [result.total for result in ledger.results(PUBLIC)] == [0.5]
 
@@ -371,7 +371,7 @@ def test_a_formula_stays_what_results_were_made_with(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 1.01, -1.01, 1e300])
 def test_scores_that_cannot_be_are_our_failure(ledger: Ledger, value: float) -> None:
-    """And tried again, like all of ours; whoever runs the queue goes on."""
+    """And tried again, like all infrastructure failures; whoever runs the queue goes on."""
     ledger.submit("Ёжики", archive(1))
     entered = ledger.finish(claimed(ledger), scored(value))
     assert entered is not None and (entered.verdict, entered.fault) == ("INFRA", "infra")

@@ -136,7 +136,7 @@ def enter_late(ledger: Ledger, clock: Clock, team: str, content: int) -> int:
 def test_results_are_preliminary_until_no_run_can_change_them(
     season: Season, ledger: Ledger, clock: Clock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A public run that waits, and then one that failed by our fault, may still be a team's best."""
+    """A public run that waits, and then one that is an infrastructure failure, may still be a team's best."""
     path, out = tmp_path / "prizes.json", tmp_path / "site"
 
     def shown(private: int, public: int) -> None:
@@ -164,7 +164,8 @@ def test_results_are_preliminary_until_no_run_can_change_them(
     finals(ledger, clock, private)
     shown(private=0, public=1)
     assert main(["queue", "finals", "--season", str(season.path)]) == 0
-    assert "2 public runs failed by us: retry or cancel them, then do this again" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "2 public runs ended as infrastructure failures: retry or cancel them, then do this again" in printed
     ledger.retry(late.id, PUBLIC, "починили")
     shown(private=0, public=1)
     job = ledger.claim("worker")

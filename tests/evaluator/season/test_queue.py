@@ -15,7 +15,7 @@ from evaluator.core.errors import DataError
 from evaluator.sandbox import docker
 from evaluator.season import PUBLIC
 from evaluator.season.database import Database
-from evaluator.season.ledger import Archive, Job, Ledger, Outcome, Submission
+from evaluator.season.ledger import Archive, Job, Ledger, RunEnd, Submission
 from evaluator.season.queue import Queue
 from evaluator.season.rules import Season
 from evaluator.season.runs import (
@@ -25,7 +25,7 @@ from evaluator.season.runs import (
     Failures,
     LocalRuns,
     machine_gpus,
-    read_outcome,
+    read_end,
 )
 from evaluator.season.store import RUN_FILES, Store, digest
 from tests.support.season import NOON, RUN, TRUTH, public_state
@@ -161,7 +161,8 @@ def test_a_machine_that_only_fails_stops_taking_runs(make_running, make_zip) -> 
         submit(season, make_zip(str(number)), f"team {number}")
     worker = start(season)
     output = worker.communicate(timeout=SECONDS)[0]
-    assert worker.returncode == 3 and "failures of ours in a row, of 3 teams: nothing more is started here" in output
+    assert worker.returncode == 3
+    assert "infrastructure failures in a row, of 3 teams: nothing more is started here" in output
     assert "`python -m evaluator season check`" in output and ledger.unfinished() == 1
     attempts = ledger.attempts("team 0")
     assert (attempts.valid, attempts.invalid, attempts.pending) == (0, 0, 0)
@@ -183,7 +184,7 @@ def test_a_team_whose_runs_fail_by_our_fault_is_set_aside(make_running, make_zip
     worker = start(season, "--drain")
     output = worker.communicate(timeout=SECONDS)[0]
     assert {result.submission for result in ledger.results(PUBLIC)} == {first, second}, output
-    assert "team 'Ёжики': 3 failures of ours in a row, of 3 submissions: nothing more of it is started" in output
+    assert "team 'Ёжики': 3 infrastructure failures in a row, of 3 submissions: nothing more of it is started" in output
     left = ledger.unfinished()  # one more may have started while the digest of the third ZIP was taken
     assert 1 <= left <= 2 and f"{left} runs of 'Ёжики' are left waiting" in output
     assert worker.returncode == 3  # somebody has to look
@@ -198,7 +199,7 @@ def test_a_run_whose_end_the_data_base_does_not_take_stops_no_other(make_running
     refused: list[str] = []
     finish = Ledger.finish
 
-    def picky(self: Ledger, job: Job, outcome: Outcome) -> Outcome | None:
+    def picky(self: Ledger, job: Job, outcome: RunEnd) -> RunEnd | None:
         if job.submission.id == bad and len(refused) < 3:  # what was to be entered, that it was refused, and once more
             refused.append(outcome.verdict)
             with self.database.write() as connection:
@@ -217,11 +218,11 @@ def test_a_run_whose_end_the_data_base_does_not_take_stops_no_other(make_running
 
 
 def failures_of(*rows: tuple[str, int, str, bool], places: int = 1) -> tuple[Failures, list[str]]:
-    """After these ends: team, submission, place, whether by our fault. With the lines that were said."""
+    """After these ends: team, submission, place, whether by infrastructure. With the lines that were said."""
     failures, lines = Failures(), []
-    for team, submission, place, ours in rows:
+    for team, submission, place, is_failure in rows:
         sent = Submission(submission, team, "d", "n", 1, "a/b:1", NOON, NOON.date())
-        if ours:
+        if is_failure:
             lines.append(failures.add(sent, place, places))
         else:
             failures.end_row(sent, place)
@@ -383,16 +384,16 @@ def test_scores_that_cannot_be_read_are_our_failure(tmp_path, change) -> None:
         "run": {"seconds": 1.5},
     }
     (tmp_path / "scores.json").write_text(json.dumps(document))
-    outcome = read_outcome(tmp_path, 0)
+    outcome = read_end(tmp_path, 0)
     assert (outcome.verdict, outcome.scores, outcome.detail["seconds"]) == ("OK", {5: 0.5}, 1.5)
     (tmp_path / "scores.json").write_text(change(document))
-    outcome = read_outcome(tmp_path, 0)
+    outcome = read_end(tmp_path, 0)
     assert (outcome.verdict, outcome.fault) == ("INFRA", "infra") and not outcome.scores
     assert "scores.json cannot be read" in outcome.detail["findings"][0]["found"]
 
 
 def test_a_container_gets_only_gpus_that_are_named(monkeypatch) -> None:
-    """No machine of ours has three GPUs, so NVML is a stand-in here: of GPU-0 to GPU-2 the last one is least used."""
+    """No machine here has three GPUs, so NVML is a stand-in here: of GPU-0 to GPU-2 the last one is least used."""
     nvml = types.SimpleNamespace(
         nvmlInit=lambda: None,
         nvmlShutdown=lambda: None,

@@ -27,7 +27,7 @@ from evaluator.metrics import assets
 from evaluator.sandbox import record
 from evaluator.season import PUBLIC, node
 from evaluator.season.database import Database
-from evaluator.season.ledger import Archive, Job, Ledger, Outcome, Submission
+from evaluator.season.ledger import Archive, Job, Ledger, RunEnd, Submission
 from evaluator.season.rules import Season
 from evaluator.season.runs import MAX_FAILURES, Call, Lost, Place
 from evaluator.season.runs import failed as runs_failed
@@ -249,7 +249,7 @@ def test_a_node_where_everything_fails_is_set_aside(
     finally:
         head.kill()
     assert head.returncode == 0, output
-    assert "node сломанный: failures of ours in a row, and not of one team's submissions: nothing more is" in output
+    assert "node сломанный: infrastructure failures in a row, and not of one team's submissions: nothing" in output
     assert output.count("no work is done on сломанный: ImportError: сломан") == MAX_FAILURES
     assert output.count("starts on целый") == output.count("is given back") == 1
     # The node's processes wait for each other's end after the queue has heard of it.
@@ -386,7 +386,7 @@ def test_a_nodes_work_is_refused_or_signed(
     call = Call(store.archive(sent), store.run(1), data, "local", "RU", (), None, None, key)
     shared = Shared(str(season.folder))
     bundles = {data: shared.publish(data)}
-    task = node.Task(1, sent, call, bundles, str(season.folder), key.read_bytes(), record.code_digest())
+    task = node.RemoteRun(1, sent, call, bundles, str(season.folder), key.read_bytes(), record.code_digest())
     assert "has another version" in found(node.work(replace(task, code="")))
     outcome = node.work(task)
     assert (outcome.verdict, dict(outcome.scores)) == ("OK", {5: 1.0})
@@ -411,7 +411,7 @@ def test_a_node_with_other_assets_or_without_its_gpus_refuses(
     store.add(path, sent)
     call = Call(store.archive(sent), store.run(1), season.data[PUBLIC], "local", "RU", (), None, None, None)
     own = assets.recorded()
-    task = node.Task(1, sent, call, {}, str(season.folder), None, record.code_digest(), own | {"ёж.bin": "1"})
+    task = node.RemoteRun(1, sent, call, {}, str(season.folder), None, record.code_digest(), own | {"ёж.bin": "1"})
     assert "has other assets" in found(node.work(task)) and "ёж.bin" in found(node.work(task))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     task = replace(task, assets=own, call=replace(call, runner="docker"), gpus=1)
@@ -457,7 +457,7 @@ class Nodes:
         self.runs.room()
         return {id: found.size for id, found in self.runs._nodes.items()}
 
-    def entered(self, submission: int, name: str, end: Outcome | Lost, team: str = "Ёжики") -> None:
+    def entered(self, submission: int, name: str, end: RunEnd | Lost, team: str = "Ёжики") -> None:
         sent = Submission(submission, team, "d", "n", 1, "a/b:1", NOON, NOON.date())
         self.runs.entered(Job(submission, "t", sent, PUBLIC, 0), Place(name, name), end)
 
@@ -498,7 +498,7 @@ def test_without_gpus_in_the_limits_none_is_asked_for_and_memory_counts(make_nod
 
 
 def test_one_submission_that_always_fails_stops_neither_nodes_nor_fleet(make_nodes: Callable[..., Nodes]) -> None:
-    bad, good = runs_failed("сломан"), Outcome("OK", None)
+    bad, good = runs_failed("сломан"), RunEnd("OK", None)
     nodes = make_nodes("local", "cpus = 1")
     nodes.resources = {name: {"CPU": 1.0} for name in ("а", "б", "в", "г")}
     assert len(nodes.sizes()) == 4
@@ -506,7 +506,7 @@ def test_one_submission_that_always_fails_stops_neither_nodes_nor_fleet(make_nod
         nodes.entered(1, name, bad)
     assert not nodes.runs.broken and nodes.lines[4:] == []
     nodes.entered(2, "в", bad, "Кот")
-    assert not nodes.runs.broken and nodes.lines[4].startswith("node в: failures of ours in a row")
+    assert not nodes.runs.broken and nodes.lines[4].startswith("node в: infrastructure failures in a row")
     nodes.entered(3, "а", Lost("узел пропал"), "Лис")  # says nothing of what all share
     assert not nodes.runs.broken
     nodes.entered(3, "а", bad, "Лис")
@@ -531,33 +531,33 @@ def test_one_team_whose_runs_always_fail_stops_neither_nodes_nor_fleet(make_node
 def test_a_run_whose_image_another_node_has_is_no_fault_of_the_teams() -> None:
     for answer, expected in ((None, "BAD_IMAGE"), ("целый", "INFRA")):
         asked: Future[str | None] = Future()
-        run = ray_runs._RayRun(Ended(Outcome("BAD_IMAGE", "team")), Place("1", "пустой"), None, lambda: asked)  # noqa: B023
+        run = ray_runs._RayRun(Ended(RunEnd("BAD_IMAGE", "team")), Place("1", "пустой"), None, lambda: asked)  # noqa: B023
         assert run.end() is None  # until the others have answered
         asked.set_result(answer)
         end = run.end()
-        assert isinstance(end, Outcome) and end.verdict == expected
+        assert isinstance(end, RunEnd) and end.verdict == expected
     assert found(end) == "the image is bad or missing on пустой, and good on целый"
 
 
 def test_a_storage_that_hangs_does_not_keep_a_result(monkeypatch) -> None:
-    run = ray_runs._RayRun(Ended(Outcome("OK", None)), Place("1", "ёж"), Future, Future)
+    run = ray_runs._RayRun(Ended(RunEnd("OK", None)), Place("1", "ёж"), Future, Future)
     assert run.end() is None
     late = time.monotonic() + ray_runs.FETCH_SECONDS
     monkeypatch.setattr(time, "monotonic", lambda: late)
-    assert run.end() == Outcome("OK", None)
+    assert run.end() == RunEnd("OK", None)
 
 
 class Ended:
     """Ray's reference to what has ended."""
 
-    def __init__(self, outcome: Outcome) -> None:
+    def __init__(self, outcome: RunEnd) -> None:
         self._outcome = outcome
 
-    def future(self) -> "Future[Outcome]":
-        future: Future[Outcome] = Future()
+    def future(self) -> "Future[RunEnd]":
+        future: Future[RunEnd] = Future()
         future.set_result(self._outcome)
         return future
 
 
-def found(outcome: Outcome) -> str:
+def found(outcome: RunEnd) -> str:
     return str(outcome.detail["findings"][0]["found"])

@@ -26,8 +26,7 @@ from evaluator.__main__ import main
 from evaluator.season import PRIVATE, PUBLIC, board, prizes, schema
 from evaluator.season.database import Database
 from evaluator.season.ledger import Event, Ledger, Refused, Snapshot
-from evaluator.season.site import publish
-from evaluator.season.site import usage as machine
+from evaluator.season.site import publish, usage
 from evaluator.season.site.pages import build
 from evaluator.season.store import Store, digest
 from tests.support import demo_season as demo
@@ -237,7 +236,7 @@ def test_a_teams_page_has_its_runs_verdicts_fixes_and_reports(over: demo.Demo, f
             elif state.fault == "team":
                 assert f"{demo.finding_of(team)} <b>5</b> of this kind" in row[8][0]
                 assert state.detail["fix"] in row[8][0] and "every id exactly once" in row[8][0]
-            elif state.ours:
+            elif state.is_infrastructure_failure:
                 assert row[8][0].endswith("costs no attempt")
     assert {"OK", "METRIC_ERROR"} <= seen and seen & {"TIMEOUT", "OOM", "EXIT"}
 
@@ -245,7 +244,7 @@ def test_a_teams_page_has_its_runs_verdicts_fixes_and_reports(over: demo.Demo, f
 def test_the_organizers_page_has_queue_failures_and_machines(going: demo.Demo, tmp_path: Path) -> None:
     build(going.ledger, tmp_path / "site")
     found = {table.heads[0] + str(len(table.heads)): table for table in tables(tmp_path / "site/organizer/index.html")}
-    stuck = [state for state in going.ledger.waiting() if state.ours]
+    stuck = [state for state in going.ledger.waiting() if state.is_infrastructure_failure]
     waiting = [state for state in going.ledger.waiting() if state.pending]
     assert {state.kind for state in waiting} == {"queued", "running"} and stuck
     assert found["Submission7"].column(0)[: len(stuck)] != []
@@ -253,7 +252,7 @@ def test_the_organizers_page_has_queue_failures_and_machines(going: demo.Demo, t
     assert [row[3][1] for row in found["Submission8"].rows] == [state.name for state in waiting]
     machines = found["Machine10"]
     assert machines.column(0) == ["gpu1", "gpu2"]
-    lives = machine.runs(going.ledger.snapshot().events)
+    lives = usage.runs(going.ledger.snapshot().events)
     assert [int(runs) for runs in machines.column(2)] == [
         sum(run.worker is not None and run.worker.startswith(name) for run in lives) for name in ("gpu1", "gpu2")
     ]
@@ -445,7 +444,7 @@ def test_a_kill_leaves_the_old_site_and_the_next_call_sweeps_up(going: demo.Demo
     inode = out.stat().st_ino
     code = f"""
 import os, sys
-from evaluator.season.site import publish
+from evaluator.season.site import publish, usage
 publish._swap = lambda *_: os.kill(os.getpid(), 9)
 from evaluator.__main__ import main
 main(["site", "--season", {str(going.season.path)!r}, "--out", {str(out)!r}])
@@ -499,7 +498,7 @@ def test_a_kill_between_two_renames_loses_no_site(tmp_path: Path) -> None:
         (folder / "page").write_text("старая", encoding="utf-8")
     code = f"""
 import os, pathlib
-from evaluator.season.site import publish
+from evaluator.season.site import publish, usage
 publish._exchange = lambda *_: False
 rename = os.rename
 def stop(source, target):
@@ -590,15 +589,15 @@ def test_machine_use_by_hand() -> None:
     )
     now = datetime(2022, 10, 4, 2, tzinfo=UTC)
     moscow = ZoneInfo("Europe/Moscow")
-    used = machine.usage(happened, [date(2022, 10, 3)] * 3, ("INFRA", "lost"), moscow, now)
+    used = usage.summarize(happened, [date(2022, 10, 3)] * 3, ("INFRA", "lost"), moscow, now)
     a, b = used.machines
     assert (a.name, a.processes, a.runs, a.lost, a.most) == ("a", 2, 4, 1, 2) and a.seconds == 6 * 3600
     assert a.mean == pytest.approx(6 / 16) and a.used == pytest.approx(3 / 16)  # from 10:00 to now
     assert (b.name, b.runs, b.seconds, b.mean) == ("b.example", 1, 7200, 1.0)
     first, second = used.days
-    assert (first.day, first.sent, first.ended, first.ours) == (date(2022, 10, 3), 3, 4, 1)
+    assert (first.day, first.sent, first.ended, first.failures) == (date(2022, 10, 3), 3, 4, 1)
     assert (first.seconds, first.most, first.longest, first.wait) == (4.5 * 3600, 2, 2, 2700)
-    assert (second.day, second.sent, second.ended, second.ours) == (date(2022, 10, 4), 0, 1, 1)
+    assert (second.day, second.sent, second.ended, second.failures) == (date(2022, 10, 4), 0, 1, 1)
     assert (second.seconds, second.most, second.longest, second.wait) == (3.5 * 3600, 1, 2, 7200)
     waits = used.waits[PUBLIC]
     assert (waits.count, waits.median, waits.longest) == (5, 3600, 7200) and used.seconds == 8 * 3600
@@ -611,9 +610,9 @@ def test_what_runs_over_days_counts_on_each() -> None:
         Event(1, PUBLIC, "running", NOON, None, {"worker": "a:1"}),
         Event(1, PUBLIC, "done", NOON + timedelta(days=3), "OK", {}),
     ]
-    used = machine.usage(happened, [], (), ZoneInfo("Europe/Moscow"), NOON + timedelta(days=9))
+    used = usage.summarize(happened, [], (), ZoneInfo("Europe/Moscow"), NOON + timedelta(days=9))
     assert [(day.seconds / 3600, day.most) for day in used.days] == [(12, 1), (24, 1), (24, 1), (12, 1)]
-    assert machine.usage([], [], (), ZoneInfo("UTC"), NOON).days == ()
+    assert usage.summarize([], [], (), ZoneInfo("UTC"), NOON).days == ()
 
 
 # --- in Chromium ---
