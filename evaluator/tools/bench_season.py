@@ -105,8 +105,8 @@ def _season(folder: Path, url: str) -> Season:
 
 
 def _fill(database: Database, season: Season, submissions: int, teams: int, chance: random.Random) -> None:
-    """Three of four submissions have a result, the others failed by themselves, some after a failure of ours; each
-    team chose two, and those have private results.
+    """Three of four submissions have a result, the others failed by themselves, some after an infrastructure failure;
+    each team chose two, and those have private results.
     """
     rows: dict[str, list[dict[str, Any]]] = {table.name: [] for table in schema.HISTORY}
     runs = 0

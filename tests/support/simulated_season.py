@@ -31,7 +31,7 @@ from evaluator.season.rules import read_season
 
 ENDS = {"nano": "OK", "quick": "OK", "brittle": "OK", "crash": "EXIT", "slow": "TIMEOUT", "silent": "BAD_OUTPUT"}
 TURNED_AWAY = ("damaged", "bare", "outside")
-# What must be seen at least once where the queue was worked through with this fault of ours.
+# What must be seen at least once where the queue was worked through with this fault of infrastructure.
 SEEN = {
     "kill-runner": "lost",
     "stall": "lost",
@@ -39,12 +39,12 @@ SEEN = {
     "kill-evaluator": "INFRA (infra)",
     "blocked-folder": "INFRA (infra)",
 }
-OURS = "ours"  # ended by no fault of the team's, and nobody mended it yet
+FAILED = "infrastructure failure"  # ended by no fault of the team's, and nobody mended it yet
 
 
 @dataclass
 class Sent:
-    """A submission that the rules accept. `state` is queued, ours, a verdict or cancelled."""
+    """A submission that the rules accept. `state` is queued, an infrastructure failure, a verdict or cancelled."""
 
     number: int
     team: str
@@ -171,7 +171,7 @@ def expect(season: Season) -> Expected:
             case "work":
                 _work(season, expected, spoilt_data, spoilt_keys)
             case "retry":
-                found = [sent for sent in expected.sent if sent.state == OURS]
+                found = [sent for sent in expected.sent if sent.state == FAILED]
                 for sent in found:
                     sent.state, sent.mended = "queued", True
                 came = f"{len(found)} queued again"
@@ -201,7 +201,7 @@ def _send(season: Season, expected: Expected, team: str, key: str, at: datetime,
         return "the same attempt"
     states = [sent.state for sent in expected.sent if (sent.team, sent.day) == (team, day)]
     valid, waiting = states.count("OK"), states.count("queued")
-    invalid = sum(state not in ("OK", "queued", "cancelled", OURS) for state in states)
+    invalid = sum(state not in ("OK", "queued", "cancelled", FAILED) for state in states)
     room = min(season.attempts["valid_a_day"] - valid, season.attempts["invalid_a_day"] - invalid) - waiting
     if not season.start <= day <= season.end or room < 1:
         return "refused"
@@ -215,7 +215,7 @@ def _work(season: Season, expected: Expected, spoilt_data: str, spoilt_keys: set
             sent.state = ENDS[season.programs[sent.key]["kind"]]
             spoilt = spoilt_data == "data-missing" or (spoilt_data and sent.state == "OK")
             if spoilt or sent.key in spoilt_keys:
-                sent.state = OURS
+                sent.state = FAILED
 
 
 # --- what there is ---
@@ -302,7 +302,7 @@ def _check_results(
 
 
 def _check_attempts(season: Season, expected: Expected) -> dict[str, int]:
-    """Attempts of each team on each day, as the ledger says on that day; more than three only by our failures."""
+    """Attempts of each team on each day, as the ledger says on that day; more only by infrastructure failures."""
     rules = read_season(season.folder / "season.toml")
     database = Database(rules.url, rules.folder)
     moments: list[datetime] = [datetime.now(UTC)]
@@ -321,7 +321,7 @@ def _check_attempts(season: Season, expected: Expected) -> dict[str, int]:
             assert len(valid) <= allowed and len(invalid) <= season.attempts["invalid_a_day"]
             figures["valid attempts"] += len(valid)
             figures["invalid attempts"] += len(invalid)
-            figures["days with a fourth by our failure"] += len(valid) > season.attempts["valid_a_day"]
+            figures["days with a fourth by an infrastructure failure"] += len(valid) > season.attempts["valid_a_day"]
         day += timedelta(days=1)
     database.engine.dispose()
     return dict(figures)

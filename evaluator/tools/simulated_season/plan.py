@@ -25,7 +25,7 @@ Mode = Literal["nano", "quick"]
 SCORED = ("nano", "quick", "brittle")
 FAILING = {"crash": "EXIT", "slow": "TIMEOUT", "silent": "BAD_OUTPUT"}
 TURNED_AWAY = ("damaged", "bare", "outside")
-# Faults of ours while the queue is worked through.
+# Faults of infrastructure while the queue is worked through.
 WORK_FAULTS = ("kill-runner", "kill-evaluator", "stall", "stop", "two-runners", "blocked-folder")
 DATA_FAULTS = ("data-changed", "data-missing", "encoders-damaged")
 EMISSIONS = ("good", "without twin", "edited", "without target")  # of which the first alone is valid

@@ -353,8 +353,8 @@ class Simulation:
         return ", ".join(came) or "nothing to do"
 
     def _drain(self, at: datetime, workers: int | None = None) -> None:
-        """Work until nothing waits. A runner that ends after failures of ours in a row is started again: it is known
-        why, and the next event mends it.
+        """Work until nothing waits. A runner that ends after infrastructure failures in a row is started again: it is
+        known why, and the next event mends it.
         """
         for _ in range(100):
             if not self._rows("SELECT 1 FROM job"):
@@ -500,7 +500,7 @@ class Simulation:
             "runs": "SELECT count(*) FROM run",
             "runs lost": "SELECT count(*) FROM event WHERE kind = 'lost'",
             "runs interrupted or cancelled": ("SELECT count(*) FROM event WHERE kind IN ('interrupted', 'cancelled')"),
-            "failures of ours": "SELECT count(*) FROM event WHERE fault IN ('infra', 'organizer')",
+            "infrastructure failures": "SELECT count(*) FROM event WHERE fault IN ('infra', 'organizer')",
         }
         return {name: self._rows(query)[0][0] for name, query in one.items()}
 

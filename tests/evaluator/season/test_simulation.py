@@ -37,7 +37,7 @@ def test_a_season_that_was_killed_in_the_midst_is_what_its_plan_and_the_scores_o
     for what in (
         "valid attempts",
         "invalid attempts",
-        "days with a fourth by our failure",
+        "days with a fourth by an infrastructure failure",
         "results that another team has, too",
         "teams on the private board",
         "can win the main prize",
