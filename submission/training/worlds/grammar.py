@@ -1,4 +1,4 @@
-"""Russian inflection of short noun phrases («пожарная машина» → «рядом с пожарной машиной»), by pymorphy3."""
+"""Russian inflection: noun phrases by pymorphy3 («пожарная машина» → «рядом с пожарной машиной»), names by rules."""
 
 from __future__ import annotations
 
@@ -6,19 +6,16 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from training.worlds.words import read_words
+
 if TYPE_CHECKING:  # fine-tuning imports this module and needs no dictionary
     import pymorphy3
     from pymorphy3.analyzer import Parse
 
-CARDINALS = {
-    1: {"masc": "один", "femn": "одна", "neut": "одно", "plur": "одни"},
-    2: {"masc": "два", "femn": "две", "neut": "два", "plur": "двое"},
-    3: {"masc": "три", "femn": "три", "neut": "три", "plur": "трое"},
-    4: {"masc": "четыре", "femn": "четыре", "neut": "четыре", "plur": "четверо"},
-    5: {"masc": "пять", "femn": "пять", "neut": "пять", "plur": "пятеро"},
-}
-# Prepositions take another form before some clusters: «с львом» is wrong, «со львом» right.
-SO_BEFORE = ("ст", "сл", "см", "сн", "сп", "ск", "св", "зв", "зм", "зн", "шк", "шп", "шл", "вс", "льв", "мн", "щ")
+_WORDS = read_words(__file__)
+CARDINALS: dict[int, dict[str, str]] = _WORDS["cardinals"]
+SO_BEFORE = tuple(_WORDS["so_before"])
+CASES = ("gent", "datv", "accs", "ablt", "loct")
 
 
 @functools.cache
@@ -127,3 +124,92 @@ def _form(phrase: str, case: str, number: str) -> str:
     return " ".join(words)
 
 
+# --- names and phrases ---
+
+
+@functools.cache
+def decline(name: str, case: str, animate: bool = True) -> str:
+    """A capitalised name of a person, an animal, a city or a river in a case (pymorphy's names of cases)."""
+    if case == "nomn" or name in _WORDS["indeclinable"]:
+        return name
+    if name in _WORDS["plural"]:
+        return _WORDS["plural"][name][CASES.index(case)]
+    last, stem = name[-1], name[:-1]
+    if case == "accs" and not animate and last not in "ая":
+        return name
+    if name == "Илья" and case == "ablt":
+        return "Ильёй"
+    if last == "а":
+        many = "и" if stem[-1] in "гкхжшчщ" else "ы"
+        endings = (many, "е", "у", "ей" if stem[-1] in "жшчщц" else "ой", "е")
+    elif last == "я":
+        soft = "и" if stem[-1] == "и" else "е"
+        endings = ("и", soft, "ю", "ей", soft)
+    elif last == "ь" and name not in _WORDS["masculine_soft"]:
+        endings = ("и", "и", "ь", "ью", "и")
+    elif last in "йь":
+        endings = ("я", "ю", "я", "ем", "и" if stem[-1] == "и" else "е")
+    else:
+        stem = _WORDS["stems"].get(name, name)
+        endings = ("а", "у", "а", "ем" if last in "жшчщц" else "ом", "е")
+    return stem + endings[CASES.index(case)]
+
+
+@functools.cache
+def decline_surname(surname: str, female: bool, case: str) -> str:
+    """A surname in -ов, -ев, -ин or -ский (given for a man) in a case."""
+    if surname.endswith("ий"):
+        stem = surname[:-2]
+        endings = ("ая", "ой", "ой", "ую", "ой", "ой") if female else ("ий", "ого", "ому", "ого", "им", "ом")
+    else:
+        stem = surname
+        endings = ("а", "ой", "ой", "у", "ой", "ой") if female else ("", "а", "у", "а", "ым", "е")
+    return stem + endings[("nomn", *CASES).index(case)]
+
+
+@functools.cache
+def form(noun: str, case: str, number: str = "sing") -> str:
+    return Noun(noun).form(case, number)
+
+
+@functools.cache
+def described(adjective: str, noun: str) -> str:
+    return Noun(noun).with_adjective(adjective).text
+
+
+def in_place(city: str) -> str:
+    return into(decline(city, "loct", animate=False))
+
+
+def to_place(city: str) -> str:
+    return into(decline(city, "accs", animate=False))
+
+
+def into(text: str) -> str:
+    """`в Омске`, `во Владимире`."""
+    hard = text[0] in "ВФ" and text[1] not in "аеёиоуыэюя"
+    return f"{'во' if hard or text.startswith('Рж') else 'в'} {text}"
+
+
+def along(text: str) -> str:
+    """`с Анной`, `со Светланой`."""
+    return f"{'со' if text.lower().startswith((*SO_BEFORE, 'льв')) else 'с'} {text}"
+
+
+def count(number: int, one: str, few: str, many: str) -> str:
+    """`21 метр`, `3 метра`, `12 метров`."""
+    if 11 <= number % 100 <= 14 or not 1 <= number % 10 <= 4:
+        return f"{number} {many}"
+    return f"{number} {one if number % 10 == 1 else few}"
+
+
+def humans(number: int) -> str:
+    return count(number, "человек", "человека", "человек")
+
+
+def hours(number: int) -> str:
+    return count(number, "час", "часа", "часов")
+
+
+def capital(text: str) -> str:
+    return text[0].upper() + text[1:]

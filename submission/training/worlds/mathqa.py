@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from training.worlds.example import Example
 from training.worlds.wording import instruct, option_key, options
+from training.worlds.words import read_words
 
 KINDS = {  # shares
     "linear_1d": 0.4,
@@ -27,6 +28,8 @@ MIDDLE = 0.25  # share in -20..20; the rest reaches ±60
 SMALL = 0.75  # share of coefficients up to 5 and of constants up to 10
 UNKNOWNS = "xxxyyyzabcdkmnpqtuvw"
 DISTRACTORS = 3
+_WORDS = read_words(__file__)
+ADD, SUBTRACT, DIVIDE, EQUALS = (tuple(_WORDS[name]) for name in ("add", "subtract", "divide", "equals"))
 MAX_WRITTEN = 22  # characters of working and answer: each is an id, and the right text of nano holds that many
 
 
@@ -42,7 +45,7 @@ class Task(NamedTuple):
 def make(rng: random.Random, split: str) -> Example:
     """One example of a kind drawn from `KINDS`: [instruction] statement, question, options; the answer is a value."""
     kind = rng.choices(tuple(KINDS), tuple(KINDS.values()))[0]
-    task = _MAKERS[kind](rng)
+    task = MAKERS[kind](rng)
     listed, answers = options(rng, task.answer, task.distractors)
     inputs = instructed(rng, [*task.texts, listed], kind.startswith("comparison"), split)
     written = f"{task.working} {task.answer}"
@@ -108,12 +111,8 @@ def _undone(number: int, added: int) -> str:
 
 
 def ask(rng: random.Random, letter: str) -> str:
-    return rng.choice((
-        f"Чему равно {letter}?", f"Чему равно {letter}?", f"Чему равен {letter}?", f"Найдите {letter}.",
-        f"Найди {letter}.", f"Назовите значение {letter}.", f"Каково значение {letter}?",
-        f"Чему равно значение {letter}?",
-        f"Какое число {letter}?", f"{letter} = ?", f"Вычислите {letter}.", f"Решите относительно {letter}.",
-    ))  # fmt: skip
+    """A question for an unknown."""
+    return rng.choice(_WORDS["unknown"]).format(letter=letter)
 
 
 def _linear_1d(rng: random.Random) -> Task:
@@ -161,12 +160,6 @@ def _linear_1d(rng: random.Random) -> Task:
     sides = [left, str(right)] if rng.random() < 0.8 else [str(right), left]
     texts = [f"{' = '.join(sides)}{rng.choice(('', '', '.'))}", ask(rng, letter)]
     return Task(texts, str(x), near_integers(rng, x), working)
-
-
-ADD = ("прибавить", "плюс", "добавить")
-SUBTRACT = ("вычесть", "минус", "отнять")
-DIVIDE = ("разделить на", "делить на", "поделить на")
-EQUALS = ("равно", "будет", "равняется")
 
 
 def _step(rng: random.Random, number: int) -> str:
@@ -343,14 +336,9 @@ def _comparison_pair(rng: random.Random) -> Task:
     """Which of two numbers is larger: two options, at times with 'они равны' among them."""
     (first, p), (second, q) = _numbers(rng, 2)
     way = rng.choice(_LARGER)
-    statement = rng.choice((
-        f"Даны числа {first} и {second}.", f"Сравните {first} и {second}.", f"Числа: {first} и {second}.",
-        f"{first} и {second}", f"Сравни числа {first} и {second}.",
-    ))  # fmt: skip
-    question = rng.choice((
-        f"Какое число {way}?", f"Что {way}?", f"Какое из чисел {way}?", f"Что {way}: {first} или {second}?",
-        f"Назовите {'большее' if way == 'больше' else 'меньшее'} число.",
-    ))  # fmt: skip
+    said = {"first": first, "second": second, "way": way, "which": "большее" if way == "больше" else "меньшее"}
+    statement = rng.choice(_WORDS["pair_statements"]).format_map(said)
+    question = rng.choice(_WORDS["pair_questions"]).format_map(said)
     texts = [question] if first in question else [statement, question]
     answer, wrong = (first, second) if (p > q) == (way == "больше") else (second, first)
     return Task(
@@ -370,15 +358,10 @@ def _comparison_relation(rng: random.Random) -> Task:
     words = {"больше": p > q, "меньше": p < q, "равно": p == q}
     if rng.random() < 0.25:
         words = {">": p > q, "<": p < q, "=": p == q}
-        texts = [f"{first} … {second}", rng.choice(("Какой знак нужно поставить?", "Какой знак пропущен?"))]
+        texts = [f"{first} … {second}", rng.choice(_WORDS["sign_questions"])]
     else:
-        texts = [
-            rng.choice((f"Сравните числа {first} и {second}.", f"Даны {first} и {second}.", f"{first} и {second}")),
-            rng.choice((
-                "Первое число больше, меньше или равно второму?", "Первое число больше или меньше второго?",
-                "Как соотносится первое число со вторым?", "Как относится первое ко второму?",
-            )),
-        ]  # fmt: skip
+        statement = rng.choice(_WORDS["relation_statements"]).format(first=first, second=second)
+        texts = [statement, rng.choice(_WORDS["relation_questions"])]
     answer = next(word for word, true in words.items() if true)
     if answer in "<>=":  # exact match drops these signs, so they are named
         names = {">": "знак больше", "<": "знак меньше", "=": "знак равно"}
@@ -395,16 +378,14 @@ def _comparison_extreme(rng: random.Random) -> Task:
     way = rng.choices(("наибольшее", "наименьшее", "второе"), (3, 3, 1))[0]
     ordered = sorted(shown, key=lambda number: number[1])
     if way == "наибольшее":
-        question = rng.choice(("Какое число наибольшее?", "Какое число самое большое?", "Назовите наибольшее число.",
-                               "Какое из чисел больше остальных?"))  # fmt: skip
+        question = rng.choice(_WORDS["largest_questions"])
         answer = ordered[-1][0]
     elif way == "наименьшее":
-        question = rng.choice(("Какое число наименьшее?", "Какое число самое маленькое?", "Назовите наименьшее число.",
-                               "Какое из чисел меньше остальных?"))  # fmt: skip
+        question = rng.choice(_WORDS["smallest_questions"])
         answer = ordered[0][0]
     else:
         question, answer = "Какое число второе по величине?", ordered[-2][0]
-    texts = [rng.choice(("Даны числа: ", "Числа: ", "Сравните числа ", "")) + listed, question]
+    texts = [rng.choice(_WORDS["lists"]) + listed, question]
     best, found = [], shown[0]  # the largest, or smallest, of the first two, of the first three, and so on
     for number in shown[1:]:
         found = (min if way == "наименьшее" else max)(found, number, key=lambda number: number[1])
@@ -413,7 +394,7 @@ def _comparison_extreme(rng: random.Random) -> Task:
     return Task(texts, answer, [text for text, _ in shown if text != answer], working)
 
 
-_MAKERS: dict[str, Callable[[random.Random], Task]] = {
+MAKERS: dict[str, Callable[[random.Random], Task]] = {
     "linear_1d": _linear_1d,
     "linear_1d_words": _linear_1d_words,
     "linear_2d": _linear_2d,

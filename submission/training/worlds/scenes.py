@@ -15,15 +15,14 @@ from training.worlds.example import Example
 from training.worlds.grammar import CARDINALS, Noun, agree, with_preposition_s
 from training.worlds.stamps import COLOURS, load_stamps
 from training.worlds.wording import instruct, options
+from training.worlds.words import read_words
 
 SHAPES = ("круг", "квадрат", "треугольник", "звезда", "ромб", "прямоугольник", "овал", "крест", "кольцо", "полумесяц")
-BACKDROPS = {  # how a caption names it → (upper colour, lower colour, height of the horizon, grain)
-    "на траве": ((150, 205, 245), (90, 165, 60), 0.45, 26),
-    "на снегу": ((190, 215, 240), (240, 245, 250), 0.5, 8),
-    "на песке": ((140, 200, 245), (225, 195, 130), 0.5, 18),
-    "у моря": ((175, 220, 250), (30, 100, 170), 0.5, 14),
-    "на закате": ((245, 150, 90), (90, 50, 80), 0.6, 12),
-    "ночью": ((14, 18, 48), (30, 34, 60), 0.7, 10),
+_WORDS = read_words(__file__)
+Colour = tuple[int, int, int]
+#: How a caption names a backdrop: upper colour, lower colour, height of the horizon, grain.
+BACKDROPS: dict[str, tuple[Colour, Colour, float, float]] = {
+    name: (tuple(b["upper"]), tuple(b["lower"]), b["horizon"], b["grain"]) for name, b in _WORDS["backdrops"].items()
 }
 Kinds = tuple[tuple[str, float], ...]  # kinds of scenes with their shares
 KINDS: Kinds = (("shape", 0.16), ("two shapes", 0.12), ("counted shapes", 0.1), ("object", 0.32), ("two objects", 0.18),
@@ -143,21 +142,20 @@ def _question(rng: random.Random, scene: Scene) -> tuple[str, str, str, list[str
     if scene.count > 1:
         asked += ["count", "count"]
     kind = rng.choice(asked)
+    ask = _WORDS["questions"][kind]
     if kind == "what":
-        question = rng.choice(
-            ["Что изображено на картинке?", "Что на картинке?", "Что здесь показано?", "Кто или что это?"]
-        )
+        question = rng.choice(ask)
         plural = name.form("nomn", "plur")
         answer = plural if scene.count > 1 else name.text
         return kind, question, answer, [name.text, thing.phrase.text], _other_names(rng, scene, 3)
     if kind == "colour":
         assert thing.colour is not None
         whose = name.form("gent")
-        question = rng.choice([f"Какого цвета {name.text}?", f"Назовите цвет {whose}.", f"Какой цвет у {whose}?"])
+        question = rng.choice(ask).format(name=name.text, whose=whose)
         further = [f"{agree(thing.colour, 'masc', 'gent')} цвета"]
         return kind, question, thing.colour, further, _other_colours(rng, thing.colour)
     if kind == "background":
-        question = rng.choice(["Какой здесь фон?", "На каком фоне это изображено?", "Что на заднем плане?"])
+        question = rng.choice(ask)
         if scene.background in COLOURS:
             others = [f"{colour} фон" for colour in _other_colours(rng, scene.background)]
             return kind, question, f"{scene.background} фон", [scene.background, scene.where], others
@@ -165,24 +163,24 @@ def _question(rng: random.Random, scene: Scene) -> tuple[str, str, str, list[str
         return kind, "Где это происходит?", scene.background, [scene.background], others
     if kind == "position":
         left = thing is scene.things[0]
-        question = rng.choice([f"Где находится {name.text}?", f"С какой стороны {name.text}?"])
+        question = rng.choice(ask).format(name=name.text)
         return kind, question, "слева" if left else "справа", [], ["справа" if left else "слева", "сверху", "снизу"]
     if kind == "side":
         left = rng.random() < 0.5
         other, wanted = (scene.things[1], scene.things[0]) if left else (scene.things[0], scene.things[1])
         side = "слева" if left else "справа"
-        question = rng.choice([f"Что {side} от {other.name.form('gent')}?", f"Что находится {side}?", f"Что {side}?"])
+        question = rng.choice(ask).format(side=side, whose=other.name.form("gent"))
         distractors = [other.name.text, *_other_names(rng, scene, 2)]
         return kind, question, wanted.name.text, [wanted.phrase.text], distractors
     if kind == "count":
         many = name.form("gent", "plur")
-        question = rng.choice([f"Сколько здесь {many}?", f"Сколько {many} на картинке?"])
+        question = rng.choice(ask).format(many=many)
         word = CARDINALS[scene.count][name.gender]
         others_count = rng.sample([n for n in range(1, MAX_COUNT + 2) if n != scene.count], 3)
         return kind, question, str(scene.count), [word], [str(n) for n in others_count]
     here = rng.random() < 0.5
     asked_name = name.text if here else _other_names(rng, scene, 1)[0]
-    question = rng.choice([f"Есть ли здесь {asked_name}?", f"Это {asked_name}?", f"На картинке есть {asked_name}?"])
+    question = rng.choice(ask).format(name=asked_name)
     return "yes_no", question, "да" if here else "нет", [], []
 
 

@@ -17,30 +17,18 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from training.worlds.example import Example
 from training.worlds.grammar import analyzer
 from training.worlds.wording import instruct
+from training.worlds.words import read_words
 
 FONTS = Path("/usr/share/fonts/truetype")
-FONT_FILES = (
-    "dejavu/DejaVuSans-Bold.ttf", "dejavu/DejaVuSans.ttf", "dejavu/DejaVuSansCondensed-Bold.ttf",
-    "dejavu/DejaVuSerif-Bold.ttf", "liberation/LiberationSans-Bold.ttf", "liberation/LiberationSans-Regular.ttf",
-    "liberation/LiberationSerif-Bold.ttf", "liberation/LiberationMono-Bold.ttf", "noto/NotoSans-Bold.ttf",
-    "noto/NotoSans-Regular.ttf", "noto/NotoSerif-Bold.ttf", "paratype/PTC75F.ttf", "paratype/PTS75F.ttf",
-    "paratype/PTS55F.ttf", "paratype/PTF75F.ttf",
-)  # fmt: skip
-SIGN_WORDS = (
-    "аптека хлеб кафе банк метро стоп вход выход касса почта рынок книги цветы обувь мясо рыба овощи фрукты вино чай "
-    "кофе пицца суши шаурма ремонт часы ключи салон театр музей цирк парк школа клуб бар отель хостел вокзал такси "
-    "автобус трамвай проезд въезд выезд гараж мойка шины бензин газ туалет душ сауна баня пляж спорт зал бассейн лифт "
-    "склад офис мебель двери окна краски ткани одежда ювелир оптика зоо дети игрушки подарки скидки акция новинка "
-    "открыто закрыто обед перерыв улица дом этаж площадь мост набережная столовая буфет пекарня молоко сыр мёд соки "
-    "вода лёд огонь опасно осторожно внимание тихо звонок справка регистратура кабинет директор охрана пост граница"
-).split()
+_WORDS = read_words(__file__)
+FONT_FILES: tuple[str, ...] = tuple(_WORDS["fonts"])
+SIGN_WORDS: tuple[str, ...] = tuple(_WORDS["words"])
+#: Of ground and letters.
+PAIRS: list[tuple[tuple[int, int, int], tuple[int, int, int]]] = [
+    (tuple(ground), tuple(ink)) for ground, ink in _WORDS["colours"]
+]
 LETTERS = (3, 7)  # shortest and longest word of the dictionary that is drawn
 NUMBER_SHARE, SIGN_SHARE, TWO_LINES = 0.1, 0.3, 0.15
-PAIRS = (  # ground, letters
-    ((250, 250, 250), (20, 20, 20)), ((30, 90, 180), (250, 250, 250)), ((190, 25, 30), (255, 255, 255)),
-    ((20, 120, 60), (255, 255, 255)), ((250, 215, 40), (20, 20, 20)), ((25, 25, 30), (250, 230, 120)),
-    ((240, 225, 190), (110, 40, 20)), ((90, 60, 40), (245, 230, 200)),
-)  # fmt: skip
 
 
 @functools.cache

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 from training.worlds import mathqa, scenes, signs, textqa
 from training.worlds import seeded as rng_of
+from training.worlds.families import FAMILIES
 from training.worlds.stamps import COLOURS, load_stamps
+from training.worlds.stories import World
 from training.worlds.wording import SPLITS, TASKS, wordings
 
 WORD = re.compile(r"[а-яёa-z]+")
@@ -52,7 +54,7 @@ def _equations(draws: int) -> Iterator[str]:
     yield f"equations and comparisons: {len(mathqa.KINDS)} kinds; of {draws} drawn of each so many differ"
     for kind in mathqa.KINDS:
         rng = rng_of("sizes", kind)
-        yield f"  {kind}: {len({tuple(mathqa._MAKERS[kind](rng)[0]) for _ in range(draws)})}"
+        yield f"  {kind}: {len({tuple(mathqa.MAKERS[kind](rng)[0]) for _ in range(draws)})}"
 
 
 def _passages(draws: int) -> Iterator[str]:
@@ -63,7 +65,7 @@ def _passages(draws: int) -> Iterator[str]:
     answers: set[str] = set()
     words: set[str] = set()
     for _ in range(draws):
-        texts, kind, accepted = textqa._compose(textqa._World(rng, "train"))
+        texts, kind, accepted = textqa.compose(World(rng, "train"))
         passages.add(texts[0])
         questions.add(texts[1])
         kinds.add(kind)
@@ -71,6 +73,6 @@ def _passages(draws: int) -> Iterator[str]:
         words.update(WORD.findall(" ".join(texts).lower()))
     found = {"passages": passages, "questions": questions, "answers": answers, "word forms": words}
     yield (
-        f"passages: {len(set(textqa.FAMILIES))} families, {len(kinds)} kinds of questions; of {draws} drawn so many "
+        f"passages: {len(set(FAMILIES))} families, {len(kinds)} kinds of questions; of {draws} drawn so many "
         f"differ: {', '.join(f'{len(different)} {name}' for name, different in found.items())}"
     )

@@ -14,34 +14,14 @@ import numpy as np
 from PIL import Image
 
 from training.worlds.grammar import Noun
+from training.worlds.words import read_words
 
 STAMPS = Path("/usr/share/tuxpaint/stamps")
 SIDE = 128  # pixels of the longer side that a stamp is kept with
-CATEGORIES = (
-    "animals", "clothes", "food", "hobbies", "household", "medical", "naturalforces", "people", "plants", "seasonal",
-    "space", "sports", "town", "vehicles",
-)  # fmt: skip
-# Titles that a rule takes for a name although no one would call the picture so.
-NOT_NAMES = {"знак", "вход", "ящик", "земля", "штрих", "кнопка", "джордж", "тукс", "наша луна", "марсианское дерево",
-             "ёмкость", "форт", "рождественский огонь", "конфетти", "полицейская эмблема", "магические камни",
-             "могильная плита", "надгробный камень", "надгробный знак", "надгробный памятник", "надгробие",
-             "надгробный монумент", "капюшонница", "микрокант", "инукшук"}  # fmt: skip
 TITLE_ENDS = re.compile(r"[.!?(—–,«:]| с | в | из | для | на | без | по ")
-
-COLOURS: dict[str, tuple[int, int, int]] = {
-    "красный": (214, 40, 40),
-    "оранжевый": (243, 140, 30),
-    "жёлтый": (248, 216, 48),
-    "зелёный": (48, 160, 64),
-    "голубой": (110, 195, 245),
-    "синий": (36, 72, 200),
-    "фиолетовый": (130, 60, 180),
-    "розовый": (248, 150, 190),
-    "коричневый": (125, 78, 42),
-    "чёрный": (28, 28, 28),
-    "серый": (140, 140, 140),
-    "белый": (244, 244, 244),
-}
+_WORDS = read_words(__file__)
+CATEGORIES = tuple(_WORDS["categories"])
+COLOURS: dict[str, tuple[int, int, int]] = {name: tuple(rgb) for name, rgb in _WORDS["colours"].items()}
 DOMINANT = 0.6  # share of a stamp's opaque pixels that its colour must have to be called its colour
 
 
@@ -101,7 +81,7 @@ def _name(text_file: Path) -> Noun | None:
     lines = text_file.read_text(encoding="utf-8", errors="replace").splitlines()
     titles = [line.removeprefix("ru.utf8=") for line in lines if line.startswith("ru.utf8=")]
     title = TITLE_ENDS.split(titles[0])[0].strip().lower() if titles else ""
-    if title in NOT_NAMES or not re.fullmatch(r"[а-яё-]+( [а-яё-]+){0,2}", title):
+    if title in _WORDS["not_names"] or not re.fullmatch(r"[а-яё-]+( [а-яё-]+){0,2}", title):
         return None
     try:
         name = Noun(title)

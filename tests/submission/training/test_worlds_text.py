@@ -11,7 +11,8 @@ from rudolph import RudolphConfig, Tokenizer
 from rudolph.config import EOS, PAD, SIZES
 from rudolph.working import split_working
 from training.nano.train import SHIPPED as NANO
-from training.worlds import mathqa, textqa, wording
+from training.worlds import grammar, mathqa, textqa, wording
+from training.worlds.stories import WORDS
 from training.worlds.wording import SPLITS, TASKS, instruct, option_key, options
 
 WORLDS = {"MathQA": mathqa, "TextQA": textqa}
@@ -358,9 +359,9 @@ def test_textqa_names_and_titles_of_heldout_never_occur_in_training():
     def combinations(split):
         told = " ".join(text for example in examples("TextQA", split, n=3000) for text in example.inputs)
         people = set()
-        firsts = {*textqa.MALE, *textqa.FEMALE}
-        surnames = {s: s for s in textqa.SURNAMES} | {
-            textqa.decline_surname(s, True, "nomn"): s for s in textqa.SURNAMES
+        firsts = {*WORDS.male, *WORDS.female}
+        surnames = {s: s for s in WORDS.surnames} | {
+            grammar.decline_surname(s, True, "nomn"): s for s in WORDS.surnames
         }
         for first, last in re.findall(r"\b([А-ЯЁ][а-яё]+) (?=([А-ЯЁ][а-яё]+))", told):
             if first in firsts and last in surnames:
@@ -390,18 +391,18 @@ def test_textqa_names_and_titles_of_heldout_never_occur_in_training():
     ],
 )
 def test_names_are_declined(name, gent, datv, ablt, loct):
-    assert [textqa.decline(name, case) for case in ("gent", "datv", "ablt", "loct")] == [gent, datv, ablt, loct]
+    assert [grammar.decline(name, case) for case in ("gent", "datv", "ablt", "loct")] == [gent, datv, ablt, loct]
 
 
 def test_surnames_prepositions_and_counts_agree():
     surnames = [("Белинский", "ablt"), ("Лесков", "accs")]
-    assert [[textqa.decline_surname(s, female, case) for female in (False, True)] for s, case in surnames] == [
+    assert [[grammar.decline_surname(s, female, case) for female in (False, True)] for s, case in surnames] == [
         ["Белинским", "Белинской"], ["Лескова", "Лескову"],
     ]  # fmt: skip
-    assert [textqa.in_place(city) for city in ("Владимир", "Волгоград", "Ржев", "Апатиты")] == [
+    assert [grammar.in_place(city) for city in ("Владимир", "Волгоград", "Ржев", "Апатиты")] == [
         "во Владимире", "в Волгограде", "во Ржеве", "в Апатитах",
     ]  # fmt: skip
-    assert [textqa.along(name) for name in ("Светланой", "Анной", "Львом")] == ["со Светланой", "с Анной", "со Львом"]
-    assert [textqa.hours(n) for n in (1, 2, 5, 11, 12, 21, 24)] == [
+    assert [grammar.along(name) for name in ("Светланой", "Анной", "Львом")] == ["со Светланой", "с Анной", "со Львом"]
+    assert [grammar.hours(n) for n in (1, 2, 5, 11, 12, 21, 24)] == [
         "1 час", "2 часа", "5 часов", "11 часов", "12 часов", "21 час", "24 часа",
     ]  # fmt: skip
