@@ -10,6 +10,7 @@ import runpy
 import subprocess
 import sys
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
@@ -53,19 +54,18 @@ def prose(page: Path) -> str:
 
 def anchors(page: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
-    found: dict[str, int] = {}
+    found: Counter[str] = Counter()
     for heading in re.findall(r"^#{1,6} +(.*?) *#*$", prose(page), re.MULTILINE):
         shown = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
         slug = re.sub(r"[^\w\- ]", "", shown).replace(" ", "-")
-        found[slug if slug not in found else f"{slug}-{found[slug]}"] = 1
-        found[slug] += slug in found
-    return set(found)
+        found[slug] += 1
+    return {f"{slug}-{number}" if number else slug for slug, count in found.items() for number in range(count)}
 
 
 def commands(page: Path) -> Iterator[str]:
     """Lines of a page's blocks of code, continued ones joined, and its inline code, each cut at a comment."""
     blocks = [body for _, language, body in _FENCE.findall(text_of(page)) if language in ("", "sh", "yaml")]
-    indented = re.findall(r"^(?: {4}\S.*\n)+", text_of(page), re.MULTILINE) if name(page) != "README.md" else []
+    indented = re.findall(r"^(?: {4}\S.*\n)+", text_of(page), re.MULTILINE)
     for block in [*blocks, *indented]:
         for line in block.replace("\\\n", " ").splitlines():
             yield line.split(" #")[0].strip()
