@@ -62,6 +62,7 @@ class Asset:
 
     @property
     def on_hub(self) -> bool:
+        """Whether the source is a file on the hub."""
         return self.source.startswith("hub:")
 
     @property
@@ -93,7 +94,9 @@ ENCODERS = (*RUCLIP, INCEPTION)
 ASSETS = (*ENCODERS, RUWORDNET)
 
 
-class State(Enum):
+class AssetState(Enum):
+    """How an asset's file compares with the lock file."""
+
     VERIFIED = "verified"
     MISSING = "missing"
     UNRECORDED = "not in the lock file"
@@ -101,11 +104,11 @@ class State(Enum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class AssetCheck:
     """What is known of one asset; `reason` says what is wrong and how to mend it, and is empty where it is verified."""
 
     asset: Asset
-    state: State
+    state: AssetState
     reason: str = ""
 
 
@@ -116,9 +119,9 @@ def load_encoders(folder: str | os.PathLike[str] = FOLDER) -> Encoders:
     what the lock file records, or cannot be loaded.
     """
     findings = _unchanged(folder, ENCODERS)
-    lacking = [finding for finding in findings if finding.state is not State.VERIFIED]
+    lacking = [finding for finding in findings if finding.state is not AssetState.VERIFIED]
     if lacking:
-        if len(lacking) < len(findings) or any(finding.state is State.UNRECORDED for finding in lacking):
+        if len(lacking) < len(findings) or any(finding.state is AssetState.UNRECORDED for finding in lacking):
             logger.warning("the nano encoders stand in: %s", "; ".join(finding.reason for finding in lacking))
         from evaluator.metrics.nano import NanoEncoders
 
@@ -136,9 +139,9 @@ def load_encoders(folder: str | os.PathLike[str] = FOLDER) -> Encoders:
 def ruwordnet_path(folder: str | os.PathLike[str] = FOLDER) -> Path | None:
     """RuWordNet's database, verified; None where it is not there. Raises `DataError` where it has changed."""
     (finding,) = _unchanged(folder, (RUWORDNET,))
-    if finding.state is State.UNRECORDED:
+    if finding.state is AssetState.UNRECORDED:
         logger.warning("RuWordNet is not used: %s", finding.reason)
-    return Path(folder) / RUWORDNET.path if finding.state is State.VERIFIED else None
+    return Path(folder) / RUWORDNET.path if finding.state is AssetState.VERIFIED else None
 
 
 class LeaderboardEncoders:
@@ -151,17 +154,20 @@ class LeaderboardEncoders:
         self._inception = inception
 
     def text_latents(self, texts: list[str]) -> np.ndarray:
+        """[N, D] unit rows of ruCLIP."""
         return self._ruclip.text_latents(texts)
 
     def image_latents(self, images: list[Image.Image]) -> np.ndarray:
+        """[N, D] unit rows of ruCLIP."""
         return self._ruclip.image_latents(images)
 
     def image_features(self, images: list[Image.Image]) -> np.ndarray:
+        """[N, 2048]: pool3 of FID-Inception."""
         return self._inception(images)
 
 
 @dataclass(frozen=True)
-class Record:
+class LockEntry:
     """What the lock file says of one asset. `size` in bytes."""
 
     source: str
@@ -169,14 +175,14 @@ class Record:
     sha256: str
 
 
-def read_lock(folder: str | os.PathLike[str] = FOLDER) -> dict[str, Record]:
+def read_lock(folder: str | os.PathLike[str] = FOLDER) -> dict[str, LockEntry]:
     """The lock file of a folder by asset path; empty where there is none. Raises `DataError` where it is damaged."""
     path = Path(folder) / LOCK_FILE
     if not path.exists():
         return {}
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
-        lock = {name: Record(**entry) for name, entry in entries.items()}
+        lock = {name: LockEntry(**entry) for name, entry in entries.items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: not a lock file of assets: {error}") from error
     for name, record in lock.items():
@@ -185,7 +191,7 @@ def read_lock(folder: str | os.PathLike[str] = FOLDER) -> dict[str, Record]:
     return lock
 
 
-def inspect(folder: str | os.PathLike[str] = FOLDER, assets: Sequence[Asset] = ASSETS) -> list[Finding]:
+def inspect(folder: str | os.PathLike[str] = FOLDER, assets: Sequence[Asset] = ASSETS) -> list[AssetCheck]:
     """Compare each asset's content with the lock file. Reads every byte: seconds for the leaderboard's 2 GB."""
     folder = Path(folder)
     lock = read_lock(folder)
@@ -217,12 +223,12 @@ def fetch(folder: str | os.PathLike[str] = FOLDER, assets: Sequence[Asset] = ASS
         lock = read_lock(folder)
         for asset in assets:
             finding = _inspect(folder, asset, lock.get(asset.path))
-            if finding.state is State.VERIFIED:
+            if finding.state is AssetState.VERIFIED:
                 continue
             try:
-                if finding.state is State.CHANGED:
+                if finding.state is AssetState.CHANGED:
                     raise DataError(finding.reason)
-                if finding.state is State.MISSING:
+                if finding.state is AssetState.MISSING:
                     _download(folder, asset, lock.get(asset.path))
                 lock[asset.path] = _record(folder / asset.path, asset)
             except DataError as error:
@@ -235,33 +241,33 @@ def fetch(folder: str | os.PathLike[str] = FOLDER, assets: Sequence[Asset] = ASS
         raise DataError(reasons)
 
 
-def _unchanged(folder: str | os.PathLike[str], assets: Sequence[Asset]) -> list[Finding]:
+def _unchanged(folder: str | os.PathLike[str], assets: Sequence[Asset]) -> list[AssetCheck]:
     findings = inspect(folder, assets)
-    if changed := [finding.reason for finding in findings if finding.state is State.CHANGED]:
+    if changed := [finding.reason for finding in findings if finding.state is AssetState.CHANGED]:
         raise DataError(changed)
     return findings
 
 
-def _inspect(folder: Path, asset: Asset, record: Record | None) -> Finding:
+def _inspect(folder: Path, asset: Asset, record: LockEntry | None) -> AssetCheck:
     path = folder / asset.path
     if not path.is_file():
-        return Finding(asset, State.MISSING, f"{path}: is missing; `make assets` fetches it")
+        return AssetCheck(asset, AssetState.MISSING, f"{path}: is missing; `make assets` fetches it")
     if record is None:
-        return Finding(asset, State.UNRECORDED, f"{path}: is not in {LOCK_FILE}; `make assets` records it")
+        return AssetCheck(asset, AssetState.UNRECORDED, f"{path}: is not in {LOCK_FILE}; `make assets` records it")
     size = path.stat().st_size
     found = f"SHA-256 {sha256_of(path)}" if size == record.size else f"{size} bytes"
     expected = f"SHA-256 {record.sha256}" if size == record.size else f"{record.size} bytes"
     if found == expected:
-        return Finding(asset, State.VERIFIED)
-    return Finding(
+        return AssetCheck(asset, AssetState.VERIFIED)
+    return AssetCheck(
         asset,
-        State.CHANGED,
+        AssetState.CHANGED,
         f"{path}: has {found}; {LOCK_FILE} records {expected}. Delete the file and run `make assets`;"
         " where the new content is meant, delete its entry there instead",
     )
 
 
-def _record(path: Path, asset: Asset) -> Record:
+def _record(path: Path, asset: Asset) -> LockEntry:
     """What the lock file is to say of a file. Raises `DataError` where it is not what it is named."""
     with path.open("rb") as file:
         start = file.read(len(LFS_POINTER))
@@ -271,15 +277,15 @@ def _record(path: Path, asset: Asset) -> Record:
     digest = sha256_of(path)
     if not digest.startswith(asset.digest):
         raise DataError(f"{path}: has SHA-256 {digest}; that of {asset.source} begins with {asset.digest}")
-    return Record(asset.source, path.stat().st_size, digest)
+    return LockEntry(asset.source, path.stat().st_size, digest)
 
 
-def _write_lock(folder: Path, lock: dict[str, Record]) -> None:
+def _write_lock(folder: Path, lock: dict[str, LockEntry]) -> None:
     entries = {name: vars(lock[name]) for name in sorted(lock)}
     write_text(folder / LOCK_FILE, json.dumps(entries, indent=1) + "\n")
 
 
-def _download(folder: Path, asset: Asset, record: Record | None) -> None:
+def _download(folder: Path, asset: Asset, record: LockEntry | None) -> None:
     """Fetch one file into its place. Raises `DataError` that says where to put it by hand."""
     import httpx2
 
@@ -395,7 +401,7 @@ def main(arguments: list[str] | None = None) -> int:
         logger.error("interrupted; the next run goes on from here")
         return EXIT_INTERRUPTED
     for name, record in read_lock(options.folder).items():
-        sys.stdout.write(f"{State.VERIFIED.value}  {record.sha256}  {record.size:>13,}  {name}\n")
+        sys.stdout.write(f"{AssetState.VERIFIED.value}  {record.sha256}  {record.size:>13,}  {name}\n")
     return 0
 
 

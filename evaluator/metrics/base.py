@@ -44,10 +44,21 @@ class Encoders(Protocol):
     """
 
     @property
-    def label(self) -> str | None: ...
-    def text_latents(self, texts: list[str]) -> np.ndarray: ...
-    def image_latents(self, images: list[Image.Image]) -> np.ndarray: ...
-    def image_features(self, images: list[Image.Image]) -> np.ndarray: ...
+    def label(self) -> str | None:
+        """Why scores made with them are not the leaderboard's."""
+        ...
+
+    def text_latents(self, texts: list[str]) -> np.ndarray:
+        """[N, D] unit rows."""
+        ...
+
+    def image_latents(self, images: list[Image.Image]) -> np.ndarray:
+        """[N, D] unit rows."""
+        ...
+
+    def image_features(self, images: list[Image.Image]) -> np.ndarray:
+        """[N, F]."""
+        ...
 
 
 class Thesaurus(Protocol):
@@ -69,6 +80,7 @@ class Resources:
 
     @functools.cached_property
     def encoders(self) -> Encoders:
+        """Loaded at the first call: seconds, and up to 2 GB of memory."""
         return self.load_encoders()
 
 
@@ -106,6 +118,7 @@ class Result:
 
     @classmethod
     def mean(cls, values: Sequence[float] | NDArray[np.float64], parts: Mapping[str, float] | None = None) -> "Result":
+        """The result whose total is the mean of `values` [N]."""
         array = np.asarray(values, dtype=np.float64)
         return cls(array, float(array.mean()), parts or {})
 

@@ -45,6 +45,8 @@ def evaluate(
 
 
 class CaptioningParameters(meteor.CaptionParameters):
+    """METEOR's, and the share of ruCLIP in the score."""
+
     ruclip_weight: Annotated[float, number(0, 1)] = RUCLIP_WEIGHT
 
 

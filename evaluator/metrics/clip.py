@@ -229,7 +229,7 @@ class Transformer(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm attention and MLP."""
+    """Pre-norm attention and MLP: [B, S, W] -> [B, S, W]."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -247,7 +247,7 @@ class Block(nn.Module):
 
 
 class QuickGELU(nn.Module):
-    """CLIP's approximation of GELU; not torch's "tanh" one."""
+    """CLIP's approximation of GELU; not torch's "tanh" one. Any shape."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x * torch.sigmoid(1.702 * x)

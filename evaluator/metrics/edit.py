@@ -28,6 +28,8 @@ def _one_minus_ned(prediction: str, reference: str) -> float:
 
 
 class Case(Parameters):
+    """Whether case counts; published: it does."""
+
     ignore_case: Flag = False
 
 

@@ -104,6 +104,8 @@ def _loader(image: ImageLoader | None) -> ImageLoader:
 
 
 class Ceiling(Parameters):
+    """The FID that earns nothing."""
+
     fid_ceiling: Annotated[float, number(1)] = FID_CEILING
 
 

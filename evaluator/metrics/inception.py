@@ -102,7 +102,7 @@ class FIDInception(nn.Module):
 
 
 class Conv(nn.Module):
-    """Convolution without bias, batch norm, ReLU."""
+    """Convolution without bias, batch norm, ReLU: [B, inputs, H, W] -> [B, outputs, H', W']."""
 
     def __init__(self, inputs: int, outputs: int, kernel: Size, stride: int = 1, padding: Size = 0) -> None:
         super().__init__()

@@ -362,6 +362,8 @@ Stemmer = Annotated[str, one_of(*STEMMERS)]
 
 
 class CaptionParameters(Parameters):
+    """Of METEOR; published: alpha, beta, gamma and stemmer at their defaults."""
+
     alpha: Annotated[float, number(0, 1)] = ALPHA
     beta: Annotated[float, number(0, 100)] = BETA
     gamma: Annotated[float, number(0, 1)] = CAPTION_GAMMA
@@ -369,6 +371,8 @@ class CaptionParameters(Parameters):
 
 
 class VqaParameters(CaptionParameters):
+    """The same with the published defaults for answers."""
+
     gamma: Annotated[float, number(0, 1)] = VQA_GAMMA
     stemmer: Stemmer = VQA_STEMMER
 

@@ -137,6 +137,8 @@ def _exact_match(predicted: list[str], true: list[str]) -> float:
 
 
 class OptionLetters(Parameters):
+    """Whether a letter a-e alone may answer; published: it may."""
+
     option_letters: Flag = True
 
 

@@ -275,7 +275,7 @@ class Simulation:
                 (public / "ground_truth.json").unlink(missing_ok=True)
             case "encoders-damaged":
                 encoder.write_bytes(b"half of a file")
-                record = assets.Record(assets.INCEPTION.source, 10**8, assets.INCEPTION.digest.ljust(64, "0"))
+                record = assets.LockEntry(assets.INCEPTION.source, 10**8, assets.INCEPTION.digest.ljust(64, "0"))
                 lock = {assets.INCEPTION.path: vars(record)}
                 files.write_json(self.folder / "assets" / assets.LOCK_FILE, lock)
         return "spoilt"

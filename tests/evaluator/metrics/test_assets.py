@@ -30,7 +30,7 @@ from evaluator.metrics.assets import (
     RUCLIP,
     RUWORDNET,
     Asset,
-    State,
+    AssetState,
     fetch,
     inspect,
     load_encoders,
@@ -152,7 +152,7 @@ def test_fetch_places_and_records_every_asset(servers: Servers, tmp_path: Path) 
         assert (tmp_path / asset.path).read_bytes() == content
         digest = hashlib.sha256(content).hexdigest()
         assert lock[asset.path] == {"source": asset.source, "size": len(content), "sha256": digest}
-    assert {finding.state for finding in inspect(tmp_path, servers.assets)} == {State.VERIFIED}
+    assert {finding.state for finding in inspect(tmp_path, servers.assets)} == {AssetState.VERIFIED}
 
 
 def test_second_fetch_and_check_ask_nothing(servers: Servers, tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_a_changed_file_is_an_error_everywhere(servers: Servers, tmp_path: Path,
     fetch(tmp_path, servers.assets)
     (tmp_path / "inception.pth").write_bytes(content)
     states = {finding.asset.path: finding.state for finding in inspect(tmp_path, servers.assets)}
-    assert states.pop("inception.pth") is State.CHANGED and set(states.values()) == {State.VERIFIED}
+    assert states.pop("inception.pth") is AssetState.CHANGED and set(states.values()) == {AssetState.VERIFIED}
     with pytest.raises(DataError, match=r"inception.pth: has .*assets.lock.json records .*Delete the file") as raised:
         fetch(tmp_path, servers.assets)
     assert raised.value.exit_code == 2 and len(raised.value.reasons) == 1
@@ -267,10 +267,10 @@ def test_files_put_in_place_by_hand_are_recorded_without_a_network(servers: Serv
     (tmp_path / "ruclip").mkdir()
     for asset in servers.assets:
         (tmp_path / asset.path).write_bytes(servers.files[Path(asset.path).name])
-    assert {finding.state for finding in inspect(tmp_path, servers.assets)} == {State.UNRECORDED}
+    assert {finding.state for finding in inspect(tmp_path, servers.assets)} == {AssetState.UNRECORDED}
     fetch(tmp_path, servers.assets)
     assert servers.requests == []
-    assert {finding.state for finding in inspect(tmp_path, servers.assets)} == {State.VERIFIED}
+    assert {finding.state for finding in inspect(tmp_path, servers.assets)} == {AssetState.VERIFIED}
 
 
 @pytest.mark.parametrize(
