@@ -1,0 +1,249 @@
+"""Runs a submission as the leaderboard does, scores it, and writes what comes of it: scores.json, the table of ids, the
+record and the page. `score` scores an output folder alone.
+"""
+
+import contextlib
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from evaluator.carbon import meter as carbon
+from evaluator.core import cores, files, limits, results
+from evaluator.core.errors import EvaluatorError
+from evaluator.core.limits import Limits
+from evaluator.data import contract
+from evaluator.data.contract import Data, Predictions
+from evaluator.package import metadata
+from evaluator.reports import html, table
+from evaluator.sandbox import launch, record
+from evaluator.sandbox.launch import RunnerName
+from evaluator.scoring import score as scoring
+from evaluator.scoring.score import Scores
+
+logger = logging.getLogger(__name__)
+
+# Of a task, what a team may see of hidden data.
+_SHOWN_OF_TASK = ("name", "score", "interval", "n", "baseline", "threshold", "labels", "encoders")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scoring:
+    """What is scored on, with what, and where the results go; a file that is None is not written.
+
+    `assets` is the folder with encoders and RuWordNet (None: the evaluator's own), `ruwordnet` a database in place of
+    the one there. `table` ends in .csv or .parquet. With `report_private` the page has aggregates alone.
+    """
+
+    data: Path
+    ruwordnet: Path | None = None
+    assets: Path | None = None
+    json: Path | None = None
+    table: Path | None = None
+    report: Path | None = None
+    report_private: bool = False
+
+    def result_files(self) -> dict[str, Path | None]:
+        """By the option that names each."""
+        return {"--json": self.json, "--table": self.table, "--report": self.report}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreRequest(_Scoring):
+    """Score the folder `output`, with predictions.json and images/."""
+
+    output: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest(_Scoring):
+    """Run `submission`, a folder or ZIP, and score its output.
+
+    `limits` is a file in place of the leaderboard's limits, of which `limit_settings` replace some, each as in
+    `memory=2GB`. `record`, signed with the key in `key_file`, `log` (what the submission prints) and `keep` (a folder
+    for the workspace) are written where they are not None. `country` is an ISO 3166 alpha-2 code for CO2.
+
+    With `private`, for hidden data, nothing of single examples, nor what the submission prints, is shown, logged or
+    written into `json` and `report`; `keep`, `log` and `table` have it all.
+    """
+
+    submission: Path
+    runner: RunnerName = "auto"
+    limits: Path | None = None
+    limit_settings: tuple[str, ...] = ()
+    private: bool = False
+    record: Path | None = None
+    key_file: Path | None = None
+    log: Path | None = None
+    keep: Path | None = None
+    country: str = "RU"
+
+    def result_files(self) -> dict[str, Path | None]:
+        return super().result_files() | {"--record": self.record, "--log": self.log}
+
+
+Show = Callable[[str], None]
+
+
+def score(request: ScoreRequest, show: Show) -> Scores:
+    """Score an output folder. `show` gets what a person asked for: the table as soon as there are scores, before they
+    are written, and where the page is.
+
+    Raises `DataError` where the data or a path is wrong, `OutputError` where the output breaks the contract, and
+    when all is written `Scores.failure`; then `request.json` has the reason.
+    """
+    results.prepare(request.result_files())
+    with results.explained(request.json):
+        data = contract.read_data(request.data)
+        predictions = contract.read_predictions(request.output, data)
+        logger.info("%s", cores.settle())
+        scores = scoring.score(predictions, data, request.ruwordnet, assets=request.assets)
+        show(table.table(scores))
+        document = scores.to_json()
+        if request.json is not None:
+            files.write_json(request.json, document)
+        _write_table(request, scores, data)
+        _write_page(request, show, document, data, predictions, private=request.report_private)
+        if scores.failure is not None:
+            raise scores.failure
+    return scores
+
+
+def run(request: RunRequest, note: Show, show: Show) -> Scores:
+    """Run a submission to its end, good or bad, and score it. `note` gets what a person should know meanwhile, a line
+    each, `show` what was asked for, as in `score`.
+
+    Raises `SubmissionError` for every ending but a good one, `DataError` where the data, a path or a limit is wrong,
+    and when all is written `Scores.failure`; then `request.json` has the reason. With `request.private` no error quotes
+    what it is about.
+    """
+    with _private() if request.private else contextlib.nullcontext():
+        return _run(request, note, show)
+
+
+@contextlib.contextmanager
+def _private() -> Iterator[None]:
+    """Messages and tracebacks quote what they fail on: none is logged, and errors come without."""
+    logging.disable()
+    try:
+        yield
+    except Exception as error:
+        private = results.shown(error, private=True)
+        for said in getattr(error, "__notes__", ()):
+            private.add_note(said)
+        raise private from None
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _run(request: RunRequest, note: Show, show: Show) -> Scores:
+    key = None if request.key_file is None else record.read_key(request.key_file)
+    results.prepare(request.result_files())
+    started, clock = datetime.now(UTC), time.monotonic()
+    with results.explained(request.json, private=request.private):
+        chosen = _limits(request, note)
+    facts: dict[str, Any] = {}  # of the run, as far as they are known
+
+    def write(document: dict[str, Any]) -> None:
+        if facts:
+            document = document | {"run": facts}
+        if request.json is not None:
+            files.write_json(request.json, document)
+        if request.record is not None:
+            sources, outputs = [request.submission, request.data], [request.json] if request.json else []
+            record.write(
+                request.record, sources, outputs, document, chosen, started, key, seconds=time.monotonic() - clock
+            )
+
+    with results.explained(request.json, write, request.private):
+        data = contract.read_data(request.data)
+        # A wrong path should not be noticed after hours of running.
+        scoring.find_ruwordnet(request.ruwordnet, request.assets)
+        with launch.workspace(request.submission, data, request.keep, chosen) as space, _kept(space.log, request.log):
+            metadata_read = metadata.read(space.submission)
+            runner, notes = launch.choose_runner(request.runner, metadata_read.image, chosen)
+            for line in (*metadata_read.notes, *notes):
+                note(line)
+            facts |= {"runner": runner.name, "image": metadata_read.image}
+            with carbon.CarbonMeter(request.country, space.emission) as meter:
+                outcome = launch.execute(space, runner, chosen, private=request.private)
+                meter.cpu_seconds = outcome.cpu_seconds
+            facts |= {
+                "image_digest": outcome.image,
+                "seconds": outcome.seconds,
+                "exit_code": outcome.exit_code,
+                "peak_memory": outcome.peak_memory,
+                "carbon": meter.reading.to_json() if meter.reading else None,
+            }
+            launch.judge(outcome, chosen, space.log, request.private)
+            predictions = contract.read_predictions(space.collected, data)
+            note(cores.settle())  # not before: the submission chooses for itself
+            scores = scoring.score(predictions, data, request.ruwordnet, assets=request.assets)
+        failure = scores.failure
+        if request.private:
+            scores = replace(scores, notes=tuple(replace(each, where="") for each in scores.notes))  # they name ids
+            failure = failure and failure.without_contents()
+        document = scores.to_json() | {"run": facts}
+        if not (request.private and failure):  # the table has the reasons
+            show(table.table(scores, meter.reading, outcome.seconds))
+            if request.runner != runner.name == "local":  # who reads the scores may not have seen what they are worth
+                show(f"{notes[0]}: these scores are of a run without the image and its limits")
+        write(_without_examples(document, failure) if request.private else document)
+        _write_table(request, scores, data)
+        private = request.private or request.report_private
+        _write_page(request, show, document, data, predictions, request.submission, private)
+        if failure is not None:
+            raise failure
+    return scores
+
+
+def _limits(request: RunRequest, note: Show) -> Limits:
+    """The limits of a run; what differs from the leaderboard's is said."""
+    chosen = limits.RUN if request.limits is None else limits.read_limits(request.limits)
+    chosen = chosen.override(request.limit_settings)
+    for difference in chosen.differences(limits.RUN):
+        note(f"limit: {difference}")
+    return chosen
+
+
+@contextlib.contextmanager
+def _kept(log: Path, target: Path | None) -> Iterator[None]:
+    """Copy a run's log to `target` at the end, good or bad, where there is one."""
+    try:
+        yield
+    finally:
+        if target is not None and log.exists():
+            shutil.copyfile(log, target)
+
+
+def _without_examples(document: dict[str, Any], failure: EvaluatorError | None) -> dict[str, Any]:
+    """scores.json for a team: of the hidden data's single examples nothing."""
+    tasks = {number: {name: task[name] for name in _SHOWN_OF_TASK} for number, task in document["tasks"].items()}
+    return document | (failure.to_json() if failure else {}) | {"tasks": tasks}
+
+
+def _write_table(request: _Scoring, scores: Scores, data: Data) -> None:
+    if request.table is not None:
+        from evaluator.scoring import tables  # needs pandas
+
+        tables.write(request.table, tables.frame(scores, data))
+
+
+def _write_page(
+    request: _Scoring,
+    show: Show,
+    document: dict[str, Any],
+    data: Data,
+    predictions: Predictions,
+    submission: Path | None = None,
+    private: bool = False,
+) -> None:
+    if request.report is not None:
+        html.write(
+            request.report, document, data, predictions, submission, request.ruwordnet, request.assets, private=private
+        )
+        show(f"Report: {request.report}")
