@@ -1,0 +1,225 @@
+"""What teams and organizers do in a season, a typed call each; the command line and the simulated season make them."""
+
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+
+from evaluator.carbon.prize import Prize
+from evaluator.core.errors import DataError
+from evaluator.data import contract
+from evaluator.package import archive
+from evaluator.season import PRIVATE, PUBLIC, TEST_SETS, board, prizes
+from evaluator.season.board import Line
+from evaluator.season.database import open_database
+from evaluator.season.ledger import Archive, Attempts, Ledger, RunState
+from evaluator.season.prizes import Eligibility, Unfinished
+from evaluator.season.queue import Queue
+from evaluator.season.rules import Season, read_season
+from evaluator.season.runs import machine_gpus
+from evaluator.season.store import digest, open_shared, open_store
+
+FOLLOW_SECONDS = 1.0
+
+
+def open_ledger(rules: Path, clock: Callable[[Connection], datetime] | None = None) -> Ledger:
+    """The ledger of the season whose season.toml is `rules`. `clock` is that of a simulated season. Raises
+    `DataError`.
+    """
+    season = read_season(rules)
+    return Ledger(season, open_database(season), clock)
+
+
+def migrate(rules: Path) -> str:
+    """Make the season's database, or bring it to this version; returns its name for people. Raises `DataError`."""
+    database = open_database(read_season(rules))
+    database.migrate()
+    return database.shown
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """What a test set is: its name, how many examples it has, of how many tasks, and the digest of its data."""
+
+    name: str
+    examples: int
+    tasks: int
+    digest: str
+
+
+def read_test_sets(season: Season) -> Iterator[TestSet]:
+    """The season's test sets, one after the other. Raises `DataError` for one that cannot be read or lacks a task."""
+    for name in TEST_SETS:
+        data = contract.read_data(season.data[name])
+        tasks = {example.task.number for example in data.examples}
+        if missing := season.weights.keys() - tasks:
+            wanted = ", ".join(map(str, sorted(missing)))
+            raise DataError(f"the {name} test set {season.data[name]} has no examples of task {wanted}")
+        yield TestSet(name, len(data.examples), len(tasks), contract.data_digest(data))
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What came of sending a ZIP: `state` is that of the submission's latest run, `attempts` those of the team today.
+    It is not new where the team has sent the same ZIP before.
+    """
+
+    state: RunState
+    is_new: bool
+    attempts: Attempts
+
+
+def submit(ledger: Ledger, path: Path, team: str) -> Sent:
+    """Check a team's ZIP, keep it and queue its run.
+
+    Raises `SubmissionError` for a faulty ZIP, `Refused` where the team may not send it, `DataError`.
+    """
+    limits = ledger.season.limits
+    # What is found here is told at once. The run looks at the stored bytes again, so nothing hangs on it.
+    report = archive.check(path, limits.archive, limits.unpacked)
+    sent = digest(path)
+    submission = ledger.admit(team, sent)
+    is_new = False
+    if submission is None:
+        open_store(ledger.season).add(path, sent)
+        name = path.name.encode("utf-8", "replace").decode()  # a file's name may be any bytes
+        submission, is_new = ledger.submit(team, Archive(sent, name, report.packed, report.metadata))
+    state = next(state for state in ledger.states(team) if state.submission.id == submission.id)
+    return Sent(state, is_new, ledger.attempts(team))
+
+
+def work(ledger: Ledger, say: Callable[[str], None], workers: int | None, ray: str | None, drain: bool) -> bool:
+    """Work on the queue, with so many `workers` (None: as many as GPUs allow, or 1), on this machine or on the Ray
+    cluster at that address, until SIGINT or SIGTERM, or with `drain` until it is empty. `say` gets lines for a log.
+
+    Returns False where it ended since only infrastructure failures come of it. Raises `DataError`.
+    """
+    season = ledger.season
+    with contextlib.ExitStack() as stack:
+        if ray:
+            from evaluator.season.ray_runs import RayRuns  # needs Ray, which a season on one machine does without
+
+            runs = RayRuns(season, ray, workers, say)
+            stack.callback(runs.close)
+            queue = Queue(ledger, 0, say, runs=runs)
+            say(f"Ray at {ray}, runner {season.runner}")
+        elif season.storage is not None:
+            raise DataError(f"season {season.path}: [storage] url is for `queue run --ray ADDRESS`")
+        else:
+            gpus = machine_gpus()
+            workers = workers or max(1, len(gpus) // max(1, season.limits.gpus))
+            queue = Queue(ledger, workers, say, gpus)
+            say(f"{workers} workers, {len(gpus)} GPUs, runner {season.runner}")
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: queue.stop())
+        return queue.run(drain)
+
+
+def read_log(ledger: Ledger, run: int, name: str, follow: bool) -> Iterator[str]:
+    """A file that a run writes, as far as it is there, and with `follow` what comes until the run has ended; without
+    what a terminal obeys, as a submission can print anything. Raises `DataError` where there is no such run.
+    """
+    shared, read = open_shared(ledger.season), 0
+    while True:
+        pending = ledger.is_pending(run)
+        content = shared.read(run, name) or b""
+        if text := content[read:].decode("utf-8", "replace"):
+            yield "".join(
+                character if character.isprintable() or character in "\n\t" else "\ufffd" for character in text
+            )
+        read = len(content)
+        if not (follow and pending):
+            return
+        time.sleep(FOLLOW_SECONDS)
+
+
+@dataclass(frozen=True)
+class QueuedFinals:
+    """How many private runs were queued, and how many public ones, on which the finals hang, are still `pending` or
+    `failed` by no fault of a team's.
+    """
+
+    queued: int
+    pending: int
+    failed: int
+
+
+def queue_finals(ledger: Ledger) -> QueuedFinals:
+    """Queue the private runs. Raises `Refused` while teams can still choose."""
+    queued = ledger.queue_finals()
+    public = [state for state in ledger.waiting() if state.test_set == PUBLIC]
+    return QueuedFinals(len(queued), sum(state.pending for state in public), sum(state.ours for state in public))
+
+
+@dataclass(frozen=True)
+class Finals:
+    """The submissions of a team for the private board; where it has not `chosen`, its best public ones."""
+
+    team: str
+    chosen: bool
+    submissions: tuple[int, ...]
+
+
+def choose(ledger: Ledger, team: str, submissions: Sequence[int]) -> Finals:
+    """Enter a team's choice for the private board, if any are given; returns what stands. Raises `Refused`."""
+    if submissions:
+        ledger.choose(team, submissions)
+    choices = ledger.choices()
+    name = ledger.team(team).name
+    finals = board.finals(ledger.results(PUBLIC), choices, ledger.season.chosen).get(name, ())
+    return Finals(name, any(choice.team == name for choice in choices), finals)
+
+
+@dataclass(frozen=True)
+class Board:
+    """The public or the private board."""
+
+    season: Season
+    test_set: str
+    lines: Sequence[Line]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "season": self.season.name,
+            "test_set": self.test_set,
+            "computed_at": _now(self.season),
+            "lines": [line.to_json() for line in self.lines],
+        }
+
+
+def read_board(ledger: Ledger, test_set: str) -> Board:
+    """The board as it stands."""
+    return Board(ledger.season, test_set, board.lines(ledger, test_set))
+
+
+@dataclass(frozen=True)
+class Prizes:
+    """Who wins the season's prizes; `missing` says what may still change that."""
+
+    season: Season
+    main: Sequence[Eligibility]
+    sustainable: Prize
+    missing: Unfinished
+
+    def to_json(self) -> dict[str, Any]:
+        document = prizes.to_json(self.main, self.sustainable, self.missing)
+        return {"season": self.season.name, "computed_at": _now(self.season)} | document
+
+
+def award_prizes(ledger: Ledger) -> Prizes:
+    """The prizes by the private board as it stands. Raises `DataError` where a ZIP that decides cannot be read."""
+    season, snapshot = ledger.season, ledger.snapshot()
+    lines = board.lines(snapshot, PRIVATE)
+    digests = {state.submission.id: state.submission.digest for state in snapshot.states}
+    sustainable = prizes.sustainable(lines, season, open_store(season), digests)
+    return Prizes(season, prizes.main_prize(lines, season), sustainable, prizes.unfinished(snapshot))
+
+
+def _now(season: Season) -> str:
+    return datetime.now(season.zone).isoformat(timespec="seconds")
