@@ -6,15 +6,15 @@ import json
 import os
 import subprocess
 import sys
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
-from evaluator.__main__ import _remove_stale, main
 from evaluator.carbon import emission
+from evaluator.cli.app import main
 from evaluator.core.errors import DataError
 from evaluator.core.files import check_writable, write_json
+from evaluator.core.results import remove_stale
 from evaluator.sandbox import record
 from tests.support.emission import made
 from tests.support.scores import document
@@ -184,11 +184,10 @@ def test_places_that_can_be_written_to(place):
 def test_stale_files_alone_are_removed(place):
     place("file").write_text("x")
     place("link").symlink_to("file")
-    names = ("json", "table", "record", "log")
-    _remove_stale(Namespace(**dict(zip(names, map(place, ("fifo", "socket", "folder", "link")), strict=True))))
+    remove_stale(map(place, ("fifo", "socket", "folder", "link")))
     assert place("fifo").is_fifo() and place("socket").is_socket() and place("folder").is_dir()
     assert place("file").exists() and not os.path.lexists(place("link"))
-    _remove_stale(Namespace(json=place("file")))
+    remove_stale([place("file"), None])
     assert not place("file").exists()
 
 

@@ -2,10 +2,10 @@
 
     python -m evaluator.tools.simulated_season.simulate --teams 30 --days 14 --seed 0 --out build/season-demo
 
-The season is what `plan` says, so one seed gives one season. Whatever a team or an organizer does is
-the command that they would call, in this process, with the simulated clock; `queue run` is a process of its own, which
-can be killed. The clock stands still but for two things: from one event of the plan to the next, and in `queue run`
-where all there is to do is to wait for a next try.
+The season is what `plan` says, so one seed gives one season. Whatever a team or an organizer does is the call of the
+library that their command makes, in this process, with the simulated clock; the worker on the queue is a process of its
+own, which can be killed. The clock stands still but for two things: from one event of the plan to the next, and in the
+worker where all there is to do is to wait for a next try.
 
 `journal.jsonl` in the folder has a line for each event and what came of it. Where the simulation is interrupted, in
 whatever way, the same command goes on with the event that has no line yet.
@@ -15,7 +15,6 @@ import argparse
 import contextlib
 import ctypes
 import gc
-import io
 import json
 import os
 import shutil
@@ -33,13 +32,14 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy import Connection, Engine, select
 
-from evaluator import __main__ as command_line
+from evaluator.cli import season as texts
 from evaluator.core import files
 from evaluator.core.errors import DataError, EvaluatorError, SubmissionError
 from evaluator.core.text import aligned
 from evaluator.metrics import assets
-from evaluator.season import PUBLIC, schema
-from evaluator.season.ledger import Refused
+from evaluator.season import PUBLIC, TEST_SETS, actions, schema
+from evaluator.season.ledger import Ledger, Refused
+from evaluator.season.site import pages
 from evaluator.season.store import Store, digest
 from evaluator.tools.simulated_season.plan import CHOSEN, INVALID_A_DAY, VALID_A_DAY, ZONE, Event, Mode, Plan, plan
 from evaluator.tools.simulated_season.programs import make_zip, write_data
@@ -128,16 +128,15 @@ class Simulation:
             if number >= done:
                 progress(number, event)
                 self._note({"event": number, "came": self._do(event)})
-        for name, arguments in (
-            ("public", ("board", "--public", "--json", self.folder / "public.json")),
-            ("private", ("board", "--private", "--json", self.folder / "private.json")),
-            ("prizes", ("prizes", "--json", self.folder / "prizes.json")),
-            ("site", ("site", "--private", "--out", self.folder / "site")),
-        ):
-            error, output = self._call(self.plan.events[-1].at, *arguments)
-            if error is not None:
-                raise error
-            files.write_text(self.folder / f"{name}.txt", output)
+        ledger = self._ledger(self.plan.events[-1].at)
+        for test_set in TEST_SETS:
+            board = actions.read_board(ledger, test_set)
+            files.write_json(self.folder / f"{test_set}.json", board.to_json())
+            files.write_text(self.folder / f"{test_set}.txt", texts.board_text(board) + "\n")
+        prizes = actions.award_prizes(ledger)
+        files.write_json(self.folder / "prizes.json", prizes.to_json())
+        files.write_text(self.folder / "prizes.txt", texts.prizes_text(prizes) + "\n")
+        pages.build(ledger, self.folder / "site", private=True)
 
     def _begin(self) -> int:
         """Make the season, where it is not there; returns how many events are done."""
@@ -183,27 +182,18 @@ class Simulation:
             thresholds="\n".join(f"{task} = {least}" for task, least in _THRESHOLDS[self.plan.mode].items()),
         )
         (folder / "season.toml").write_text(rules, encoding="utf-8")
-        moment = self.plan.events[0].at
-        self._call(moment, "season", "migrate", rules=folder)
+        actions.migrate(folder / "season.toml")
+        ledger = actions.open_ledger(folder / "season.toml", Clock(self.plan.events[0].at))
         for team in self.plan.teams:
-            self._call(moment, "teams", "add", team, rules=folder)
+            ledger.add_team(team)
 
     def _note(self, entry: dict[str, Any]) -> None:
         with open(self.folder / JOURNAL, "a", encoding="utf-8") as file:
             file.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
-    def _call(self, at: datetime, *arguments: object, rules: Path | None = None) -> tuple[EvaluatorError | None, str]:
-        """Call a command at that moment; returns its error, if any, and what it printed."""
-        season = ("--season", str((rules or self.folder) / "season.toml"))
-        options = command_line._parser().parse_args([*map(str, arguments), *season])
-        options.clock = Clock(at)
-        out = io.StringIO()
-        try:
-            with contextlib.redirect_stdout(out):
-                options.command(options)
-        except EvaluatorError as error:
-            return error, out.getvalue()
-        return None, out.getvalue()
+    def _ledger(self, at: datetime, jumps: bool = False) -> Ledger:
+        """The season's ledger at that moment."""
+        return actions.open_ledger(self.folder / "season.toml", Clock(at, jumps))
 
     # --- events ---
 
@@ -214,12 +204,13 @@ class Simulation:
 
     def _send(self, event: Event) -> str:
         with self._zip(event.programs[0]) as path:
-            error, output = self._call(event.at, "submit", path, "--team", event.team)
-        if isinstance(error, SubmissionError):
-            return "turned away"
-        if error is not None:
-            return _refusal(error)
-        return "the same attempt" if "the same ZIP was sent" in output else "accepted"
+            try:
+                sent = actions.submit(self._ledger(event.at), path, event.team)
+            except SubmissionError:
+                return "turned away"
+            except EvaluatorError as error:
+                return _refusal(error)
+        return "accepted" if sent.is_new else "the same attempt"
 
     def _kill_sending(self, event: Event) -> str:
         """Send in a process that is killed: when the ZIP is copied and not named yet, or when it is kept and not in the
@@ -234,7 +225,7 @@ class Simulation:
                         sys.addaudithook(_kill_before_rename)
                     else:
                         sqlalchemy.event.listen(Engine, "before_cursor_execute", _kill_before_insert)
-                    self._call(event.at, "submit", path, "--team", event.team)
+                    actions.submit(self._ledger(event.at), path, event.team)
             status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         if status != -signal.SIGKILL:
             return f"ended with {status}"
@@ -243,19 +234,22 @@ class Simulation:
 
     def _choose(self, event: Event) -> str:
         numbers = [self._number(key, event.team) for key in event.programs]
-        error, _ = self._call(event.at, "choose", "--team", event.team, *numbers)
-        return "chosen" if error is None else _refusal(error)
+        try:
+            actions.choose(self._ledger(event.at), event.team, numbers)
+        except EvaluatorError as error:
+            return _refusal(error)
+        return "chosen"
 
     def _cancel(self, event: Event) -> str:
         number = self._number(event.programs[0], event.team)
-        arguments = (event.at, "queue", "cancel", number, "--reason", "отозвана: ёж")
-        if event.how == "queued":
-            error, _ = self._call(*arguments)
-        else:
-            with self._runner(event.at, 1) as pid:
+        with contextlib.nullcontext() if event.how == "queued" else self._runner(event.at, 1) as pid:
+            if pid is not None:
                 self._wait_for_run(pid, event.delay)
-                error, _ = self._call(*arguments)
-        return "cancelled" if error is None else _refusal(error)
+            try:
+                self._ledger(event.at).cancel(number, PUBLIC, "отозвана: ёж")
+            except EvaluatorError as error:
+                return _refusal(error)
+        return "cancelled"
 
     def _spoil(self, event: Event) -> str:
         public = self.folder / "data" / PUBLIC
@@ -303,14 +297,15 @@ class Simulation:
         """
         found = self._rows(query)
         for number, test_set in found:
-            error, _ = self._call(event.at, "queue", "retry", number, "--set", test_set, "--reason", "исправлено: ёж")
-            if error is not None:
-                raise error
+            self._ledger(event.at).retry(number, test_set, "исправлено: ёж")
         return f"{len(found)} queued again"
 
     def _finals(self, event: Event) -> str:
-        error, output = self._call(event.at, "queue", "finals")
-        return _refusal(error) if error else output.splitlines()[0]
+        try:
+            found = actions.queue_finals(self._ledger(event.at))
+        except EvaluatorError as error:
+            return _refusal(error)
+        return f"{found.queued} private runs queued"
 
     # --- work ---
 
@@ -385,10 +380,7 @@ class Simulation:
                 sys.stdout = sys.stderr = log
                 # Alike on machines with GPUs and without; and each of several runs has a core.
                 os.environ |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-                arguments = ["queue", "run", "--drain", "--workers", str(workers)]
-                options = command_line._parser().parse_args([*arguments, "--season", str(self.folder / "season.toml")])
-                options.clock = Clock(at, jumps=True)
-                options.command(options)
+                actions.work(self._ledger(at, jumps=True), _log_line, workers, ray=None, drain=True)
         self._runners.add(pid)
         try:
             yield pid
@@ -510,6 +502,10 @@ def read_journal(folder: Path) -> list[dict[str, Any]]:
     path = folder / JOURNAL
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     return [json.loads(line) for line in text.rpartition("\n")[0].splitlines()]
+
+
+def _log_line(line: str) -> None:
+    print(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {line}", flush=True)
 
 
 def _refusal(error: EvaluatorError) -> str:

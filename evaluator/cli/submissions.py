@@ -1,0 +1,81 @@
+"""Pack a submission, look at one, and verify a run's record."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evaluator.cli import shared
+from evaluator.core import files, limits, results, verdict
+
+PANEL = "Submissions"
+app = typer.Typer()
+
+
+@app.command("pack", rich_help_panel=PANEL)
+def pack(
+    folder: Annotated[Path, shared.path_argument("the submission's folder", "FOLDER")],
+    archive: Annotated[Path, shared.path_argument("the ZIP to write", "ZIP")],
+    force: Annotated[bool, shared.flag("--force", help="replace an existing ZIP")] = False,
+) -> None:
+    """Pack a submission's folder: the same bytes every time."""
+    from evaluator.package import pack
+
+    packed = pack.pack(folder, archive, force)
+    for path in packed.left_out:
+        print(f"left out: {path}")
+    print(
+        f"{archive}: {packed.report.packed} of {limits.RUN.archive} bytes packed, {packed.report.unpacked} of"
+        f" {limits.RUN.unpacked} unpacked, {packed.report.files} files"
+    )
+
+
+@app.command("check", rich_help_panel=PANEL)
+def check(
+    archive: Annotated[Path, shared.path_argument("the submission", "ZIP")],
+    json: Annotated[Path | None, shared.path_option("--json", help="write verdict and findings to this file")] = None,
+) -> None:
+    """Look at a submission's ZIP without unpacking it."""
+    from evaluator.carbon import emission
+    from evaluator.package import archive as archives
+
+    results.prepare({"--json": json})
+    with results.explained(json):
+        found = archives.check(archive)
+        emitted = emission.read_archive(archive)
+        print(
+            f"{archive.name}: {found.packed} of {limits.RUN.archive} bytes packed, {found.unpacked} of"
+            f" {limits.RUN.unpacked} unpacked, {found.files} files; image {found.metadata.image},"
+            f" entrypoint {found.metadata.entrypoint}"
+        )
+        for note in found.metadata.notes:
+            print(note)
+        if emitted is not None:
+            print("\n".join(emitted.lines()))
+        if json is not None:
+            document = verdict.OK.to_json() | {
+                "findings": [],
+                "findings_total": 0,
+                "archive": {"packed": found.packed, "unpacked": found.unpacked, "files": found.files},
+                "notes": found.metadata.notes,
+                "emission": emitted and emitted.to_json(),
+            }
+            files.write_json(json, document)
+    print("OK")
+
+
+@app.command("verify", rich_help_panel=PANEL)
+def verify(
+    record: Annotated[Path, shared.path_argument("record of a run", "RECORD")],
+    key_file: Annotated[Path | None, shared.path_option("--key-file", help="the key that it was signed with")] = None,
+) -> int:
+    """Is a run's record, and are the files it names, as they were?"""
+    from evaluator.sandbox import record as records
+
+    findings = records.verify(record, None if key_file is None else records.read_key(key_file))
+    for finding in findings:
+        print(finding)
+    if findings:
+        return 1
+    print(f"{record}: as it was {'signed' if key_file else 'written'}, with all files it names")
+    return 0
