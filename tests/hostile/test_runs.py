@@ -21,7 +21,7 @@ from typing import Any
 import docker
 import pytest
 
-from evaluator.__main__ import main
+from evaluator.cli.app import main
 from evaluator.core import verdict
 from evaluator.core.limits import RUN
 from evaluator.sandbox import local

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from evaluator.__main__ import main
+from evaluator.cli.app import main
 from evaluator.season.database import Database
 from evaluator.season.ledger import Ledger
 from evaluator.season.rules import read_season

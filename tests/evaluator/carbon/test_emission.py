@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from evaluator.__main__ import main
 from evaluator.carbon import emission, rules
 from evaluator.carbon.emission import ENCODED_NAME, NAME, TARGET, Emission, encode, parse
 from evaluator.carbon.meter import emission_levels
+from evaluator.cli.app import main
 from evaluator.core import limits
 from evaluator.package.archive import check
 from tests.support.emission import made, written

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from evaluator.__main__ import main
 from evaluator.carbon import emission, prize
 from evaluator.carbon.prize import Candidate, award
+from evaluator.cli.app import main
 from evaluator.core.errors import DataError
 from tests.support.emission import emission_files, made
 

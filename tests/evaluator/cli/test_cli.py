@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import evaluator
-from evaluator.__main__ import main
+from evaluator.cli.app import main
 from evaluator.core import verdict
 from evaluator.sandbox import record
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluator.__main__ import main
+from evaluator.cli.app import main
 from evaluator.core.errors import DataError, EvaluatorError, Findings
 from evaluator.core.verdict import BAD_METADATA, BAD_ZIP, Verdict
 from evaluator.package import archive, folder, metadata

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from evaluator.__main__ import main
 from evaluator.carbon.emission import ENCODED_NAME, NAME
+from evaluator.cli.app import main
 from evaluator.core import limits
 from evaluator.core.errors import DataError
 from evaluator.reports import co2 as co2_report

@@ -15,7 +15,7 @@ from unittest.mock import ANY
 import pytest
 from PIL import Image
 
-from evaluator.__main__ import main
+from evaluator.cli.app import main
 from evaluator.data import dataset
 from evaluator.data.images import load_image
 from evaluator.data.predictions import read_predictions

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluator.__main__ import main
+from evaluator.cli.app import main
 from evaluator.core import verdict
 from evaluator.core.errors import DataError
 from evaluator.core.limits import RUN

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluator.__main__ import main
+from evaluator.cli.app import main
 from evaluator.core.errors import DataError
 from evaluator.core.files import write_json
 from evaluator.data.dataset import read_data

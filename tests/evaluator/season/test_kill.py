@@ -21,7 +21,7 @@ from pathlib import Path
 import sqlalchemy
 from sqlalchemy import Engine, event
 
-from evaluator.__main__ import main
+from evaluator.cli.app import main
 from evaluator.package import archive
 from evaluator.season import PUBLIC, schema
 from evaluator.season.database import Database

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from evaluator.__main__ import main
 from evaluator.carbon import emission
+from evaluator.cli.app import main
 from evaluator.core import leftovers
 from evaluator.core.errors import DataError
 from evaluator.season import PRIVATE, PUBLIC, board, prizes

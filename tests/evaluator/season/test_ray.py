@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluator.__main__ import main
+from evaluator.cli.app import main
 from evaluator.core.errors import DataError
 from evaluator.metrics import assets
 from evaluator.sandbox import record

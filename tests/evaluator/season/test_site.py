@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from evaluator.__main__ import main
+from evaluator.cli.app import main
 from evaluator.season import PRIVATE, PUBLIC, board, prizes, schema
 from evaluator.season.database import Database
 from evaluator.season.ledger import Event, Ledger, Refused, Snapshot
@@ -446,7 +446,7 @@ def test_a_kill_leaves_the_old_site_and_the_next_call_sweeps_up(going: demo.Demo
 import os, sys
 from evaluator.season.site import publish, usage
 publish._swap = lambda *_: os.kill(os.getpid(), 9)
-from evaluator.__main__ import main
+from evaluator.cli.app import main
 main(["site", "--season", {str(going.season.path)!r}, "--out", {str(out)!r}])
 """
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == -9

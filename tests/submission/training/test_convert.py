@@ -21,7 +21,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from evaluator.__main__ import main as evaluate
+from evaluator.cli.app import main as evaluate
 from evaluator.data.dataset import read_data
 from training.convert import mathematics, reading
 from training.convert.__main__ import EXIT_BAD_DATA, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, SOURCES, main
