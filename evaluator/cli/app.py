@@ -13,7 +13,7 @@ import warnings
 import typer
 
 from evaluator.cli import co2, machine, run, season, shared, submissions
-from evaluator.core import results
+from evaluator.core import results, verdict
 from evaluator.core.errors import DataError, EvaluatorError
 
 logger = logging.getLogger("evaluator")
@@ -52,12 +52,12 @@ def main(arguments: list[str] | None = None) -> int:
     except typer.TyperException as error:
         message = " ".join(error.format_message().replace("Value error, ", "").split())
         shared.note(f"usage error: {message} (--help says what there is)")
-        return DataError.exit_code
+        return verdict.DATA_ERROR.exit_code
     except EvaluatorError as error:
         for line in str(error).splitlines():
             shared.note(f"{_KINDS[error.exit_code]}: {line}")
         if not isinstance(error, DataError):  # to whoever called wrongly no verdict matters
-            shared.note(f"verdict: {error.verdict}; {error.fix}")
+            shared.note(f"verdict: {error.verdict}; {error.verdict.fix}")
         _tell_notes(error)
         return error.exit_code
     except KeyboardInterrupt as interrupt:
@@ -66,11 +66,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 128 + number
     except Exception as error:
         logger.critical("this is a fault of the evaluator", exc_info=True)
-        shared.note(f"{_KINDS[EvaluatorError.exit_code]}: {results.shown(error)}")
+        shared.note(f"{_KINDS[verdict.INFRA.exit_code]}: {results.shown(error)}")
         _tell_notes(error)
-        return EvaluatorError.exit_code
+        return verdict.INFRA.exit_code
 
 
 def _tell_notes(error: Exception) -> None:
     for line in getattr(error, "__notes__", ()):
-        shared.note(f"{_KINDS[EvaluatorError.exit_code]}: {line}")
+        shared.note(f"{_KINDS[verdict.INFRA.exit_code]}: {line}")

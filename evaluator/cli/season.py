@@ -13,6 +13,7 @@ import typer
 
 from evaluator.cli import shared
 from evaluator.core import files
+from evaluator.core.text import aligned
 from evaluator.season import PRIVATE, PUBLIC
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def _sent(sent: "Sent", season: "Season") -> str:
             f" invalid, {attempts.pending} not done yet, {attempts.left} left"
         )
     costs = "and still one attempt"
-    if sent.state.ours or sent.state.kind == "cancelled":
+    if sent.state.is_infrastructure_failure or sent.state.kind == "cancelled":
         costs = "which costs no attempt; only the organizers can `queue retry` it"
     return (
         f"submission {submission.id}: the same ZIP was sent {_moment(submission.submitted_at, season)};"
@@ -134,14 +135,16 @@ def list_queue(
             state.test_set,
             state.name,
             _moment(state.at, ledger.season),
-            state.failures + state.ours,
+            state.failures + state.is_infrastructure_failure,
             state.worker or _why(state.detail),
         ]
         for state in states
     ]
     print(_table(["submission", "team", "set", "state", "since", "failures", "worker or why"], rows))
-    queued, stuck = sum(state.kind == "queued" for state in states), sum(state.ours for state in states)
-    print(f"{queued} queued, {len(states) - queued - stuck} running, {stuck} failed by us: retry or cancel")
+    queued = sum(state.kind == "queued" for state in states)
+    stuck = sum(state.is_infrastructure_failure for state in states)
+    running = len(states) - queued - stuck
+    print(f"{queued} queued, {running} running, {stuck} infrastructure failures: retry or cancel")
 
 
 @queue_app.command("run")
@@ -239,7 +242,7 @@ def finals(season: Rules = DEFAULT_RULES) -> None:
     if found.pending:
         print(f"{found.pending} public runs are not done; do this again when they are")
     if found.failed:
-        print(f"{found.failed} public runs failed by us: retry or cancel them, then do this again")
+        print(f"{found.failed} public runs ended as infrastructure failures: retry or cancel them, then do this again")
 
 
 @app.command("board", rich_help_panel=PANEL)
@@ -359,14 +362,6 @@ def _moment(moment: datetime, season: "Season") -> str:
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Columns as wide as they need to be; numbers to the right."""
-    texts = [list(header), *([str(cell) for cell in row] for row in rows)]
-    widths = [max(len(row[column]) for row in texts) for column in range(len(header))]
-    right = [bool(rows) and isinstance(rows[0][column], int | float) for column in range(len(header))]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if to_right else cell.ljust(width)
-            for cell, width, to_right in zip(row, widths, right, strict=True)
-        ).rstrip()
-        for row in texts
-    ]
-    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+    cells = [list(header), *([str(cell) for cell in row] for row in rows)]
+    left = {column for column in range(len(header)) if not rows or not isinstance(rows[0][column], int | float)}
+    return "\n".join(aligned(cells, left, rules=(1,)))

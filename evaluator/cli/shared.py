@@ -13,12 +13,12 @@ import typer
 from evaluator.core.errors import DataError
 from evaluator.core.limits import TABLE_FORMATS
 
-# What brings a package that not every command needs: a target of the Makefile, and a file of requirements.
+# What brings a package that not every command needs: a target of the Makefile, and an extra of pyproject.toml.
 _OPTIONAL_PACKAGES = {
     **dict.fromkeys(
-        ("sqlalchemy", "alembic", "psycopg", "jinja2", "markupsafe"), ("season-tools", "requirements-season.txt")
+        ("sqlalchemy", "alembic", "psycopg", "jinja2", "markupsafe"), ("season-tools", "season")
     ),
-    **dict.fromkeys(("ray", "fsspec"), ("season-ray", "requirements-ray.txt")),
+    **dict.fromkeys(("ray", "fsspec"), ("season-ray", "ray")),
 }
 
 
@@ -142,7 +142,7 @@ def packages_named() -> Iterator[None]:
     except ModuleNotFoundError as error:
         if error.name not in _OPTIONAL_PACKAGES:
             raise
-        target, file = _OPTIONAL_PACKAGES[error.name]
+        target, extra = _OPTIONAL_PACKAGES[error.name]
         raise DataError(
-            f"a season needs the package {error.name}: `make {target}`, or `pip install -r {file}`"
+            f"a season needs the package {error.name}: `make {target}` installs the extra {extra!r}"
         ) from None

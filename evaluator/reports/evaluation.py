@@ -16,8 +16,8 @@ from evaluator.carbon import meter as carbon
 from evaluator.core import cores, files, limits, results
 from evaluator.core.errors import EvaluatorError
 from evaluator.core.limits import Limits
-from evaluator.data import contract
-from evaluator.data.contract import Data, Predictions
+from evaluator.data.dataset import Data, read_data
+from evaluator.data.predictions import Predictions, read_predictions
 from evaluator.package import metadata
 from evaluator.reports import html, table
 from evaluator.sandbox import launch, record
@@ -93,13 +93,13 @@ def score(request: ScoreRequest, show: Show) -> Scores:
     """Score an output folder. `show` gets what a person asked for: the table as soon as there are scores, before they
     are written, and where the page is.
 
-    Raises `DataError` where the data or a path is wrong, `OutputError` where the output breaks the contract, and
+    Raises `DataError` where the data or a path is wrong, `SubmissionError` where the output breaks the contract, and
     when all is written `Scores.failure`; then `request.json` has the reason.
     """
     results.prepare(request.result_files())
     with results.explained(request.json):
-        data = contract.read_data(request.data)
-        predictions = contract.read_predictions(request.output, data)
+        data = read_data(request.data)
+        predictions = read_predictions(request.output, data)
         logger.info("%s", cores.settle())
         scores = scoring.score(predictions, data, request.ruwordnet, assets=request.assets)
         show(table.table(scores))
@@ -160,7 +160,7 @@ def _run(request: RunRequest, note: Show, show: Show) -> Scores:
             )
 
     with results.explained(request.json, write, request.private):
-        data = contract.read_data(request.data)
+        data = read_data(request.data)
         # A wrong path should not be noticed after hours of running.
         scoring.find_ruwordnet(request.ruwordnet, request.assets)
         with launch.workspace(request.submission, data, request.keep, chosen) as space, _kept(space.log, request.log):
@@ -180,7 +180,7 @@ def _run(request: RunRequest, note: Show, show: Show) -> Scores:
                 "carbon": meter.reading.to_json() if meter.reading else None,
             }
             launch.judge(outcome, chosen, space.log, request.private)
-            predictions = contract.read_predictions(space.collected, data)
+            predictions = read_predictions(space.collected, data)
             note(cores.settle())  # not before: the submission chooses for itself
             scores = scoring.score(predictions, data, request.ruwordnet, assets=request.assets)
         failure = scores.failure

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from evaluator.carbon.prize import Prize
 from evaluator.core.errors import DataError
-from evaluator.data import contract
+from evaluator.data import dataset
 from evaluator.package import archive
 from evaluator.season import PRIVATE, PUBLIC, TEST_SETS, board, prizes
 from evaluator.season.board import Line
@@ -56,12 +56,12 @@ class TestSet:
 def read_test_sets(season: Season) -> Iterator[TestSet]:
     """The season's test sets, one after the other. Raises `DataError` for one that cannot be read or lacks a task."""
     for name in TEST_SETS:
-        data = contract.read_data(season.data[name])
+        data = dataset.read_data(season.data[name])
         tasks = {example.task.number for example in data.examples}
         if missing := season.weights.keys() - tasks:
             wanted = ", ".join(map(str, sorted(missing)))
             raise DataError(f"the {name} test set {season.data[name]} has no examples of task {wanted}")
-        yield TestSet(name, len(data.examples), len(tasks), contract.data_digest(data))
+        yield TestSet(name, len(data.examples), len(tasks), dataset.data_digest(data))
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,8 @@ def queue_finals(ledger: Ledger) -> QueuedFinals:
     """Queue the private runs. Raises `Refused` while teams can still choose."""
     queued = ledger.queue_finals()
     public = [state for state in ledger.waiting() if state.test_set == PUBLIC]
-    return QueuedFinals(len(queued), sum(state.pending for state in public), sum(state.ours for state in public))
+    failed = sum(state.is_infrastructure_failure for state in public)
+    return QueuedFinals(len(queued), sum(state.pending for state in public), failed)
 
 
 @dataclass(frozen=True)
