@@ -234,7 +234,7 @@ def test_a_teams_name_may_come_with_other_spaces(make_running, call) -> None:
     assert call(season, "choose", "--team", "красная\u00a0лиса\n")[0] == 0
 
 
-def test_numbers_that_no_data_base_has(make_running, call) -> None:
+def test_numbers_that_no_database_has(make_running, call) -> None:
     for number in ("9" * 20, "0", "x"):
         code, text = call(make_running(), "queue", "retry", number, "--reason", "x")
         assert code == 2 and "Invalid value for 'N': must be 1..2147483647, not" in text

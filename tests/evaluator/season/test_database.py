@@ -237,14 +237,14 @@ def test_a_total_outside_of_the_formula_is_refused(season: Season, weight: str) 
     database.engine.dispose()
 
 
-def test_an_older_or_newer_data_base_is_told(database: Database, season: Season) -> None:
+def test_an_older_or_newer_database_is_told(database: Database, season: Season) -> None:
     with database.write() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0000'")
     with pytest.raises(DataError, match=f"has the tables of version 0000, this is {schema.REVISION}; `python -m eval"):
         Ledger(season, database)
 
 
-def test_an_empty_data_base_is_told(season: Season) -> None:
+def test_an_empty_database_is_told(season: Season) -> None:
     database = Database(season.url, season.folder)
     why = "does not exist" if database.sqlite else "has the tables of version None"
     with pytest.raises(DataError, match=why):
@@ -253,7 +253,7 @@ def test_an_empty_data_base_is_told(season: Season) -> None:
     database.engine.dispose()
 
 
-def test_a_file_that_is_no_data_base_stays_as_it_is(tmp_path: Path) -> None:
+def test_a_file_that_is_no_database_stays_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "season.sqlite3"
     path.write_bytes(b"something that matters" * 100)
     database = Database("sqlite:///season.sqlite3", tmp_path)
@@ -280,7 +280,7 @@ def test_an_url_that_is_none(url: str, tmp_path: Path) -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_the_environment_names_the_data_base_first(
+def test_the_environment_names_the_database_first(
     season: Season, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(URL_VARIABLE, f"sqlite:///{tmp_path}/other.sqlite3")

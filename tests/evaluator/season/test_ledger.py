@@ -235,7 +235,7 @@ def test_a_run_whose_machine_is_gone_is_tried_again_at_once(ledger: Ledger) -> N
         ledger.is_pending(9)
 
 
-def test_a_failure_of_ours_is_tried_again_later_and_later(ledger: Ledger, clock: Clock) -> None:
+def test_an_infrastructure_failure_is_tried_again_later_and_later(ledger: Ledger, clock: Clock) -> None:
     submission, _ = ledger.submit("Ёжики", archive(1))
     for wait in (60, 120):
         assert ledger.finish(claimed(ledger), INFRA) == INFRA
@@ -370,7 +370,7 @@ def test_a_formula_stays_what_results_were_made_with(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 1.01, -1.01, 1e300])
-def test_scores_that_cannot_be_are_our_failure(ledger: Ledger, value: float) -> None:
+def test_scores_that_cannot_be_are_an_infrastructure_failure(ledger: Ledger, value: float) -> None:
     """And tried again, like all infrastructure failures; whoever runs the queue goes on."""
     ledger.submit("Ёжики", archive(1))
     entered = ledger.finish(claimed(ledger), scored(value))
@@ -381,7 +381,7 @@ def test_scores_that_cannot_be_are_our_failure(ledger: Ledger, value: float) -> 
     assert (state.kind, state.failures) == ("queued", 1)
 
 
-def test_a_total_below_the_formulas_range_is_our_failure(ledger: Ledger) -> None:
+def test_a_total_below_the_formulas_range_is_an_infrastructure_failure(ledger: Ledger) -> None:
     ledger.submit("Ёжики", archive(1))
     entered = ledger.finish(claimed(ledger), scored(-0.6))
     assert entered is not None and "the total -0.6 is not in the formula's range, -0.5..1" in str(entered.detail)

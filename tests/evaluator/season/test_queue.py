@@ -119,7 +119,7 @@ def test_who_ends_all_processes_at_once_costs_no_try(make_running, make_zip) -> 
     assert (state.kind, state.failures, state.run) == ("queued", 0, 2)
 
 
-def test_a_killed_worker_takes_its_runs_along_and_a_killed_run_is_our_failure(make_running, make_zip) -> None:
+def test_a_killed_worker_takes_its_runs_along_and_a_killed_run_fails_by_infrastructure(make_running, make_zip) -> None:
     season = make_running(lease_seconds="2")
     marker = season.folder / "second"
     code = f"""
@@ -343,7 +343,7 @@ def test_slots_have_gpus_of_their_own(make_running, monkeypatch) -> None:
     assert LocalRuns(season, store, 2, [], print).gpus == [(), ()]
 
 
-def test_an_outage_of_the_data_base_loses_nothing(make_running, make_zip) -> None:
+def test_an_outage_of_the_database_loses_nothing(make_running, make_zip) -> None:
     """While somebody holds the database, nothing can be entered; what ended meanwhile is entered afterwards."""
     season = make_running(lease_seconds="120")
     ledger, submission = submit(season, make_zip())
@@ -373,7 +373,7 @@ def test_an_outage_of_the_data_base_loses_nothing(make_running, make_zip) -> Non
         lambda document: json.dumps({name: value for name, value in document.items() if name != "data_digest"}),
     ],
 )
-def test_scores_that_cannot_be_read_are_our_failure(tmp_path, change) -> None:
+def test_scores_that_cannot_be_read_are_an_infrastructure_failure(tmp_path, change) -> None:
     document = {
         "verdict": "OK",
         "fault": None,
