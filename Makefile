@@ -140,7 +140,7 @@ bench-runs: $(INSTALLED_SEASON) ## seconds that a run takes beyond the submissio
 
 .PHONY: sample-input
 sample-input: $(INSTALLED) ## rebuild sample_input/ from its sources
-	$(VENV) sample_input/build.py $(ARGS)
+	PYTHONPATH=submission $(VENV) sample_input/build.py $(ARGS)
 
 .PHONY: weights
 weights: $(INSTALLED) ## fetch published weights, MODEL=2.7B-FBC2, into CACHE=weights; an interrupted run goes on

@@ -2,7 +2,8 @@
 
 The real half is `real.yaml` on the photographs of `photos/`; the other half comes from the generator of small worlds
 (`submission/training/worlds`, held-out split). Everything is drawn from seeds, so that two runs write the same bytes.
-Needs the Debian fonts named in README.md, and for the generated half the stamps that the generator needs.
+`make sample-input` runs it, with `submission/` on Python's path. Needs the Debian fonts named in README.md, and for the
+generated half the stamps that the generator needs.
 """
 
 import argparse
@@ -11,7 +12,6 @@ import logging
 import os
 import random
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -351,7 +351,6 @@ def main() -> None:
     logging.basicConfig(format="%(message)s")
     logger = logging.getLogger("sample_input")
     logger.setLevel(logging.INFO)
-    sys.path.insert(0, str(HERE.parent / "submission"))
     arguments.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=arguments.output, prefix=".build-") as work:
         items = collect(arguments.real_only)
