@@ -1,4 +1,4 @@
-# Needs make and Python 3.11; everything else goes into .venv. `make` alone lists the targets.
+# Needs make and Python 3.11 to 3.13; everything else goes into .venv. `make` alone lists the targets.
 
 SHELL = /bin/sh
 .DEFAULT_GOAL := help
@@ -28,10 +28,12 @@ SEASON = season.toml
 OUT = build/site
 ARGS =
 
-IS_3_11 = import sys; sys.exit(sys.version_info[:2] != (3, 11))
-PYTHON ?= $(shell for p in python3.11 python3 python; do "$$p" -c '$(IS_3_11)' 2>/dev/null && echo "$$p" && break; done)
+# The leaderboard's comes first.
+PYTHONS = python3.11 python3.12 python3.13 python3 python
+SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for p in $(PYTHONS); do "$$p" -c '$(SUITABLE)' 2>/dev/null && echo "$$p" && break; done)
 VENV = .venv/bin/python
-PIP = $(VENV) -m pip --disable-pip-version-check install
+PIP = $(VENV) -m pip --disable-pip-version-check install --constraint requirements.txt
 INSTALLED = .venv/.installed
 INSTALLED_DEV = .venv/.installed-dev
 INSTALLED_SEASON = .venv/.installed-season
@@ -184,48 +186,40 @@ wheels: $(INSTALLED) ## fetch the image's packages, DEVICE=gpu, into WHEELS=dock
 	    $(if $(filter cpu,$(DEVICE)),--find-links "$(TORCH_CPU)") --dest "$(WHEELS)" \
 	    -r docker/requirements.build.lock -r "docker/requirements.$(DEVICE).lock"
 
-UV_COMPILE = $(VENV) -m uv pip compile --quiet --generate-hashes --no-annotate --no-header --no-build-isolation \
-    --python-version 3.11 --python-platform x86_64-manylinux_2_28
+UV_COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(VENV) -m uv pip compile --quiet --no-annotate --no-build-isolation
+# What the image gets, with the SHA-256 of each file. Another build of torch, by UV_ARGS, has other CUDA packages.
+UV_COMPILE_IMAGE = $(if $(UV_ARGS),grep -Ev '^(cuda|nvidia)-',cat) requirements.txt | $(UV_COMPILE) --constraint /dev/stdin \
+    --generate-hashes --python-version 3.11 --python-platform x86_64-manylinux_2_28
 
 .PHONY: lock
-lock: $(INSTALLED) ## renew docker/requirements.*.lock from requirements.txt: versions and hashes of what the image gets
+lock: $(INSTALLED) ## write requirements.txt and docker/*.lock from pyproject.toml; ARGS=--upgrade for newer versions
 	$(PIP) uv==0.13.9
-	$(UV_COMPILE) docker/requirements.build.in --constraint requirements.txt --output-file docker/requirements.build.lock
-	$(UV_COMPILE) requirements.txt $(UV_ARGS) --output-file docker/requirements.gpu.lock
-	$(UV_COMPILE) requirements.txt --constraint docker/requirements.cpu.in --find-links "$(TORCH_CPU)" \
+	$(UV_COMPILE) pyproject.toml --all-extras --universal --python-version 3.11 $(ARGS) --output-file requirements.txt
+	$(UV_COMPILE_IMAGE) docker/requirements.build.in --output-file docker/requirements.build.lock
+	$(UV_COMPILE_IMAGE) pyproject.toml $(UV_ARGS) --output-file docker/requirements.gpu.lock
+	$(UV_COMPILE_IMAGE) pyproject.toml --constraint docker/requirements.cpu.in --find-links "$(TORCH_CPU)" \
 	    --output-file docker/requirements.cpu.lock
 
 .PHONY: clean
 clean: ## remove .venv, caches, the image's wheels, scores.json, report.html and submission.zip; fetched weights stay
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis scores.json report.html submission.zip
+	rm -rf .venv *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis scores.json report.html submission.zip
 	rm -rf docker/wheels/*
 	find docker evaluator sample_input submission tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# youtokentome's build needs Cython < 3 and cannot say so: hence the first install, and --no-build-isolation.
+# youtokentome's build needs Cython and cannot say so: hence the first install, and --no-build-isolation.
 $(INSTALLED): requirements.txt
-	@test -n "$(PYTHON)" && "$(PYTHON)" -c '$(IS_3_11)' 2>/dev/null || { \
-	    echo "Python 3.11 is needed; found:"; \
-	    for p in $(or $(PYTHON),python3.11 python3 python); do \
+	@test -n "$(PYTHON)" && "$(PYTHON)" -c '$(SUITABLE)' 2>/dev/null || { \
+	    echo "Python 3.11, 3.12 or 3.13 is needed; found:"; \
+	    for p in $(or $(PYTHON),$(PYTHONS)); do \
 	        echo "  $$p: $$("$$p" --version 2>/dev/null || echo not found)"; done; \
 	    echo "Install it, or name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; } >&2
-	@$(VENV) -c 'import pip; $(IS_3_11)' 2>/dev/null || { \
+	@$(VENV) -c 'import pip; $(SUITABLE)' 2>/dev/null || { \
 	    echo "creating .venv with $$("$(PYTHON)" --version) ($(PYTHON))"; "$(PYTHON)" -m venv --clear .venv; }
-	$(PIP) "cython<3" "setuptools<81" wheel
-	$(PIP) --no-build-isolation -r requirements.txt
+	$(PIP) -r docker/requirements.build.lock
+	$(PIP) --no-build-isolation --editable .
 	@touch $@
 
-$(INSTALLED_SEASON): requirements-season.txt $(INSTALLED)
-	$(PIP) -r requirements-season.txt
-	@touch $@
-
-$(INSTALLED_RAY): requirements-ray.txt requirements-season.txt $(INSTALLED)
-	$(PIP) -r requirements-ray.txt
-	@touch $@
-
-$(INSTALLED_TRAIN): requirements-train.txt $(INSTALLED)
-	$(PIP) -r requirements-train.txt
-	@touch $@
-
-$(INSTALLED_DEV): requirements-dev.txt requirements-season.txt requirements-ray.txt requirements-train.txt $(INSTALLED)
-	$(PIP) --no-build-isolation -r requirements-dev.txt
+# The extras of pyproject.toml: season, ray, train, dev.
+.venv/.installed-%: $(INSTALLED)
+	$(PIP) --no-build-isolation --editable ".[$*]"
 	@touch $@

@@ -15,9 +15,7 @@ from evaluator.core.limits import TABLE_FORMATS
 
 # What brings a package that not every command needs: a target of the Makefile, and an extra of pyproject.toml.
 _OPTIONAL_PACKAGES = {
-    **dict.fromkeys(
-        ("sqlalchemy", "alembic", "psycopg", "jinja2", "markupsafe"), ("season-tools", "season")
-    ),
+    **dict.fromkeys(("sqlalchemy", "alembic", "psycopg"), ("season-tools", "season")),
     **dict.fromkeys(("ray", "fsspec"), ("season-ray", "ray")),
 }
 
@@ -144,5 +142,6 @@ def packages_named() -> Iterator[None]:
             raise
         target, extra = _OPTIONAL_PACKAGES[error.name]
         raise DataError(
-            f"a season needs the package {error.name}: `make {target}` installs the extra {extra!r}"
+            f"a season needs the package {error.name}: `make {target}`, or "
+            f"`pip install --constraint requirements.txt --editable '.[{extra}]'`"
         ) from None

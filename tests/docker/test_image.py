@@ -4,12 +4,15 @@ import json
 import os
 import re
 import subprocess
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import docker
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,11 +42,33 @@ def run(engine: docker.DockerClient, runtime_image: str) -> Run:
     return start
 
 
+def wanted(*extras: str) -> list[Requirement]:
+    """What pyproject.toml names: its dependencies and those of the extras, without the project itself."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = [*project["dependencies"], *(line for extra in extras for line in project["optional-dependencies"][extra])]
+    return [found for found in map(Requirement, lines) if found.name != project["name"]]
+
+
+@pytest.mark.parametrize("lock", ["requirements.txt", "docker/requirements.gpu.lock", "docker/requirements.cpu.lock"])
+def test_lock_files_have_what_pyproject_names(lock: str) -> None:
+    locked = pins(ROOT / lock)
+    found = wanted(*(("season", "ray", "train", "dev") if lock == "requirements.txt" else ()))
+    assert len(found) > 20
+    wrong = [str(one) for one in found if locked.get(canonicalize_name(one.name), "none") not in one.specifier]
+    assert wrong == [], "run `make lock`"
+
+
 @pytest.mark.parametrize("device", ["gpu", "cpu"])
-def test_lock_files_have_what_requirements_name(device: str) -> None:
-    locked = pins(ROOT / "docker" / f"requirements.{device}.lock")
-    wanted = pins(ROOT / "requirements.txt")
-    assert {name: locked.get(name) for name in wanted} == wanted, "run `make lock`"
+def test_the_image_has_the_versions_that_make_installs(device: str) -> None:
+    here, image = pins(ROOT / "requirements.txt"), pins(ROOT / "docker" / f"requirements.{device}.lock")
+    assert {name: here.get(name) for name in image} == image, "run `make lock`"
+
+
+def test_the_image_has_no_extras() -> None:
+    image = pins(ROOT / "docker/requirements.gpu.lock")
+    brought = {"triton", "fsspec"}  # by torch's CUDA build and huggingface_hub
+    extras = {canonicalize_name(one.name) for one in {*wanted("season", "ray", "train", "dev")} - {*wanted()}}
+    assert extras & image.keys() == brought
 
 
 @pytest.mark.parametrize("name", ["build", "gpu", "cpu"])

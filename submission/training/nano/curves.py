@@ -69,7 +69,7 @@ def write_table(rows: Rows, path: Path) -> None:
 
 def draw(rows: Rows, path: Path) -> None:
     """A panel for each loss, in it a line for each run over its own samples."""
-    from matplotlib.figure import Figure  # of requirements-train.txt, like all that trains but nano
+    from matplotlib.figure import Figure  # of the extra `train`, like all that trains but nano
 
     figure = Figure(figsize=(10, 6), dpi=100, layout="constrained")
     for place, (name, title) in enumerate(LOSSES.items(), start=1):
