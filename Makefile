@@ -71,9 +71,10 @@ test: $(INSTALLED_DEV) ## run all tests; ARGS='-k vqgan' for some
 	OMP_NUM_THREADS=1 $(VENV) -m pytest -n 2 $(ARGS)
 
 .PHONY: check
-check: $(INSTALLED_DEV) ## ruff and mypy
+check: $(INSTALLED_DEV) ## ruff, mypy and import-linter
 	$(VENV) -m ruff check
 	$(VENV) -m mypy
+	PYTHONPATH=.:submission .venv/bin/lint-imports --no-logo --no-cache
 
 .PHONY: train-nano
 train-nano: $(INSTALLED) ## train the weights of submission/weights/nano anew (takes hours; ARGS=--help)
