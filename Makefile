@@ -18,8 +18,9 @@ ZIP = submission.zip
 CONFIG = submission/training/configs/demo.yaml
 TAG = fusionbrain/fbc2:latest
 DEVICE = gpu
-BASE_IMAGE = $(if $(filter cpu,$(DEVICE)),debian:bookworm-slim)
 CONTEXT = docker
+# The user of a run, in image and evaluator.
+UID = $(shell sed -n 's/^UID = //p' evaluator/sandbox/docker.py)
 WHEELS = docker/wheels
 # PyPI has torch's CUDA build alone. A machine that sets pip's own PIP_FIND_LINKS has the CPU build there.
 TORCH_CPU = $(or $(PIP_FIND_LINKS),https://download.pytorch.org/whl/cpu/torch/)
@@ -159,7 +160,7 @@ assets-check: $(INSTALLED) ## compare the files in ASSETS=evaluator/assets with 
 
 .PHONY: build
 build: ## build the image TAG=fusionbrain/fbc2:latest; DEVICE=cpu, BASE_IMAGE=..., OFFLINE=1 from docker/wheels
-	docker build --tag "$(TAG)" --build-arg DEVICE="$(DEVICE)" \
+	docker build --tag "$(TAG)" --build-arg DEVICE="$(DEVICE)" --build-arg UID="$(UID)" \
 	    $(if $(BASE_IMAGE),--build-arg BASE_IMAGE="$(BASE_IMAGE)") \
 	    $(if $(OFFLINE),--network none --build-arg PIP_NO_INDEX=1 --build-arg PIP_FIND_LINKS=/wheels, \
 	        $(if $(filter cpu,$(DEVICE)),--build-arg PIP_FIND_LINKS="$(TORCH_CPU)")) \
@@ -172,10 +173,10 @@ build: ## build the image TAG=fusionbrain/fbc2:latest; DEVICE=cpu, BASE_IMAGE=..
 interact-container: ## a shell in the image TAG, with SUBMISSION and DATA where a run has them
 	@mkdir -p "$(SUBMISSION)/output"
 	docker run --rm -i $$(test -t 0 && echo -t) $$(nvidia-smi -L >/dev/null 2>&1 && echo --gpus all) \
-	    --network none --read-only --cap-drop ALL --security-opt no-new-privileges --init --user 10001:10001 \
+	    --network none --read-only --cap-drop ALL --security-opt no-new-privileges --init --user $(UID):$(UID) \
 	    --tmpfs /tmp:exec,mode=1777 --env TMPDIR=/tmp \
 	    --shm-size "$$(sed -n 's/^shm = "\([^"]*\)".*/\1/p' evaluator/core/limits.toml)" \
-	    --tmpfs /work/submission/output:uid=10001,gid=10001 --workdir /work/submission \
+	    --tmpfs /work/submission/output:uid=$(UID),gid=$(UID) --workdir /work/submission \
 	    --volume "$(abspath $(SUBMISSION)):/work/submission:ro" \
 	    --volume "$(abspath $(DATA))/input.json:/work/input/input.json:ro" \
 	    --volume "$(abspath $(DATA))/images:/work/input/images:ro" \

@@ -1,5 +1,7 @@
 """The image's own check, run by docker/Dockerfile as the submission's user: each package imports, youtokentome's and
 torch's native parts work, eco2AI can write its settings. Writes the versions of all packages to the file named.
+
+    python3 check_image.py UID FILE
 """
 
 import importlib
@@ -12,12 +14,11 @@ PACKAGES = (
     "torch", "transformers", "huggingface_hub", "safetensors", "youtokentome", "numpy", "PIL", "yaml", "tqdm", "nltk",
     "pymorphy3", "razdel", "rapidfuzz", "pyarrow", "pynvml", "eco2ai", "pandas",
 )  # fmt: skip
-USER = 10001
 
 
-def main(versions: str) -> None:
-    if os.getuid() != USER:
-        raise SystemExit(f"runs as uid {os.getuid()}, not {USER}")
+def main(uid: int, versions: str) -> None:
+    if os.getuid() != uid:
+        raise SystemExit(f"runs as uid {os.getuid()}, not {uid}")
     if not shutil.which("top"):
         raise SystemExit("top is missing (package procps): eco2AI reads the CPU's load from it")
     if os.environ.get("HF_HUB_OFFLINE") != "1":
@@ -40,4 +41,4 @@ def main(versions: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(int(sys.argv[1]), sys.argv[2])

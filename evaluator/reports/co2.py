@@ -326,7 +326,8 @@ def _figure() -> tuple[Any, Any]:
         figure_module: Any = importlib.import_module("matplotlib.figure")
     except ModuleNotFoundError:
         raise DataError(
-            "the plots need matplotlib: `make co2-report`, or `pip install --constraint requirements.txt --editable '.[train]'`"
+            "the plots need matplotlib: `make co2-report`, or "
+            "`pip install --constraint requirements.txt --editable '.[train]'`"
         ) from None
     figure = figure_module.Figure(figsize=FIGURE_INCHES, dpi=DOTS_PER_INCH, layout="constrained")
     axes = figure.add_subplot()

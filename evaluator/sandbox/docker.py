@@ -48,7 +48,8 @@ docker: Any = importlib.import_module("docker")  # untyped, and mypy would take 
 types: Any = importlib.import_module("docker.types")
 logger = logging.getLogger(__name__)
 
-USER = "10001:10001"
+UID = 10001
+USER = f"{UID}:{UID}"
 KEEPER_USER = "10002:10002"
 INPUT, SUBMISSION, OUTPUT = "/work/input", "/work/submission", "/work/submission/output"
 _REPLACED = frozenset({"/tmp", "/dev/shm", INPUT, SUBMISSION, OUTPUT})  # by a run's own, where they are VOLUMEs

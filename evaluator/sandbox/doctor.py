@@ -19,6 +19,7 @@ from evaluator.core import gpus
 from evaluator.core.gpus import Gpu
 from evaluator.core.limits import RUN, Limits
 from evaluator.core.verdict import DATA_ERROR
+from evaluator.sandbox.docker import USER
 
 docker: Any = importlib.import_module("docker")  # untyped, and mypy would take the folder docker/ for it
 types: Any = importlib.import_module("docker.types")
@@ -178,7 +179,7 @@ def _container(client: Any, image: Any, given: Sequence[Gpu], driver: str) -> It
         answer = client.containers.run(
             image.id,
             entrypoint=["python3", "-c", _PROBE],
-            user="10001:10001",
+            user=USER,
             network_mode="none",
             read_only=True,
             tmpfs={"/tmp": "size=256m"},

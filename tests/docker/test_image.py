@@ -14,6 +14,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from evaluator.sandbox.docker import UID, USER
+
 ROOT = Path(__file__).resolve().parents[2]
 
 Run = Callable[..., tuple[int, str]]
@@ -86,13 +88,13 @@ def test_cpu_lock_brings_no_cuda() -> None:
 
 
 @pytest.mark.docker
-def test_imports_as_uid_10001(run: Run) -> None:
+def test_imports_as_the_uid_of_a_run(run: Run) -> None:
     code = (
         "import os, sys, torch, transformers, youtokentome, PIL, numpy, pandas, pynvml, eco2ai\n"
         "print(os.getuid(), os.getgid(), *sys.version_info[:2], os.environ['HF_HUB_OFFLINE'], os.environ['HOME'])"
     )
     status, output = run(["python3", "-W", "ignore", "-c", code])
-    assert (status, output) == (0, "10001 10001 3 11 1 /tmp\n")
+    assert (status, output) == (0, f"{UID} {UID} 3 11 1 /tmp\n")
 
 
 @pytest.mark.docker
@@ -120,8 +122,10 @@ def test_labels_name_version_and_commit(engine: docker.DockerClient, runtime_ima
 @pytest.mark.docker
 def test_image_declares_nothing_that_a_run_would_have_to_undo(engine: docker.DockerClient, runtime_image: str) -> None:
     config = engine.images.get(runtime_image).attrs["Config"]
-    assert config["User"] == "10001:10001"
+    assert config["User"] == USER
     assert not config.get("Entrypoint") and not config.get("Volumes") and not config.get("Healthcheck")
+    # The engine's NVIDIA runtime reads these.
+    assert {"NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_DRIVER_CAPABILITIES=compute,utility"} <= set(config["Env"])
     # Where pip looked belongs to one machine.
     assert [value for value in config["Env"] if value.startswith("PIP_")] == []
     history = json.dumps(engine.images.get(runtime_image).history())
@@ -206,5 +210,5 @@ def test_interact_container_is_a_shell_where_a_run_would_be(engine: docker.Docke
         text=True,
         timeout=300,
     )
-    assert done.stdout.splitlines() == ["/work/submission", "10001", "images", "input.json", "read-only"]
+    assert done.stdout.splitlines() == ["/work/submission", str(UID), "images", "input.json", "read-only"]
     assert "Error 7" in done.stderr
