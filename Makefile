@@ -34,6 +34,8 @@ PYTHONS = python3.11 python3.12 python3.13 python3 python
 SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(shell for p in $(PYTHONS); do "$$p" -c '$(SUITABLE)' 2>/dev/null && echo "$$p" && break; done)
 VENV = .venv/bin/python
+# Versions without hashes: torch's CPU build and its CUDA build, with all that it brings, differ, and machines have either.
+# The image's lock files in docker/ have hashes.
 PIP = $(VENV) -m pip --disable-pip-version-check install --constraint requirements.txt
 INSTALLED = .venv/.installed
 INSTALLED_DEV = .venv/.installed-dev
@@ -190,8 +192,8 @@ wheels: $(INSTALLED) ## fetch the image's packages, DEVICE=gpu, into WHEELS=dock
 
 UV_COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(VENV) -m uv pip compile --quiet --no-annotate --no-build-isolation
 # What the image gets, with the SHA-256 of each file. Another build of torch, by UV_ARGS, has other CUDA packages.
-UV_COMPILE_IMAGE = $(if $(UV_ARGS),grep -Ev '^(cuda|nvidia)-',cat) requirements.txt | $(UV_COMPILE) --constraint /dev/stdin \
-    --generate-hashes --python-version 3.11 --python-platform x86_64-manylinux_2_28
+UV_COMPILE_IMAGE = $(if $(UV_ARGS),grep -Ev '^(cuda|nvidia)-',cat) requirements.txt | $(UV_COMPILE) \
+    --constraint /dev/stdin --generate-hashes --python-version 3.11 --python-platform x86_64-manylinux_2_28
 
 .PHONY: lock
 lock: $(INSTALLED) ## write requirements.txt and docker/*.lock from pyproject.toml; ARGS=--upgrade for newer versions
