@@ -22,6 +22,7 @@ _PROGRAM = "python -m evaluator"
 _KINDS = {1: "submission error", 2: "data error", 3: "evaluator error"}  # by exit code
 
 app = typer.Typer(
+    cls=shared.Group,
     help="Score a submission to FusionBrain Challenge 2.0.",
     epilog="Exit codes: 0 all is well; 1 the submission's fault; 2 the organizer's data or wrong usage; 3 the"
     " evaluator's own; 128 and a signal's number: interrupted.",

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 PANEL = "Season"
 app = typer.Typer()
-season_app = typer.Typer(help="Make a season's database, look at its rules.")
-teams_app = typer.Typer(help="The teams and their attempts of today.")
-queue_app = typer.Typer(help="The runs that wait, and working on them.")
+season_app = typer.Typer(cls=shared.Group, help="Make a season's database, look at its rules.")
+teams_app = typer.Typer(cls=shared.Group, help="The teams and their attempts of today.")
+queue_app = typer.Typer(cls=shared.Group, help="The runs that wait, and working on them.")
 for name, group in (("season", season_app), ("teams", teams_app), ("queue", queue_app)):
     app.add_typer(group, name=name, rich_help_panel=PANEL)
 

@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +18,17 @@ _OPTIONAL_PACKAGES = {
     **dict.fromkeys(("sqlalchemy", "alembic", "psycopg"), ("season-tools", "season")),
     **dict.fromkeys(("ray", "fsspec"), ("season-ray", "ray")),
 }
+
+
+class Group(typer.core.TyperGroup):
+    """Says which commands there are to somebody who names another."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except typer.TyperException as error:
+            error.message += f" There are {', '.join(self.list_commands(ctx))}."
+            raise
 
 
 def path_argument(help: str, metavar: str) -> typer.models.ArgumentInfo:

@@ -73,7 +73,7 @@ RUN = ("run", "submission", "--data", "data")
         ((), ("Missing command",)),
         (("scor", "x"), ("'scor'", "Did you mean 'score'")),
         (("queue",), ("Missing command",)),
-        (("queue", "lst"), ("'lst'", "'list'")),
+        (("queue", "lst"), ("'lst'", "'list'", "There are list, run, logs, retry, cancel, finals.")),
         (("score", "output"), ("Missing option '--data'",)),
         (("check",), ("Missing argument 'ZIP'",)),
         (("check", "a", "b"), ("unexpected", "(b)")),

@@ -235,6 +235,7 @@ def test_a_teams_name_may_come_with_other_spaces(make_running, call) -> None:
 
 
 def test_numbers_that_no_database_has(make_running, call) -> None:
+    season = make_running()
     for number in ("9" * 20, "0", "x"):
-        code, text = call(make_running(), "queue", "retry", number, "--reason", "x")
+        code, text = call(season, "queue", "retry", number, "--reason", "x")
         assert code == 2 and "Invalid value for 'N': must be 1..2147483647, not" in text
