@@ -18,7 +18,6 @@ texts of others go through Jinja's escaping. The site is built in a folder besid
 
 import hmac
 import json
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,25 +30,21 @@ from markupsafe import Markup
 
 from evaluator.carbon import prize
 from evaluator.competition.tasks import name_of
-from evaluator.core.errors import DataError, RuleBroken
-from evaluator.core.files import read_regular
-from evaluator.core.verdict import INFRA
+from evaluator.core.errors import DataError
+from evaluator.core.verdict import INFRA, METRIC_ERROR
 from evaluator.reports.rendering import environment, visible
 from evaluator.season import PRIVATE, PUBLIC, board, prizes
 from evaluator.season.board import Line, Result
 from evaluator.season.ledger import Ledger, Refused, RunState, Snapshot, Team
 from evaluator.season.rules import Season
-from evaluator.season.site import charts, publish, usage, words
+from evaluator.season.site import cells, charts, publish, team_reports, usage, words
 from evaluator.season.store import Store, open_store
-
-logger = logging.getLogger(__name__)
 
 TEMPLATES = Path(__file__).with_name("templates")
 KEY = "site.key"
-MAX_REPORT_BYTES = 64 * 10**6
 MAX_QUEUE_ROWS = 300
 RECENT_ROWS = 40
-FAILURES = ("INFRA", "METRIC_ERROR", "lost")  # ends that are infrastructure failures
+FAILURES = (INFRA.name, METRIC_ERROR.name, "lost")  # ends that are infrastructure failures
 
 PUBLIC_LINKS = [("index.html", "Таблица", "Board")]
 PRIVATE_LINKS = [("private.html", "Приватная таблица", "Private board"), ("prizes.html", "Призы", "Prizes")]
@@ -128,8 +123,8 @@ class _Site:
             "season": self._season,
             "now": snapshot.now,
             "baseline": self._season.total(self._season.baseline),
-            "cell": self._cell,
-            "total_cell": self._total_cell,
+            "cell": lambda score, number: cells.task_cell(score, number, self._season.thresholds.get(number, 0.0)),
+            "total_cell": cells.total_cell,
             "marks": charts.task_marks(
                 [*self._numbers, "t"],
                 {**self._season.baseline, "t": self._season.total(self._season.baseline)},
@@ -347,7 +342,10 @@ class _Site:
         row = _RunRow(state, result.total if result else None, report, fix, findings)
         if result is not None:
             scores = self._snapshot.all_scores.get(result.run, {})
-            row.cells = Markup("".join(self._plain_cell(scores.get(number), number) for number in self._numbers))
+            thresholds = self._season.thresholds
+            row.cells = Markup("").join(
+                cells.plain_cell(scores.get(number), thresholds.get(number, 0.0)) for number in self._numbers
+            )
         return row
 
     def _report(self, state: RunState, folder: str) -> str | None:
@@ -355,32 +353,9 @@ class _Site:
         examples.
         """
         name = f"reports/{state.submission.id}{'-private' if state.test_set == PRIVATE else ''}.html"
-        target = self._folder / folder / name
-        source = self._store.run(state.run)
-        try:
-            found = os.stat(source / "report.html", follow_symlinks=False)
-        except OSError:
+        run = self._store.run(state.run)
+        if not team_reports.hand_out(run, self._out / folder / name, self._folder / folder / name):
             return None
-        target.parent.mkdir(parents=True, exist_ok=True)
-        before = self._out / folder / name
-        try:
-            there = os.stat(before, follow_symlinks=False)
-            if (there.st_size, there.st_mtime_ns) == (found.st_size, found.st_mtime_ns):
-                os.link(before, target, follow_symlinks=False)
-                self._built["reports"] += 1
-                return name
-        except OSError:  # no such report before, or no links on this disk
-            pass
-        try:
-            content = read_regular(source, "report.html", MAX_REPORT_BYTES)
-        except RuleBroken as broken:
-            logger.warning("%s: report.html is left out: %s", source, broken)
-            return None
-        if b'"private":true' not in content:  # no text within the report's JSON can have these quotes
-            logger.warning("%s: report.html is left out: it was not made with --private", source)
-            return None
-        target.write_bytes(content)
-        os.utime(target, ns=(found.st_mtime_ns, found.st_mtime_ns))
         self._built["reports"] += 1
         return name
 
@@ -422,31 +397,6 @@ class _Site:
                 }
             )
         return rows
-
-    def _cell(self, value: float | None, number: int) -> Markup:
-        """A task's score with its bar; hot, so no template."""
-        if value is None:
-            return Markup('<td class="number task"></td>')
-        under = value < self._season.thresholds.get(number, 0.0)
-        hidden = " is-hidden" if number > 5 else ""
-        shown = f"{_under(value, under)}{charts.bar(value, number, under)}"  # numbers alone
-        return Markup(f'<td class="number task{hidden}" data-v="{value!r}">{shown}</td>')
-
-    def _plain_cell(self, value: float | None, number: int) -> str:
-        if value is None:
-            return "<td></td>"
-        under = value < self._season.thresholds.get(number, 0.0)
-        return f'<td class="number" data-v="{value!r}">{_under(value, under)}</td>'
-
-    def _total_cell(self, value: float | None) -> Markup:
-        if value is None:
-            return Markup('<td class="number score"></td>')
-        shown = f"<b>{value:.4f}</b>{charts.bar(value, 't', False)}"
-        return Markup(f'<td class="number score" data-v="{value!r}">{shown}</td>')
-
-
-def _under(value: float, under: bool) -> str:
-    return f'<span class="under">▾&nbsp;{value:.3f}</span>' if under else f"{value:.3f}"
 
 
 def _first(lines: Sequence[Line]) -> Line | None:

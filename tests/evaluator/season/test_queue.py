@@ -168,7 +168,7 @@ def test_a_machine_that_only_fails_stops_taking_runs(make_running, make_zip) -> 
     assert (attempts.valid, attempts.invalid, attempts.pending) == (0, 0, 0)
 
 
-def test_a_team_whose_runs_fail_by_our_fault_is_set_aside(make_running, make_zip) -> None:
+def test_a_team_whose_runs_only_fail_by_infrastructure_is_set_aside(make_running, make_zip) -> None:
     """What runs fail for is here that their stored ZIPs are not those that were sent; others' runs go on."""
     season = make_running()
     ledger = Ledger(season, Database(season.url, season.folder))
@@ -192,7 +192,7 @@ def test_a_team_whose_runs_fail_by_our_fault_is_set_aside(make_running, make_zip
     assert (attempts.valid, attempts.invalid, attempts.pending) == (0, 0, left)
 
 
-def test_a_run_whose_end_the_data_base_does_not_take_stops_no_other(make_running, make_zip, monkeypatch) -> None:
+def test_a_run_whose_end_the_database_does_not_take_stops_no_other(make_running, make_zip, monkeypatch) -> None:
     season = make_running(tries="2")
     ledger, bad = submit(season, make_zip("Ёлки"))
     _, good = submit(season, make_zip())
