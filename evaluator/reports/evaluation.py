@@ -83,6 +83,7 @@ class RunRequest(_Scoring):
     country: str = "RU"
 
     def result_files(self) -> dict[str, Path | None]:
+        """Those of scoring, and what a run leaves beside them."""
         return super().result_files() | {"--record": self.record, "--log": self.log}
 
 

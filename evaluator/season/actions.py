@@ -186,6 +186,7 @@ class Board:
     lines: Sequence[Line]
 
     def to_json(self) -> dict[str, Any]:
+        """What `board --json` writes."""
         return {
             "season": self.season.name,
             "test_set": self.test_set,
@@ -209,6 +210,7 @@ class Prizes:
     missing: Unfinished
 
     def to_json(self) -> dict[str, Any]:
+        """What `prizes --json` writes."""
         document = prizes.to_json(self.main, self.sustainable, self.missing)
         return {"season": self.season.name, "computed_at": _now(self.season)} | document
 
