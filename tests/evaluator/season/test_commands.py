@@ -177,7 +177,7 @@ print(main(["check", "none.zip"]), main(["teams", "list"]))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout == "2 2\n"
-    assert "a season needs the package sqlalchemy: `make season-tools`, or `pip install -r" in done.stderr
+    assert "a season needs the package sqlalchemy: `make season-tools`, or `pip install" in done.stderr
 
 
 def test_the_benchmark_runs() -> None:
