@@ -9,11 +9,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from training.convert.counter import RowCounter
 from training.convert.mathematics import mathematics
 from training.convert.pictures import coco, visual_genome
-from training.convert.report import Report
 from training.convert.signs import sberidp, start
-from training.convert.source import Part, Settings, Source
+from training.convert.source import ConvertSettings, Part, Source
 from training.convert.text_qa import muserc, sberquad
 from training.convert.writer import Writer
 from training.data_format import FOLDERS, SPLITS, DataError, read_split, write_evaluation_data
@@ -47,7 +47,7 @@ A folder of --output appears whole or not at all."""
 
 
 def convert(
-    name: str, settings: Settings, output: Path, *, val_share: float | None = None, limit: int | None = None,
+    name: str, settings: ConvertSettings, output: Path, *, val_share: float | None = None, limit: int | None = None,
     max_side: int | None = None, tolerance: float = 0.01, replace: bool = False,
 ) -> None:  # fmt: skip
     """Convert the source `name` into task folders of `output`; a run that raises leaves `output` as it was.
@@ -84,7 +84,7 @@ def write_worlds(
 
     With `shapes`, no scene shows the objects of Debian's stamps.
     """
-    report = Report("worlds")
+    report = RowCounter("worlds")
     with Writer(output, "worlds", tasks, report, replace=replace) as writer:
         for task in tasks:
             for split, world, number in (("train", "train", limit), ("val", "heldout", val)):
@@ -175,8 +175,8 @@ def run(options: argparse.Namespace) -> None:
         logger.info("%s: %d examples", options.output, number)
     else:
         given = vars(options)
-        settings = Settings(
-            options.input, Report(options.command, options.input), given.get("images"), given.get("translations"),
+        settings = ConvertSettings(
+            options.input, RowCounter(options.command, options.input), given.get("images"), given.get("translations"),
             options.seed, given.get("crop", False), given.get("per_image", 1),
         )  # fmt: skip
         convert(

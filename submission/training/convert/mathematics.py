@@ -15,7 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from training.convert.reading import READ_ERRORS, clean, open_text
-from training.convert.source import Part, Settings, find_files
+from training.convert.source import ConvertSettings, Part, find_files
 from training.convert.writer import Row
 from training.data_format import DataError
 from training.worlds import mathqa
@@ -70,7 +70,7 @@ _WORDS = {"+": mathqa.ADD, "-": mathqa.SUBTRACT, "*": ("умножить на",)
           "=": (*mathqa.EQUALS, "это")}  # fmt: skip
 
 
-def mathematics(settings: Settings) -> list[Part]:
+def mathematics(settings: ConvertSettings) -> list[Part]:
     """Rows of all files in turn, so that a limit takes of each; equal questions fall into the same split."""
     files = find_files(settings.inputs, FILES)
     own = {path: "val" if path.parent.name in VAL_FOLDERS else "train" for path in files}
@@ -83,7 +83,7 @@ def mathematics(settings: Settings) -> list[Part]:
     return [Part(part, rows(paths)) for part, paths in by_part.items() if paths]
 
 
-def _file_rows(path: Path, settings: Settings) -> Iterator[Row]:
+def _file_rows(path: Path, settings: ConvertSettings) -> Iterator[Row]:
     name = settings.report.name(path)
     try:
         with open_text(path) as file:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from training.convert.reading import clean, read_coco, read_records
-from training.convert.source import Part, Settings, Translations, find_files, make_parts
+from training.convert.source import ConvertSettings, Part, Translations, find_files, make_parts
 from training.convert.writer import Picture, Row
 from training.data_format import DataError
 
@@ -16,7 +16,7 @@ QUESTION_FILES = ("question_answers*.json", "question_answers*.json.gz")
 IMAGE_DATA_FILES = ("image_data.json", "image_data.json.gz")
 
 
-def coco(settings: Settings) -> list[Part]:
+def coco(settings: ConvertSettings) -> list[Part]:
     """`captions_<set>.json`: one example of both tasks an image, with all its captions accepted.
 
     Images lie in the image folder, or in `<set>/` of it. The captions may be those of a translated file of the same
@@ -48,7 +48,7 @@ def coco(settings: Settings) -> list[Part]:
     return make_parts(find_files(settings.inputs, CAPTION_FILES), rows)
 
 
-def visual_genome(settings: Settings) -> list[Part]:
+def visual_genome(settings: ConvertSettings) -> list[Part]:
     """`question_answers.json` and, beside it, `image_data.json`, whose URLs tell the folder of each image.
 
     Of each image, `per_image` questions are drawn. Both files are lists that are read piece by piece.
@@ -85,7 +85,7 @@ def visual_genome(settings: Settings) -> list[Part]:
     return make_parts(find_files(settings.inputs, QUESTION_FILES), rows)
 
 
-def _image_names(path: Path, settings: Settings) -> dict[int, str]:
+def _image_names(path: Path, settings: ConvertSettings) -> dict[int, str]:
     """URLs by image id, from the `image_data.json` beside a file of questions. Raises DataError where there is none."""
     found = next((path.parent / name for name in IMAGE_DATA_FILES if (path.parent / name).is_file()), None)
     if found is None:

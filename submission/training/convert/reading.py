@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from contract import show
-from training.convert.report import Report
+from training.convert.counter import RowCounter
 from training.data_format import DataError
 
 # What reading a file that is damaged, cut off or not UTF-8 raises.
@@ -54,7 +54,9 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path}: is not JSON in UTF-8: {error}") from error
 
 
-def read_coco(path: Path, report: Report) -> tuple[dict[int | str, dict[str, Any]], list[tuple[str, dict[str, Any]]]]:
+def read_coco(
+    path: Path, report: RowCounter
+) -> tuple[dict[int | str, dict[str, Any]], list[tuple[str, dict[str, Any]]]]:
     """Of a JSON file in COCO's layout, the images by id, and (place, annotation) of each annotation of one of them.
 
     What has no id or no image is reported as bad. Raises DataError for another layout.
@@ -80,7 +82,7 @@ def read_coco(path: Path, report: Report) -> tuple[dict[int | str, dict[str, Any
     return images, annotations
 
 
-def read_records(path: Path, report: Report) -> Iterator[tuple[str, Any]]:
+def read_records(path: Path, report: RowCounter) -> Iterator[tuple[str, Any]]:
     """(place, value) of each record: a line of JSON lines, a row of Parquet, an item of a JSON list, or the JSON value.
 
     A line that is not JSON is reported as bad; a file that cannot be read to its end raises DataError.
@@ -94,7 +96,7 @@ def read_records(path: Path, report: Report) -> Iterator[tuple[str, Any]]:
         yield from _json_items(path, report.name(path))
 
 
-def _json_lines(path: Path, report: Report) -> Iterator[tuple[str, Any]]:
+def _json_lines(path: Path, report: RowCounter) -> Iterator[tuple[str, Any]]:
     try:
         with open_text(path) as file:
             for number, line in enumerate(file, 1):
@@ -187,7 +189,7 @@ def _json_items(path: Path, name: str) -> Iterator[tuple[str, Any]]:
         raise fail(error) from error
 
 
-def read_table(path: Path, report: Report) -> Iterator[tuple[str, dict[str, str]]]:
+def read_table(path: Path, report: RowCounter) -> Iterator[tuple[str, dict[str, str]]]:
     """(place, row) of a CSV file with a header, or of a TSV file; rows of another length than the header are bad."""
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     try:

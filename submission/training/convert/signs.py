@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from training.convert.reading import clean, read_coco, read_table
-from training.convert.source import Part, Settings, find_files, part_of
+from training.convert.source import ConvertSettings, Part, find_files, part_of
 from training.convert.writer import Picture, Row
 from training.data_format import DataError
 
@@ -34,17 +34,17 @@ class Box(NamedTuple):
     edges: tuple[float, float, float, float]
 
 
-def start(settings: Settings) -> list[Part]:
+def start(settings: ConvertSettings) -> list[Part]:
     """`train/real/info.csv` with `train/real/images/`, and the same of `synth` and `test`; the test part validates."""
     return _parts(settings, ("info.csv", "annotation*.json", "train*.json", "val*.json", "test*.json"))
 
 
-def sberidp(settings: Settings) -> list[Part]:
+def sberidp(settings: ConvertSettings) -> list[Part]:
     """A table or COCO-like JSON with the images beside it."""
     return _parts(settings, ("*.csv", "*.tsv", "*.json"))
 
 
-def _parts(settings: Settings, patterns: tuple[str, ...]) -> list[Part]:
+def _parts(settings: ConvertSettings, patterns: tuple[str, ...]) -> list[Part]:
     parts: dict[str, list[Path]] = {"val": [], "train": []}
     folders = [folder for folder in settings.inputs if folder.is_dir()]
     for path in find_files(settings.inputs, patterns):
@@ -59,7 +59,7 @@ def _parts(settings: Settings, patterns: tuple[str, ...]) -> list[Part]:
     return [Part(part, rows(paths)) for part, paths in parts.items() if paths]
 
 
-def _table_rows(path: Path, settings: Settings) -> Iterator[Row]:
+def _table_rows(path: Path, settings: ConvertSettings) -> Iterator[Row]:
     for place, row in read_table(path, settings.report):
         name_columns = [column for column in IMAGE_COLUMNS if column in row]
         text_columns = [column for column in TEXT_COLUMNS if column in row]
@@ -97,7 +97,7 @@ def _table_boxes(document: str) -> list[Box]:
     return boxes
 
 
-def _coco_rows(path: Path, settings: Settings) -> Iterator[Row]:
+def _coco_rows(path: Path, settings: ConvertSettings) -> Iterator[Row]:
     images, annotations = read_coco(path, settings.report)
     boxes: dict[int | str, list[Box]] = {}
     for place, annotation in annotations:
@@ -117,7 +117,7 @@ def _coco_rows(path: Path, settings: Settings) -> Iterator[Row]:
         yield from _rows(settings, f"{settings.report.name(path)}: image {key}", picture, boxes.get(key, []), "")
 
 
-def _root(settings: Settings, path: Path, name: str) -> Path:
+def _root(settings: ConvertSettings, path: Path, name: str) -> Path:
     """The folder of an image: --images, else `images/` beside the annotations, else where they lie."""
     if settings.images is not None:
         return settings.images
@@ -128,7 +128,7 @@ def _root(settings: Settings, path: Path, name: str) -> Path:
         return beside
 
 
-def _rows(settings: Settings, place: str, picture: Picture, boxes: list[Box], text: str) -> Iterator[Row]:
+def _rows(settings: ConvertSettings, place: str, picture: Picture, boxes: list[Box], text: str) -> Iterator[Row]:
     """The example of an image with all its text, which is `text` or that of its boxes; or, with --crop, one a box."""
     group = Path(picture.name).name  # an image may be listed under two folders
     readable = [box for box in boxes if box.text and box.text not in ILLEGIBLE]

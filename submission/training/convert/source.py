@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from training.convert.counter import RowCounter
 from training.convert.reading import clean, read_json
-from training.convert.report import Report
 from training.convert.writer import Row
 from training.data_format import DataError
 from training.worlds import seeded
@@ -23,11 +23,11 @@ _PART_NAMES = {"val": ("val", "valid", "validation", "dev"), "test": ("test",)}
 
 
 @dataclass(frozen=True)
-class Settings:
+class ConvertSettings:
     """What the command line asks of a source."""
 
     inputs: list[Path]
-    report: Report
+    report: RowCounter
     images: Path | None = None  # the folder of images, where they are not beside the annotations
     translations: Path | None = None
     seed: int = 0
@@ -52,7 +52,7 @@ class Source:
 
     tasks: tuple[str, ...]
     help: str
-    parts: Callable[[Settings], list[Part]]
+    parts: Callable[[ConvertSettings], list[Part]]
 
 
 def part_of(path: Path) -> str:

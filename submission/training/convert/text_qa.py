@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from training.convert.reading import clean, read_records
-from training.convert.source import Part, Settings, find_files, make_parts
+from training.convert.source import ConvertSettings, Part, find_files, make_parts
 from training.convert.writer import Row
 from training.worlds.wording import LETTERS, option_key
 
@@ -16,7 +16,7 @@ WITH_OPTIONS = 0.5  # of MuSeRC's questions that have a wrong answer
 _SENTENCE_NUMBER = re.compile(r"\((\d{1,3})\)\s*")
 
 
-def sberquad(settings: Settings) -> list[Part]:
+def sberquad(settings: ConvertSettings) -> list[Part]:
     """In each layout that it is published in: SQuAD's nested JSON, and a record a question (JSON lines, Parquet)."""
     files = find_files(settings.inputs, ("*.json", "*.json.gz", "*.jsonl", "*.parquet"))
     seen: set[tuple[str, str]] = set()  # a folder may hold the same questions in two layouts
@@ -53,7 +53,7 @@ def _questions(place: str, record: Any) -> Iterator[tuple[str, Any, Any, list[An
         yield place, _get(record, "context"), _get(record, "question"), texts if isinstance(texts, list) else []
 
 
-def muserc(settings: Settings) -> list[Part]:
+def muserc(settings: ConvertSettings) -> list[Part]:
     """Russian SuperGLUE's JSON lines, a passage each, whose answers are labelled 1 (right) or 0.
 
     All right answers are accepted. Half of the questions with wrong ones get options: one right answer, up to three
@@ -77,7 +77,7 @@ def muserc(settings: Settings) -> list[Part]:
     return make_parts(files, rows)
 
 
-def _muserc_row(settings: Settings, place: str, passage: str, question: Any) -> Row | None:
+def _muserc_row(settings: ConvertSettings, place: str, passage: str, question: Any) -> Row | None:
     asked, listed = clean(_get(question, "question")), _get(question, "answers")
     if not asked or not isinstance(listed, list):
         settings.report.bad(place, question, "a question with a list of answers")

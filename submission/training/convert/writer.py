@@ -19,7 +19,7 @@ from typing import IO, Any
 from PIL import Image
 
 from contract import show
-from training.convert.report import Report
+from training.convert.counter import RowCounter
 from training.data_format import FOLDERS, IMAGES, SPLITS, DataError, link_or_copy
 from training.worlds import mathqa, seeded
 from training.worlds.wording import instruct, options
@@ -84,7 +84,7 @@ class Writer:
     """
 
     def __init__(
-        self, output: Path, source: str, tasks: tuple[str, ...], report: Report, *, seed: int = 0,
+        self, output: Path, source: str, tasks: tuple[str, ...], report: RowCounter, *, seed: int = 0,
         val_share: float = 0.0, limit: int | None = None, max_side: int | None = None, replace: bool = False,
     ) -> None:  # fmt: skip
         self.output, self.source, self.tasks, self.report = output, source, tasks, report

@@ -25,7 +25,7 @@ from evaluator.cli.app import main as evaluate
 from evaluator.data.dataset import read_data
 from training.convert import mathematics, reading
 from training.convert.__main__ import EXIT_BAD_DATA, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, SOURCES, main
-from training.convert.report import Report
+from training.convert.counter import RowCounter
 from training.convert.signs import Box, reading_order
 from training.data_format import FOLDERS, DataError, Sample, read_samples, read_split, write_evaluation_data
 from training.dataset import make_row
@@ -780,13 +780,13 @@ def test_lists_are_read_piece_by_piece(chunk, tmp_path, monkeypatch):
     for text in (json.dumps(items), json.dumps(items, ensure_ascii=False, indent=2), "\ufeff " + json.dumps(items)):
         path = tmp_path / "list.json"
         path.write_text(text, "utf-8")
-        assert [value for _, value in reading.read_records(path, Report("test"))] == items
+        assert [value for _, value in reading.read_records(path, RowCounter("test"))] == items
     (tmp_path / "list.json").write_text('{"data": [1, 2]}', "utf-8")
-    assert [v for _, v in reading.read_records(tmp_path / "list.json", Report("test"))] == [{"data": [1, 2]}]
+    assert [v for _, v in reading.read_records(tmp_path / "list.json", RowCounter("test"))] == [{"data": [1, 2]}]
     for broken in ("", "[", "[1", "[1,", "[1 2]", '[{"a": 1', "[1,,2]", '{"a"', "[1, 2", "[nope]"):
         (tmp_path / "list.json").write_text(broken, "utf-8")
         with pytest.raises(DataError, match="list.json"):
-            list(reading.read_records(tmp_path / "list.json", Report("test")))
+            list(reading.read_records(tmp_path / "list.json", RowCounter("test")))
 
 
 def test_texts_are_cleaned():

@@ -20,7 +20,7 @@ SHOWN = 10  # bad rows that are shown
 LOG_SECONDS = 15.0
 
 
-class Report:
+class RowCounter:
     """Counts good rows, bad rows and what is left out on purpose; a bar on a terminal, else a line now and then."""
 
     def __init__(self, source: str, inputs: Sequence[Path] = ()) -> None:
