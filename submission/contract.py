@@ -319,7 +319,7 @@ class PredictionWriter:
                 }
             text = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
             # A half surrogate cannot be encoded; its backslash replacement is the JSON escape of the same character.
-            write_atomically(self.folder / PREDICTIONS_NAME, text.encode("utf-8", "backslashreplace"))
+            _write(self.folder / PREDICTIONS_NAME, text.encode("utf-8", "backslashreplace"))
 
     def save_soon(self) -> bool:
         """As `save`, with the images that come within two seconds; for a process that has to end.
@@ -343,7 +343,7 @@ class PredictionWriter:
         for id, outputs in self._outputs.items():
             if "image" in outputs and "image" not in self._made[id]:
                 content = f"{IMAGE_FOLDER}/{image_name(id)}"
-                write_atomically(self.folder / content, placeholder)
+                _write(self.folder / content, placeholder)
                 self._made[id]["image"] = content
         self.save()
         (self.folder / PLACEHOLDER_IMAGE).unlink()
@@ -392,14 +392,11 @@ def save_image(image: Image, path: Path, jpeg_quality: int) -> None:
     save_jpeg(image, path, jpeg_quality)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write under a temporary name, then rename: a reader never sees half a file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+def _write(path: Path, content: bytes) -> None:
+    from rudolph.files import replacing  # see `save_image`
+
+    with replacing(path) as temporary:
         temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _size(path: Path) -> int | None:

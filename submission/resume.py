@@ -24,13 +24,14 @@ def fingerprint(values: Mapping[str, Any], files: Iterable[tuple[str, Path]]) ->
 
     A file that cannot be read counts as missing.
     """
+    from rudolph.files import sha256_of  # torch, which comes with it, takes seconds to import
+
     digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=repr).encode())
     for name, path in files:
         try:
             status = path.stat()
             if status.st_size <= _HASHED_BYTES:
-                with open(path, "rb") as file:
-                    about = hashlib.file_digest(file, "sha256").hexdigest()
+                about = sha256_of(path)
             else:
                 about = f"{status.st_size} {status.st_mtime_ns}"
         except OSError:

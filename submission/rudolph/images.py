@@ -11,6 +11,8 @@ import torch
 from PIL import ExifTags, Image
 from torch import Tensor
 
+from .files import replacing
+
 MAX_PIXELS = 50_000_000  # decoded size; a few kB of PNG can otherwise claim gigabytes
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # PIL's other decoders start programs or are rarely tested
 JPEG_QUALITY = 95
@@ -101,9 +103,5 @@ def save_jpeg(image: Image.Image, path: str | os.PathLike[str], quality: int = J
     """Write a JPEG under a temporary name beside `path`, then rename: a reader never sees half a file."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         image.convert("RGB").save(temporary, "JPEG", quality=quality)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

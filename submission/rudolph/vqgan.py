@@ -20,6 +20,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from .files import replacing
+
 CONFIG_NAME = "config.json"
 SAFETENSORS_NAME = "model.safetensors"
 NORM_EPS = 1e-6
@@ -391,12 +393,10 @@ class VQGAN(nn.Module):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         state = {name: value.detach().to("cpu", dtype).contiguous() for name, value in self.state_dict().items()}
-        temporary = folder / f".{SAFETENSORS_NAME}.{os.getpid()}.tmp"
-        save_file(state, temporary)
-        os.replace(temporary, folder / SAFETENSORS_NAME)
-        temporary = folder / f".{CONFIG_NAME}.{os.getpid()}.tmp"
-        temporary.write_text(json.dumps(self.config.to_dict(), indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, folder / CONFIG_NAME)
+        with replacing(folder / SAFETENSORS_NAME) as temporary:
+            save_file(state, temporary)
+        with replacing(folder / CONFIG_NAME) as temporary:
+            temporary.write_text(json.dumps(self.config.to_dict(), indent=1) + "\n", encoding="utf-8")
 
 
 def _find_weights(folder: Path) -> Path:

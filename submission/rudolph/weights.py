@@ -38,6 +38,7 @@ from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import build_hf_headers
 
 from .config import SIZES
+from .files import replacing, sha256_of
 from .vqgan import SBER_GUMBEL_F8
 
 logger = logging.getLogger(__name__)
@@ -167,8 +168,7 @@ def _verify(path: Path, etag: str, url: str) -> None:
     """The ETag of a large file is its SHA-256. Deletes a file that differs, so that the next run starts afresh."""
     if not re.fullmatch("[0-9a-f]{64}", etag):
         return
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = sha256_of(path)
     if found != etag:
         path.unlink()
         raise WeightsError(f"{url}: damaged on the way: SHA-256 is {found}, expected {etag}. Start again.")
@@ -198,9 +198,8 @@ def _complete_config(model: str, path: Path) -> None:
 
 def _write_json(path: Path, value: dict[str, object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
 def _by_hand(model: str, folder: Path, error: Exception) -> str:

@@ -23,6 +23,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from rudolph.files import replacing
+
 log = logging.getLogger(__name__)
 
 EMISSION, ENCODED, ENERGY = "emission.csv", "encoded_emission.csv", "energy.csv"
@@ -236,9 +238,8 @@ class TrainingCarbon:
         writer = csv.DictWriter(text, ENERGY_COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows([*self._earlier, row])
-        temporary = self.folder / f".{ENERGY}.{os.getpid()}.tmp"
-        temporary.write_text(text.getvalue(), encoding="utf-8")
-        os.replace(temporary, self.folder / ENERGY)
+        with replacing(self.folder / ENERGY) as temporary:
+            temporary.write_text(text.getvalue(), encoding="utf-8")
 
 
 def check_country(country: str) -> None:

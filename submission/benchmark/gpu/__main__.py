@@ -3,8 +3,8 @@
     cd submission && python -m benchmark.gpu
 
 Each part is a process of its own with a share of the time; what it found is in OUT/<part>.json as soon as it is found.
-A part that fails or is cut off stops none of the others. Needs torch, transformers, safetensors, numpy, Pillow and
-PyYAML; for parts learning and co2 accelerate, peft and tensorboard, too. Exit code 1: something is wrong.
+A part that fails or is cut off stops none of the others. Needs torch, transformers, safetensors, numpy, Pillow, PyYAML
+and pydantic; for parts learning and co2 accelerate, peft and tensorboard, too. Exit code 1: something is wrong.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SUBMISSION = HERE.parents[1]
 OUT = SUBMISSION.parent / "build" / "gpu-check"
 SUMMARY = "summary.json"
 LEAST_SECONDS = 5.0  # a part with less would not even import torch
-STAND_IN = HERE / "standin"  # on the path of the parts where YouTokenToMe lacks
+STAND_IN = HERE / "standin"  # on PYTHONPATH where YouTokenToMe lacks
 #: In the order of what matters most, with the share of the time that each may take.
 PARTS = {"right": 0.25, "fast": 0.35, "whole": 0.35, "learning": 0.25, "co2": 0.12}
 
@@ -38,6 +38,7 @@ def main() -> int:
     if importlib.util.find_spec("youtokentome") is None:
         known = os.environ.get("PYTHONPATH")
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (known, str(STAND_IN))))
+        os.execv(sys.executable, [sys.executable, "-m", "benchmark.gpu", *sys.argv[1:]])  # this process anew, with it
     if options.part:
         return run_part(options)
     if options.device != "cpu" and not _has_cuda():

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
+
+from rudolph.files import replacing
 
 DONE, CUT_OFF, FAILED, NOT_RUN = "done", "cut off", "failed", "not run"
 
@@ -68,9 +69,8 @@ class Report:
 
     def _write(self) -> None:
         self.found["seconds"] = time.monotonic() - self._started
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(finite(self.found), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, self.path)
+        with replacing(self.path) as temporary:
+            temporary.write_text(json.dumps(finite(self.found), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 def finite(value: Any) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 import youtokentome
 
 from rudolph.config import BOS, EOS, PAD, UNK
+from rudolph.files import replacing
 from training.worlds import TASKS, make_example
 
 log = logging.getLogger(__name__)
@@ -34,12 +35,11 @@ def train_bpe(path: Path, vocab_size: int) -> None:
         corpus.write((" ".join(ALPHABET) + "\n") * 50)
         corpus.flush()
         path.parent.mkdir(parents=True, exist_ok=True)
-        half_written = path.with_suffix(".part")
-        youtokentome.BPE.train(
-            data=corpus.name, model=str(half_written), vocab_size=vocab_size, coverage=1.0, n_threads=1,
-            pad_id=PAD, unk_id=UNK, bos_id=BOS, eos_id=EOS,
-        )  # fmt: skip
-        half_written.replace(path)
+        with replacing(path) as temporary:
+            youtokentome.BPE.train(
+                data=corpus.name, model=str(temporary), vocab_size=vocab_size, coverage=1.0, n_threads=1,
+                pad_id=PAD, unk_id=UNK, bos_id=BOS, eos_id=EOS,
+            )  # fmt: skip
     log.info("%s: %d ids", path, vocab_size)
 
 

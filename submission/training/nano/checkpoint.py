@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from rudolph.files import replacing
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,5 @@ class Checkpoint:
             log.info("step %d of %d  %s  %.2f s a step, %.0f min to go", step, steps, shown, pace, to_go)
         if self.save and (step % SAVE_EVERY == 0 or step == steps):
             state = {name: part.state_dict() for name, part in self.parts.items()}
-            half_written = self.path.with_suffix(f".{os.getpid()}")
-            torch.save(state | {"step": step}, half_written)
-            half_written.replace(self.path)
+            with replacing(self.path) as temporary:
+                torch.save(state | {"step": step}, temporary)

@@ -13,6 +13,8 @@ import re
 import sys
 from pathlib import Path
 
+from rudolph.files import replacing
+
 log = logging.getLogger("curves")
 
 #: As `train_decoder` names the running means that it logs, with what the picture calls them.
@@ -59,12 +61,11 @@ def read_table(path: Path) -> Rows:
 
 
 def write_table(rows: Rows, path: Path) -> None:
-    half_written = path.with_suffix(".part")
-    with open(half_written, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows((run, samples, *row.values()) for (run, samples), row in rows.items())
-    half_written.replace(path)
+    with replacing(path) as temporary:
+        with open(temporary, "w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            writer.writerows((run, samples, *row.values()) for (run, samples), row in rows.items())
 
 
 def draw(rows: Rows, path: Path) -> None:
@@ -87,9 +88,8 @@ def draw(rows: Rows, path: Path) -> None:
             axes.legend(frameon=False, fontsize=9)
         if place > 2:
             axes.set_xlabel("thousand samples of the run", fontsize=9)
-    half_written = path.with_suffix(".part")
-    figure.savefig(half_written, format="png", metadata={"Software": None})
-    half_written.replace(path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
 def main() -> None:

@@ -11,7 +11,6 @@ the generator.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import logging
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -24,6 +23,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from rudolph import Question, Rudolph, Sampling, Settings, caption, classify, continue_text, inpaint
 from rudolph.answer import join_texts
+from rudolph.files import sha256_of
 from rudolph.images import preprocess, to_image
 from training.worlds import IMAGE_SIZE, Example, make_example, scenes, seeded
 from training.worlds.signs import FONTS
@@ -119,7 +119,8 @@ def show(out: Path, settings: Settings, model: Path) -> None:
 
 
 def weights_digest(model: Path) -> str:
-    return hashlib.sha256((model / "model.safetensors").read_bytes()).hexdigest()
+    """The SHA-256 of a model's weights."""
+    return sha256_of(model / "model.safetensors")
 
 
 def _draw(rudolph: Rudolph, settings: Settings) -> list[Cell]:

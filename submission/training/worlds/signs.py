@@ -48,10 +48,11 @@ def dictionary() -> tuple[str, ...]:
         marks = ("Abbr", "Name", "Surn", "Patr", "Geox", "Orgn", "Trad", "Init", "Arch", "Erro", "Dist", "Slng")
         if not any(mark in tag for mark in marks) and parse.word.isalpha():
             words.add(parse.word)
+    from rudolph.files import replacing  # torch, which comes with it, takes seconds to import
+
     kept.parent.mkdir(parents=True, exist_ok=True)
-    half_written = kept.with_suffix(f".{os.getpid()}")
-    half_written.write_text("\n".join(sorted(words)), encoding="utf-8")
-    half_written.replace(kept)
+    with replacing(kept) as temporary:
+        temporary.write_text("\n".join(sorted(words)), encoding="utf-8")
     return tuple(sorted(words))
 
 
