@@ -19,12 +19,9 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import razdel
-from nltk.stem.porter import PorterStemmer
-from nltk.stem.snowball import SnowballStemmer
-from nltk.tokenize import NLTKWordTokenizer
 
 from evaluator.core.validation import number, one_of
 from evaluator.metrics.base import Parameters, Thesaurus, text_metric
@@ -339,18 +336,25 @@ def _as_number(token: str) -> float | None:
         return None
 
 
+# NLTK has no types, and importing any part of it imports all of it and SciPy: a second that other metrics do not need.
 @functools.cache
-def _tokenizer() -> NLTKWordTokenizer:
+def _tokenizer() -> Any:
+    from nltk.tokenize import NLTKWordTokenizer
+
     return NLTKWordTokenizer()
 
 
 @functools.cache
-def _russian_stemmer() -> SnowballStemmer:
+def _russian_stemmer() -> Any:
+    from nltk.stem.snowball import SnowballStemmer
+
     return SnowballStemmer("russian")
 
 
 @functools.cache
-def _porter_stemmer() -> PorterStemmer:
+def _porter_stemmer() -> Any:
+    from nltk.stem.porter import PorterStemmer
+
     return PorterStemmer()
 
 
