@@ -71,7 +71,15 @@ doctor: $(INSTALLED) ## look whether this machine can run submissions: engine, i
 # One thread a worker: two workers with two threads each wait for each other on two cores.
 .PHONY: test
 test: $(INSTALLED_DEV) ## run all tests; ARGS='-k vqgan' for some
-	OMP_NUM_THREADS=1 $(VENV) -m pytest -n 2 $(ARGS)
+	OMP_NUM_THREADS=1 $(VENV) -m pytest -n 2 --dist worksteal $(ARGS)
+
+# What is computed, without processes, containers, browsers, clusters or training.
+QUICK = $(addprefix tests/evaluator/,competition core data metrics package scoring) tests/submission/rudolph \
+    tests/submission/test_contract.py
+
+.PHONY: test-quick
+test-quick: $(INSTALLED_DEV) ## run the tests that take less than a minute together, while writing; ARGS as above
+	OMP_NUM_THREADS=1 $(VENV) -m pytest -n 2 --dist worksteal -m "not slow and not docker" $(QUICK) $(ARGS)
 
 .PHONY: check
 check: $(INSTALLED_DEV) ## ruff, mypy and import-linter
