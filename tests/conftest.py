@@ -7,9 +7,13 @@ collects no tests, loads no other conftest.py.
 """
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 
+# A shell starts jobs in a script's background with SIGINT ignored, and what the tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 #: Models of tests are small, and several processes share the CPUs: threads that wait for each other only cost time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 #: Without a GPU Triton's kernels are run by its interpreter, which must be chosen before Triton is imported.

@@ -748,11 +748,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path):
     (source / "algebra__linear_1d.txt").write_text(row * 500_000)
     command = [sys.executable, "-m", "training.convert", "mathematics", "--input", str(source), "--output",
                str(tmp_path / "data")]  # fmt: skip
-    # A shell starts its background jobs with SIGINT ignored, and they hand that on.
-    process = subprocess.Popen(
-        command, cwd=SUBMISSION, stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    process = subprocess.Popen(command, cwd=SUBMISSION, stderr=subprocess.PIPE)
     while not list(tmp_path.glob("data/.convert-*/mathqa/*.json")):
         assert process.poll() is None  # ended before anybody looked
         time.sleep(0.02)
