@@ -13,6 +13,7 @@ NOON = datetime(2022, 10, 3, 9, 0, tzinfo=UTC)  # in Moscow
 TASK = 5  # the one that is quickest to score
 TRUTH = "Ёлки-палки"
 
+# eco2AI knows no country ZZ and does not start, which saves each run more than a second.
 RULES = """
 [season]
 name = "Проба"
@@ -31,6 +32,7 @@ private = "data/private"
 
 [runs]
 runner = "local"
+country = "ZZ"
 tries = 3
 lease_seconds = 30
 retry_seconds = 60
