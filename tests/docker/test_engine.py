@@ -123,7 +123,7 @@ def processes(folder: Path) -> list[int]:
 
 
 def assert_nothing_left(folder: Path) -> None:
-    end = time.monotonic() + 30  # containerd ends a moment after dockerd
+    end = time.monotonic() + 300  # containerd ends a moment after dockerd
     while processes(folder) and time.monotonic() < end:
         time.sleep(0.2)
     assert processes(folder) == []

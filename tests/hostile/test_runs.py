@@ -30,7 +30,7 @@ from tests.support.data import build_data, build_output
 from tests.support.hostile_cases import CASES, KIT, Case
 
 TASKS = (0, 2, 3)  # a task that is answered with a text, one with an image, and an image to look at
-KILL_SECONDS = 30.0  # from the time limit to the end of the whole tree
+KILL_SECONDS = 300.0  # from the time limit to the end of the whole tree, at most, on a busy machine too
 LOG_SURPLUS = 20_000  # what the evaluator itself prints, in bytes
 CANARY = "hostile-canary-5f1d"
 HIDDEN = "Инструкция"  # stands in every example of task 0

@@ -108,7 +108,7 @@ def settled(cpus: int, **own: str) -> tuple[str, int, str | None]:
     environment = {name: value for name, value in os.environ.items() if name not in UNSET} | own
     done = subprocess.run(
         [sys.executable, "-c", SETTLED], env=environment | {"PYTHONPATH": str(ROOT / "submission")}, text=True,
-        capture_output=True, timeout=120, check=True, preexec_fn=lambda: os.sched_setaffinity(0, chosen),
+        capture_output=True, timeout=300, check=True, preexec_fn=lambda: os.sched_setaffinity(0, chosen),
     )  # fmt: skip
     said, before, threads, spins = json.loads(done.stdout)
     assert not before

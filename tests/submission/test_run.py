@@ -55,7 +55,7 @@ def launch(place: Path, *options: str) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": os.environ["PATH"], "HOME": str(place), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         [sys.executable, "run.py", *options], cwd=place / "submission", env=environment, capture_output=True,
-        text=True, encoding="utf-8", timeout=240, check=False,
+        text=True, encoding="utf-8", timeout=300, check=False,
     )  # fmt: skip
 
 
@@ -203,24 +203,25 @@ def test_shipped_files():
     assert shipped == Settings(dtype="float32", image_candidates=16)
 
 
-def start(place: Path, *options: str) -> subprocess.Popen[str]:
+def start(place: Path, *options: str, code: str = "") -> subprocess.Popen[str]:
     environment = {"PATH": os.environ["PATH"], "HOME": str(place), "OMP_NUM_THREADS": "1"}
+    program = ["-c", code] if code else ["run.py", "--batch-size=1", *options]
     return subprocess.Popen(
-        [sys.executable, "run.py", "--batch-size=1", *options], cwd=place / "submission", env=environment,
+        [sys.executable, *program], cwd=place / "submission", env=environment,
         stderr=subprocess.PIPE, text=True, encoding="utf-8",
     )  # fmt: skip
 
 
 def many(place: Path) -> list[str]:
     """Asks so much that a run takes seconds after the model is loaded."""
-    asked = {f"{number}": [{"type": "text", "content": f"Нарисуй шар {number}"}] for number in range(60)}
+    asked = {f"{number}": [{"type": "text", "content": f"Нарисуй шар {number}"}] for number in range(20)}
     asked |= {"ё": [{"type": "text", "content": "Что это?"}, {"type": "image", "content": "images/a.jpg"}]}
     (place / "input" / "input.json").write_text(json.dumps(asked, ensure_ascii=False), encoding="utf-8")
     return list(asked)
 
 
 def wait_for(process: subprocess.Popen[str], journal: Path, records: int) -> None:
-    end = time.monotonic() + 120
+    end = time.monotonic() + 300
     while time.monotonic() < end and process.poll() is None:
         if journal.exists() and journal.read_bytes().count(b"\n") > records:
             return
@@ -239,11 +240,11 @@ def test_stopped_runs_are_scoreable_and_go_on(place, number):
     ids = many(place)
     output = place / "submission" / "output"
     assert launch(place, "--batch-size=1", "--output=whole").returncode == 0
-    for records in (0, 40, 90):
+    for records in (0, 13, 30):
         process = start(place)
         wait_for(process, output / ".resume.jsonl", records)
         process.send_signal(number)
-        assert process.wait(timeout=20) == (-9 if number == signal.SIGKILL else 143)
+        assert process.wait(timeout=300) == (-9 if number == signal.SIGKILL else 143)
         process.stderr.close()
         if records:  # stopped at once, there may be nothing yet
             stopped = answers(place)
@@ -258,7 +259,7 @@ def test_stopped_runs_are_scoreable_and_go_on(place, number):
 def test_what_an_earlier_run_left_is_dropped_where_it_does_not_fit(place):
     many(place)
     process = start(place)
-    wait_for(process, place / "submission" / "output" / ".resume.jsonl", 40)
+    wait_for(process, place / "submission" / "output" / ".resume.jsonl", 13)
     process.kill()
     process.communicate()
     other = launch(place, "--seed=7")
@@ -271,7 +272,7 @@ def test_a_run_goes_on_wherever_its_input_lies(place):
     many(place)
     assert launch(place, "--batch-size=1", "--output=whole").returncode == 0
     process = start(place, "--batch-size=1")
-    wait_for(process, place / "submission" / "output" / ".resume.jsonl", 40)
+    wait_for(process, place / "submission" / "output" / ".resume.jsonl", 13)
     process.kill()
     process.communicate()
     (place / "input").rename(place / "moved")
@@ -293,12 +294,26 @@ def test_one_example_that_does_not_fit_is_said_in_a_line(place, monkeypatch, cap
     assert "not even one example at a time fits into the device's memory: [enforce fail" in capsys.readouterr().err
 
 
-def test_a_budget_that_is_too_short_leaves_placeholders(place):
+@pytest.mark.parametrize(
+    ("ends", "said"), [("left", "no time left"), ("last_moment", "the budget is used up in the middle of a step")]
+)
+def test_a_budget_that_is_too_short_leaves_placeholders(place, ends, said):
+    """The time for work, or all of it, is over when a few answers are there, on a machine of any speed."""
     ids = many(place)
-    began = time.monotonic()
-    process = start(place, "--budget=9s")
-    _, log = process.communicate(timeout=60)
-    assert process.returncode == 0 and time.monotonic() - began < 12, log
+    code = f"""
+import os, sys
+from budget import Budget
+import run
+def seconds(_):
+    path = "output/.resume.jsonl"
+    return 0.0 if os.path.exists(path) and open(path, "rb").read().count(b"\\n") > 3 else 0.05
+Budget.left = Budget.last_moment = lambda _: float("inf")
+Budget.{ends} = seconds
+sys.exit(run.main(["--batch-size=1"], own_process=True))
+"""
+    process = start(place, code=code)
+    _, log = process.communicate(timeout=300)
+    assert process.returncode == 0 and said in log, log
     predictions = answers(place)
     assert list(predictions) == ids
     assert all(sorted(e["type"] for e in predictions[id]) == ["image", "text"] for id in ids if id != "ё")

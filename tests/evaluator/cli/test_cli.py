@@ -19,7 +19,7 @@ ROOT = Path(evaluator.__file__).parents[1]
 
 def call(*arguments, cwd=ROOT) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "evaluator", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
 
 
 def test_score_prints_the_table_and_writes_json(data_folder, output_folder, tmp_path):

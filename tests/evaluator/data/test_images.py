@@ -82,7 +82,7 @@ def test_a_decoder_that_hangs_crashes_or_grows_costs_one_image(tmp_path, monkeyp
             start = time.monotonic()
             with pytest.raises(RuleBroken) as caught:
                 decoder.decode(content)
-            assert caught.value.rule.name == rule and time.monotonic() - start < 60
+            assert caught.value.rule.name == rule and time.monotonic() - start < 300
             image = decoder.decode(file.getvalue())
             assert (image.size, image.getpixel((4, 3))) == ((5, 4), (1, 2, 3))
         assert decoder.pixels == 3 * 20 and decoder.elapsed >= 3.0

@@ -28,7 +28,7 @@ from evaluator.season.database import Database
 from evaluator.season.ledger import Archive, Ledger
 from evaluator.season.rules import Season
 from evaluator.season.store import Store, digest
-from tests.support.workers import children, start
+from tests.support.workers import SECONDS, children, start
 
 AUDITED = ("os.rename", "os.remove", "os.mkdir", "subprocess.Popen")
 SEED, KILLS = 8, 8
@@ -182,13 +182,13 @@ def test_two_runners_are_killed_at_random(
             victims = [runner.pid, *(pid for pid in children(runner.pid) if _is_run(pid))]
             with contextlib.suppress(ProcessLookupError):
                 os.kill(chance.choice(victims), signal.SIGKILL)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + SECONDS
         while len(ledger.results(PUBLIC)) < sent:
             assert time.monotonic() < deadline
             start_missing()
             time.sleep(0.5)
         for runner in runners:
-            runner.communicate(timeout=60)
+            runner.communicate(timeout=SECONDS)
     finally:
         for runner in runners:
             runner.kill()

@@ -188,7 +188,7 @@ def test_nobody_waits_for_a_row_that_another_looks_at(ledger: Ledger, clock: Clo
         assert len(connection.execute(locked).all()) == 2
         pool = ThreadPoolExecutor(1)
         try:
-            job = pool.submit(ledger.claim, "other").result(timeout=20)
+            job = pool.submit(ledger.claim, "other").result(timeout=300)
         finally:
             pool.shutdown(wait=False)  # should it wait, then for this very transaction
     assert job is not None and job.run == 3 and public_state(ledger, lost.submission.id) == "running"

@@ -375,7 +375,7 @@ def test_other_settings_do_not_go_on(uninterrupted: Path, trainable: Path, tmp_p
     shutil.copytree(uninterrupted, folder)
     shutil.rmtree(folder / "out" / "finetune" / "model")
     config = write_config(folder / "config.yaml", trainable, epochs=4)
-    done = subprocess.run(command(config), env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command(config), env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2 and "other settings (epochs)" in done.stderr
 
 
@@ -385,7 +385,7 @@ def test_what_is_done_with_other_settings_is_not_exported_again(
     folder = tmp_path / "whole"
     shutil.copytree(uninterrupted, folder)
     config = write_config(folder / "config.yaml", trainable, epochs=3, learning_rate=5e-4)
-    done = subprocess.run(command(config), env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command(config), env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2 and "other settings (learning_rate)" in done.stderr
     run_finetune(write_config(folder / "config.yaml", trainable, epochs=3))
 
@@ -711,5 +711,5 @@ def test_shipped_settings_are_right(path: Path) -> None:
 
 def test_data_that_is_not_there_is_named(trainable: Path, tmp_path: Path) -> None:
     config = write_config(tmp_path / "run" / "config.yaml", trainable, data=str(tmp_path / "нет"))
-    done = subprocess.run(command(config), env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command(config), env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2 and "нет" in done.stderr and "Traceback" not in done.stderr
