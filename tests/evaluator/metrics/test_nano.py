@@ -71,6 +71,7 @@ def photographs(count: int) -> list[Image.Image]:
     return images
 
 
+@pytest.mark.slow
 def test_trained_encoders_know_colours_and_shapes(trained: NanoEncoders) -> None:
     random = np.random.default_rng(99)
     images = [draw(name, random, size=100) for name in NAMES for _ in range(10)]
@@ -81,6 +82,7 @@ def test_trained_encoders_know_colours_and_shapes(trained: NanoEncoders) -> None
     assert cosines[correct].mean() > cosines[~correct].mean() + 0.4
 
 
+@pytest.mark.slow
 def test_features_tell_other_pictures_from_alike_ones(trained: NanoEncoders) -> None:
     random = np.random.default_rng(7)
     first, second = ([draw(NAMES[i % 10], random) for i in range(60)] for _ in range(2))
@@ -142,6 +144,7 @@ def test_bags_know_order_and_ignore_yo() -> None:
     assert ids[offsets[0] : offsets[1]].tolist() == bags(["кот"])[0].tolist()
 
 
+@pytest.mark.slow
 def test_hash_is_the_same_in_every_process() -> None:
     code = "from evaluator.metrics.nano import bags; print(bags(['красный круг'])[0].tolist())"
     outputs = {

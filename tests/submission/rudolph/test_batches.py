@@ -51,6 +51,7 @@ def test_another_error_is_not_taken_for_a_lack_of_memory() -> None:
         list(Batches(4).run("drawing", range(4), work))
 
 
+@pytest.mark.slow
 def test_torch_out_of_memory_under_a_limit_of_address_space_is_halved() -> None:
     """A process with 768 MiB to take: 32 rows of 64 MiB do not fit, fewer do, and every row is done."""
     script = """

@@ -236,6 +236,7 @@ def run(cache: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_killed_process_is_resumed_by_the_next(hub, tmp_path):
     hub.files[BIN] = LARGE
     hub.stall[BIN] = CHUNK + 1000
@@ -317,6 +318,7 @@ def test_without_a_network_the_message_says_what_goes_where(no_network, tmp_path
     assert f"{repo}/resolve/main/{filename}" in message
 
 
+@pytest.mark.slow
 def test_offline_switch_of_the_hub_client(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(ROOT / "submission"), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "rudolph.weights", "--model", MODEL, "--cache", str(tmp_path)]
