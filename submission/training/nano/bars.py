@@ -36,7 +36,7 @@ CAPTION_TASK = 6
 
 
 @dataclass(frozen=True)
-class Row:
+class Bar:
     """One line of the table. `score` None: nothing to measure it on; `bar` None: shown beside, with nothing asked."""
 
     task: str
@@ -49,6 +49,7 @@ class Row:
 
     @property
     def met(self) -> bool | None:
+        """Whether the score reaches the bar; None without a bar."""
         return None if self.bar is None else self.score is not None and self.score >= self.bar
 
 
@@ -167,14 +168,14 @@ def _run(name: str, arguments: Sequence[str | Path], folder: Path) -> None:
         raise BarsError(f"{name} ended with {done.returncode}:\n{done.stdout[-3000:]}")
 
 
-def _scored(found: dict[str, Any], task: str, metric: str, bar: float | None) -> Row:
+def _scored(found: dict[str, Any], task: str, metric: str, bar: float | None) -> Bar:
     interval = found["interval"]
-    return Row(task, metric, found["n"], found["score"], tuple(interval) if interval else None, bar,
+    return Bar(task, metric, found["n"], found["score"], tuple(interval) if interval else None, bar,
                tuple(found["labels"]))  # fmt: skip
 
 
-def _share(task: str, metric: str, share: float, n: int, bar: float | None) -> Row:
-    return Row(task, metric, n, share if n else None, wilson(share, n) if n else None, bar)
+def _share(task: str, metric: str, share: float, n: int, bar: float | None) -> Bar:
+    return Bar(task, metric, n, share if n else None, wilson(share, n) if n else None, bar)
 
 
 def wilson(share: float, n: int, z: float = 1.96) -> tuple[float, float]:

@@ -8,7 +8,6 @@ import logging
 import math
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -29,28 +28,12 @@ from rudolph.modeling import Losses
 from rudolph.options import listed_options
 from training.nano.checkpoint import Checkpoint, fast_autocast
 from training.nano.muon import Muon
+from training.nano.runs import DecoderTraining
+from training.tasks import LOSS_WEIGHTS, TASK_TOKENS, UNKNOWN_TOKENS
 from training.worlds import Example, make_example, scene_example, scenes, seeded, signs
 
 log = logging.getLogger(__name__)
 
-# Loss weights (lt, img, rt) and the tokens of each task, as published.
-LOSS_WEIGHTS = {
-    "TextQA": (1.0, 0.01, 7.0),
-    "MathQA": (1.0, 0.01, 7.0),
-    "ImageGeneration": (1.0, 7.0, 0.01),
-    "ImageCaptioning": (1.0, 1.0, 7.0),
-    "VisualQA": (1.0, 1.0, 7.0),
-    "TRitW": (1.0, 1.0, 7.0),
-}
-TASK_TOKENS = {
-    "TextQA": ("LT_TQA", "RT_TQA"),
-    "MathQA": ("LT_MQA", "RT_MQA"),
-    "ImageGeneration": ("LT_GEN", "RT_UNK"),
-    "ImageCaptioning": ("LT_CAP", "RT_CAP"),
-    "VisualQA": ("LT_VQA", "RT_VQA"),
-    "TRitW": ("LT_REC", "RT_REC"),
-}
-UNKNOWN_TOKENS = ("LT_UNK", "RT_UNK")
 # Tasks whose rows share a layout, so that a group is cut as short as its longest texts allow.
 GROUPS = (("TextQA",), ("MathQA",), ("ImageGeneration",), ("ImageCaptioning", "VisualQA", "TRitW"))
 # Read letter by letter: a word that training never showed is spelt of letters that it did.
@@ -61,81 +44,6 @@ PADDING_STEP = 8  # a cut left text keeps 1 to 8 ids of padding
 # Standard deviations of the embeddings at the beginning, and of the code's rows in the head.
 EMBEDDING_SCALE, CODE_LOGIT_SCALE = 0.5, 0.03
 BRANCH_SCALE = 0.2  # gains of the sandwich's inner norms at the beginning
-
-
-@dataclass(frozen=True)
-class DecoderTraining:
-    """What decides the shipped weights besides the code."""
-
-    samples: int = 320_000
-    # Examples of each task in a step of one process; a scene is drawn and encoded once for its three tasks.
-    shares: dict[str, int] = field(
-        default_factory=lambda: {
-            "TextQA": 4, "MathQA": 12, "ImageGeneration": 10, "ImageCaptioning": 3, "VisualQA": 4, "TRitW": 6,
-        }
-    )  # fmt: skip
-    late_from: int = 210_000  # samples after which `late_shares` hold
-    late_shares: dict[str, int] = field(
-        default_factory=lambda: {
-            "TextQA": 6, "MathQA": 8, "ImageGeneration": 9, "ImageCaptioning": 3, "VisualQA": 4, "TRitW": 9,
-        }
-    )  # fmt: skip
-    easy_until: int = 140_000  # samples up to which most scenes are single shapes (`scenes.EASY_KINDS`)
-    late_kinds: scenes.Kinds = scenes.KINDS  # of the scenes after them
-    whole_share: float = 0.05  # of the steps keep all padding and zeros; the others are cut
-    whole_from: int = 300_000  # samples after which every step does
-    learning_rate: float = 4e-3
-    warmup: int = 3000  # samples
-    weight_decay: float = 0.05
-    named_share: float = 0.75  # of the examples carry their task's tokens, as published; the others UNK
-    blurred_share: float = 0.0  # of the UNK examples whose instruction stands alone have half its words replaced
-    first_step: int = 0  # number of the first step's examples: a later run goes on behind those of an earlier one
-    begins_with: tuple[str, ...] = ()  # earlier runs, the mean of whose weights is the beginning
-    seed: int = 0
-
-
-FIRST_DECODER = DecoderTraining()
-SECOND_DECODER = DecoderTraining(
-    begins_with=("decoder-first",),
-    samples=165_000, easy_until=60_000, late_from=0, whole_from=157_000, learning_rate=2.5e-3, first_step=10_000,
-)  # fmt: skip
-# Answers are asked for under UNK alone, and under instructions with words that training never showed.
-THIRD_DECODER = DecoderTraining(
-    begins_with=("decoder-second",),
-    samples=225_000, easy_until=80_000, late_from=0, whole_from=215_000, learning_rate=2.5e-3, first_step=20_000,
-    named_share=0.2, blurred_share=0.3,
-    late_shares={"TextQA": 7, "MathQA": 9, "ImageGeneration": 10, "ImageCaptioning": 4, "VisualQA": 4, "TRitW": 12},
-)  # fmt: skip
-# Equations are worked out step by step before the answer; more questions on pictures, and more equations.
-FOURTH_DECODER = DecoderTraining(
-    begins_with=("decoder-third",),
-    samples=330_000, easy_until=0, late_from=0, whole_from=320_000, learning_rate=2.5e-3, first_step=30_000,
-    named_share=0.2, blurred_share=0.4,
-    late_shares={"TextQA": 6, "MathQA": 16, "ImageGeneration": 10, "ImageCaptioning": 3, "VisualQA": 11, "TRitW": 4},
-)  # fmt: skip
-FIFTH_DECODER = DecoderTraining(
-    begins_with=("decoder-fourth",),
-    samples=100_000, easy_until=0, late_from=0, whole_from=97_000, learning_rate=2e-3, first_step=40_000,
-    named_share=0.2, blurred_share=0.4,
-    late_shares={"TextQA": 4, "MathQA": 32, "ImageGeneration": 8, "ImageCaptioning": 2, "VisualQA": 8, "TRitW": 4},
-)  # fmt: skip
-# Equations and drawings, with more single shapes among the scenes.
-SIXTH_DECODER = DecoderTraining(
-    begins_with=("decoder-fourth", "decoder-fifth"),
-    samples=400_000, easy_until=0, late_from=0, whole_from=388_000, learning_rate=2.5e-3, first_step=50_000,
-    named_share=0.2, blurred_share=0.4,
-    late_shares={"TextQA": 4, "MathQA": 24, "ImageGeneration": 18, "ImageCaptioning": 3, "VisualQA": 8, "TRitW": 5},
-    late_kinds=(("shape", 0.3), ("two shapes", 0.12), ("counted shapes", 0.08), ("object", 0.26), ("two objects", 0.14),
-                ("counted objects", 0.1)),
-)  # fmt: skip
-DECODER_RUNS = {
-    "decoder-first": FIRST_DECODER,
-    "decoder-second": SECOND_DECODER,
-    "decoder-third": THIRD_DECODER,
-    "decoder-fourth": FOURTH_DECODER,
-    "decoder-fifth": FIFTH_DECODER,
-    "decoder-sixth": SIXTH_DECODER,
-}
 
 
 class Layout(NamedTuple):
@@ -448,9 +356,11 @@ class Seen:
     samples = 0
 
     def state_dict(self) -> dict[str, int]:
+        """For a checkpoint."""
         return {"samples": self.samples}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
+        """From a checkpoint."""
         self.samples = state["samples"]
 
 
@@ -461,4 +371,5 @@ class RunningMeans:
         self.values: dict[str, float] = {}
 
     def add(self, name: str, value: Tensor) -> None:
+        """Moves the mean of `name` towards a value."""
         self.values[name] = self.values.get(name, float(value)) * 0.99 + 0.01 * float(value)

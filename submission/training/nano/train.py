@@ -33,19 +33,19 @@ from rudolph import VQGAN, RudolphConfig
 from rudolph.config import SIZES
 from training.carbon import use_steady_clock
 from training.nano.bpe import train_bpe
-from training.nano.decoder import DECODER_RUNS, load_mean, train_decoder
-from training.nano.vqgan import SECOND_RUN, train_vqgan
+from training.nano.decoder import load_mean, train_decoder
+from training.nano.runs import RUNS
+from training.nano.vqgan import train_vqgan
 from training.processes import leave, locked
 
 log = logging.getLogger("train_nano")
 
 STAGES = ("bpe", "vqgan", "decoder", "ship")
-SHIPPED_RUNS = ("decoder-sixth",)  # of which the mean is shipped
 SHIPPED = Path(__file__).resolve().parents[2] / "weights" / "nano"
 
 
 def run_stage(stage: str, out: Path, shipped: Path) -> None:
-    """Runs one stage; `out` holds bpe.model, vqgan/, vqgan-first/ and a folder for each of `DECODER_RUNS`."""
+    """Runs one stage; `out` holds bpe.model, vqgan/, vqgan-first/ and a folder for each of `RUNS.decoder`."""
     config = RudolphConfig(**SIZES["nano"])
     bpe, vqgan = out / "bpe.model", out / "vqgan"
     if stage == "bpe":
@@ -55,10 +55,10 @@ def run_stage(stage: str, out: Path, shipped: Path) -> None:
         if not (vqgan / "model.safetensors").exists():
             first = out / "vqgan-first"
             if not (first / "model.safetensors").exists():
-                train_vqgan(first)
-            train_vqgan(vqgan, SECOND_RUN, first=first)
+                train_vqgan(first, RUNS.vqgan["first"])
+            train_vqgan(vqgan, RUNS.vqgan["second"], first=first)
     elif stage == "decoder":
-        for name, training in DECODER_RUNS.items():
+        for name, training in RUNS.decoder.items():
             if not (out / name / "model.safetensors").exists():
                 begin = [out / earlier for earlier in training.begins_with]
                 train_decoder(out / name, config, bpe, vqgan, training, begin)
@@ -68,7 +68,7 @@ def run_stage(stage: str, out: Path, shipped: Path) -> None:
 
 def ship(out: Path, shipped: Path) -> None:
     """Writes the model's folder in half precision: RUDOLPH, `bpe.model` and `vqgan/`."""
-    model = load_mean([out / name for name in SHIPPED_RUNS])
+    model = load_mean([out / name for name in RUNS.shipped])
     model.bfloat16().save_pretrained(shipped)
     VQGAN.from_pretrained(out / "vqgan").save_pretrained(shipped / "vqgan", dtype=torch.float16)
     shutil.copy(out / "bpe.model", shipped / "bpe.model")

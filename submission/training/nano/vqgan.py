@@ -10,7 +10,6 @@ end so that its arg max is the nearest neighbour: 2 h·e − |e|² is largest fo
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from rudolph.vqgan import VQGAN, VQGANConfig
 from training.nano.checkpoint import Checkpoint, fast_autocast
+from training.nano.runs import VQGANTraining
 from training.worlds import scenes, seeded, signs
 
 log = logging.getLogger(__name__)
@@ -28,29 +28,6 @@ log = logging.getLogger(__name__)
 NANO_VQGAN = VQGANConfig(
     embed_dim=32, n_embed=1024, z_channels=64, resolution=64, ch=32, ch_mult=(1, 1, 2, 4), num_res_blocks=1,
     attn_resolutions=(8,), norm_groups=8,
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class VQGANTraining:
-    """What decides the shipped weights besides the code."""
-
-    steps: int = 2600
-    batch_size: int = 16
-    plain_share: float = 0.3  # of the steps without quantisation
-    learning_rate: float = 1e-3
-    sign_share: float = 0.35  # of the pictures; the rest are scenes
-    edge_weight: float = 0.5  # of the L1 between horizontal and vertical differences: it keeps letters sharp
-    commitment: float = 0.25
-    codebook_decay: float = 0.98
-    first_picture: int = 0  # number of the first training picture
-    seed: int = 0
-
-
-FIRST_RUN = VQGANTraining()
-SECOND_RUN = VQGANTraining(
-    steps=1500, plain_share=0.0, learning_rate=6e-4, sign_share=0.5, edge_weight=1.0,
-    first_picture=FIRST_RUN.steps * FIRST_RUN.batch_size, seed=1,
 )  # fmt: skip
 
 
@@ -71,7 +48,7 @@ class Pictures(Dataset[Tensor]):
 
 
 def train_vqgan(
-    folder: Path, training: VQGANTraining = FIRST_RUN, config: VQGANConfig = NANO_VQGAN, first: Path | None = None
+    folder: Path, training: VQGANTraining, config: VQGANConfig = NANO_VQGAN, first: Path | None = None
 ) -> VQGAN:
     """Trains, or goes on from `folder`/checkpoint.pt, and saves the VQGAN in `folder`.
 
@@ -158,6 +135,7 @@ class Codebook(torch.nn.Module):
 
     @property
     def ready(self) -> bool:
+        """Whether the codes are clustered."""
         return bool(self.clustered)
 
     def cluster(self, vectors: Tensor, rounds: int = 15) -> None:

@@ -33,7 +33,7 @@ ADD, SUBTRACT, DIVIDE, EQUALS = (tuple(_WORDS[name]) for name in ("add", "subtra
 MAX_WRITTEN = 22  # characters of working and answer: each is an id, and the right text of nano holds that many
 
 
-class Task(NamedTuple):
+class Problem(NamedTuple):
     """Texts, the answer, wrong options, and the steps to the answer up to a last `=` (`Example.working`)."""
 
     texts: list[str]
@@ -115,7 +115,7 @@ def ask(rng: random.Random, letter: str) -> str:
     return rng.choice(_WORDS["unknown"]).format(letter=letter)
 
 
-def _linear_1d(rng: random.Random) -> Task:
+def _linear_1d(rng: random.Random) -> Problem:
     letter, x = rng.choice(UNKNOWNS), _solution(rng)
     a, b = _coefficient(rng), _constant(rng) * rng.choice((-1, 1))
     form = rng.choices(range(9), (3, 4, 1, 2, 2, 1, 2, 1, 1))[0]
@@ -159,7 +159,7 @@ def _linear_1d(rng: random.Random) -> Task:
         working = f"{a * x}/{a}="
     sides = [left, str(right)] if rng.random() < 0.8 else [str(right), left]
     texts = [f"{' = '.join(sides)}{rng.choice(('', '', '.'))}", ask(rng, letter)]
-    return Task(texts, str(x), near_integers(rng, x), working)
+    return Problem(texts, str(x), near_integers(rng, x), working)
 
 
 def _step(rng: random.Random, number: int) -> str:
@@ -167,7 +167,7 @@ def _step(rng: random.Random, number: int) -> str:
     return f"{rng.choice(ADD if number > 0 else SUBTRACT)} {abs(number)}"
 
 
-def _linear_1d_words(rng: random.Random) -> Task:
+def _linear_1d_words(rng: random.Random) -> Problem:
     letter, x = rng.choice(UNKNOWNS), _solution(rng)
     a, b = _coefficient(rng), _constant(rng) * rng.choice((-1, 1))
     add, verb, equals = _step(rng, b), "прибавить" if b > 0 else "вычесть", rng.choice(EQUALS)
@@ -208,7 +208,7 @@ def _linear_1d_words(rng: random.Random) -> Task:
         tail = f" {_step(rng, rest)}" if rest else ""
         text = f"{a} умножить на {letter} {add} равно {c} умножить на {letter}{tail}."
         working = f"{a - c},{_undone(rest, b)}={(a - c) * x}/{a - c}="
-    return Task([text, ask(rng, letter)], str(x), near_integers(rng, x), working)
+    return Problem([text, ask(rng, letter)], str(x), near_integers(rng, x), working)
 
 
 def _pair(rng: random.Random) -> tuple[str, str, int, int]:
@@ -217,7 +217,7 @@ def _pair(rng: random.Random) -> tuple[str, str, int, int]:
     return first, second, rng.randint(-limit, limit), rng.randint(-limit, limit)
 
 
-def _linear_2d(rng: random.Random) -> Task:
+def _linear_2d(rng: random.Random) -> Problem:
     first, second, x, y = _pair(rng)
     form = rng.choices(range(4), (3, 2, 2, 3))[0]
     if form == 0:  # one unknown is given
@@ -256,7 +256,7 @@ def _linear_2d(rng: random.Random) -> Task:
     rng.shuffle(equations)
     answer = x if asked == first else y
     texts = [rng.choice((", ", "; ", " и ")).join(equations), ask(rng, asked)]
-    return Task(texts, str(answer), near_integers(rng, answer), workings.get(asked, ""))
+    return Problem(texts, str(answer), near_integers(rng, answer), workings.get(asked, ""))
 
 
 def _halves(first: str, second: str, x: int, y: int) -> dict[str, str]:
@@ -265,7 +265,7 @@ def _halves(first: str, second: str, x: int, y: int) -> dict[str, str]:
     return {first: f"{_undone(total, -difference)}={2 * x}/2=", second: f"{_undone(total, difference)}={2 * y}/2="}
 
 
-def _linear_2d_words(rng: random.Random) -> Task:
+def _linear_2d_words(rng: random.Random) -> Problem:
     first, second, x, y = _pair(rng)
     a = _coefficient(rng)
     difference, asked = x - y, rng.choice((first, second))
@@ -288,7 +288,7 @@ def _linear_2d_words(rng: random.Random) -> Task:
             text, asked = f"Число {first} получится, если {second} умножить на {a}. {second} равно {y}.", first
         workings = {first: f"{a}*{y}=", second: f"{x}/{a}="}
     answer = x if asked == first else y
-    return Task([text, ask(rng, asked)], str(answer), near_integers(rng, answer), workings[asked])
+    return Problem([text, ask(rng, asked)], str(answer), near_integers(rng, answer), workings[asked])
 
 
 # --- comparisons -----------------------------------------------------------------------------------------------------
@@ -332,7 +332,7 @@ def _numbers(rng: random.Random, count: int) -> list[tuple[str, Fraction]]:
 _LARGER = ("больше", "меньше")
 
 
-def _comparison_pair(rng: random.Random) -> Task:
+def _comparison_pair(rng: random.Random) -> Problem:
     """Which of two numbers is larger: two options, at times with 'они равны' among them."""
     (first, p), (second, q) = _numbers(rng, 2)
     way = rng.choice(_LARGER)
@@ -341,12 +341,12 @@ def _comparison_pair(rng: random.Random) -> Task:
     question = rng.choice(_WORDS["pair_questions"]).format_map(said)
     texts = [question] if first in question else [statement, question]
     answer, wrong = (first, second) if (p > q) == (way == "больше") else (second, first)
-    return Task(
+    return Problem(
         texts, answer, [wrong, "они равны", "нельзя сравнить"][: rng.choice((1, 2, 3))], f"{first};{second}="
     )
 
 
-def _comparison_relation(rng: random.Random) -> Task:
+def _comparison_relation(rng: random.Random) -> Problem:
     """Whether the first number is larger, smaller or equal."""
     (first, p), (second, q) = _numbers(rng, 2)
     if rng.random() < 0.25:
@@ -365,11 +365,11 @@ def _comparison_relation(rng: random.Random) -> Task:
     answer = next(word for word, true in words.items() if true)
     if answer in "<>=":  # exact match drops these signs, so they are named
         names = {">": "знак больше", "<": "знак меньше", "=": "знак равно"}
-        return Task(texts, names[answer], [names[word] for word in words if word != answer], working)
-    return Task(texts, answer, [word for word in words if word != answer], working)
+        return Problem(texts, names[answer], [names[word] for word in words if word != answer], working)
+    return Problem(texts, answer, [word for word in words if word != answer], working)
 
 
-def _comparison_extreme(rng: random.Random) -> Task:
+def _comparison_extreme(rng: random.Random) -> Problem:
     """The largest, the smallest or the nearest of four numbers."""
     shown = _numbers(rng, DISTRACTORS + 1)
     listed = ", ".join(text for text, _ in shown)
@@ -391,10 +391,10 @@ def _comparison_extreme(rng: random.Random) -> Task:
         found = (min if way == "наименьшее" else max)(found, number, key=lambda number: number[1])
         best.append(found[0])
     working = ";".join(best if way == "второе" else best[:-1]) + "="
-    return Task(texts, answer, [text for text, _ in shown if text != answer], working)
+    return Problem(texts, answer, [text for text, _ in shown if text != answer], working)
 
 
-MAKERS: dict[str, Callable[[random.Random], Task]] = {
+MAKERS: dict[str, Callable[[random.Random], Problem]] = {
     "linear_1d": _linear_1d,
     "linear_1d_words": _linear_1d_words,
     "linear_2d": _linear_2d,

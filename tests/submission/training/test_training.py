@@ -1,7 +1,6 @@
 """Training code: it learns, it goes on where it was interrupted, and it keeps the published proportions."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
 
@@ -14,8 +13,6 @@ from rudolph.modeling import Losses
 from rudolph.vqgan import VQGANConfig
 from training.nano.bpe import spaced_digits, train_bpe
 from training.nano.decoder import (
-    LOSS_WEIGHTS,
-    DecoderTraining,
     Group,
     Layout,
     ShortLoss,
@@ -28,7 +25,9 @@ from training.nano.decoder import (
     train_decoder,
 )
 from training.nano.muon import Muon, orthogonalised
+from training.nano.runs import RUNS, DecoderTraining
 from training.nano.vqgan import Codebook, start_as_identity
+from training.tasks import LOSS_WEIGHTS
 from training.worlds import TASKS, Example, make_example, scenes, seeded
 from training.worlds.signs import FONT_FILES, FONTS
 from training.worlds.stamps import STAMPS
@@ -41,6 +40,11 @@ TINY_VQGAN = VQGANConfig(
     embed_dim=8, n_embed=32, z_channels=16, resolution=32, ch=16, ch_mult=(1, 1, 2, 2), num_res_blocks=1,
     attn_resolutions=(), norm_groups=4,
 )  # fmt: skip
+
+
+def decoder_training(**changes: object) -> DecoderTraining:
+    """The first run but for `changes`."""
+    return RUNS.decoder["decoder-first"].model_copy(update=changes)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +86,7 @@ def test_every_digit_is_an_id_of_its_own(bpe: Path) -> None:
 
 @needs_pictures
 def test_texts_have_code_0_and_the_published_weights(bpe: Path, vqgan: Path, config: RudolphConfig) -> None:
-    training = DecoderTraining(shares=dict.fromkeys(TASKS, 1) | {"TextQA": 3, "MathQA": 5}, whole_share=0.0)
+    training = decoder_training(shares=dict.fromkeys(TASKS, 1) | {"TextQA": 3, "MathQA": 5}, whole_share=0.0)
     unknown = 0
     for groups in islice(Steps(config, bpe, vqgan, training, 0, 0, 0, 1), 20):
         assert [(group.name, len(group.ids)) for group in groups[:2]] == [("TextQA", 3), ("MathQA", 5)]
@@ -100,7 +104,7 @@ def test_texts_have_code_0_and_the_published_weights(bpe: Path, vqgan: Path, con
 @needs_pictures
 def test_processes_see_different_rounds(bpe: Path, vqgan: Path, config: RudolphConfig) -> None:
     def seen(rank: int) -> set[tuple[int, ...]]:
-        steps = islice(Steps(config, bpe, vqgan, DecoderTraining(), 0, 0, rank, 2), 3)
+        steps = islice(Steps(config, bpe, vqgan, decoder_training(), 0, 0, rank, 2), 3)
         return {tuple(row) for groups in steps for group in groups for row in group.ids.tolist()}
 
     assert not seen(0) & seen(1)
@@ -108,7 +112,7 @@ def test_processes_see_different_rounds(bpe: Path, vqgan: Path, config: RudolphC
 
 @needs_pictures
 def test_all_tasks_are_balanced_and_pictures_are_encoded(bpe: Path, vqgan: Path, config: RudolphConfig) -> None:
-    training = DecoderTraining(shares=dict.fromkeys(TASKS, 2), whole_share=0.0)
+    training = decoder_training(shares=dict.fromkeys(TASKS, 2), whole_share=0.0)
     groups = next(iter(Steps(config, bpe, vqgan, training, 0, 0, 0, 1)))
     weights = torch.cat([group.weights for group in groups])
     assert sorted(map(tuple, weights.tolist())) == sorted(
@@ -121,7 +125,7 @@ def test_all_tasks_are_balanced_and_pictures_are_encoded(bpe: Path, vqgan: Path,
         codes = group.ids[:, group.layout.left : group.layout.left + group.layout.side**2]
         assert bool(codes.any()) == ("Image" in group.name)
 
-    late = DecoderTraining(late_shares=dict.fromkeys(TASKS, 3), late_from=50, whole_from=50)
+    late = decoder_training(late_shares=dict.fromkeys(TASKS, 3), late_from=50, whole_from=50)
     for group in next(iter(Steps(config, bpe, vqgan, late, 0, 50, 0, 1))):
         assert group.layout[:2] == (64, 4), "the last steps are not cut"
         assert len(group.ids) == 3 * len(group.name.split("+"))
@@ -134,7 +138,7 @@ def test_scenes_are_easy_at_first(
     drawn: list[scenes.Kinds] = []
     draw = scenes.draw_scene
     monkeypatch.setattr(scenes, "draw_scene", lambda rng, size, kinds: drawn.append(kinds) or draw(rng, size, kinds))
-    training = DecoderTraining(shares=dict.fromkeys(TASKS, 1), easy_until=12)
+    training = decoder_training(shares=dict.fromkeys(TASKS, 1), easy_until=12)
     next(islice(Steps(config, bpe, vqgan, training, 0, 0, 0, 1), 3, None))
     assert drawn == [scenes.EASY_KINDS] * 2 + [scenes.KINDS] * 2
 
@@ -183,7 +187,7 @@ def test_codes_that_look_alike_begin_alike(config: RudolphConfig) -> None:
 def test_left_text_is_the_prompt_of_inference(bpe: Path, config: RudolphConfig) -> None:
     example = make_example("MathQA", 3)
     tokenizer = Tokenizer.from_file(bpe)
-    left, right = left_and_right(config, tokenizer, example, seeded("any"), DecoderTraining())
+    left, right = left_and_right(config, tokenizer, example, seeded("any"), decoder_training())
     assert tokenizer.decode(left) == tokenizer.decode(tokenizer.encode_ids(" ".join(map(str, example.inputs))))
     assert example.working
     answer = f"{example.working} {example.answers[0]}"
@@ -195,7 +199,7 @@ def test_a_sign_is_learnt_letter_by_letter(bpe: Path, config: RudolphConfig) -> 
     tokenizer = Tokenizer.from_file(bpe)
     for task, spelt in (("TRitW", True), ("VisualQA", False)):
         example = Example(task, "", ["Что?"], ["на и на"])
-        _, right = left_and_right(config, tokenizer, example, seeded("any"), DecoderTraining())
+        _, right = left_and_right(config, tokenizer, example, seeded("any"), decoder_training())
         ids = [i for i in right.tolist() if EOS < i < tokenizer.vocab_size]
         assert (len(ids) == len("▁на▁и▁на")) == spelt
         assert tokenizer.decode(ids) == "на и на"
@@ -204,7 +208,7 @@ def test_a_sign_is_learnt_letter_by_letter(bpe: Path, config: RudolphConfig) -> 
 def test_some_instructions_that_stand_alone_are_blurred(bpe: Path, config: RudolphConfig) -> None:
     """Under UNK alone, and never what is asked."""
     tokenizer = Tokenizer.from_file(bpe)
-    training = DecoderTraining(named_share=0.5, blurred_share=1.0)
+    training = decoder_training(named_share=0.5, blurred_share=1.0)
     unknown = config.special_id("LT_UNK")
     wanted = tokenizer.decode(tokenizer.encode_ids("нарисуй картину ёж на траве"))
     found = set()
@@ -230,13 +234,13 @@ def test_some_instructions_that_stand_alone_are_blurred(bpe: Path, config: Rudol
 def test_a_second_run_begins_with_the_first_ones_weights_and_further_examples(
     bpe: Path, vqgan: Path, config: RudolphConfig, tmp_path: Path
 ) -> None:
-    training = DecoderTraining(samples=12, shares=dict.fromkeys(TASKS, 1), warmup=1, whole_share=0.0)
+    training = decoder_training(samples=12, shares=dict.fromkeys(TASKS, 1), warmup=1, whole_share=0.0)
     first = train_decoder(tmp_path / "first", config, bpe, vqgan, training)
-    still = replace(training, learning_rate=0.0)
+    still = training.model_copy(update={"learning_rate": 0.0})
     second = train_decoder(tmp_path / "second", config, bpe, vqgan, still, first=[tmp_path / "first"])
     for name, value in first.state_dict().items():
         assert torch.equal(second.state_dict()[name], value), name
-    behind = replace(training, first_step=7)
+    behind = training.model_copy(update={"first_step": 7})
     expected, found = (
         next(iter(Steps(config, bpe, vqgan, what, step, 0, 0, 1))) for what, step in ((training, 7), (behind, 0))
     )
@@ -262,7 +266,7 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(
 ) -> None:
     """Twelve steps at once equal six, a stop in the ninth, and six more; the loss goes down."""
     monkeypatch.setattr("training.nano.checkpoint.SAVE_EVERY", 6)
-    training = DecoderTraining(samples=72, shares=dict.fromkeys(TASKS, 1), warmup=8, whole_share=0.0)
+    training = decoder_training(samples=72, shares=dict.fromkeys(TASKS, 1), warmup=8, whole_share=0.0)
     whole = train_decoder(tmp_path / "whole", config, bpe, vqgan, training)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         losses = count()
@@ -288,7 +292,7 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(
 
 
 def test_schedule_rises_and_falls() -> None:
-    training = DecoderTraining(samples=1000, warmup=100)
+    training = decoder_training(samples=1000, warmup=100)
     rates = [schedule(samples, training) for samples in range(0, 1001, 50)]
     assert rates[0] < 0.02 and max(rates) == rates[2] == pytest.approx(1.0) and rates[-1] == pytest.approx(0.01)
     assert rates[2:] == sorted(rates[2:], reverse=True)
@@ -333,3 +337,35 @@ def test_codebook_gives_the_nearest_code_and_the_rarest_is_0() -> None:
     assert torch.equal(logits.argmax(1), torch.cdist(vectors, table).argmin(1))
     assert (quantised.permute(0, 2, 3, 1).reshape(-1, 8) - vectors).norm(dim=1).median() < 1
     assert int(codebook.counts.argmin()) == 0
+
+
+def test_the_runs_are_those_that_made_the_shipped_weights() -> None:
+    assert RUNS.shipped == ("decoder-sixth",)
+    vqgan = [
+        (run.steps, run.plain_share, run.learning_rate, run.sign_share, run.edge_weight, run.first_picture, run.seed)
+        for run in RUNS.vqgan.values()
+    ]
+    assert vqgan == [(2600, 0.3, 1e-3, 0.35, 0.5, 0, 0), (1500, 0.0, 6e-4, 0.5, 1.0, 41600, 1)]
+    assert {(run.batch_size, run.commitment, run.codebook_decay) for run in RUNS.vqgan.values()} == {(16, 0.25, 0.98)}
+    runs = {name.removeprefix("decoder-"): run for name, run in RUNS.decoder.items()}
+    assert {name: run.begins_with for name, run in runs.items()} == {
+        "first": (), "second": ("decoder-first",), "third": ("decoder-second",), "fourth": ("decoder-third",),
+        "fifth": ("decoder-fourth",), "sixth": ("decoder-fourth", "decoder-fifth"),
+    }  # fmt: skip
+    decoder = [
+        (run.samples, run.easy_until, run.late_from, run.whole_from, run.learning_rate, run.first_step, run.named_share,
+         run.blurred_share, tuple(run.late_shares[task] for task in TASKS)) for run in runs.values()
+    ]  # fmt: skip
+    assert decoder == [
+        (320_000, 140_000, 210_000, 300_000, 4e-3, 0, 0.75, 0.0, (6, 8, 9, 3, 4, 9)),
+        (165_000, 60_000, 0, 157_000, 2.5e-3, 10_000, 0.75, 0.0, (6, 8, 9, 3, 4, 9)),
+        (225_000, 80_000, 0, 215_000, 2.5e-3, 20_000, 0.2, 0.3, (7, 9, 10, 4, 4, 12)),
+        (330_000, 0, 0, 320_000, 2.5e-3, 30_000, 0.2, 0.4, (6, 16, 10, 3, 11, 4)),
+        (100_000, 0, 0, 97_000, 2e-3, 40_000, 0.2, 0.4, (4, 32, 8, 2, 8, 4)),
+        (400_000, 0, 0, 388_000, 2.5e-3, 50_000, 0.2, 0.4, (4, 24, 18, 3, 8, 5)),
+    ]
+    for name, run in runs.items():
+        assert tuple(run.shares[task] for task in TASKS) == (4, 12, 10, 3, 4, 6)
+        assert (run.whole_share, run.warmup, run.weight_decay, run.seed) == (0.05, 3000, 0.05, 0)
+        shares = (0.3, 0.12, 0.08, 0.26, 0.14, 0.1) if name == "sixth" else tuple(share for _, share in scenes.KINDS)
+        assert run.late_kinds == tuple(zip((kind for kind, _ in scenes.KINDS), shares, strict=True))
