@@ -63,10 +63,12 @@ class Example:
 
     @property
     def texts(self) -> tuple[str, ...]:
+        """The texts, in their order."""
         return tuple(entry for entry in self.entries if isinstance(entry, str))
 
     @property
     def images(self) -> tuple[Path, ...]:
+        """The paths of the images, in their order."""
         return tuple(entry for entry in self.entries if isinstance(entry, Path))
 
 
@@ -386,6 +388,7 @@ class PredictionWriter:
 
 
 def save_image(image: Image, path: Path, jpeg_quality: int) -> None:
+    """Writes a JPEG of `jpeg_quality`, 1 to 100, whole or not at all."""
     # torch and transformers take seconds to import; a faulty input is reported without them.
     from rudolph.images import save_jpeg
 

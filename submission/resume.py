@@ -73,6 +73,7 @@ class Journal:
         self._file.write(self._line(record))
 
     def close(self) -> None:
+        """Closes the file; what was added stays."""
         self._file.close()
 
     def remove(self) -> None:

@@ -58,6 +58,7 @@ class GraphCache(KVCache):
         return self._graphs.step(ids, position)
 
     def select(self, rows: Tensor) -> None:
+        """Keeps the batch rows with these indices, [B'] int64, in this order, at the front of the storage."""
         for tensor in (*self._storage.keys, *self._storage.values):
             tensor[: len(rows)] = tensor[rows]
         self._take(len(rows))

@@ -32,6 +32,7 @@ class RowsLinear(nn.Module):
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [..., in] -> [..., out]."""
         return self.rows(x, 0, self.out_features)
 
 
@@ -44,6 +45,7 @@ class PackedLinear(RowsLinear):
         self._packed: dict[tuple[int, int], Tensor] = {}
 
     def rows(self, x: Tensor, start: int, stop: int) -> Tensor:
+        """x [..., in] -> [..., stop - start]: these outputs alone."""
         packed = self._packed.get((start, stop))
         if packed is None:
             if self._plain is None:
@@ -66,6 +68,7 @@ class Int8Linear(RowsLinear):
         self.scales = scales.to(linear.weight.dtype)
 
     def rows(self, x: Tensor, start: int, stop: int) -> Tensor:
+        """x [..., in] -> [..., stop - start]: these outputs alone."""
         weight, scales = self.weight[start:stop], self.scales[start:stop]
         flat = x.reshape(-1, self.in_features)
         if x.device.type == "cpu" and x.dtype == torch.bfloat16 and len(flat) <= INT8_KERNEL_ROWS:

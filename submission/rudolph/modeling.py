@@ -61,6 +61,7 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, mask: Tensor | None, causal: bool, exchange: Exchange | None, last_only: bool
     ) -> Tensor:
+        """x [B, L, D] -> [B, L, D], or with `last_only` [B, 1, D]; mask bool [L, S], None: everything or `causal`."""
         batch, length, width = x.shape
         qkv = self.query_key_value(x).view(batch, length, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each [B, H, L, D / H]
@@ -84,6 +85,7 @@ class FeedForward(nn.Module):
         self.output_dropout = nn.Dropout(config.output_dropout_prob)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [B, L, D] -> [B, L, D]."""
         return self.output_dropout(self.dense_4h_to_h(F.gelu(self.dense_h_to_4h(x), approximate="tanh")))
 
 
@@ -289,6 +291,7 @@ class RudolphModel(PreTrainedModel):
         return (model, info) if with_info else model
 
     def get_input_embeddings(self) -> nn.Module:
+        """The table of text ids; that of image ids is `image_embeddings`."""
         return self.text_embeddings
 
     def _with_padding_ids(self, ids: Tensor, position: int) -> Tensor:

@@ -38,6 +38,7 @@ class Sampling:
 
     @property
     def greedy(self) -> bool:
+        """Whether the likeliest id is taken always."""
         return self.top_k == 1
 
 

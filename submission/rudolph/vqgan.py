@@ -148,6 +148,7 @@ class ResnetBlock(nn.Module):
         self.nin_shortcut = nn.Conv2d(channels, out, 1) if channels != out else None
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [B, C, H, W] -> [B, C', H, W]."""
         h = self.conv1(F.silu(self.norm1(x)))
         h = self.conv2(self.dropout(F.silu(self.norm2(h))))
         return h + (x if self.nin_shortcut is None else self.nin_shortcut(x))
@@ -162,6 +163,7 @@ class AttnBlock(nn.Module):
         self.q, self.k, self.v, self.proj_out = (nn.Conv2d(channels, channels, 1) for _ in range(4))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [B, C, H, W] -> the same shape."""
         h = self.norm(x)
         q, k, v = (conv(h).flatten(2).transpose(1, 2) for conv in (self.q, self.k, self.v))  # [B, H*W, C]
         h = F.scaled_dot_product_attention(q, k, v)
@@ -176,6 +178,7 @@ class Downsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [B, C, H, W] -> [B, C, H / 2, W / 2]."""
         return self.conv(F.pad(x, (0, 1, 0, 1)))
 
 
@@ -187,6 +190,7 @@ class Upsample(nn.Module):
         self.conv = _conv3(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [B, C, H, W] -> [B, C, 2 H, 2 W]."""
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
@@ -200,6 +204,7 @@ class Middle(nn.Module):
         self.block_2 = ResnetBlock(channels, channels, dropout, groups)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [B, C, H, W] -> the same shape."""
         return self.block_2(self.attn_1(self.block_1(x)))
 
 
@@ -215,6 +220,7 @@ class Level(nn.Module):
         self.upsample: Upsample | None = None
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [B, C, H, W] -> [B, C', H', W'], where the level samples down or up."""
         for i, block in enumerate(self.block):
             x = block(x)
             if self.attn:
@@ -245,6 +251,7 @@ class Encoder(nn.Module):
         self.conv_out = _conv3(widths[-1], c.z_channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Pixels in -1..1 [B, 3, H, W] -> [B, z, h, w]."""
         h = self.conv_in(x)
         for level in self.down:
             h = level(h)
@@ -270,6 +277,7 @@ class Decoder(nn.Module):
         self.conv_out = _conv3(widths[0], c.out_ch)
 
     def forward(self, z: Tensor) -> Tensor:
+        """z [B, z, h, w] -> pixels [B, 3, H, W], about -1..1."""
         h = self.mid(self.conv_in(z))
         for level in reversed(self.up):
             h = level(h)
@@ -300,10 +308,12 @@ class VQGAN(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
+        """Of the weights."""
         return self.quant_conv.weight.dtype
 
     @property
     def device(self) -> torch.device:
+        """Where the weights are."""
         return self.quant_conv.weight.device
 
     def code_logits(self, pixels: Tensor) -> Tensor:

@@ -55,6 +55,7 @@ class SteadyClock:
         self._offset = time.time() - time.monotonic()
 
     def time(self) -> float:
+        """Seconds since the epoch that no setting of the clock moves."""
         return self._offset + time.monotonic()
 
     def __getattr__(self, name: str) -> Any:

@@ -64,14 +64,17 @@ class Sample:
 
     @property
     def is_answered(self) -> bool:
+        """Whether there is something to learn or to score."""
         return bool(self.answers) or self.image is not None
 
     @property
     def texts(self) -> tuple[str, ...]:
+        """The texts of the input, in their order."""
         return tuple(entry for entry in self.inputs if isinstance(entry, str))
 
     @property
     def images(self) -> tuple[Path, ...]:
+        """The paths of the input's images, in their order."""
         return tuple(entry for entry in self.inputs if isinstance(entry, Path))
 
 

@@ -105,6 +105,7 @@ def write_evaluation(data: Path, output: Path, split: str, limit: int | None) ->
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options of the command line; ends the process where they are wrong."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="python -m training.convert", description=__doc__, epilog=EXIT_CODES, formatter_class=raw

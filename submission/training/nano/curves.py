@@ -61,6 +61,7 @@ def read_table(path: Path) -> Rows:
 
 
 def write_table(rows: Rows, path: Path) -> None:
+    """Writes losses as CSV, a row for each run and number of samples."""
     with replacing(path) as temporary:
         with open(temporary, "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")

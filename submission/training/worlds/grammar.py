@@ -46,6 +46,7 @@ class Noun:
 
     @property
     def animate(self) -> bool:
+        """Whether the noun names a living being."""
         return "anim" in _parses(self.text)[-1].tag
 
     def form(self, case: str, number: str = "sing") -> str:
@@ -169,19 +170,23 @@ def decline_surname(surname: str, female: bool, case: str) -> str:
 
 @functools.cache
 def form(noun: str, case: str, number: str = "sing") -> str:
+    """`Noun(noun).form`, remembered."""
     return Noun(noun).form(case, number)
 
 
 @functools.cache
 def described(adjective: str, noun: str) -> str:
+    """«красное яблоко»: a noun behind an adjective given in the masculine nominative."""
     return Noun(noun).with_adjective(adjective).text
 
 
 def in_place(city: str) -> str:
+    """«в Омске», «во Владимире»."""
     return into(decline(city, "loct", animate=False))
 
 
 def to_place(city: str) -> str:
+    """«в Омск», «во Владимир»."""
     return into(decline(city, "accs", animate=False))
 
 
@@ -204,12 +209,15 @@ def count(number: int, one: str, few: str, many: str) -> str:
 
 
 def humans(number: int) -> str:
+    """«21 человек», «3 человека»."""
     return count(number, "человек", "человека", "человек")
 
 
 def hours(number: int) -> str:
+    """«1 час», «5 часов»."""
     return count(number, "час", "часа", "часов")
 
 
 def capital(text: str) -> str:
+    """The text with its first letter in upper case."""
     return text[0].upper() + text[1:]

@@ -83,18 +83,22 @@ class Person:
     female: bool
 
     def form(self, case: str) -> str:
+        """First name and surname in a case (pymorphy's names of cases)."""
         first = decline(self.first, case)
         return f"{first} {decline_surname(self.last, self.female, case)}" if self.last else first
 
     @property
     def name(self) -> str:
+        """In the nominative."""
         return self.form("nomn")
 
     @property
     def pronoun(self) -> str:
+        """«он» or «она»."""
         return "она" if self.female else "он"
 
     def verb(self, masculine: str, feminine: str) -> str:
+        """The form of a verb that suits the person."""
         return feminine if self.female else masculine
 
 
@@ -112,6 +116,8 @@ class Ask:
 
 @dataclass(frozen=True)
 class Story:
+    """The sentences of a passage, and what can be asked of it."""
+
     sentences: list[str]
     asks: list[Ask]  # those whose answer is not told are skipped
     fixed: bool = True  # the sentences lean on each other's order
@@ -125,21 +131,26 @@ class World:
         self.heldout = split == "heldout"
 
     def pick(self, *items: str) -> str:
+        """One of `items`."""
         return self.rng.choice(items)
 
     def chance(self, probability: float) -> bool:
+        """True with a probability."""
         return self.rng.random() < probability
 
     def of(self, items: Sequence[str], *, but: Sequence[str] = ()) -> str:
+        """One of `items` that is not in `but`."""
         while True:
             item = self.rng.choice(items)
             if item not in but:
                 return item
 
     def mine(self, combination: str) -> bool:
+        """Whether a combination of words belongs to this split."""
         return (zlib.crc32(combination.encode()) % HELDOUT_SHARE == 0) == self.heldout
 
     def person(self, female: bool | None = None) -> Person:
+        """An adult of this split, a woman or a man where it is not said which."""
         if female is None:
             female = self.chance(0.5)
         while True:
@@ -157,6 +168,7 @@ class World:
         return found
 
     def child(self, *, but: Sequence[Person] = ()) -> Person:
+        """A child with another first name than `but`."""
         while True:
             female = self.chance(0.5)
             person = Person(self.rng.choice(WORDS.girls if female else WORDS.boys), "", female)
@@ -164,6 +176,7 @@ class World:
                 return person
 
     def children(self, count: int) -> list[Person]:
+        """Different first names."""
         found: list[Person] = []
         while len(found) < count:
             found.append(self.child(but=found))
@@ -179,15 +192,18 @@ class World:
                 return adjective, noun, described(adjective, noun)
 
     def title(self) -> str:
+        """«Тихий берег», in quotation marks."""
         while True:
             adjective, noun = self.rng.choice(WORDS.title_adjectives), self.rng.choice(WORDS.title_nouns)
             if self.mine(f"{adjective} {noun}"):
                 return f"«{adjective} {noun}»"
 
     def year(self, first: int, last: int = 2022) -> int:
+        """A year from `first` to `last`."""
         return self.rng.randint(first, last)
 
     def date(self) -> str:
+        """«3 мая 1999 года»."""
         return f"{self.rng.randint(1, 28)} {self.of(WORDS.months)} {self.year(1950)} года"
 
     def number(self, first: int, last: int) -> int:
@@ -196,12 +212,15 @@ class World:
         return number if number < 100 else number // 10 * 10 if number < 1000 else number // 100 * 100
 
     def in_city(self) -> str:
+        """«в Омске»."""
         return in_place(self.of(WORDS.cities))
 
     def in_region(self) -> str:
+        """«в Омской области»."""
         return into(f"{self.of(WORDS.regions)[:-2]}ой области")
 
     def job(self, case: str = "nomn") -> str:
+        """A profession in a case."""
         return form(self.of(WORDS.professions), case)
 
 

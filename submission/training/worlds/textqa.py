@@ -40,6 +40,7 @@ def make(rng: random.Random, split: str) -> Example:
 
 
 def compose(w: World) -> tuple[list[str], str, list[str]]:
+    """The texts (passage, question and perhaps options), the kind of question, and the accepted answers."""
     family = w.rng.choice(FAMILIES)
     story = family(w)
     sentences = list(story.sentences)

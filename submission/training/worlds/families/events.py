@@ -5,6 +5,7 @@ from training.worlds.stories import WORDS, Ask, Story, World
 
 
 def gathering(w: World) -> Story:
+    """A festival, contest or congress: when, where, how many took part, who won or led it."""
     what, date, there, number = w.of(tuple(WORDS.gatherings)), w.date(), w.in_city(), w.number(20, 2000)
     topic, crowd, p = w.of(WORDS.gatherings[what]), humans(number), w.person()
     contest = what in WORDS.contests
@@ -42,6 +43,7 @@ def gathering(w: World) -> Story:
 
 
 def match(w: World) -> Story:
+    """A match of two teams: who won, the score, the day, a goal."""
     (a, b), city, day = w.rng.sample(WORDS.teams, 2), w.of(WORDS.cities), w.of(WORDS.on_days)
     man, minute = w.person(female=False), w.rng.randint(2, 90)
     goals, of_city = w.rng.randint(0, 4), decline(city, "gent")
@@ -80,6 +82,7 @@ def match(w: World) -> Story:
 
 
 def weather(w: World) -> Story:
+    """The weather in two cities."""
     (first, second), (a, b), day = w.rng.sample(WORDS.cities, 2), w.rng.sample(WORDS.weather, 2), w.of(WORDS.on_days)
     in_a, in_b = in_place(first), in_place(second)
 
@@ -103,6 +106,7 @@ def weather(w: World) -> Story:
 
 
 def reason(w: World) -> Story:
+    """What was cancelled or late, and why."""
     (trouble, other), (reason, other_reason) = w.rng.sample(WORDS.troubles, 2), w.rng.sample(WORDS.reasons, 2)
     there, day = w.in_city(), w.of(WORDS.on_days)
     sentences = [w.pick(

@@ -15,6 +15,7 @@ def _amount(w: World, noun: str, number: int) -> str:
 
 
 def shopping(w: World) -> Story:
+    """What two children bought or gathered, and how much."""
     a, b = w.children(2)
     first, second = w.rng.sample(WORDS.fruit, 2)
     masculine, feminine, *places = w.rng.choice(WORDS.bought)
@@ -44,6 +45,7 @@ def shopping(w: World) -> Story:
 
 
 def prices(w: World) -> Story:
+    """Prices of fruit."""
     fruits, prices = w.rng.sample(WORDS.fruit, 3), w.rng.sample(range(30, 600, 10), 3)
     goods = [f"килограмм {form(fruit, 'gent', 'plur')}" for fruit in fruits]
     third = form(fruits[2], "accs", "plur")
@@ -69,6 +71,7 @@ def prices(w: World) -> Story:
 
 
 def belongings(w: World) -> Story:
+    """What belongs to whom, and its colour."""
     a, b, c = w.children(3)
     look_a, noun_a, mine = w.thing()
     look_b, noun_b, theirs = w.thing([look for look in WORDS.colours if look != look_a], but=(noun_a,))
@@ -108,6 +111,7 @@ def belongings(w: World) -> Story:
 
 
 def places(w: World) -> Story:
+    """Where three things lie."""
     things, spots = w.rng.sample(WORDS.small, 3), w.rng.sample(WORDS.spots, 3)
     nouns = tuple(things)
     if w.chance(0.5):
@@ -132,6 +136,7 @@ def places(w: World) -> Story:
 
 
 def gift(w: World) -> Story:
+    """Who gave what to whom, and when."""
     a, b, c, d = w.children(4)
     looks = WORDS.colours + WORDS.looks
     _, noun, gift = w.thing(looks)
@@ -163,6 +168,7 @@ def gift(w: World) -> Story:
 
 
 def errands(w: World) -> Story:
+    """Where two children went."""
     (a, b), (first, second, third) = w.children(2), w.rng.sample(WORDS.targets, 3)
     masculine, feminine = w.rng.choice((("пошёл", "пошла"), ("поехал", "поехала"), ("отправился", "отправилась")))
     verb, verb_b = a.verb(masculine, feminine), b.verb(masculine, feminine)
@@ -178,6 +184,7 @@ def errands(w: World) -> Story:
 
 
 def pet(w: World) -> Story:
+    """A pet: its name, owner, home, food and age."""
     animal, owner, where, age = w.of(tuple(WORDS.pets)), w.child(), w.of(WORDS.countryside), w.rng.randint(2, 15)
     name, food = w.of(WORDS.pets[animal].names), w.of(WORDS.pets[animal].food)
     female, to_name = animal in ("кошка", "собака", "корова"), decline(name, "datv")
@@ -208,6 +215,7 @@ def pet(w: World) -> Story:
 
 
 def animal(w: World) -> Story:
+    """Wild animals: where they live and what they live on."""
     (a, kind, where, food), (b, kind_b, where_b, food_b) = w.rng.sample(WORDS.animals, 2)
     mass, verb = w.rng.randint(2, 300), w.pick("обитает", "живёт")
     he = {"masc": "Он", "femn": "Она", "neut": "Оно"}[Noun(a).gender]

@@ -5,6 +5,7 @@ from training.worlds.stories import WORDS, Ask, Story, World, when
 
 
 def biography(w: World) -> Story:
+    """A life: birth, work, a move."""
     p, city, target = w.person(), w.of(WORDS.cities), w.of(WORDS.cities)
     name, there, he = p.name, in_place(city), capital(p.pronoun)
     born = w.year(1850, 1995)
@@ -42,6 +43,7 @@ def biography(w: World) -> Story:
 
 
 def meeting(w: World) -> Story:
+    """Who met whom, where and when."""
     (a, b), there, year, job = w.people(2), w.in_city(), w.year(1870), w.job()
     masculine, feminine = w.rng.choice((
         ("познакомился", "познакомилась"), ("встретился", "встретилась"), ("подружился", "подружилась"),
@@ -65,6 +67,7 @@ def meeting(w: World) -> Story:
 
 
 def study(w: World) -> Story:
+    """Where somebody studied, and what they became."""
     (a, b), (school, school_b) = w.people(2), w.rng.sample(WORDS.schools, 2)
     year, job = w.year(1880, 2020), w.job("ablt")
     verb, became = a.verb("окончил", "окончила"), a.verb("стал", "стала")
@@ -85,6 +88,7 @@ def study(w: World) -> Story:
 
 
 def book(w: World) -> Story:
+    """A work and its author."""
     (p, other), title, there = w.people(2), w.title(), w.in_city()
     what, masculine, feminine, question = w.rng.choice(WORDS.works)
     year = w.year(1920 if what == "фильм" else 1820)
@@ -117,6 +121,7 @@ def book(w: World) -> Story:
 
 
 def invention(w: World) -> Story:
+    """An invention: by whom, when, where."""
     p, what, year, there = w.person(), w.of(WORDS.inventions), w.year(1750, 1990), w.in_city()
     masculine, feminine = w.rng.choice((
         ("изобрёл", "изобрела"), ("создал", "создала"), ("построил", "построила"), ("запатентовал", "запатентовала"),

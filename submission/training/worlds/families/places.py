@@ -5,6 +5,7 @@ from training.worlds.stories import WORDS, Ask, Story, World, when
 
 
 def street(w: World) -> Story:
+    """A street of Moscow: district, name, length."""
     honoured, since = decline_surname(w.of(WORDS.surnames), False, "gent"), w.year(1922, 2019)
     district, okrug, adjective = w.of(WORDS.districts), w.of(WORDS.okrugs), w.of(WORDS.streets)
     by_person = w.chance(0.5)
@@ -56,6 +57,7 @@ def street(w: World) -> Story:
 
 
 def river(w: World) -> Story:
+    """A river: where it flows, its length and mouth."""
     river, other = w.rng.sample(WORDS.rivers, 2)
     side, length, where, of_other = w.pick("левый", "правый"), w.number(20, 900), w.in_region(), decline(other, "gent")
     city = w.of(WORDS.cities)
@@ -81,6 +83,7 @@ def river(w: World) -> Story:
 
 
 def city(w: World) -> Story:
+    """A city: age, region, people, river."""
     city, river, where, year = w.of(WORDS.cities), w.of(WORDS.rivers), w.in_region(), w.year(1147, 1960)
 
     def crowd() -> str:
@@ -105,6 +108,7 @@ def city(w: World) -> Story:
 
 
 def country(w: World) -> Story:
+    """Countries: capital and language."""
     (country, seat, language), (country_b, seat_b, language_b) = w.rng.sample(WORDS.countries, 2)
     sentences = [
         w.pick(f"Столица {country} — {seat}.", f"{seat} — столица {country}."),
@@ -123,6 +127,7 @@ def country(w: World) -> Story:
 
 
 def factory(w: World) -> Story:
+    """A factory: what it makes, since when, where, its people."""
     product, there, year, p, number = w.of(WORDS.products), w.in_city(), w.year(1890), w.person(), w.number(30, 5000)
     what = w.pick("завод", "комбинат", "цех")
     at, crowd = "в цехе" if what == "цех" else f"на {form(what, 'loct')}", humans(number)
@@ -149,6 +154,7 @@ def factory(w: World) -> Story:
 
 
 def schedule(w: World) -> Story:
+    """Opening hours, day off and price of a place."""
     what, off, price = w.of(WORDS.institutions), w.of(WORDS.days), w.rng.randrange(50, 900, 10)
     street = w.of(WORDS.streets)
 
@@ -173,6 +179,7 @@ def schedule(w: World) -> Story:
 
 
 def train(w: World) -> Story:
+    """A train or bus: from where, when, how long, for how much."""
     start, end = w.rng.sample(WORDS.cities, 2)
     what = w.pick("поезд", "автобус", "экспресс")
     stops = {
