@@ -78,6 +78,7 @@ class ProgressBars:
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of the command line, by default this process's; ends the process where they are wrong."""
     parser = argparse.ArgumentParser(
         description="Answer the challenge's input with RUDOLPH.", epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -145,15 +146,16 @@ def read_settings(options: argparse.Namespace) -> "Settings":
         raise Stop(f"{options.config}: is not YAML in UTF-8: {error}", EXIT_BAD_INPUT) from error
     except ValueError as error:
         raise Stop(str(error), EXIT_BAD_INPUT) from error
+    given = {
+        "model": str(HERE / settings.model) if options.model is None else options.model,
+        "seed": options.seed,
+        "batch_size": options.batch_size,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
     try:
-        return dataclasses.replace(
-            settings,
-            model=str(HERE / settings.model) if options.model is None else options.model,
-            seed=settings.seed if options.seed is None else options.seed,
-            batch_size=settings.batch_size if options.batch_size is None else options.batch_size,
-        )
+        return Settings.from_dict(vars(settings) | given, "command line")
     except ValueError as error:
-        raise Stop(f"command line: {error}", EXIT_BAD_INPUT) from error
+        raise Stop(str(error), EXIT_BAD_INPUT) from error
 
 
 def answer(options: argparse.Namespace, limit: Budget, watch: Watch | None) -> None:

@@ -416,6 +416,14 @@ def test_settings_name_key_value_and_what_is_allowed(values, message):
         Settings.from_dict(values, "here.yaml")
 
 
+def test_all_settings_that_are_wrong_are_named_at_once_with_the_key_that_was_meant():
+    with pytest.raises(ValueError) as error:
+        Settings.from_dict({"seeds": 1, "batch_size": 0, "text_sampling": {"topk": 1}, "fast": None}, "here.yaml")
+    told = str(error.value)
+    assert "key 'seeds' is unknown; did you mean seed?" in told and "batch_size is 0; it must be auto" in told
+    assert "text_sampling: key 'topk' is unknown; did you mean top_k?" in told and "fast is None; it must be tr" in told
+
+
 def test_settings_defaults_and_values():
     assert Settings.from_dict({}) == Settings()
     settings = Settings.from_dict({"text_sampling": {"top_k": 32, "top_p": 0.8}, "route": "both", "route_threshold": 1})
