@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import cores
-from training.processes import leave
+from training.processes import exit_now
 
 HERE = Path(__file__).resolve().parent
 EXIT_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 2, 130
@@ -31,7 +31,8 @@ def main() -> int:
 
     from transformers.utils.logging import disable_progress_bar
 
-    from training.finetune.trainer import FineTuning, finetune  # torch takes seconds to import
+    from training.finetune.config import FineTuning  # torch takes seconds to import
+    from training.finetune.trainer import finetune
 
     if not sys.stderr.isatty():
         disable_progress_bar()
@@ -54,4 +55,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_now(main())

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +21,10 @@ from tqdm import tqdm
 
 from rudolph import VQGAN, RudolphConfig, Tokenizer
 from rudolph.answer import join_texts
+from rudolph.files import replacing
 from rudolph.images import ImageError, load_image, preprocess
 from training.data_format import DataError, Sample
-from training.nano.decoder import LOSS_WEIGHTS, TASK_TOKENS, UNKNOWN_TOKENS
+from training.tasks import LOSS_WEIGHTS, TASK_TOKENS, UNKNOWN_TOKENS
 from training.worlds import seeded
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ ENCODE_BATCH = 32  # pictures
 
 
 @dataclass(frozen=True)
-class Row:
+class TrainingRow:
     """What one example teaches. `right` None: no right text; `image` None: codes that are all 0."""
 
     task: str
@@ -47,21 +47,21 @@ class Row:
     image: Path | None
 
 
-def make_row(task: str, sample: Sample) -> Row:
+def make_row(task: str, sample: Sample) -> TrainingRow:
     """The row of a task or of a mode of pre-training. Raises DataError for a mode's example without its picture."""
     if MODE_SOURCES.get(task) == "ImageCaptioning" and not sample.images:
         raise DataError(f"{sample.task}: id {sample.id}: has no picture; {task} needs one")
     answer = sample.answers[0] if sample.answers else None
     if task == "T2I":
-        return Row(task, answer or "", None, sample.images[0])
+        return TrainingRow(task, answer or "", None, sample.images[0])
     if task == "I2T":
-        return Row(task, "", answer, sample.images[0])
+        return TrainingRow(task, "", answer, sample.images[0])
     if task == "T2T":  # a text and how it goes on
         words = join_texts(sample.texts).split()
         half = len(words) // 2
-        return Row(task, " ".join(words[:half]), " ".join(words[half:]), None)
+        return TrainingRow(task, " ".join(words[:half]), " ".join(words[half:]), None)
     image = sample.image or (sample.images[0] if sample.images else None)
-    return Row(task, join_texts(sample.texts), answer, image)
+    return TrainingRow(task, join_texts(sample.texts), answer, image)
 
 
 class ImageCodes:
@@ -100,9 +100,8 @@ class ImageCodes:
                 content = io.BytesIO()
                 np.save(content, codes.astype(np.uint16))
                 path.parent.mkdir(parents=True, exist_ok=True)
-                temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-                temporary.write_bytes(content.getvalue())
-                os.replace(temporary, path)
+                with replacing(path) as temporary:
+                    temporary.write_bytes(content.getvalue())
 
     def read(self, images: Sequence[Path]) -> dict[Path, np.ndarray]:
         """Codes [m²] of pictures that were encoded."""
@@ -124,8 +123,8 @@ class TrainingRows(Dataset[dict[str, Tensor]]):
     """
 
     def __init__(
-        self, rows: Sequence[Row], codes: Mapping[Path, np.ndarray], config: RudolphConfig, tokenizer: Tokenizer,
-        weights: Mapping[str, tuple[float, float, float]], task_weights: Mapping[str, float], *,
+        self, rows: Sequence[TrainingRow], codes: Mapping[Path, np.ndarray], config: RudolphConfig,
+        tokenizer: Tokenizer, weights: Mapping[str, tuple[float, float, float]], task_weights: Mapping[str, float], *,
         token_share: float, seed: int, length: int,
     ) -> None:  # fmt: skip
         self.rows, self.codes, self.config, self.tokenizer = rows, codes, config, tokenizer
@@ -161,7 +160,7 @@ class Draws(Sampler[tuple[int, int, int]]):
     number of draws in an epoch.
     """
 
-    def __init__(self, rows: Sequence[Row], length: int, seed: int) -> None:
+    def __init__(self, rows: Sequence[TrainingRow], length: int, seed: int) -> None:
         self.by_task: dict[str, list[int]] = {}
         for number, row in enumerate(rows):
             self.by_task.setdefault(row.task, []).append(number)

@@ -42,7 +42,7 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def leave(code: int) -> NoReturn:
+def exit_now(code: int) -> NoReturn:
     """Ends the process with `code`.
 
     One of torchrun's ends without the interpreter's finalisation. There, rarely, one aborted after a training that went

@@ -26,8 +26,10 @@ from benchmark.measure import NANO
 from rudolph import RudolphConfig, RudolphModel, Tokenizer
 from rudolph.config import SIZES
 from rudolph.memory import free_memory, is_out_of_memory
-from training.dataset import DEFAULT_WEIGHTS, Row, TrainingRows
-from training.finetune.trainer import FineTuning, RudolphTrainer, Stage, Task, prepare_model, training_arguments
+from training.dataset import DEFAULT_WEIGHTS, TrainingRow, TrainingRows
+from training.finetune.config import FineTuning, Stage, TaskSettings
+from training.finetune.model import prepare_model
+from training.finetune.trainer import RudolphTrainer, training_arguments
 
 BATCH, ACCUMULATION, STEPS = 2, 2, 4
 LOSS_TOLERANCE = 1e-3
@@ -57,8 +59,9 @@ def _nano() -> RudolphModel:
     return model
 
 
-def _tasks() -> dict[str, Task]:
-    return {name: Task(*DEFAULT_WEIGHTS[name]) for name in ("TextQA", "MathQA", "VisualQA")}
+def _tasks() -> dict[str, TaskSettings]:
+    weights = {name: DEFAULT_WEIGHTS[name] for name in ("TextQA", "MathQA", "VisualQA")}
+    return {name: TaskSettings(lt=lt, img=img, rt=rt) for name, (lt, img, rt) in weights.items()}
 
 
 def _measure(report: Report, size: str, lora: int, device: str, folder: Path, small: bool) -> None:
@@ -117,10 +120,12 @@ class _Clock(TrainerCallback):
 def _train(model: RudolphModel, device: str, folder: Path, steps: int, stage: Stage) -> dict[str, Any]:
     """Seconds and losses of the steps, by fine-tuning's trainer, without checkpoints."""
     torch.manual_seed(0)
-    run = FineTuning((stage,), folder, folder / "codes", "RU", "auto" if is_cuda(device) else "cpu")
+    run = FineTuning(
+        stages=(stage,), output=folder, codes=folder / "codes", device="auto" if is_cuda(device) else "cpu"
+    )
     arguments = training_arguments(run, stage)
     arguments = dataclasses.replace(arguments, save_strategy="no", max_steps=steps, use_cpu=not is_cuda(device))
-    rows = [Row(name, TEXT[number:], TEXT[: 40 + number], None) for number in range(8) for name in stage.tasks]
+    rows = [TrainingRow(name, TEXT[number:], TEXT[: 40 + number], None) for number in range(8) for name in stage.tasks]
     length = stage.batch_size * stage.accumulation * steps
     dataset = TrainingRows(
         rows, {}, model.config, _Ids(model.config), {name: (t.lt, t.img, t.rt) for name, t in stage.tasks.items()},

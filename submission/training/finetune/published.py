@@ -1,4 +1,4 @@
-"""Settings of the published training, `fusion_train.yaml` or parts of it, in the words of `finetuning`.
+"""Settings of the published training, `fusion_train.yaml` or parts of it, in the words of `config`.
 
     trainer: {bs: 2, task_weights: {text_loss_weight: 0.5, ...}}     # the slides'
 
@@ -62,6 +62,7 @@ class Translation:
     notes: list[str] = field(default_factory=list)
 
     def left_out(self, name: str, key: str) -> None:
+        """Notes that a setting has no counterpart."""
         self.notes.append(f"{name}.{key}: not used{f'; {WHY[key]}' if key in WHY else ''}")
 
 

@@ -36,7 +36,7 @@ from training.nano.bpe import train_bpe
 from training.nano.decoder import load_mean, train_decoder
 from training.nano.runs import RUNS
 from training.nano.vqgan import train_vqgan
-from training.processes import leave, locked
+from training.processes import exit_now, locked
 
 log = logging.getLogger("train_nano")
 
@@ -142,4 +142,4 @@ def _cpu_seconds() -> float:
 
 if __name__ == "__main__":
     main()
-    leave(0)
+    exit_now(0)

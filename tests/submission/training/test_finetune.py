@@ -24,28 +24,19 @@ from transformers import TrainingArguments
 from rudolph import VQGAN, RudolphModel, Tokenizer
 from training.carbon import TrainingCarbon, cpu_seconds
 from training.data_format import DataError, Sample, read_split
-from training.dataset import DEFAULT_WEIGHTS, TOKENS, Draws, ImageCodes, Row, TrainingRows, make_row
-from training.finetune.trainer import (
-    FREEZE_GROUPS,
-    FineTuning,
-    RudolphTrainer,
-    Stage,
-    Task,
-    WeightedLoss,
-    export_model,
-    export_submission,
-    finetune,
-    freeze_group,
-    prepare_model,
-    warn_of_chance,
-)
+from training.dataset import DEFAULT_WEIGHTS, TOKENS, Draws, ImageCodes, TrainingRow, TrainingRows, make_row
+from training.finetune.config import FREEZE_GROUPS, FineTuning, Stage, TaskSettings
+from training.finetune.export import export_model, export_submission
+from training.finetune.model import WeightedLoss, freeze_group, prepare_model
+from training.finetune.trainer import RudolphTrainer, finetune
+from training.finetune.validation import warn_of_chance
 from training.processes import LOCK, locked
 
 ROOT = Path(__file__).resolve().parents[3]
 SUBMISSION = ROOT / "submission"
 REFERENCE = ROOT / "tests" / "data" / "rudolph"
 TASKS = ("TextQA", "MathQA", "ImageGeneration", "ImageCaptioning", "VisualQA", "TRitW")
-ONE_TASK = {"TextQA": Task(*DEFAULT_WEIGHTS["TextQA"])}
+ONE_TASK = {"TextQA": TaskSettings(lt=1, img=0.01, rt=7)}
 DROPOUT = 0.1  # so that a curve goes on only where the random state does
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
@@ -94,12 +85,12 @@ def curve(out: Path) -> list[tuple[str, ...]]:
 # --- rows and their order ---
 
 
-def rows_of(tasks: tuple[str, ...] = TASKS) -> list[Row]:
+def rows_of(tasks: tuple[str, ...] = TASKS) -> list[TrainingRow]:
     data = SUBMISSION / "training" / "sample_data"
     return [make_row(task, sample) for task in tasks for sample in read_split(data, task, "train")]
 
 
-def training_rows(folder: Path, rows: list[Row], codes: Path, **changes: Any) -> TrainingRows:
+def training_rows(folder: Path, rows: list[TrainingRow], codes: Path, **changes: Any) -> TrainingRows:
     model = RudolphModel.from_pretrained(folder)
     cache = ImageCodes(codes, folder / "vqgan", model.config.image_tokens_per_dim)
     images = [row.image for row in rows if row.image is not None]
@@ -112,7 +103,8 @@ def training_rows(folder: Path, rows: list[Row], codes: Path, **changes: Any) ->
 
 
 def test_draws_are_balanced_and_functions_of_seed_and_epoch() -> None:
-    rows = [Row("TextQA", "", "", None)] * 50 + [Row("VisualQA", "", "", None)] * 3 + [Row("TRitW", "", "", None)] * 7
+    numbers = {"TextQA": 50, "VisualQA": 3, "TRitW": 7}
+    rows = [TrainingRow(task, "", "", None) for task, number in numbers.items() for _ in range(number)]
     draws = Draws(rows, 40, seed=5)
     first = list(draws)
     assert [(epoch, position) for epoch, position, _ in first] == [(0, i) for i in range(40)]
@@ -206,7 +198,7 @@ class FixedRows(TrainingRows):
 
     def __init__(self, ids: torch.Tensor, weights: torch.Tensor) -> None:
         self.ids, self.fixed_weights = ids, weights
-        self.rows, self.length, self.seed = [Row("TextQA", "", None, None)] * len(ids), len(ids), 0
+        self.rows, self.length, self.seed = [TrainingRow("TextQA", "", None, None)] * len(ids), len(ids), 0
 
     def __getitem__(self, key: tuple[int, int, int]) -> dict[str, torch.Tensor]:
         number = key[2]
@@ -482,7 +474,8 @@ from pathlib import Path
 import torch
 from transformers import TrainerCallback
 from training.finetune import trainer as finetuning
-from training.processes import leave
+from training.finetune.config import FineTuning
+from training.processes import exit_now
 
 class Gradients(TrainerCallback):
     def on_pre_optimizer_step(self, args, state, control, model=None, **_):
@@ -494,8 +487,8 @@ def with_gradients(self, *args, **kwargs):
     plain(self, *args, **kwargs)
     self.add_callback(Gradients())
 finetuning.RudolphTrainer.__init__ = with_gradients
-finetuning.finetune(finetuning.FineTuning.from_file(Path(sys.argv[1])))
-leave(0)
+finetuning.finetune(FineTuning.from_file(Path(sys.argv[1])))
+exit_now(0)
 """
 
 
@@ -661,11 +654,12 @@ def test_few_validation_examples_warn(
         ({"weight_decay": "0.5"}, "as a number of YAML it is written 0.5, without quotes"),
         ({"tasks": {"TextQA": {"rt": "7e0"}}}, "rt is '7e0'; it must be a number, 0 or more; as a number"),
         ({"config": {"route_threshold": "5e-1"}}, "it must be a number from 0 to 1; as a number of YAML"),
-        ({"learing_rate": 1e-5}, "key 'learing_rate' is unknown"),
-        ({"tasks": {"TextQa": {}}}, "tasks: key 'TextQa' is unknown; allowed are TextQA"),
-        ({"tasks": {"TextQA": False}}, "tasks are all off"),
+        ({"learing_rate": 1e-5}, "key 'learing_rate' is unknown; did you mean learning_rate? allowed are tasks"),
+        ({"tasks": {"TextQa": {}}}, "tasks: key 'TextQa' is unknown; did you mean TextQA? allowed are TextQA"),
+        ({"tasks": {"TextQA": False}}, "tasks: all are off"),
+        ({"freeze": list(FREEZE_GROUPS)}, "freeze names all groups"),
         ({"tasks": {"TextQA": {"lt": -1}}}, "tasks: TextQA: lt is -1"),
-        ({"freeze": ["norm"]}, "freeze is ('norm',); it must be a list of embeddings"),
+        ({"freeze": ["norm"]}, "freeze[0] is 'norm'; it must be one of embeddings, norms"),
         ({"freeze": ["norms"], "lora_rank": 4}, "freeze and lora_rank"),
         ({"country": "ZZ"}, "country is 'ZZ'"),
         ({"output": None}, "output is None"),
@@ -682,6 +676,19 @@ def test_wrong_settings_are_named(changes: dict[str, Any], message: str, tmp_pat
     with pytest.raises(ValueError, match="config.yaml") as error:
         FineTuning.from_file(config)
     assert message in str(error.value)
+
+
+def test_all_that_is_wrong_is_named_at_once(tmp_path: Path) -> None:
+    """What holds for all stages once, what is a stage's own with its number."""
+    stages = [{"name": "a", "precision": "fp16"}, {"name": "b", "tasks": {"TRitW": {"lt": "1"}}}]
+    config = write_config(tmp_path / "config.yaml", tmp_path, stages=stages, epochs=0, seed=True, gpu=1, device="tpu")
+    with pytest.raises(ValueError) as error:
+        FineTuning.from_file(config)
+    faults = str(error.value).removeprefix(f"{config}: ").split("; ")
+    assert [fault for fault in faults if not fault.startswith(("it must", "allowed", "as a number", "did you"))] == [
+        "key 'gpu' is unknown", "epochs is 0", "stages[0]: precision is 'fp16'", "seed is True",
+        "stages[1]: tasks: TRitW: lt is '1'", "device is 'tpu'",
+    ]  # fmt: skip
 
 
 def test_an_exported_config_differs_in_what_is_asked_for_alone(tmp_path: Path) -> None:

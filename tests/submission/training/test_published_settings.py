@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from training.finetune.config import FineTuning
 from training.finetune.published import FREEZE, WEIGHT_NAMES
-from training.finetune.trainer import FineTuning
 
 ROOT = Path(__file__).resolve().parents[3]
 SUBMISSION = ROOT / "submission"
