@@ -158,7 +158,7 @@ def test_bad_input_is_one_line_and_code_2(place, content):
         ([], "model: weights/other", 1, "weights/other does not exist"),
         (["--output=occupied"], "", 1, "output folder occupied"),
         (["--batch-size=0"], "", 2, "command line: batch_size is 0; it must be auto, or a whole number, 1 or more"),
-        ([], "router: both", 2, "config.yaml: the settings: key 'router' is unknown; allowed are model"),
+        ([], "router: both", 2, "config.yaml: the settings: key 'router' is unknown; did you mean route? allowed are"),
         ([], "route: [", 2, "config.yaml: is not YAML in UTF-8"),
         (["--config=nowhere.yaml"], "", 2, "nowhere.yaml: cannot be read: No such file"),
     ],
