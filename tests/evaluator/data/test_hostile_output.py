@@ -25,6 +25,7 @@ from evaluator.data.dataset import Data, read_data
 from evaluator.data.predictions import Predictions, read_predictions
 from tests.support.rules import rules_of
 
+pytestmark = pytest.mark.slow
 SECONDS = 300.0  # far beyond what any example takes, also on a busy machine
 RULES = {*rules_of(files, strict_json, dataset, entries, images, predictions), files.file_size(0).name}
 

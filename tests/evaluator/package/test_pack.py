@@ -238,6 +238,7 @@ def test_the_repositorys_own_submission(tmp_path):
     assert packed.report.verified == packed.report.files == len(found)
 
 
+@pytest.mark.slow
 def test_the_packed_submission_runs(tmp_path):
     """Two examples through the unpacked ZIP, with nothing of the repository in reach."""
     pack(ROOT / "submission", tmp_path / "s.zip")
