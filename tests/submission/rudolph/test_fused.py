@@ -14,6 +14,7 @@ pytest.importorskip("triton")
 fused = importlib.import_module("rudolph.fused")
 fused_sampling = importlib.import_module("rudolph.fused_sampling")
 
+pytestmark = pytest.mark.slow
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
