@@ -38,7 +38,8 @@ TOLERANCE = 1e-3
 BFLOAT16_MEAN = 0.05  # of logits of the reference models, whose largest are near 5
 ROWS = 20  # more than the largest bucket that is a power of two
 LATENTS_SECONDS = 120
-DRAWS, SAME_DRAWS = 2000, 0.999  # where two ids meet, rounding of the sums decides
+DRAWS, SAME_DRAWS = 2000, 0.99  # where two ids meet, rounding of the sums decides: then it is the next one
+NEXT = 2  # places apart in the order of the logits, of which rounding may take either
 
 
 def run(report: Report, device: str, small: bool) -> None:
@@ -158,8 +159,12 @@ def _draws(report: Report, device: str) -> None:
     for name, sampling in (("image", IMAGE_SAMPLING), ("text", TEXT_SAMPLING), ("all ids", Sampling())):
         logits, uniform = 2 * torch.randn(DRAWS, 8192, device=device), torch.rand(DRAWS, device=device)
         drawn = draw(logits, sampling.top_k, sampling.top_p, sampling.temperature, uniform)
-        same = int((drawn == sample_by_sorting(logits, sampling, uniform)).sum())
-        report.check(f"draws, {name}", same >= SAME_DRAWS * DRAWS, f"{same} of {DRAWS} ids are those of PyTorch")
+        expected = sample_by_sorting(logits, sampling, uniform)
+        same = int((drawn == expected).sum())
+        places = logits.argsort(descending=True).argsort()
+        apart = (places.gather(1, drawn[:, None]) - places.gather(1, expected[:, None])).abs()
+        seen = f"{same} of {DRAWS} ids are those of PyTorch, the others at most {int(apart.max())} places apart"
+        report.check(f"draws, {name}", same >= SAME_DRAWS * DRAWS and int(apart.max()) <= NEXT, seen)
 
 
 def right_prefix(model: RudolphModel) -> Tensor:
