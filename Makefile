@@ -18,6 +18,7 @@ ZIP = submission.zip
 CONFIG = submission/training/configs/demo.yaml
 TAG = fusionbrain/fbc2:latest
 DEVICE = gpu
+BASE_IMAGE =
 CONTEXT = docker
 # The user of a run, in image and evaluator.
 UID = $(shell sed -n 's/^UID = //p' evaluator/sandbox/docker.py)

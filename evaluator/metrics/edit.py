@@ -27,10 +27,10 @@ def _one_minus_ned(prediction: str, reference: str) -> float:
     return 1 - Levenshtein.distance(prediction, reference) / max(len(prediction), len(reference))
 
 
-class Case(Parameters):
+class EditParameters(Parameters):
     """Whether case counts; published: it does."""
 
     ignore_case: Flag = False
 
 
-METRICS = (text_metric("one_minus_ned", "1 - NED", one_minus_ned, Case),)
+METRICS = (text_metric("one_minus_ned", "1 - NED", one_minus_ned, EditParameters),)

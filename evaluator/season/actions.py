@@ -17,11 +17,11 @@ from evaluator.data import dataset
 from evaluator.package import archive
 from evaluator.season import PRIVATE, PUBLIC, TEST_SETS, board, prizes
 from evaluator.season.board import Line
+from evaluator.season.config import Season, read_season
 from evaluator.season.database import open_database
 from evaluator.season.ledger import Archive, Attempts, Ledger, RunState
 from evaluator.season.prizes import Eligibility, Unfinished
 from evaluator.season.queue import Queue
-from evaluator.season.rules import Season, read_season
 from evaluator.season.runs import machine_gpus
 from evaluator.season.store import digest, open_shared, open_store
 

@@ -10,11 +10,11 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from evaluator.season import PRIVATE, PUBLIC
-from evaluator.season.rules import Season
+from evaluator.season.config import Season
 
 
 @dataclass(frozen=True)
-class Result:
+class BoardResult:
     """A submission's total on a test set."""
 
     run: int
@@ -45,7 +45,7 @@ class Source(Protocol):
     def season(self) -> Season:
         """The rules that hold."""
 
-    def results(self, test_set: str) -> list[Result]:
+    def results(self, test_set: str) -> list[BoardResult]:
         """All results on a test set, in the order of their submissions."""
 
     def choices(self) -> list[Choice]:
@@ -66,7 +66,7 @@ class Line:
     team: str | None
     total: float | None
     scores: Mapping[int, float] = field(default_factory=dict)
-    result: Result | None = None
+    result: BoardResult | None = None
     count: int = 0
     expected: int = 0
 
@@ -99,18 +99,18 @@ def lines(source: Source, test_set: str) -> list[Line]:
     return private_lines(private, wanted, source.scores(result.run for result in best(private).values()), season)
 
 
-def best(results: Iterable[Result]) -> dict[str, Result]:
+def best(results: Iterable[BoardResult]) -> dict[str, BoardResult]:
     """Each team's best result."""
-    found: dict[str, Result] = {}
+    found: dict[str, BoardResult] = {}
     for result in results:
         if result.team not in found or result.order < found[result.team].order:
             found[result.team] = result
     return found
 
 
-def finals(public: Iterable[Result], choices: Iterable[Choice], chosen: int) -> dict[str, tuple[int, ...]]:
+def finals(public: Iterable[BoardResult], choices: Iterable[Choice], chosen: int) -> dict[str, tuple[int, ...]]:
     """Each team's submissions for the private board: those it chose, else its `chosen` best public ones."""
-    by_team: dict[str, list[Result]] = {}
+    by_team: dict[str, list[BoardResult]] = {}
     for result in public:
         by_team.setdefault(result.team, []).append(result)
     wanted = {
@@ -120,7 +120,9 @@ def finals(public: Iterable[Result], choices: Iterable[Choice], chosen: int) -> 
     return wanted | {choice.team: choice.submissions for choice in choices}
 
 
-def public_lines(results: Sequence[Result], scores: Mapping[int, Mapping[int, float]], season: Season) -> list[Line]:
+def public_lines(
+    results: Sequence[BoardResult], scores: Mapping[int, Mapping[int, float]], season: Season
+) -> list[Line]:
     """The public board. `scores` has the scores by task of at least the best results' runs (`best`), by run."""
     counts: dict[str, int] = {}
     for result in results:
@@ -128,13 +130,13 @@ def public_lines(results: Sequence[Result], scores: Mapping[int, Mapping[int, fl
     return _ranked(best(results), scores, season, counts, counts)
 
 
-def private_results(private: Iterable[Result], wanted: Mapping[str, Sequence[int]]) -> list[Result]:
+def private_results(private: Iterable[BoardResult], wanted: Mapping[str, Sequence[int]]) -> list[BoardResult]:
     """Those private results that count, given what `finals` returned."""
     return [result for result in private if result.submission in wanted.get(result.team, ())]
 
 
 def private_lines(
-    private: Sequence[Result],
+    private: Sequence[BoardResult],
     wanted: Mapping[str, Sequence[int]],
     scores: Mapping[int, Mapping[int, float]],
     season: Season,
@@ -155,7 +157,7 @@ def baseline_line(season: Season) -> Line:
 
 
 def _ranked(
-    found: Mapping[str, Result],
+    found: Mapping[str, BoardResult],
     scores: Mapping[int, Mapping[int, float]],
     season: Season,
     counts: Mapping[str, int],

@@ -17,7 +17,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, NoSuchModuleError
 
 from evaluator.core.errors import DataError, show
-from evaluator.season import rules, schema
+from evaluator.season import config, schema
 
 URL_VARIABLE = "SEASON_DATABASE_URL"  # in place of [database] url, for passwords
 BUSY_MILLISECONDS = 30_000
@@ -76,7 +76,7 @@ class Database:
     def now(self, connection: Connection) -> datetime:
         """The database's clock, which its users have in common."""
         if self.sqlite:
-            return rules.utc_now()
+            return config.utc_now()
         moment: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
         return moment.astimezone(UTC)
 
@@ -121,7 +121,7 @@ class Database:
             raise DataError(f"database {self.shown} cannot be used: {reason}") from None
 
 
-def open_database(season: rules.Season) -> Database:
+def open_database(season: config.Season) -> Database:
     """The season's database, as its rules or the environment name it."""
     return Database(os.environ.get(URL_VARIABLE) or season.url, season.folder)
 

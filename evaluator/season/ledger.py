@@ -22,9 +22,9 @@ from evaluator.core.errors import DataError, EvaluatorError, show
 from evaluator.core.verdict import INFRA, OK
 from evaluator.package.metadata import Metadata
 from evaluator.season import PRIVATE, PUBLIC, TEST_SETS, names, schema
-from evaluator.season.board import Choice, Result, finals
+from evaluator.season.board import BoardResult, Choice, finals
+from evaluator.season.config import Season
 from evaluator.season.database import Database
-from evaluator.season.rules import Season
 
 _team, _submission, _run, _event = schema.team, schema.submission, schema.run, schema.event
 _result, _score, _job, _test_set = schema.result, schema.score, schema.job, schema.test_set
@@ -144,11 +144,11 @@ class Snapshot:
     states: tuple[RunState, ...]
     events: tuple[Event, ...]
     attempts: Mapping[str, Attempts]
-    all_results: Mapping[str, Sequence[Result]]
+    all_results: Mapping[str, Sequence[BoardResult]]
     all_choices: Sequence[Choice]
     all_scores: Mapping[int, Mapping[int, float]]
 
-    def results(self, test_set: str) -> list[Result]:
+    def results(self, test_set: str) -> list[BoardResult]:
         """As `Ledger.results`."""
         return list(self.all_results[test_set])
 
@@ -647,7 +647,7 @@ class Ledger:
 
     # --- results ---
 
-    def results(self, test_set: str) -> list[Result]:
+    def results(self, test_set: str) -> list[BoardResult]:
         """Every result of a test set, the earliest submission first."""
         with self.database.read() as connection:
             return _results(connection, test_set)
@@ -788,7 +788,7 @@ def _append(
     connection.execute(insert(_event).values(run_id=run, step=schema.STEPS[kind], **values))
 
 
-def _results(connection: Connection, test_set: str) -> list[Result]:
+def _results(connection: Connection, test_set: str) -> list[BoardResult]:
     rows = connection.execute(
         select(_result.c.run_id, _submission.c.id, _team.c.name, _submission.c.submitted_at, _result.c.total)
         .join(_submission, _submission.c.id == _result.c.submission_id)
@@ -796,7 +796,7 @@ def _results(connection: Connection, test_set: str) -> list[Result]:
         .where(_result.c.test_set == test_set)
         .order_by(_submission.c.submitted_at, _submission.c.id)
     )
-    return [Result(*row) for row in rows]
+    return [BoardResult(*row) for row in rows]
 
 
 def _choices(connection: Connection) -> list[Choice]:

@@ -11,8 +11,8 @@ from evaluator.carbon.emission import Emission
 from evaluator.core.errors import DataError, SubmissionError, show
 from evaluator.season import PRIVATE, PUBLIC, board
 from evaluator.season.board import Line
+from evaluator.season.config import Season
 from evaluator.season.ledger import Snapshot
-from evaluator.season.rules import Season
 from evaluator.season.store import Shared, Store, local_archive
 
 

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from evaluator.core.errors import show
 from evaluator.season.ledger import Job, Ledger, RunEnd
-from evaluator.season.runs import LocalRuns, Lost, Place, Run, Runs, failed, is_infrastructure_failure
+from evaluator.season.runs import Host, LocalRuns, Lost, Run, Runs, failed, is_infrastructure_failure
 from evaluator.season.store import Store
 
 POLL_SECONDS = 0.1  # looking whether a run has ended
@@ -100,7 +100,7 @@ class Queue:
             self._say(f"{left} runs of {', '.join(map(show, sorted(self._runs.set_aside)))} are left waiting")
         return not left
 
-    def _fill(self, place: Place) -> bool:
+    def _fill(self, place: Host) -> bool:
         """Claim and start a run; False where none waits."""
         job = self._ledger.claim(f"{self._name}{place}", self._runs.set_aside)
         if job is None:

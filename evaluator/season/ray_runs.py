@@ -20,15 +20,15 @@ from evaluator.core.errors import DataError
 from evaluator.core.verdict import BAD_IMAGE
 from evaluator.metrics import assets
 from evaluator.sandbox import record
+from evaluator.season.config import Season
 from evaluator.season.ledger import Job, RunEnd
 from evaluator.season.node import RemoteRun, has_image, work
-from evaluator.season.rules import Season
 from evaluator.season.runs import (
     MAX_FAILURES,
     STOP_SECONDS,
     Failures,
+    Host,
     Lost,
-    Place,
     Run,
     call,
     failed,
@@ -51,7 +51,7 @@ ASK_SECONDS = 60.0  # for nodes to say whether they have an image
 class _Node:
     """A node that is up, and for how many runs at a time."""
 
-    place: Place
+    place: Host
     size: int
 
 
@@ -110,7 +110,7 @@ class RayRuns:
         """As `Runs.set_aside`."""
         return self._failures.set_aside
 
-    def room(self) -> Place | None:
+    def room(self) -> Host | None:
         """As `Runs.room`: the node with the fewest failures of those that have room."""
         self._look()
         self._runs = [run for run in self._runs if not run.gone()]
@@ -121,7 +121,7 @@ class RayRuns:
         best = min(fit, key=lambda id: (len(self._failures.at(id)), used[id] / self._nodes[id].size), default=None)
         return None if best is None else self._nodes[best].place
 
-    def start(self, job: Job, place: Place) -> Run:
+    def start(self, job: Job, place: Host) -> Run:
         """As `Runs.start`."""
         self._store.clear(job.run)
         its_call = call(self._season, self._store, job).resolved()
@@ -144,7 +144,7 @@ class RayRuns:
         self._runs.append(run)
         return run
 
-    def entered(self, job: Job, place: Place, end: RunEnd | Lost) -> None:
+    def entered(self, job: Job, place: Host, end: RunEnd | Lost) -> None:
         """As `Runs.entered`."""
         if not is_infrastructure_failure(end):
             self._suspects.clear()
@@ -198,7 +198,7 @@ class RayRuns:
                 if not size:
                     unfit[node["NodeID"]] = node["NodeName"]
             if size:
-                found[node["NodeID"]] = _Node(Place(node["NodeID"], node["NodeName"]), size)
+                found[node["NodeID"]] = _Node(Host(node["NodeID"], node["NodeName"]), size)
         for id in unfit.keys() - self._unfit:
             self._say(
                 f"node {unfit[id]} gets nothing, as it has fewer than {self._gpus} GPUs; with `gpus = 0` in [limits]"
@@ -217,7 +217,7 @@ class RayRuns:
             return None
         return lambda: self._fetchers.submit(self._bring, run)
 
-    def _elsewhere(self, image: str, place: Place) -> str | None:
+    def _elsewhere(self, image: str, place: Host) -> str | None:
         """The name of another node, where runs may use the image."""
         asked = {}
         for node in self._nodes.values():
@@ -256,7 +256,7 @@ class _RayRun:
     def __init__(
         self,
         reference: Any,
-        place: Place,
+        place: Host,
         fetch: "Callable[[], Future[None]] | None",
         elsewhere: "Callable[[], Future[str | None]]",
     ) -> None:

@@ -23,9 +23,9 @@ from typing import Protocol
 from evaluator.core.errors import DataError, show
 from evaluator.core.gpus import find as find_gpus
 from evaluator.core.verdict import BAD_METADATA, BAD_ZIP, INFRA, OK, TABLE
+from evaluator.season.config import Season
 from evaluator.season.database import URL_VARIABLE
 from evaluator.season.ledger import Job, RunEnd, Submission
-from evaluator.season.rules import Season
 from evaluator.season.store import RUN_FILES, Store, digest
 
 logger = logging.getLogger(__name__)
@@ -54,8 +54,8 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where runs can be. `name` is for people, and empty for this machine."""
+class Host:
+    """A machine on which runs can be. `name` is for people, and empty for this machine."""
 
     id: str
     name: str
@@ -75,7 +75,7 @@ class Run(Protocol):
     """A run that was started. What it is told to `stop` has no end any more, and is `gone` when nothing is left."""
 
     @property
-    def place(self) -> Place:
+    def place(self) -> Host:
         """Where it runs."""
 
     def end(self) -> RunEnd | Lost | None:
@@ -99,13 +99,13 @@ class Runs(Protocol):
     def set_aside(self) -> frozenset[str]:
         """Teams of which nothing more should be started, as only infrastructure failures come of it."""
 
-    def room(self) -> Place | None:
+    def room(self) -> Host | None:
         """A place for one more run."""
 
-    def start(self, job: Job, place: Place) -> Run:
+    def start(self, job: Job, place: Host) -> Run:
         """Start a run at a place that `room` gave. Does not wait, and does not raise: what fails is the run's end."""
 
-    def entered(self, job: Job, place: Place, end: RunEnd | Lost) -> None:
+    def entered(self, job: Job, place: Host, end: RunEnd | Lost) -> None:
         """Learn from how a run ended at a place."""
 
 
@@ -284,11 +284,11 @@ class LocalRuns:
         """As `Runs.set_aside`."""
         return self._failures.set_aside
 
-    def room(self) -> Place | None:
+    def room(self) -> Host | None:
         """As `Runs.room`: one of this machine's slots, which have no names."""
-        return Place("", "") if any(run is None or run.gone() for run in self._runs) else None
+        return Host("", "") if any(run is None or run.gone() for run in self._runs) else None
 
-    def start(self, job: Job, place: Place) -> Run:
+    def start(self, job: Job, place: Host) -> Run:
         """As `Runs.start`."""
         slot = next(i for i, run in enumerate(self._runs) if run is None or run.gone())
         gpus = self.gpus[slot]
@@ -297,7 +297,7 @@ class LocalRuns:
         self._runs[slot] = run
         return run
 
-    def entered(self, job: Job, place: Place, end: RunEnd | Lost) -> None:
+    def entered(self, job: Job, place: Host, end: RunEnd | Lost) -> None:
         """As `Runs.entered`."""
         if not is_infrastructure_failure(end):
             self._failures.end_row(job.submission, place.id)
@@ -310,7 +310,7 @@ class LocalRuns:
 
 
 class _LocalRun:
-    def __init__(self, call: Call, digest: str, place: Place, environment: Mapping[str, str]) -> None:
+    def __init__(self, call: Call, digest: str, place: Host, environment: Mapping[str, str]) -> None:
         self.place = place
         self._call, self._digest = call, digest
         self._said: RunEnd | None = None  # as the evaluator says; the ZIP may have been damaged since it was sent

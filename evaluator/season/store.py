@@ -19,7 +19,7 @@ from evaluator.core.errors import DataError
 from evaluator.core.files import sha256_of
 
 if TYPE_CHECKING:
-    from evaluator.season.rules import Season
+    from evaluator.season.config import Season
 
 logger = logging.getLogger(__name__)
 

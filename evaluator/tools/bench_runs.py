@@ -20,10 +20,10 @@ from statistics import mean
 
 from evaluator.package import archive, pack
 from evaluator.season import PUBLIC
+from evaluator.season.config import read_season
 from evaluator.season.database import Database
 from evaluator.season.ledger import Archive, Ledger
 from evaluator.season.queue import Queue
-from evaluator.season.rules import read_season
 from evaluator.season.runs import LocalRuns, Runs
 from evaluator.season.store import Store, digest
 

@@ -29,9 +29,9 @@ from sqlalchemy import insert, update
 
 from evaluator.package.metadata import Metadata
 from evaluator.season import PRIVATE, PUBLIC, board, schema
+from evaluator.season.config import Season, read_season
 from evaluator.season.database import Database
 from evaluator.season.ledger import Archive, Ledger, RunEnd
-from evaluator.season.rules import Season, read_season
 from evaluator.season.site.pages import build
 from evaluator.season.store import Store
 

@@ -22,9 +22,9 @@ from evaluator.core.verdict import INFRA, METRIC_ERROR, TABLE
 from evaluator.package.metadata import Metadata
 from evaluator.reports import html as report_html
 from evaluator.season import PRIVATE
+from evaluator.season.config import Season, read_season
 from evaluator.season.database import Database
 from evaluator.season.ledger import Archive, Job, Ledger, RunEnd
-from evaluator.season.rules import Season, read_season
 from evaluator.season.store import Store
 from tests.support.emission import emission_files
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from evaluator.package.metadata import Metadata
 from evaluator.season import PUBLIC
+from evaluator.season.config import Season, read_season
 from evaluator.season.ledger import Archive, Job, Ledger, RunEnd
-from evaluator.season.rules import Season, read_season
 
 BACKENDS = ("sqlite", "postgresql")
 NOON = datetime(2022, 10, 3, 9, 0, tzinfo=UTC)  # in Moscow

@@ -25,9 +25,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from evaluator.cli.app import main
+from evaluator.season.config import read_season
 from evaluator.season.database import Database
 from evaluator.season.ledger import Ledger
-from evaluator.season.rules import read_season
 
 ENDS = {"nano": "OK", "quick": "OK", "brittle": "OK", "crash": "EXIT", "slow": "TIMEOUT", "silent": "BAD_OUTPUT"}
 TURNED_AWAY = ("damaged", "bare", "outside")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import evaluator
-from evaluator.season.rules import Season
+from evaluator.season.config import Season
 
 ROOT = Path(evaluator.__file__).parents[1]
 SECONDS = 300.0  # at most, for anything waited for here, on a busy machine too

@@ -34,9 +34,9 @@ from evaluator.core.errors import DataError
 from evaluator.core.verdict import INFRA, METRIC_ERROR
 from evaluator.reports.rendering import environment, visible
 from evaluator.season import PRIVATE, PUBLIC, board, prizes
-from evaluator.season.board import Line, Result
+from evaluator.season.board import BoardResult, Line
+from evaluator.season.config import Season
 from evaluator.season.ledger import Ledger, Refused, RunState, Snapshot, Team
-from evaluator.season.rules import Season
 from evaluator.season.site import cells, charts, publish, team_reports, usage, words
 from evaluator.season.store import Store, open_store
 
@@ -325,7 +325,7 @@ class _Site:
                 ),
             )
 
-    def _row(self, state: RunState, result: Result | None, folder: str) -> _RunRow:
+    def _row(self, state: RunState, result: BoardResult | None, folder: str) -> _RunRow:
         fix: tuple[str, str] | None = None
         findings: Sequence[Mapping[str, Any]] = ()
         report = None
@@ -366,7 +366,7 @@ class _Site:
     def _token(self, team: Team) -> str:
         return hmac.new(self._key, f"team {team.id}".encode(), "sha256").hexdigest()[:32]
 
-    def _point(self, result: Result, team: str = "") -> tuple[datetime, float, str]:
+    def _point(self, result: BoardResult, team: str = "") -> tuple[datetime, float, str]:
         when = f"{result.submitted_at.astimezone(self._season.zone):%Y-%m-%d %H:%M}"
         who = visible(team) if team else f"№ {result.submission}"
         return result.submitted_at, result.total, f"{result.total:.4f} · {who} · {when}"
@@ -403,9 +403,9 @@ def _first(lines: Sequence[Line]) -> Line | None:
     return next((line for line in lines if line.rank == 1), None)
 
 
-def _raised(results: Sequence[Result]) -> list[Result]:
+def _raised(results: Sequence[BoardResult]) -> list[BoardResult]:
     """Those of `results`, which are in the order of their submissions, that are better than all before."""
-    raised: list[Result] = []
+    raised: list[BoardResult] = []
     for result in results:
         if not raised or result.total > raised[-1].total:
             raised.append(result)

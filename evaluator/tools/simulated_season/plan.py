@@ -51,7 +51,7 @@ class Program:
 
 
 @dataclass(frozen=True)
-class Event:
+class PlannedEvent:
     """`do` is one of send, kill-sending, choose, cancel, work, spoil, restore, retry, finals. `how` is a variant of it,
     `programs` are keys, `delay` is in real seconds.
     """
@@ -75,7 +75,7 @@ class Plan:
     choose_until: date
     teams: tuple[str, ...]
     programs: dict[str, Program]
-    events: tuple[Event, ...]
+    events: tuple[PlannedEvent, ...]
 
     def to_json(self) -> dict[str, Any]:
         events = [
@@ -113,7 +113,7 @@ class _Planner:
         self._days = [START + timedelta(days=day) for day in range(days)]
         self._programs: dict[str, Program] = {}
         self._made = dict.fromkeys(self._teams, 0)
-        self._events: list[Event] = []
+        self._events: list[PlannedEvent] = []
         self._sent: dict[str, list[str]] = {team: [] for team in self._teams}  # keys that will have a score
         self._failed: dict[str, list[str]] = {team: [] for team in self._teams}
         # How many a team may still send on a day. Cases leave the first day alone, so that there is a result before
@@ -145,7 +145,7 @@ class _Planner:
     # --- pieces ---
 
     def _add(self, at: datetime, do: str, team: str = "", *programs: str, **more: Any) -> None:
-        self._events.append(Event(at, do, team, programs, **more))
+        self._events.append(PlannedEvent(at, do, team, programs, **more))
 
     def _program(self, team: str, kind: str) -> str:
         """A new ZIP of the team's; its key."""

@@ -41,7 +41,16 @@ from evaluator.season import PUBLIC, TEST_SETS, actions, schema
 from evaluator.season.ledger import Ledger, Refused
 from evaluator.season.site import pages
 from evaluator.season.store import Store, digest
-from evaluator.tools.simulated_season.plan import CHOSEN, INVALID_A_DAY, VALID_A_DAY, ZONE, Event, Mode, Plan, plan
+from evaluator.tools.simulated_season.plan import (
+    CHOSEN,
+    INVALID_A_DAY,
+    VALID_A_DAY,
+    ZONE,
+    Mode,
+    Plan,
+    PlannedEvent,
+    plan,
+)
 from evaluator.tools.simulated_season.programs import make_zip, write_data
 
 LEASE_SECONDS = 9  # heartbeats, of real time, come three times in it; the lease itself is of simulated time
@@ -121,7 +130,7 @@ class Simulation:
 
     # --- the whole ---
 
-    def run(self, progress: Callable[[int, Event], None]) -> None:
+    def run(self, progress: Callable[[int, PlannedEvent], None]) -> None:
         """Do what is not done yet. Raises `DataError` where the folder holds something else."""
         done = self._begin()
         for number, event in enumerate(self.plan.events):
@@ -197,12 +206,12 @@ class Simulation:
 
     # --- events ---
 
-    def _do(self, event: Event) -> str:
+    def _do(self, event: PlannedEvent) -> str:
         """Do it; returns what came of it."""
         came: str = getattr(self, "_" + event.do.replace("-", "_"))(event)
         return came
 
-    def _send(self, event: Event) -> str:
+    def _send(self, event: PlannedEvent) -> str:
         with self._zip(event.programs[0]) as path:
             try:
                 sent = actions.submit(self._ledger(event.at), path, event.team)
@@ -212,7 +221,7 @@ class Simulation:
                 return _refusal(error)
         return "accepted" if sent.is_new else "the same attempt"
 
-    def _kill_sending(self, event: Event) -> str:
+    def _kill_sending(self, event: PlannedEvent) -> str:
         """Send in a process that is killed: when the ZIP is copied and not named yet, or when it is kept and not in the
         database.
         """
@@ -232,7 +241,7 @@ class Simulation:
         kept = self._stored(event.programs[0]).exists()
         return "killed, the ZIP is kept" if kept else "killed, the ZIP is not kept"
 
-    def _choose(self, event: Event) -> str:
+    def _choose(self, event: PlannedEvent) -> str:
         numbers = [self._number(key, event.team) for key in event.programs]
         try:
             actions.choose(self._ledger(event.at), event.team, numbers)
@@ -240,7 +249,7 @@ class Simulation:
             return _refusal(error)
         return "chosen"
 
-    def _cancel(self, event: Event) -> str:
+    def _cancel(self, event: PlannedEvent) -> str:
         number = self._number(event.programs[0], event.team)
         with contextlib.nullcontext() if event.how == "queued" else self._runner(event.at, 1) as pid:
             if pid is not None:
@@ -251,7 +260,7 @@ class Simulation:
                 return _refusal(error)
         return "cancelled"
 
-    def _spoil(self, event: Event) -> str:
+    def _spoil(self, event: PlannedEvent) -> str:
         public = self.folder / "data" / PUBLIC
         encoder = self.folder / "assets" / assets.INCEPTION.path
         match event.how:
@@ -274,7 +283,7 @@ class Simulation:
                 files.write_json(self.folder / "assets" / assets.LOCK_FILE, lock)
         return "spoilt"
 
-    def _restore(self, event: Event) -> str:
+    def _restore(self, event: PlannedEvent) -> str:
         match event.how:
             case "store":
                 path = self._stored(event.programs[0])
@@ -288,7 +297,7 @@ class Simulation:
                 write_data(self.folder / "data", self.plan.mode)
         return "put back"
 
-    def _retry(self, event: Event) -> str:
+    def _retry(self, event: PlannedEvent) -> str:
         """What an organizer does after mending: another run for all that ended by no fault of the team's."""
         query = """
             SELECT run.submission_id, run.test_set FROM run JOIN event ON event.run_id = run.id AND event.step = 2
@@ -300,7 +309,7 @@ class Simulation:
             self._ledger(event.at).retry(number, test_set, "исправлено: ёж")
         return f"{len(found)} queued again"
 
-    def _finals(self, event: Event) -> str:
+    def _finals(self, event: PlannedEvent) -> str:
         try:
             found = actions.queue_finals(self._ledger(event.at))
         except EvaluatorError as error:
@@ -309,7 +318,7 @@ class Simulation:
 
     # --- work ---
 
-    def _work(self, event: Event) -> str:
+    def _work(self, event: PlannedEvent) -> str:
         before = self._endings()
         came = []
         later = event.at + timedelta(seconds=LEASE_SECONDS + 1)
@@ -561,7 +570,7 @@ class _Bar:
         self._plan, self._began, self._day = season, time.monotonic(), ""
         self._bar = sys.stderr.isatty()
 
-    def __call__(self, number: int, event: Event) -> None:
+    def __call__(self, number: int, event: PlannedEvent) -> None:
         total, seconds = len(self._plan.events), time.monotonic() - self._began
         day = f"{event.at:%m-%d}"
         text = f"{day}  event {number + 1} of {total}  {seconds:.0f} s"

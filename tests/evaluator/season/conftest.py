@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
+from evaluator.season.config import Season
 from evaluator.season.database import Database
 from evaluator.season.ledger import Ledger
-from evaluator.season.rules import Season
 from tests.support.data import build_data
 from tests.support.season import BACKENDS, RUN, TASK, TRUTH, Clock, write_season
 

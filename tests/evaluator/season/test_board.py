@@ -7,25 +7,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluator.season import PRIVATE, PUBLIC, board, rules
-from evaluator.season.board import Choice, Line, Result
+from evaluator.season import PRIVATE, PUBLIC, board, config
+from evaluator.season.board import BoardResult, Choice, Line
+from evaluator.season.config import read_season
 from evaluator.season.ledger import Ledger
-from evaluator.season.rules import read_season
 from tests.support.season import NOON, Clock, archive, enter, scored
 
-SEASON = read_season(Path(rules.__file__).with_name("season.example.toml"))
+SEASON = read_season(Path(config.__file__).with_name("season.example.toml"))
 START = datetime(2022, 10, 1, tzinfo=UTC)
 
 
-def result(submission: int, team: str, total: float, minutes: int = 0) -> Result:
-    return Result(100 + submission, submission, team, START + timedelta(minutes=minutes), total)
+def result(submission: int, team: str, total: float, minutes: int = 0) -> BoardResult:
+    return BoardResult(100 + submission, submission, team, START + timedelta(minutes=minutes), total)
 
 
 def shown(lines: list[Line]) -> list[tuple[int | None, str | None, int | None]]:
     return [(line.rank, line.team, line.result and line.result.submission) for line in lines]
 
 
-def public(*results: Result) -> list[Line]:
+def public(*results: BoardResult) -> list[Line]:
     return board.public_lines(results, {each.run: {} for each in results}, SEASON)
 
 
@@ -82,14 +82,14 @@ def test_boards_equal_the_rules_computed_one_by_one(
     private = [result(each.submission, each.team, 0.4 - each.total) for each in results]
     private = [each for each in private if each.submission not in failed]
 
-    def better(first: Result, second: Result) -> bool:
+    def better(first: BoardResult, second: BoardResult) -> bool:
         if first.total != second.total:
             return first.total > second.total
         if first.submitted_at != second.submitted_at:
             return first.submitted_at < second.submitted_at
         return first.submission < second.submission
 
-    def ranked(candidates: list[Result]) -> list[tuple[str, int]]:
+    def ranked(candidates: list[BoardResult]) -> list[tuple[str, int]]:
         tops = [
             one for one in candidates if not any(o.team == one.team and better(o, one) for o in candidates if o != one)
         ]

@@ -10,7 +10,7 @@ import pytest
 
 import evaluator
 from evaluator.cli.app import main
-from evaluator.season.rules import Season
+from evaluator.season.config import Season
 from evaluator.season.store import Store, digest
 from tests.support.data import build_data
 from tests.support.season import RUN, TASK, TRUTH

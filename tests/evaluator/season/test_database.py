@@ -17,9 +17,9 @@ from alembic.script import ScriptDirectory
 from evaluator.core.errors import DataError
 from evaluator.season import database as database_module
 from evaluator.season import schema
+from evaluator.season.config import Season
 from evaluator.season.database import MIGRATIONS, URL_VARIABLE, Database, open_database
 from evaluator.season.ledger import Ledger
-from evaluator.season.rules import Season
 from tests.support.season import Clock, archive, enter, labelled, public_state, scored, write_season
 
 ROOT = Path(database_module.__file__).parents[2]

@@ -24,9 +24,9 @@ from sqlalchemy import Engine, event
 from evaluator.cli.app import main
 from evaluator.package import archive
 from evaluator.season import PUBLIC, schema
+from evaluator.season.config import Season
 from evaluator.season.database import Database
 from evaluator.season.ledger import Archive, Ledger
-from evaluator.season.rules import Season
 from evaluator.season.store import Store, digest
 from tests.support.workers import SECONDS, children, start
 

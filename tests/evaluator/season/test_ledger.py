@@ -9,8 +9,8 @@ import sqlalchemy
 
 from evaluator.core.errors import DataError, EvaluatorError
 from evaluator.season import PRIVATE, PUBLIC, schema
+from evaluator.season.config import read_season
 from evaluator.season.ledger import Job, Ledger, Refused, RunEnd, _append
-from evaluator.season.rules import read_season
 from tests.support.season import Clock, archive, enter, failed, labelled, public_state, scored
 
 INFRA = failed("INFRA", "infra")

@@ -17,9 +17,9 @@ from evaluator.cli.app import main
 from evaluator.core import leftovers
 from evaluator.core.errors import DataError
 from evaluator.season import PRIVATE, PUBLIC, board, prizes
+from evaluator.season.config import Season
 from evaluator.season.database import Database
 from evaluator.season.ledger import Archive, Ledger
-from evaluator.season.rules import Season
 from evaluator.season.site.pages import build
 from evaluator.season.store import Shared, Store
 from tests.support.emission import emission_files

@@ -14,10 +14,10 @@ import pytest
 from evaluator.core.errors import DataError
 from evaluator.sandbox import docker
 from evaluator.season import PUBLIC
+from evaluator.season.config import Season
 from evaluator.season.database import Database
 from evaluator.season.ledger import Archive, Job, Ledger, RunEnd, Submission
 from evaluator.season.queue import Queue
-from evaluator.season.rules import Season
 from evaluator.season.runs import (
     MAX_FAILURES,
     Call,

@@ -26,10 +26,10 @@ from evaluator.core.errors import DataError
 from evaluator.metrics import assets
 from evaluator.sandbox import record
 from evaluator.season import PUBLIC, node
+from evaluator.season.config import Season
 from evaluator.season.database import Database
 from evaluator.season.ledger import Archive, Job, Ledger, RunEnd, Submission
-from evaluator.season.rules import Season
-from evaluator.season.runs import MAX_FAILURES, Call, Lost, Place
+from evaluator.season.runs import MAX_FAILURES, Call, Host, Lost
 from evaluator.season.runs import failed as runs_failed
 from evaluator.season.store import Damaged, Shared, Store, digest
 from tests.support.season import NOON, RUN, TRUTH, public_state
@@ -120,7 +120,7 @@ def submit(season: Season, path: Path) -> tuple[Ledger, int]:
 
 
 def add_to_rules(season: Season, text: str) -> Season:
-    from evaluator.season.rules import read_season
+    from evaluator.season.config import read_season
 
     season.path.write_text(season.path.read_text(encoding="utf-8") + text, encoding="utf-8")
     return read_season(season.path)
@@ -459,7 +459,7 @@ class Nodes:
 
     def entered(self, submission: int, name: str, end: RunEnd | Lost, team: str = "Ёжики") -> None:
         sent = Submission(submission, team, "d", "n", 1, "a/b:1", NOON, NOON.date())
-        self.runs.entered(Job(submission, "t", sent, PUBLIC, 0), Place(name, name), end)
+        self.runs.entered(Job(submission, "t", sent, PUBLIC, 0), Host(name, name), end)
 
 
 @pytest.fixture
@@ -531,7 +531,7 @@ def test_one_team_whose_runs_always_fail_stops_neither_nodes_nor_fleet(make_node
 def test_a_run_whose_image_another_node_has_is_no_fault_of_the_teams() -> None:
     for answer, expected in ((None, "BAD_IMAGE"), ("целый", "INFRA")):
         asked: Future[str | None] = Future()
-        run = ray_runs._RayRun(Ended(RunEnd("BAD_IMAGE", "team")), Place("1", "пустой"), None, lambda: asked)  # noqa: B023
+        run = ray_runs._RayRun(Ended(RunEnd("BAD_IMAGE", "team")), Host("1", "пустой"), None, lambda: asked)  # noqa: B023
         assert run.end() is None  # until the others have answered
         asked.set_result(answer)
         end = run.end()
@@ -540,7 +540,7 @@ def test_a_run_whose_image_another_node_has_is_no_fault_of_the_teams() -> None:
 
 
 def test_a_storage_that_hangs_does_not_keep_a_result(monkeypatch) -> None:
-    run = ray_runs._RayRun(Ended(RunEnd("OK", None)), Place("1", "ёж"), Future, Future)
+    run = ray_runs._RayRun(Ended(RunEnd("OK", None)), Host("1", "ёж"), Future, Future)
     assert run.end() is None
     late = time.monotonic() + ray_runs.FETCH_SECONDS
     monkeypatch.setattr(time, "monotonic", lambda: late)

@@ -9,11 +9,11 @@ import pytest
 from evaluator.competition.tasks import BASELINE_INTEGRAL
 from evaluator.core.errors import DataError
 from evaluator.core.limits import RUN
-from evaluator.season import rules
-from evaluator.season.rules import read_season
+from evaluator.season import config
+from evaluator.season.config import read_season
 from tests.support.season import write_season
 
-EXAMPLE = Path(rules.__file__).with_name("season.example.toml")
+EXAMPLE = Path(config.__file__).with_name("season.example.toml")
 
 
 def test_the_example_has_the_published_rules() -> None:
@@ -33,7 +33,7 @@ def test_what_the_example_says_are_the_defaults(tmp_path: Path) -> None:
     path = tmp_path / "season.toml"
     path.write_text("".join(required), encoding="utf-8")
     season, example = read_season(path), read_season(EXAMPLE)
-    names = set(rules.Season.model_fields) - {"path", "public", "private"}
+    names = set(config.Season.model_fields) - {"path", "public", "private"}
     assert {name: getattr(season, name) for name in names} == {name: getattr(example, name) for name in names}
 
 
