@@ -24,6 +24,7 @@ class Group(typer.core.TyperGroup):
     """Says which commands there are to somebody who names another."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """The command that is named first. Raises `typer.TyperException` with all names."""
         try:
             return super().resolve_command(ctx, args)
         except typer.TyperException as error:

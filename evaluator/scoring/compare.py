@@ -51,6 +51,7 @@ class Difference:
 
     @property
     def difference(self) -> float:
+        """By how much B's score is higher."""
         return self.b - self.a
 
     @property

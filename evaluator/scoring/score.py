@@ -122,6 +122,7 @@ class Scores:
 
     @property
     def open_part_interval(self) -> bootstrap.Interval | None:
+        """The interval of the open tasks' part; None where one of them has none."""
         return self._interval(OPEN_NUMBERS)
 
     @property
@@ -141,6 +142,7 @@ class Scores:
 
     @property
     def errors(self) -> list[str]:
+        """A line for each task that could not be scored."""
         return [f"{score.task.name}: cannot be scored: {score.error}" for score in self.tasks if score.error]
 
     @property

@@ -213,6 +213,7 @@ def write_card(
     cpu_seconds: float,
     figures: dict[str, float],
 ) -> None:
+    """Write the model card of the encoders: how they were trained, and what they reach."""
     rows = "\n".join(f"| {name} | {value:.3f} |" for name, value in figures.items() if name != "candidates")
     size = (folder / nano.FILE).stat().st_size / 1e6
     card = f"""# nano encoders

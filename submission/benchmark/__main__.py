@@ -76,6 +76,7 @@ def main() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
+    """The options of the command line."""
     parser = argparse.ArgumentParser(prog="benchmark", description=__doc__.splitlines()[0])
     parser.add_argument("--preset", action="append", choices=PRESETS, help="may be repeated (default: nano, 9M, 350M)")
     parser.add_argument("--batch", action="append", type=int, help="rows; may be repeated (default: 1, 8, 32)")
@@ -90,6 +91,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def show(line: str) -> None:
+    """Print a line at once."""
     print(line, flush=True)
 
 
@@ -109,6 +111,7 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def peak_bytes(device: str) -> int:
+    """The most memory in bytes so far: of the GPU, or of this process."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -127,10 +130,12 @@ def bytes_needed(preset: str, options: argparse.Namespace) -> int:
 
 
 def best(run: Callable[[], object], device: str, repeats: int = 5) -> float:
+    """Seconds of the quickest of `repeats` runs."""
     return min(times(run, device, repeats))
 
 
 def bench_preset(preset: str, options: argparse.Namespace, limits: dict[str, Any]) -> dict[str, Any]:
+    """Times of a model size by number of rows and stage, engine beside published; times in ms."""
     plain, engine = models(preset, options)
     found: dict[str, Any] = {"parameters": sum(p.numel() for p in plain.parameters())}
     for rows in options.batch:
@@ -164,6 +169,7 @@ def models(preset: str, options: argparse.Namespace) -> tuple[RudolphModel, Rudo
 def image_steps(
     plain: RudolphModel, engine: RudolphModel, rows: int, device: str, limits: dict[str, Any]
 ) -> dict[str, float]:
+    """Times of steps at some image positions."""
     config = plain.config
     places = [config.l_text_seq_length + int(share * config.image_seq_length) for share in PLACES]
     return _steps(plain, engine, rows, places, "codes", IMAGE_SAMPLING, device, limits)
@@ -172,6 +178,7 @@ def image_steps(
 def text_steps(
     plain: RudolphModel, engine: RudolphModel, rows: int, device: str, limits: dict[str, Any]
 ) -> dict[str, float]:
+    """Times of steps at some positions of the right text."""
     config = plain.config
     places = [config.image_end + int(share * config.r_text_seq_length) for share in PLACES]
     return _steps(plain, engine, rows, places, "bpe", TEXT_SAMPLING, device, limits)

@@ -104,6 +104,7 @@ def started_run(
 
 @contextlib.contextmanager
 def busy_neighbour() -> Iterator[None]:
+    """A process that keeps one CPU busy, for as long as the block lasts."""
     with subprocess.Popen([sys.executable, "-c", BUSY]) as process:
         try:
             yield

@@ -494,6 +494,7 @@ class Simulation:
         return aligned(rows, left=(0, 2))
 
     def figures(self) -> dict[str, int]:
+        """How many submissions, results, failures … the database has, by name."""
         one = {
             "submissions": "SELECT count(*) FROM submission",
             "public results": "SELECT count(*) FROM result WHERE test_set = 'public'",

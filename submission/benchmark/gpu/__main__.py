@@ -103,6 +103,7 @@ def _run_process(part: str, seconds: float, options: argparse.Namespace) -> str 
 
 
 def parse_arguments() -> argparse.Namespace:
+    """The options of the command line."""
     parser = argparse.ArgumentParser(
         prog="benchmark.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

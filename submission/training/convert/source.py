@@ -35,6 +35,7 @@ class ConvertSettings:
     per_image: int = 1  # of Visual Genome: questions an image; 0 for all
 
     def rng(self, *key: object) -> random.Random:
+        """Random numbers that depend on the seed, the source and `key` alone."""
         return seeded(self.seed, self.report.source, *key)
 
 
@@ -119,4 +120,5 @@ class Translations:
 
     @property
     def allowed(self) -> str:
+        """What a text of the source must be, for messages."""
         return "a text" if self._texts is None else "a text with a translation in --translations"

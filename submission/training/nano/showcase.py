@@ -64,6 +64,7 @@ class Cell:
 
     @property
     def beside(self) -> bool:
+        """Whether the question's picture stands beside the answer."""
         return self.picture is not None and self.width > 1
 
 
@@ -76,14 +77,17 @@ class Asked:
 
     @property
     def right(self) -> bool:
+        """Whether the answer is one of the accepted ones, whatever the case."""
         return self.answer.lower() in [text.lower() for text in self.example.answers]
 
     @property
     def picture(self) -> Image.Image | None:
+        """The first picture of the question, if any."""
         return next((entry for entry in self.example.inputs if isinstance(entry, Image.Image)), None)
 
     @property
     def text(self) -> str:
+        """The texts of the question, joined."""
         return join_texts([entry for entry in self.example.inputs if isinstance(entry, str)])
 
 
