@@ -64,7 +64,7 @@ class Cell:
 
     @property
     def beside(self) -> bool:
-        """Whether the question's picture stands beside the answer."""
+        """Whether the lines stand beside the picture."""
         return self.picture is not None and self.width > 1
 
 
