@@ -118,7 +118,7 @@ def train(pixels: Tensor, captions: list[list[str]], steps: int, batch_size: int
         batch, order = order[:batch_size], order[batch_size:]
         chosen = [captions[i][random.integers(len(captions[i]))].lower().strip() for i in batch]
         filled = [TEMPLATES[random.integers(len(TEMPLATES))].format(caption) for caption in chosen]
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported()):  # else emulated
             image_latents = image(augment(pixels[batch], random).contiguous(memory_format=torch.channels_last))
         image_latents = F.normalize(image_latents.float(), dim=-1)
         text_latents = F.normalize(text(*nano.bags(filled)), dim=-1)

@@ -140,7 +140,7 @@ def test_own_fault_is_exit_3_with_a_traceback(data_folder, output_folder, monkey
     def broken(*_):
         raise RuntimeError("it broke")
 
-    monkeypatch.setattr("evaluator.data.dataset.read_data", broken)
+    monkeypatch.setattr("evaluator.reports.evaluation.read_data", broken)
     assert main(["score", str(output_folder), "--data", str(data_folder)]) == 3
     assert "evaluator error: RuntimeError: it broke" in capsys.readouterr().err
     assert "Traceback" in caplog.text

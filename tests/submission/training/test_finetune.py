@@ -1,7 +1,6 @@
 """Fine-tuning: what a row teaches, resuming after kill -9, parity with a plain loop, two processes, CO2, the export."""
 
 import csv
-import dataclasses
 import json
 import math
 import os
@@ -390,7 +389,7 @@ def test_stages_that_are_done_stay_so_under_another_name_of_the_output(tmp_path:
     assert first.output == again.output and first.stages[1].model != again.stages[1].model
     for stage in first.stages:
         (first.output / stage.name / "model").mkdir(parents=True)
-        settings = dataclasses.asdict(stage) | {"processes": 2}
+        settings = stage.model_dump(mode="json") | {"processes": 2}
         (first.output / stage.name / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
     assert finetune(again) == first.output / "submission"
 
