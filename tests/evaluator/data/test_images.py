@@ -72,6 +72,7 @@ images.main()
 """
 
 
+@pytest.mark.slow
 def test_a_decoder_that_hangs_crashes_or_grows_costs_one_image(tmp_path, monkeypatch):
     (tmp_path / "hostile_decoder.py").write_text(HOSTILE_DECODER)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

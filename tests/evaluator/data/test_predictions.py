@@ -337,6 +337,7 @@ def test_metrics_see_what_the_verdict_was_about(data_folder, output_folder):
     assert not root.exists() and output_folder.is_dir()
 
 
+@pytest.mark.slow
 def test_the_largest_image_that_is_allowed_can_be_scored(data_folder, output_folder):
     """Its private copy is larger than an image file may be."""
     side = math.isqrt(limits.MAX_IMAGE_PIXELS)
@@ -465,6 +466,7 @@ def test_what_is_not_near_is_not_named(data_folder, output_folder):
     )
 
 
+@pytest.mark.slow
 def test_large_images_are_kept_as_small_as_they_were_sent(make_data, make_output):
     """Flat images of 16 million pixels each: their files are kept, and no more than fits a batch is held decoded."""
     data = read_data(make_data(2))

@@ -40,6 +40,8 @@ from evaluator.metrics.assets import (
 from evaluator.metrics.fid import fid_inception
 from evaluator.metrics.nano import NanoEncoders
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 DATA = ROOT / "tests" / "data"
 LARGE = os.urandom(CHUNK + 5000)

@@ -143,6 +143,7 @@ def features(extractor: InceptionFeatures) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("name", ["real", "generated"])
+@pytest.mark.slow
 def test_published_features(features: dict[str, np.ndarray], name: str) -> None:
     assert features[name].dtype == np.float32
     np.testing.assert_allclose(features[name], np.load(REFERENCE)[name], rtol=0, atol=1e-4)
@@ -198,6 +199,7 @@ def test_missing_weights_and_those_of_another_network_are_named(tmp_path: Path, 
         InceptionFeatures(weights | {"fc.bias": torch.zeros(1000)}, CPU)
 
 
+@pytest.mark.slow
 def test_the_distance_alone_needs_no_torch() -> None:
     code = (
         "import sys; from evaluator.metrics import fid; assert 'torch' not in sys.modules;"

@@ -198,6 +198,7 @@ PIECES = st.lists(
 
 @settings(max_examples=500, deadline=None)
 @given(st.one_of(PIECES, st.text(st.sampled_from("кёЖ 05-аb'"), max_size=12)))
+@pytest.mark.slow
 def test_splitting_at_spaces_changes_no_token(caption):
     tokens = [token.text for token in razdel.tokenize(caption.strip())]
     assert meteor._razdel_words(meteor._cleaned(caption)) == " ".join(tokens).lower()
@@ -228,6 +229,7 @@ def test_any_strings_score_between_0_and_1(prediction, references):
      "\ud800" * 30_000, "' " * 30_000],
     ids=["prefixes", "same-word", "words", "numbers", "porter-y", "surrogates", "quotes"],
 )  # fmt: skip
+@pytest.mark.slow
 def test_long_and_hostile_answers_end(answer, ruwordnet):
     start = time.process_time()
     for metric in (caption_meteor, vqa_meteor):

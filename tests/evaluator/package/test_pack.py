@@ -210,6 +210,7 @@ def test_what_shrinks_is_deflated_and_the_rest_stored(submission, tmp_path):
     assert methods["table.csv"] == methods["tiny.bin"] == methods["run.py"] == zipfile.ZIP_DEFLATED
 
 
+@pytest.mark.slow
 def test_large_files_are_streamed(submission, tmp_path):
     """300 MB, sparse: less than 60 MB of memory."""
     with open(submission / "weights.bin", "r+b") as file:

@@ -15,6 +15,8 @@ from evaluator.scoring import tables
 from evaluator.scoring.score import WITHOUT_RUWORDNET
 from tests.support.pixel_encoders import BrokenEncoders, PixelEncoders, score_folder
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = {
     "0": '=HYPERLINK("http://example.org","нажми")',
     "1": "+1\n-1; \"кавычки\", запятая",

@@ -450,6 +450,7 @@ def test_description_is_what_follows_the_instruction(texts, wanted):
 
 
 @torch.no_grad()
+@pytest.mark.slow
 def test_of_several_drawings_the_one_that_reads_best_is_kept(model_folder, questions):
     rudolph = Rudolph.from_pretrained(model_folder, "cpu", "float32")
     settings = Settings(route="both", image_candidates=4)

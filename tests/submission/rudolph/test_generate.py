@@ -11,6 +11,8 @@ from rudolph.generate import generate, generate_image, generate_text
 from rudolph.modeling import RudolphModel
 from rudolph.sampling import GREEDY, IMAGE_SAMPLING, Sampling, sample, uniforms
 
+pytestmark = pytest.mark.slow
+
 DATA = Path(__file__).parents[2] / "data" / "rudolph"
 SPREAD = Sampling(top_k=40, top_p=0.95, temperature=1.3)
 Case = tuple[RudolphModel, dict[str, torch.Tensor]]

@@ -26,6 +26,8 @@ from rudolph.tokenizer import Tokenizer
 from rudolph.vqgan import SBER_GUMBEL_F8, VQGAN, VQGANConfig
 from rudolph.weights import WeightsError, fetch
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 DATA = ROOT / "tests" / "data"
 MODEL = "2.7B-FBC2"

@@ -26,6 +26,7 @@ def test_what_stands_behind_the_last_mark_is_the_answer(text, working, answer):
     assert split_working(text) == (working, answer)
 
 
+@pytest.mark.slow
 def test_nano_works_equations_out_and_answers_with_an_option():
     rudolph = Rudolph.from_pretrained(NANO, "cpu", "float32")
     made = [make_example("MathQA", number, "heldout") for number in range(40)]

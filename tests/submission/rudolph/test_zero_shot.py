@@ -27,6 +27,8 @@ from rudolph.perplexity import text_losses
 from rudolph.sampling import GREEDY, Sampling
 from rudolph.zero_shot import encode
 
+pytestmark = pytest.mark.slow
+
 DATA = Path(__file__).parents[2] / "data" / "rudolph"
 NANO = Path(__file__).parents[3] / "submission" / "weights" / "nano"
 SPREAD = Sampling(temperature=2.0)
