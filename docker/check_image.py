@@ -12,7 +12,7 @@ import sys
 
 PACKAGES = (
     "torch", "transformers", "huggingface_hub", "safetensors", "youtokentome", "numpy", "PIL", "yaml", "tqdm", "nltk",
-    "pymorphy3", "razdel", "rapidfuzz", "pyarrow", "pynvml", "eco2ai", "pandas",
+    "pydantic", "pymorphy3", "razdel", "rapidfuzz", "pyarrow", "pynvml", "eco2ai", "pandas",
 )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import typer
 
 from evaluator.cli import co2, machine, run, season, shared, submissions
 from evaluator.core import results, verdict
-from evaluator.core.errors import DataError, EvaluatorError
+from evaluator.core.errors import EvaluatorError
 
 logger = logging.getLogger("evaluator")
 
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     except EvaluatorError as error:
         for line in str(error).splitlines():
             shared.note(f"{_KINDS[error.exit_code]}: {line}")
-        if not isinstance(error, DataError):  # to whoever called wrongly no verdict matters
+        if error.verdict.fault != "organizer":  # to whoever called wrongly no verdict matters
             shared.note(f"verdict: {error.verdict}; {error.verdict.fix}")
         _tell_notes(error)
         return error.exit_code
@@ -74,4 +74,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _tell_notes(error: Exception) -> None:
     for line in getattr(error, "__notes__", ()):
-        shared.note(f"{_KINDS[verdict.INFRA.exit_code]}: {line}")
+        if isinstance(line, results.OwnNote):
+            shared.note(f"{_KINDS[verdict.INFRA.exit_code]}: {line}")

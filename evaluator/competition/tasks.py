@@ -181,7 +181,9 @@ def _read_entry(number: int, entry: dict[str, Any], found: Findings) -> Task | N
     if task is not None:
         return replace(task, **{key: entry[key] for key in ("title", "baseline", "threshold") if key in entry})
     title = read.title or read.name
-    return Task(number, read.name, title, read.metric, read.baseline, read.threshold, parameters, read.hidden)
+    # Numbers as they are written, since they stand so in scores.json.
+    baseline, threshold = entry.get("baseline"), entry.get("threshold")
+    return Task(number, read.name, title, read.metric, baseline, threshold, parameters, read.hidden)
 
 
 def _shown(value: ParameterValue) -> str:

@@ -32,6 +32,10 @@ def remove_stale(paths: Iterable[Path | None]) -> None:
             raise DataError(f"{path} of an earlier run cannot be removed: {error.strerror}") from None
 
 
+class OwnNote(str):
+    """A note of an error that quotes nothing of the data; notes of libraries may."""
+
+
 def shown(error: Exception, private: bool = False) -> EvaluatorError:
     """An error as it may be shown; one of no class of ours is the evaluator's own fault. With `private` nothing of the
     data stands in it.
@@ -60,5 +64,5 @@ def explained(
                 else:
                     write_json(path, document)
             except OSError as fault:
-                error.add_note(f"{path} cannot be written: {fault.strerror}")
+                error.add_note(OwnNote(f"{path} cannot be written: {fault.strerror}"))
         raise

@@ -135,7 +135,8 @@ def _private() -> Iterator[None]:
     except Exception as error:
         private = results.shown(error, private=True)
         for said in getattr(error, "__notes__", ()):
-            private.add_note(said)
+            if isinstance(said, results.OwnNote):
+                private.add_note(said)
         raise private from None
     finally:
         logging.disable(logging.NOTSET)

@@ -30,6 +30,7 @@ MIN_KEY_BYTES, MAX_KEY_BYTES = 16, 10**6
 MAX_FILE_BYTES = 100 * 10**9  # of a file that a record names
 _CHUNK = 1 << 20
 SCORING_WINGS = ("core", "metrics", "competition", "data", "package", "sandbox", "scoring")
+SCORING_FILES = ("reports/evaluation.py",)  # what a run is from its limits to its scores.json
 
 
 def read_key(path: Path) -> bytes:
@@ -147,10 +148,11 @@ def _reason(error: Exception) -> str:
 
 
 def code_digest(folder: Path = Path(__file__).parents[1]) -> str:
-    """SHA-256 over the files of code and of limits, by their paths, that decide a score: those of `SCORING_WINGS` in
-    the evaluator's `folder`. Pages, the command line, CO2, the season and tools are none of them.
+    """SHA-256 over the files of code and of limits, by their paths, that decide a score: those of `SCORING_WINGS` and
+    `SCORING_FILES` in the evaluator's `folder`. Pages, the command line, CO2, the season and tools are none of them.
     """
     files = [path for wing in SCORING_WINGS for path in (folder / wing).rglob("*") if path.suffix in (".py", ".toml")]
+    files += [folder / name for name in SCORING_FILES]
     digest = hashlib.sha256()
     for path in sorted(files):
         digest.update(f"{sha256_of(path)}  {path.relative_to(folder).as_posix()}\n".encode())

@@ -87,6 +87,11 @@ def test_cpu_lock_brings_no_cuda() -> None:
     assert "torch==2.13.0+cpu" in (ROOT / "docker/requirements.cpu.lock").read_text()
 
 
+def test_the_dockerfile_has_the_uid_of_a_run() -> None:
+    text = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")
+    assert set(re.findall(r"^ARG UID=(.*)$", text, re.MULTILINE)) == {str(UID)}
+
+
 @pytest.mark.docker
 def test_imports_as_the_uid_of_a_run(run: Run) -> None:
     code = (

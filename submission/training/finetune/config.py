@@ -52,6 +52,12 @@ class TaskSettings(_Model):
     val_output: FilePath = None
 
 
+def _listed(given: Any) -> Any:
+    if given and not isinstance(given, list | tuple):
+        raise ValueError(f"it must be a list of {', '.join(FREEZE_GROUPS)}")
+    return given or ()
+
+
 class Stage(_Model):
     """Settings of one stage. Raises ValidationError, a ValueError."""
 
@@ -59,7 +65,7 @@ class Stage(_Model):
     name: Annotated[str, Field(description="a plain name: letters, digits, _ and -, at most 50")] = "finetune"
     model: Folder = "weights/nano"
     data: Folder = "training/sample_data"
-    freeze: Annotated[tuple[FreezeGroup, ...], BeforeValidator(lambda given: given or ()), Field(strict=False)] = ()
+    freeze: Annotated[tuple[FreezeGroup, ...], BeforeValidator(_listed), Field(strict=False)] = ()
     epochs: Count = 2
     batch_size: Count = 2
     accumulation: Count = 1

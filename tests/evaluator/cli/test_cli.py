@@ -338,6 +338,30 @@ def test_a_grey_image_of_16_bits_is_a_note_in_every_result(data_folder, output_f
         assert ("predictions.json: id" in page) is not private
 
 
+def test_a_private_run_that_breaks_says_nothing_of_what_it_read(
+    make_data, make_submission, tmp_path, monkeypatch, capsys, caplog
+):
+    def broken(*_):
+        error = ValueError("secret")
+        error.add_note("a library's secret note")
+        raise error
+
+    monkeypatch.setattr("evaluator.reports.evaluation.read_data", broken)
+    command = ["run", make_submission("pass"), "--data", make_data(2), "--json", tmp_path / "s.json", "--private"]
+    assert main(list(map(str, command))) == 3
+    printed = capsys.readouterr()
+    assert "evaluator error: ValueError" in printed.err
+    assert "secret" not in printed.out + printed.err + caplog.text + (tmp_path / "s.json").read_text()
+
+
+def test_to_whoever_called_wrongly_no_verdict_matters(make_data, make_submission, tmp_path, capsys):
+    for options in ([], ["--private"]):
+        command = ["run", tmp_path / "nowhere", "--data", tmp_path / "none", "--json", tmp_path / "s.json", *options]
+        assert main(list(map(str, command))) == 2
+        printed = capsys.readouterr().err
+        assert printed.startswith("data error: ") and "verdict:" not in printed
+
+
 def test_a_private_run_says_it_without_ids(make_data, make_submission, tmp_path):
     buffer = io.BytesIO()
     Image.fromarray(np.full((32, 32), 30000, dtype=np.uint16)).save(buffer, "PNG")

@@ -39,6 +39,11 @@ def test_open_tasks_are_the_slides():
     assert len(hidden) == len(HIDDEN_NUMBERS)
 
 
+def test_numbers_stay_as_they_are_written():
+    task = parse_tasks({"7": GOOD | {"baseline": 1, "threshold": 0}})[7]
+    assert repr((task.baseline, task.threshold)) == "(1, 0)"
+
+
 def test_hidden_task_is_configuration():
     tasks = parse_tasks({"7": GOOD})
     assert sorted(tasks) == [0, 1, 2, 3, 4, 5, 7]

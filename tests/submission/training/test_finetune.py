@@ -662,6 +662,7 @@ def test_few_validation_examples_warn(
         ({"tasks": {"TextQA": False}}, "tasks: all are off"),
         ({"freeze": list(FREEZE_GROUPS)}, "freeze names all groups"),
         ({"tasks": {"TextQA": {"lt": -1}}}, "tasks: TextQA: lt is -1"),
+        ({"freeze": "norms"}, "must be a list of embeddings, norms, attention, feed_forward, other"),
         ({"freeze": ["norm"]}, "freeze[0] is 'norm'; it must be one of embeddings, norms"),
         ({"freeze": ["norms"], "lora_rank": 4}, "freeze and lora_rank"),
         ({"country": "ZZ"}, "country is 'ZZ'"),
