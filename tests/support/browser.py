@@ -6,21 +6,11 @@ from typing import Any
 PHONE, DESK = 390, 1280  # pixels of width
 
 
-class Page:
-    """A report in a browser: what a person does with it, and what is then to be seen."""
+class Tab:
+    """What any page in a browser is asked."""
 
     def __init__(self, driver: Any) -> None:
         self.driver = driver
-
-    def open(self, path: Path, width: int = DESK, scheme: str = "light") -> "Page":
-        metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width == PHONE}
-        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        features = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"}
-        media = {"features": [{"name": name, "value": value} for name, value in features.items()]}
-        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-        self.driver.get_log("browser")  # of another page
-        self.driver.get(path.as_uri())
-        return self
 
     def run(self, script: str, *arguments: Any) -> Any:
         return self.driver.execute_script(script, *arguments)
@@ -31,6 +21,20 @@ class Page:
     @property
     def log(self) -> list[str]:
         return [entry["message"] for entry in self.driver.get_log("browser")]
+
+
+class Page(Tab):
+    """A report in a browser: what a person does with it, and what is then to be seen."""
+
+    def open(self, path: Path, width: int = DESK, scheme: str = "light") -> "Page":
+        metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width == PHONE}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        features = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"}
+        media = {"features": [{"name": name, "value": value} for name, value in features.items()]}
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+        self.driver.get_log("browser")  # of another page
+        self.driver.get(path.as_uri())
+        return self
 
     @property
     def count(self) -> str:

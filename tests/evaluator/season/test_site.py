@@ -30,6 +30,7 @@ from evaluator.season.site import publish, usage
 from evaluator.season.site.pages import build
 from evaluator.season.store import Store, digest
 from tests.support import demo_season as demo
+from tests.support.browser import Tab
 from tests.support.season import NOON, write_season
 
 ROOT = Path(demo.__file__).parents[2]
@@ -618,10 +619,7 @@ def test_what_runs_over_days_counts_on_each() -> None:
 # --- in Chromium ---
 
 
-class Browser:
-    def __init__(self, driver: Any) -> None:
-        self.driver = driver
-
+class Browser(Tab):
     def open(
         self, page: Path | str, width: int = DESK, scheme: str = "light", language: str | None = "en"
     ) -> "Browser":
@@ -638,16 +636,6 @@ class Browser:
         finally:
             self.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", before)
         return self
-
-    def run(self, script: str, *arguments: Any) -> Any:
-        return self.driver.execute_script(script, *arguments)
-
-    def one(self, selector: str) -> Any:
-        return self.driver.find_element("css selector", selector)
-
-    @property
-    def log(self) -> list[str]:
-        return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def column(self, number: int, table: str = "table.board") -> list[str]:
         rows = "[...document.querySelectorAll(arguments[0] + ' tbody tr')]"
