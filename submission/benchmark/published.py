@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rudolph.config import Vocabulary
-from rudolph.modeling import FP16_MAX, RudolphLayer, RudolphModel
+from rudolph.decoder import FP16_MAX, RudolphDecoder, RudolphLayer
 from rudolph.sampling import Sampling
 
 MASKED = 10000.0
@@ -34,7 +34,7 @@ Cache = list[LayerCache]
 
 
 @torch.no_grad()
-def forward(model: RudolphModel, ids: Tensor, cache: Cache | None) -> tuple[Tensor, Cache]:
+def forward(model: RudolphDecoder, ids: Tensor, cache: Cache | None) -> tuple[Tensor, Cache]:
     """Logits [B, S, text rows + image rows] of ids [B, S], and the cache for the next call, with longer ids."""
     x = model.embed(ids)
     batch, length = ids.shape
@@ -109,7 +109,7 @@ def draw(logits: Tensor, sampling: Sampling) -> Tensor:
 
 
 @torch.no_grad()
-def generate(model: RudolphModel, prefix: Tensor, n: int, vocabulary: Vocabulary, sampling: Sampling) -> Tensor:
+def generate(model: RudolphDecoder, prefix: Tensor, n: int, vocabulary: Vocabulary, sampling: Sampling) -> Tensor:
     """n ids [B, n] of one vocabulary after prefixes [B, P]; nothing ends a row."""
     start, stop = model.config.vocabulary_rows(vocabulary)
     ids, cache = prefix, None

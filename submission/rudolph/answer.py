@@ -28,14 +28,14 @@ from torch import Tensor
 from .batches import Batches, OutOfTime, Progress, rows_that_fit
 from .cache import KVCache
 from .config import BOS, EOS, PAD
+from .decoder import RudolphDecoder
 from .generate import generate_image, generate_text
 from .graphs import use_step_graphs_
 from .images import ImageError, load_image, preprocess, to_image
+from .likelihood import text_losses
 from .linear import can_pack, pack_, quantize_int8_
 from .memory import free_memory, is_out_of_memory
-from .modeling import RudolphModel
 from .options import is_listed, listed_options
-from .perplexity import text_losses
 from .route import is_question, outputs, text_probability_of
 from .settings import DTYPE_NAMES, DTYPES, INT8, Settings
 from .tokenizer import Tokenizer
@@ -149,7 +149,7 @@ def _check_finite(whose: str, module: torch.nn.Module) -> None:
 
 
 @torch.no_grad()
-def _check_range(model: RudolphModel, vqgan: VQGAN) -> None:
+def _check_range(model: RudolphDecoder, vqgan: VQGAN) -> None:
     """Raise ValueError where finite weights overflow on the way: one token of each part of the sequence at once, and
     one small picture there and back, are enough to show it and take no longer than reading the weights.
     """
@@ -198,7 +198,7 @@ def seed_of(seed: int, id: str, output: str) -> int:
 class Rudolph:
     """RUDOLPH with its VQGAN and its tokenizer. Raises ValueError where their vocabularies do not fit together."""
 
-    def __init__(self, model: RudolphModel, vqgan: VQGAN, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: RudolphDecoder, vqgan: VQGAN, tokenizer: Tokenizer) -> None:
         config = model.config
         if vqgan.config.n_embed != config.image_vocab_size:
             raise ValueError(
@@ -247,7 +247,7 @@ class Rudolph:
             raise ModelError(f"device is {device!r}, but torch {torch.__version__} finds no CUDA device to use")
         computed = DTYPES.get(dtype) or _best_dtype(device, dtype)
         try:
-            model = RudolphModel.from_pretrained(folder, dtype=computed).to(device).eval()
+            model = RudolphDecoder.from_folder(folder, computed).to(device)
             vqgan = VQGAN.from_pretrained(folder / "vqgan").to(device)
             _check_finite("the model's", model)
             _check_finite("the VQGAN's", vqgan)

@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+from .decoder import RudolphDecoder
 from .memory import free_bytes, free_memory, is_out_of_memory
-from .modeling import RudolphModel
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ def _rows_within(left: float, count: int, seconds: float, size: int) -> int:
     return max(0, min(count, int(size * (2 * left / seconds - 1))))
 
 
-def rows_that_fit(model: RudolphModel, extra: int = 0) -> int:
+def rows_that_fit(model: RudolphDecoder, extra: int = 0) -> int:
     """`batch_size: auto`: rows at a time by the free memory of the model's device, `extra` bytes apart, 1 or more."""
     kind, free = model.device.type, free_bytes(model.device)
     rows = int((_SHARE * free - extra) / row_bytes(model))
@@ -115,7 +115,7 @@ def rows_that_fit(model: RudolphModel, extra: int = 0) -> int:
     return size
 
 
-def row_bytes(model: RudolphModel) -> int:
+def row_bytes(model: RudolphDecoder) -> int:
     """Bytes that one row of a batch takes at most, with L = l + m * m + r positions, N layers, width D, H heads:
 
     * keys and values: 2 N D (L + W), where W image tokens, as many as one may see, have places of their own;

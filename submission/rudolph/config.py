@@ -3,9 +3,10 @@
 Parameter names are those of the published `config.json` files, so a published folder loads unchanged.
 """
 
-from typing import Any, Literal
-
-from transformers import PretrainedConfig
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, Self
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
 MOST_LAYERS = 1000  # so that a wrong number is named, and no model of it is built for hours
@@ -29,7 +30,8 @@ _SIZE_NAMES = (
 )  # fmt: skip
 
 
-class RudolphConfig(PretrainedConfig):
+@dataclass(kw_only=True)
+class DecoderConfig:
     """Sizes of a RUDOLPH decoder over `left text (l) | image (m x m) | right text (r)`.
 
     `vocab_size` is the number of BPE ids plus l (an id per left padding position); `text_special_tokens` rows are
@@ -37,8 +39,6 @@ class RudolphConfig(PretrainedConfig):
 
     Raises ValueError, naming the parameter, its value and what is allowed, for sizes that do not fit together.
     """
-
-    model_type = "rudolph"
 
     num_layers: int = 24
     hidden_size: int = 1024
@@ -59,19 +59,31 @@ class RudolphConfig(PretrainedConfig):
     attention_dropout_prob: float = 0.1
     initializer_range: float = 0.02
 
-    def __post_init__(self, **kwargs: Any) -> None:
-        kwargs.setdefault("architectures", ["RudolphModel"])
-        super().__post_init__(**kwargs)
-        self._check()
+    def __post_init__(self) -> None:
+        self.check()
 
-    def _check(self) -> None:
+    @classmethod
+    def from_folder(cls, folder: Path) -> Self:
+        """Reads `config.json`, whose other keys are ignored. Raises ValueError, OSError."""
+        path = folder / "config.json"
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} is no valid JSON: {error}") from error
+        if not isinstance(values, dict):
+            raise ValueError(f"{path} holds a {type(values).__name__}; it must be an object with the sizes")
+        names = {field.name for field in fields(cls)}
+        return cls(**{key: value for key, value in values.items() if key in names})
+
+    def check(self) -> None:
+        """Raise ValueError for sizes that do not fit together."""
         for name in _SIZE_NAMES:
             if type(getattr(self, name)) is not int:
-                raise ValueError(f"RudolphConfig: {name} is {getattr(self, name)!r}; it must be a whole number")
+                raise ValueError(f"{type(self).__name__}: {name} is {getattr(self, name)!r}; it must be a whole number")
 
         def need(name: str, holds: bool, allowed: str) -> None:
             if not holds:
-                raise ValueError(f"RudolphConfig: {name} is {getattr(self, name)!r}; it must be {allowed}")
+                raise ValueError(f"{type(self).__name__}: {name} is {getattr(self, name)!r}; it must be {allowed}")
 
         for name in ("num_layers", "hidden_size", "num_attention_heads", "l_text_seq_length", "image_vocab_size"):
             need(name, getattr(self, name) >= 1, "at least 1")
@@ -164,7 +176,7 @@ def _size(
     }  # fmt: skip
 
 
-#: Arguments of `RudolphConfig` by size: `RudolphConfig(**SIZES["nano"])`. `350M-v1` is the first release of 350M.
+#: Arguments of a configuration by size: `DecoderConfig(**SIZES["nano"])`. `350M-v1` is the first release of 350M.
 SIZES: dict[str, dict[str, Any]] = {
     #                  layers width heads  l   m   r  conv last  special tokens  BPE  image ids
     "350M":      _size(24, 1024, 16,  64, 16,  64,  7,  9,  384,  384),

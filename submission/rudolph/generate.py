@@ -8,13 +8,13 @@ from torch import Tensor
 
 from .cache import KVCache
 from .config import EOS, Vocabulary
-from .modeling import RudolphModel
+from .decoder import RudolphDecoder
 from .sampling import IMAGE_SAMPLING, TEXT_SAMPLING, Sampling, sample, uniforms
 
 
 @torch.no_grad()
 def generate(
-    model: RudolphModel,
+    model: RudolphDecoder,
     prefix_ids: Tensor,
     n_tokens: int,
     vocabulary: Vocabulary,
@@ -74,7 +74,7 @@ def generate(
 
 
 def generate_image(
-    model: RudolphModel,
+    model: RudolphDecoder,
     left: Tensor,
     sampling: Sampling = IMAGE_SAMPLING,
     *,
@@ -99,7 +99,7 @@ def generate_image(
 
 
 def generate_text(
-    model: RudolphModel,
+    model: RudolphDecoder,
     left: Tensor | KVCache,
     image: Tensor,
     right_prefix: Tensor,

@@ -25,10 +25,10 @@ import torch
 from torch import Tensor
 
 from .cache import KVCache
+from .decoder import RudolphDecoder
 from .linear import RowsLinear
 from .masks import attention_masks
 from .memory import is_out_of_memory
-from .modeling import RudolphModel
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class StepGraphs:
     kernels; None: where they can be used.
     """
 
-    def __init__(self, model: RudolphModel, capture: bool = True, fuse: bool | None = None) -> None:
+    def __init__(self, model: RudolphDecoder, capture: bool = True, fuse: bool | None = None) -> None:
         self._model, self._capture = model, capture
         self._fuse = capture and _can_fuse(model) if fuse is None else fuse
         self._fused: dict[int, Callable[..., Tensor]] = {}
@@ -246,7 +246,7 @@ class StepGraphs:
         return keys[:, :, first:end], values[:, :, first:end]
 
 
-def _neighbour_tables(model: RudolphModel) -> tuple[list[Tensor], list[Tensor]]:
+def _neighbour_tables(model: RudolphDecoder) -> tuple[list[Tensor], list[Tensor]]:
     """By kind of layer and number of the image token: positions of the image tokens that it may see, [m * m, K] int64,
     of which those beyond its own are masked; and that mask, with the left text behind, bool [m * m, K + l].
     """
@@ -262,7 +262,7 @@ def _neighbour_tables(model: RudolphModel) -> tuple[list[Tensor], list[Tensor]]:
     return positions, masks
 
 
-def _can_fuse(model: RudolphModel) -> bool:
+def _can_fuse(model: RudolphDecoder) -> bool:
     """Whether Triton is there and has kernels for the model: float16 would need its bound after attention, weights of 8
     bits their scales, and more neighbours than one program holds a loop.
     """
@@ -278,7 +278,7 @@ def on_device(device: torch.device) -> contextlib.AbstractContextManager[object]
     return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
 
-def use_step_graphs_(model: RudolphModel, capture: bool = True, fuse: bool | None = None) -> RudolphModel:
+def use_step_graphs_(model: RudolphDecoder, capture: bool = True, fuse: bool | None = None) -> RudolphDecoder:
     """Has single steps of generation go through graphs, in place; see `StepGraphs`."""
     model.step_graphs = StepGraphs(model, capture, fuse)
     return model

@@ -7,7 +7,7 @@ row (the previous m + 1 tokens), column (the same column), convolution (a k x k 
 import torch
 
 from .cache import Positions
-from .config import RudolphConfig
+from .config import DecoderConfig
 
 #: Order of the masks in the tensor of `attention_masks`.
 ROW, COLUMN, CONV, LAST_CONV = range(4)
@@ -24,7 +24,7 @@ def layer_kind(layer: int, num_layers: int) -> int:
     return ROW
 
 
-def attention_masks(config: RudolphConfig, device: torch.device | str | None = None) -> torch.Tensor:
+def attention_masks(config: DecoderConfig, device: torch.device | str | None = None) -> torch.Tensor:
     """All four masks, bool [4, L, L] with L = l + m * m + r; indexed [kind, query position, key position]."""
     size, start, end = config.total_seq_length, config.l_text_seq_length, config.image_end
     masks = torch.ones(size, size, dtype=torch.bool, device=device).tril().repeat(4, 1, 1)
@@ -43,7 +43,7 @@ def attention_masks(config: RudolphConfig, device: torch.device | str | None = N
     return masks
 
 
-def image_neighbours(config: RudolphConfig, device: torch.device | str | None = None) -> list[list[Positions]]:
+def image_neighbours(config: DecoderConfig, device: torch.device | str | None = None) -> list[list[Positions]]:
     """Positions in the sequence of the image tokens that an image token may see, itself included, in rising order, by
     kind and number of the token (from 0): at most m + 1 (row), m (column), or about k * k / 2 (conv).
     """
@@ -59,7 +59,7 @@ def _as_slice(positions: torch.Tensor, device: torch.device | str | None) -> Pos
     return slice(int(positions[0]), int(positions[-1]) + 1, steps[0] if steps else 1)
 
 
-def most_neighbours(config: RudolphConfig) -> int:
+def most_neighbours(config: DecoderConfig) -> int:
     """At most so many image tokens may be seen by one, itself included, whatever the kind of its layer."""
     m, half = config.image_tokens_per_dim, max(config.kernel_size, config.last_kernel_size) // 2
     above = min(half, m - 1) * min(2 * half + 1, m)

@@ -29,7 +29,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .modeling import RudolphModel
+from .decoder import RudolphDecoder
 from .options import listed_options
 
 #: `auto`: the model decides. `both`: text and image for every input without an image, as published.
@@ -37,7 +37,7 @@ Route = Literal["auto", "both"]
 
 
 @torch.no_grad()
-def text_probability(model: RudolphModel, left: Tensor) -> Tensor:
+def text_probability(model: RudolphDecoder, left: Tensor) -> Tensor:
     """Probability that left texts [B, l] ask for text: that of code 0 under the text head, fp32 [B]."""
     length = model.config.l_text_seq_length
     if left.dim() != 2 or left.shape[1] != length:
@@ -46,7 +46,7 @@ def text_probability(model: RudolphModel, left: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def text_probability_of(model: RudolphModel, hidden: Tensor) -> Tensor:
+def text_probability_of(model: RudolphDecoder, hidden: Tensor) -> Tensor:
     """The same from the hidden states [B, D] of the last left position, fp32 [B]."""
     return model.head(hidden, "first_code").float().softmax(-1)[:, 0]
 

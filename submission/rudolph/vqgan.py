@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from .checkpoint import Uninitialized
 from .files import replacing
 
 CONFIG_NAME = "config.json"
@@ -390,7 +391,7 @@ class VQGAN(nn.Module):
                 f"{weights}: does not fit the sizes of {config_path.name}: {levels} levels of {blocks} blocks, but"
                 f" {len(state)} tensors"
             )
-        with torch.device("meta"):  # no memory for sizes that may not be those of the file
+        with torch.device("meta"), Uninitialized():  # no memory for sizes that may not be those of the file
             model = cls(config)
         try:
             model.load_state_dict(state, assign=True)

@@ -23,10 +23,10 @@ from torch import Tensor
 
 from .answer import CAPTION_INSTRUCTION, Rudolph, seed_of
 from .config import BOS, EOS, PAD, UNK
+from .decoder import RudolphDecoder
 from .generate import generate, generate_text
 from .images import flatten, load_image, preprocess, to_image
-from .modeling import RudolphModel
-from .perplexity import image_perplexity, perplexity, text_losses
+from .likelihood import image_perplexity, perplexity, text_losses
 from .sampling import IMAGE_SAMPLING, TEXT_SAMPLING, Sampling
 
 Picture = str | os.PathLike[str] | bytes | Image.Image
@@ -304,8 +304,9 @@ def _kept(side: int, mask: Tensor | Sequence[Sequence[bool]] | None, borders: di
 
 
 def _fill(
-    model: RudolphModel, left: Tensor, given: Tensor, keep: Tensor, sampling: Sampling, names: Sequence[str], seed: int
-) -> Tensor:
+    model: RudolphDecoder, left: Tensor, given: Tensor, keep: Tensor, sampling: Sampling, names: Sequence[str],
+    seed: int,
+) -> Tensor:  # fmt: skip
     """`given` codes [B, m * m] with those drawn anew that are not kept.
 
     Each run of open places is one generation, before which all that stands in front of it goes through at once.

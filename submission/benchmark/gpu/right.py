@@ -202,7 +202,7 @@ def _nano(report: Report, device: str, small: bool) -> None:
     for name, (where, dtype) in runs.items():
         rudolph = Rudolph.from_pretrained(NANO, where, dtype)
         answers[name] = {answer.id: answer for answer in rudolph.answer(asked, settings)}
-        graphs = rudolph.model.step_graphs
+        graphs: Any = rudolph.model.step_graphs
         if where != "cpu":
             made = graphs is not None and graphs.captured > 0 and graphs.fused
             report.check(f"nano, {name}: graphs of Triton's kernels", made, "are made" if made else "are not made")

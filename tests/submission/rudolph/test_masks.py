@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rudolph.config import RudolphConfig
+from rudolph.config import DecoderConfig
 from rudolph.masks import COLUMN, CONV, LAST_CONV, ROW, attention_masks, layer_kind
 
 DATA = Path(__file__).parents[2] / "data" / "rudolph"
@@ -13,14 +13,14 @@ DATA = Path(__file__).parents[2] / "data" / "rudolph"
 
 @pytest.mark.parametrize("name", ["a", "b"])
 def test_masks_equal_the_published_buffers(name: str) -> None:
-    masks = attention_masks(RudolphConfig.from_pretrained(DATA / name))
+    masks = attention_masks(DecoderConfig.from_folder(DATA / name))
     state = torch.load(DATA / name / "pytorch_model.bin", weights_only=True)
     for kind, key in ((ROW, "row"), (COLUMN, "col"), (CONV, "conv"), (LAST_CONV, "last_conv")):
         assert torch.equal(masks[kind], state[f"transformer.{key}_mask"])
 
 
 def test_masks_follow_their_definition() -> None:
-    config = RudolphConfig.from_pretrained(DATA / "b")
+    config = DecoderConfig.from_folder(DATA / "b")
     start, end, m = config.l_text_seq_length, config.image_end, config.image_tokens_per_dim
     masks = attention_masks(config)
     for query in range(config.total_seq_length):

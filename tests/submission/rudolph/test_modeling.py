@@ -3,17 +3,23 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from rudolph.config import SIZES, SPECIAL_TOKENS, RudolphConfig
-from rudolph.modeling import RudolphModel
+import rudolph
+from rudolph.config import SIZES, SPECIAL_TOKENS, DecoderConfig
+from rudolph.decoder import RudolphDecoder
+from rudolph.modeling import RudolphConfig, RudolphModel
 
 DATA = Path(__file__).parents[2] / "data" / "rudolph"
+Load = Callable[[Path], torch.nn.Module]
 WEIGHTS = {"t2i": (1, 7, 1), "qa": (1, 0.01, 7), "gen": (1, 7, 0.01)}  # lt, img, rt
 
 
@@ -221,18 +227,25 @@ def _changed_checkpoint(folder: Path, remove: str | None = None, add: str | None
     return folder
 
 
-def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+LOADERS = pytest.mark.parametrize(
+    "load", [RudolphModel.from_pretrained, lambda folder: RudolphDecoder.from_folder(folder, torch.float32)],
+    ids=["model", "decoder"],
+)  # fmt: skip
+
+
+@LOADERS
+def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path: Path, load: Load) -> None:
     folder = _changed_checkpoint(tmp_path, remove="transformer.layers.2.attention.dense.bias")
     with pytest.raises(ValueError, match=r"missing keys: transformer\.layers\.2\.attention\.dense\.bias$"):
-        RudolphModel.from_pretrained(folder)
+        load(folder)
     folder = _changed_checkpoint(tmp_path, add="transformer.layers.9.mlp.bias")
     with pytest.raises(ValueError, match=r"unexpected keys: transformer\.layers\.9\.mlp\.bias$"):
-        RudolphModel.from_pretrained(folder)
+        load(folder)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"text_special_tokens": 40}))
     shutil.copy(DATA / "a" / "pytorch_model.bin", tmp_path)
     with pytest.raises(ValueError, match=r"mismatched keys: .*text_embeddings\.weight.*340.*356"):
-        RudolphModel.from_pretrained(tmp_path)
+        load(tmp_path)
 
 
 @torch.no_grad()
@@ -247,9 +260,10 @@ def test_weights_of_the_old_torch_format_load_and_are_checked(case: Case, tmp_pa
         RudolphModel.from_pretrained(tmp_path)
 
 
+@LOADERS
 @pytest.mark.parametrize("kept", [0.0, 0.5, 0.999])
 @pytest.mark.parametrize("kind", ["safetensors", "zip", "old"])
-def test_weights_that_are_cut_short_are_damaged(case: Case, tmp_path: Path, kind: str, kept: float) -> None:
+def test_weights_that_are_cut_short_are_damaged(case: Case, tmp_path: Path, kind: str, kept: float, load: Load) -> None:
     case.model.save_pretrained(tmp_path)
     path = tmp_path / "model.safetensors"
     if kind != "safetensors":
@@ -259,16 +273,72 @@ def test_weights_that_are_cut_short_are_damaged(case: Case, tmp_path: Path, kind
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * kept)])
     with pytest.raises(ValueError, match=f"^{path} is damaged or holds more than tensors: ") as error:
-        RudolphModel.from_pretrained(tmp_path)
+        load(tmp_path)
     assert "\n" not in str(error.value)
 
 
+@LOADERS
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "model-00001-of-00002.safetensors"])
-def test_weights_that_are_no_regular_file_are_not_waited_for(tmp_path: Path, name: str) -> None:
+def test_weights_that_are_no_regular_file_are_not_waited_for(tmp_path: Path, name: str, load: Load) -> None:
     shutil.copy(DATA / "a" / "config.json", tmp_path)
     os.mkfifo(tmp_path / name)
     with pytest.raises(ValueError, match=f"{name} is no regular file"):
-        RudolphModel.from_pretrained(tmp_path)
+        load(tmp_path)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["published", "saved", "shards"])
+def test_the_decoder_alone_reads_the_same_folders(case: Case, tmp_path: Path, kind: str, dtype: torch.dtype) -> None:
+    model = RudolphModel.from_pretrained(case.folder, dtype=dtype)
+    folder = case.folder if kind == "published" else tmp_path
+    if kind != "published":
+        model.save_pretrained(folder, max_shard_size="100KB" if kind == "shards" else "1GB")
+        assert (len(list(folder.glob("*.safetensors"))) > 1) == (kind == "shards")
+    decoder = RudolphDecoder.from_folder(folder, dtype)
+    assert (decoder.dtype, decoder.device, decoder.training) == (dtype, torch.device("cpu"), False)
+    assert torch.equal(decoder.transformer.masks, model.transformer.masks)
+    assert torch.equal(decoder(case.ids).logits, model(case.ids).logits)
+
+
+def test_a_mapped_file_is_not_written_to(tmp_path: Path) -> None:
+    RudolphModel.from_pretrained(DATA / "a").save_pretrained(tmp_path)
+    whole = (tmp_path / "model.safetensors").read_bytes()
+    decoder = RudolphDecoder.from_folder(tmp_path, torch.float32)
+    with torch.no_grad():
+        decoder.text_embeddings.weight.fill_(1.0)
+    assert (tmp_path / "model.safetensors").read_bytes() == whole
+
+
+def test_inference_imports_neither_transformers_nor_torchs_compiler() -> None:
+    """Each takes longer than all the rest."""
+    code = (
+        "import sys, run; from rudolph import Question, Rudolph;"
+        "Rudolph.from_pretrained('weights/nano', 'cpu').answer([Question('1', ('Сколько будет 2 + 2?',))]);"
+        "print(*{'transformers', 'torch._dynamo', 'sympy'} & sys.modules.keys())"
+    )
+    submission = Path(rudolph.__file__).parents[1]
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=submission, text=True) == "\n"
+
+
+def test_every_name_of_the_package_is_there() -> None:
+    assert all(hasattr(rudolph, name) for name in rudolph.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'Rudolf'"):
+        rudolph.Rudolf  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "no valid JSON"),
+        ("[]", "holds a list; it must be an object with the sizes"),
+        ('{"num_layers": null}', "num_layers is None; it must be a whole number"),
+    ],
+)
+def test_a_config_that_cannot_be_read_is_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        DecoderConfig.from_folder(tmp_path)
 
 
 def test_published_folder_loads_without_a_warning(caplog: pytest.LogCaptureFixture) -> None:

@@ -23,7 +23,7 @@ from rudolph import (
 )
 from rudolph.config import BOS, EOS, PAD
 from rudolph.images import ImageError, flatten, preprocess
-from rudolph.perplexity import text_losses
+from rudolph.likelihood import text_losses
 from rudolph.sampling import GREEDY, Sampling
 from rudolph.zero_shot import encode
 
@@ -132,8 +132,8 @@ def test_captions_are_ranked_by_perplexity(which: str, request: pytest.FixtureRe
         assert one.image_perplexity is None
 
 
-def test_captions_can_be_ranked_by_the_image_that_they_would_ask_for(rudolph: Rudolph) -> None:
-    image = picture()
+def test_captions_can_be_ranked_by_the_image_that_they_would_ask_for(rudolph: Rudolph, model_folder: Path) -> None:
+    image, model = picture(), RudolphModel.from_pretrained(model_folder)
     by_text, by_image = (caption(rudolph, image, 12, sampling=SPREAD, rank=rank) for rank in ("text", "image"))
     assert {one.text for one in by_text} == {one.text for one in by_image}
     codes = encode(rudolph, image)
@@ -141,7 +141,7 @@ def test_captions_can_be_ranked_by_the_image_that_they_would_ask_for(rudolph: Ru
     for one in by_image:
         left = left_ids(rudolph, f"Сгенерируй изображение по тексту. {one.text}", "LT_UNK")
         with torch.no_grad():
-            expected.append(float(rudolph.model.loss(torch.cat((left, codes), dim=1)).img.exp()))
+            expected.append(float(model.loss(torch.cat((left, codes), dim=1)).img.exp()))
     assert [one.image_perplexity for one in by_image] == pytest.approx(expected, rel=1e-4)
     assert expected == sorted(expected)
 

@@ -5,18 +5,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .config import PAD
-from .modeling import RudolphModel
+from .decoder import RudolphDecoder
 
 
 @torch.no_grad()
 def text_losses(
-    model: RudolphModel, left: Tensor, image: Tensor, right: Tensor, *, given: int = 1, batch_size: int = 64
+    model: RudolphDecoder, left: Tensor, image: Tensor, right: Tensor, *, given: int = 1, batch_size: int = 64
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy of each right text [N, up to r] after one left text [l] and one image [m * m], or an image of its
     own [N, m * m], summed over its ids but the first `given` and padding, and the number of these ids: both fp32 [N]
     on the CPU.
 
-    With `given` 1 their ratio is what `RudolphModel.loss` has as `rt`. What all have in common is run once.
+    With `given` 1 their ratio is what `RudolphDecoder.loss` has as `rt`. What all have in common is run once.
     Raises ValueError for a right text without such ids.
     """
     config = model.config
@@ -44,7 +44,7 @@ def text_losses(
 
 
 def perplexity(
-    model: RudolphModel, left: Tensor, image: Tensor, right: Tensor, *, given: int = 1, batch_size: int = 64
+    model: RudolphDecoder, left: Tensor, image: Tensor, right: Tensor, *, given: int = 1, batch_size: int = 64
 ) -> Tensor:
     """exp of the mean of `text_losses`, fp32 [N]: 1 for a text that the model was sure of."""
     losses, counts = text_losses(model, left, image, right, given=given, batch_size=batch_size)
@@ -52,9 +52,9 @@ def perplexity(
 
 
 @torch.no_grad()
-def image_perplexity(model: RudolphModel, left: Tensor, image: Tensor, *, batch_size: int = 16) -> Tensor:
+def image_perplexity(model: RudolphDecoder, left: Tensor, image: Tensor, *, batch_size: int = 16) -> Tensor:
     """Perplexity of one image [m * m] after each of the left texts [N, l], fp32 [N]: exp of the mean over its codes
-    but the first, which is `img` in `RudolphModel.loss`.
+    but the first, which is `img` in `RudolphDecoder.loss`.
     """
     end = model.config.l_text_seq_length
     made = []
