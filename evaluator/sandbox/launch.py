@@ -92,10 +92,10 @@ def choose_runner(name: RunnerName, image: str, limits: Limits = RUN) -> tuple[R
 
     Raises `SubmissionError` (BAD_IMAGE) or `EvaluatorError` where the one asked for cannot run the image.
     """
-    from evaluator.sandbox import docker  # needs the engine's client
-
     if name == "local":
         return local.LocalRunner(), ["runner: local, as asked for", *local.LocalRunner().preflight(image, limits)]
+    from evaluator.sandbox import docker  # the engine's client, which takes a while to import
+
     if name == "docker":
         runner = docker.DockerRunner()
         return runner, ["runner: docker, as asked for", *runner.preflight(image, limits)]

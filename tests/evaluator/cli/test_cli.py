@@ -1,8 +1,10 @@
 import io
 import json
+import logging
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +19,31 @@ from evaluator.sandbox import record
 ROOT = Path(evaluator.__file__).parents[1]
 
 
-def call(*arguments, cwd=ROOT) -> subprocess.CompletedProcess:
+# eco2AI knows no country ZZ and does not start, which saves each run more than a second.
+RUN = ("run", "--country", "ZZ")
+
+
+def start(*arguments) -> subprocess.CompletedProcess:
+    """A command as a process, as a person starts it."""
     command = [sys.executable, "-m", "evaluator", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture
+def call(capfd) -> Iterator[Callable[..., subprocess.CompletedProcess]]:
+    """The same in this process, where what it imports is imported once for all tests."""
+
+    def call(*arguments) -> subprocess.CompletedProcess:
+        capfd.readouterr()
+        code = main(list(map(str, arguments)))
+        return subprocess.CompletedProcess(arguments, code, *capfd.readouterr())
+
+    yield call
+    logging.disable(logging.NOTSET)  # --private disables it
 
 
 def test_score_prints_the_table_and_writes_json(data_folder, output_folder, tmp_path):
-    done = call("score", output_folder, "--data", data_folder, "--json", tmp_path / "scores.json")
+    done = start("score", output_folder, "--data", data_folder, "--json", tmp_path / "scores.json")
     assert (done.returncode, done.stderr) == (0, "")
     assert "Integral score: " in done.stdout and done.stdout.count("\n") >= 15
     document = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
@@ -41,7 +61,7 @@ def test_score_prints_the_table_and_writes_json(data_folder, output_folder, tmp_
     assert task["ids"] == {"100": 1.0, "101": 1.0, "102": 1.0}
 
 
-def test_some_tasks_give_no_integral(make_data, make_output, tmp_path):
+def test_some_tasks_give_no_integral(call, make_data, make_output, tmp_path):
     folder = make_data(0, 5)
     done = call("score", make_output(folder), "--data", folder, "--json", tmp_path / "scores.json")
     document = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
@@ -49,7 +69,7 @@ def test_some_tasks_give_no_integral(make_data, make_output, tmp_path):
     assert "Integral score: none" in done.stdout and document["encoders"] is None
 
 
-def test_open_tasks_give_the_open_part(make_data, make_output, tmp_path):
+def test_open_tasks_give_the_open_part(call, make_data, make_output, tmp_path):
     folder = make_data(*range(6))
     done = call("score", make_output(folder), "--data", folder, "--json", tmp_path / "scores.json")
     document = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
@@ -63,7 +83,7 @@ def test_run_does_everything(data_folder, make_submission, answering_code, tmp_p
     with zipfile.ZipFile(tmp_path / "s.zip", "w") as file:
         for path in folder.iterdir():
             file.write(path, path.name)
-    done = call(
+    done = start(
         "run", tmp_path / "s.zip", "--data", data_folder, "--json", tmp_path / "s.json", "--keep", tmp_path / "kept"
     )
     assert done.returncode == 0, done.stderr
@@ -82,7 +102,7 @@ def test_run_does_everything(data_folder, make_submission, answering_code, tmp_p
 
 def test_submission_error_is_one_line_and_exit_1(data_folder, output_folder, edit_json, tmp_path):
     edit_json(output_folder / "predictions.json", lambda d: d.pop("0") and None)
-    done = call("score", output_folder, "--data", data_folder, "--json", tmp_path / "scores.json")
+    done = start("score", output_folder, "--data", data_folder, "--json", tmp_path / "scores.json")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("submission error: predictions.json: id '0': missing; allowed: every id")
     assert done.stderr.splitlines()[1:] == [f"verdict: BAD_OUTPUT; {verdict.BAD_OUTPUT.fix}"]
@@ -93,7 +113,7 @@ def test_submission_error_is_one_line_and_exit_1(data_folder, output_folder, edi
     assert finding["found"] == "missing" and finding["allowed"] and finding["fix"]
 
 
-def test_no_older_result_is_left_beside_a_failure(data_folder, output_folder, edit_json, tmp_path):
+def test_no_older_result_is_left_beside_a_failure(call, data_folder, output_folder, edit_json, tmp_path):
     results = [tmp_path / name for name in ("scores.json", "table.csv", "report.html")]
     for path in results:
         path.write_text("of an earlier run")
@@ -104,9 +124,9 @@ def test_no_older_result_is_left_beside_a_failure(data_folder, output_folder, ed
     assert not results[1].exists() and not results[2].exists()
 
 
-def test_failing_run_is_exit_1_and_keeps_the_log(data_folder, make_submission, tmp_path):
+def test_failing_run_is_exit_1_and_keeps_the_log(call, data_folder, make_submission, tmp_path):
     submission = make_submission("raise RuntimeError('CUDA умерла')")
-    done = call("run", submission, "--data", data_folder, "--json", tmp_path / "s.json", "--keep", tmp_path / "kept")
+    done = call(*RUN, submission, "--data", data_folder, "--json", tmp_path / "s.json", "--keep", tmp_path / "kept")
     assert done.returncode == 1
     document = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
     assert (document["verdict"], document["fault"], document["counts"]) == ("EXIT", "team", False)
@@ -118,19 +138,19 @@ def test_failing_run_is_exit_1_and_keeps_the_log(data_folder, make_submission, t
     assert "RuntimeError: CUDA умерла" in (tmp_path / "kept" / "log.txt").read_text(encoding="utf-8")
 
 
-def test_timeout_is_exit_1(data_folder, make_submission, tmp_path):
+def test_timeout_is_exit_1(call, data_folder, make_submission, tmp_path):
     submission = make_submission("import time; time.sleep(600)")
-    done = call("run", submission, "--data", data_folder, "--timeout", "1.5", "--json", tmp_path / "s.json")
+    done = call(*RUN, submission, "--data", data_folder, "--timeout", "1.5", "--json", tmp_path / "s.json")
     assert done.returncode == 1 and "time limit of 1.5 s" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_data_error_and_wrong_usage_are_exit_2(data_folder, output_folder, make_submission, tmp_path):
+def test_data_error_and_wrong_usage_are_exit_2(call, data_folder, output_folder, tmp_path):
     (data_folder / "ground_truth.json").write_text('{"0": NaN}')
-    done = call("score", output_folder, "--data", data_folder)
+    done = start("score", output_folder, "--data", data_folder)
     assert done.returncode == 2
     assert done.stderr.startswith("data error: ground_truth.json: the number NaN; allowed: finite numbers")
+    assert start("nonsense").returncode == 2
     assert call("score", output_folder).returncode == 2
-    assert call("nonsense").returncode == 2
     for option in (("--timeout", "-1"), ("--timeout", "nan"), ("--country", "Russia")):
         done = call("run", tmp_path, "--data", data_folder, *option)
         assert done.returncode == 2 and "Traceback" not in done.stderr and option[0] in done.stderr
@@ -195,8 +215,8 @@ def test_hidden_data_does_not_leave(make_data, make_submission, edit_json, tmp_p
         {ending}
     """
     kept = tmp_path / "kept"
-    done = call(
-        *("run", make_submission(code), "--data", folder, "--json", tmp_path / "s.json", "--private"),
+    done = start(
+        *(*RUN, make_submission(code), "--data", folder, "--json", tmp_path / "s.json", "--private"),
         *("--runner", "local", "--keep", kept),
     )
     files = [path for path in (tmp_path / "s.json", tmp_path / "report.html") if path.exists()]
@@ -218,7 +238,7 @@ def zipped(folder: Path, path: Path) -> Path:
     return path
 
 
-def test_check(make_submission, tmp_path):
+def test_check(call, make_submission, tmp_path):
     archive = zipped(make_submission("print('x')"), tmp_path / "s.zip")
     done = call("check", archive, "--json", tmp_path / "s.json")
     assert (done.stdout.splitlines()[-1:] == ["OK"]) == (done.returncode == 0)
@@ -237,9 +257,9 @@ def test_check(make_submission, tmp_path):
     assert (done.returncode, document["verdict"], document["fault"]) == (2, "INFRA", "organizer")
 
 
-def test_overrides_are_printed_and_recorded(make_data, make_submission, answering_code, tmp_path):
+def test_overrides_are_printed_and_recorded(call, make_data, make_submission, answering_code, tmp_path):
     done = call(
-        *("run", make_submission(answering_code), "--data", make_data(0), "--json", tmp_path / "s.json"),
+        *(*RUN, make_submission(answering_code), "--data", make_data(0), "--json", tmp_path / "s.json"),
         *("--limit", "memory=4GB", "--timeout", "100", "--record", tmp_path / "record.json"),
     )
     assert done.returncode == 0, done.stderr
@@ -251,10 +271,10 @@ def test_overrides_are_printed_and_recorded(make_data, make_submission, answerin
     assert record.verify(tmp_path / "record.json") == []
 
 
-def test_a_failed_run_has_a_record_too(make_data, make_submission, tmp_path):
+def test_a_failed_run_has_a_record_too(call, make_data, make_submission, tmp_path):
     (tmp_path / "key").write_bytes(b"k" * 32)
     done = call(
-        *("run", make_submission("raise SystemExit(3)"), "--data", make_data(0), "--json", tmp_path / "s.json"),
+        *(*RUN, make_submission("raise SystemExit(3)"), "--data", make_data(0), "--json", tmp_path / "s.json"),
         *("--record", tmp_path / "record.json", "--key-file", tmp_path / "key"),
     )
     document = json.loads((tmp_path / "record.json").read_text(encoding="utf-8"))
@@ -262,9 +282,9 @@ def test_a_failed_run_has_a_record_too(make_data, make_submission, tmp_path):
     assert call("verify", tmp_path / "record.json", "--key-file", tmp_path / "key").returncode == 0
 
 
-def test_a_wrong_limit_is_the_callers_fault(make_data, make_submission, tmp_path):
+def test_a_wrong_limit_is_the_callers_fault(call, make_data, make_submission, tmp_path):
     submission, folder = make_submission("print('x')"), make_data(0)
-    done = call("run", submission, "--data", folder, "--json", tmp_path / "s.json", "--limit", "ram=1GB")
+    done = call(*RUN, submission, "--data", folder, "--json", tmp_path / "s.json", "--limit", "ram=1GB")
     document = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
     assert (done.returncode, document["verdict"], document["fault"]) == (2, "INFRA", "organizer")
     assert "'ram' is no limit" in document["findings"][0]["found"]
@@ -288,47 +308,49 @@ def test_make_evaluate_alone_falls_back_where_an_image_is_missing():
 
 @pytest.mark.parametrize("runner", ["auto", "engine"])
 def test_without_an_engine_the_table_is_followed_by_what_it_is_worth(
-    data_folder, make_submission, answering_code, tmp_path, monkeypatch, runner
+    call, make_data, make_submission, answering_code, tmp_path, monkeypatch, runner
 ):
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
-    options = ["--data", data_folder, "--json", tmp_path / "s.json", "--runner", runner, "--limit", "gpus=0"]
-    done = call("run", make_submission(answering_code), *options)
+    options = ["--data", make_data(0), "--json", tmp_path / "s.json", "--runner", runner, "--limit", "gpus=0"]
+    done = call(*RUN, make_submission(answering_code), *options)
     assert done.returncode == 0, done.stderr
     after = done.stdout.partition("Integral score")[2]
     assert "\nrunner: local, as no Docker engine answers: these scores are of a run without the image" in after
 
 
 @pytest.mark.docker
-def test_with_an_engine_a_missing_image_is_the_verdict(data_folder, make_submission, answering_code, tmp_path):
+def test_with_an_engine_a_missing_image_is_the_verdict(call, make_data, make_submission, answering_code, tmp_path):
     folder = make_submission(answering_code)
     (folder / "metadata.json").write_text('{"image": "fbc2-test/none:1", "entrypoint": "python3 run.py"}')
-    options = ["--data", data_folder, "--json", tmp_path / "s.json", "--limit", "gpus=0"]
-    done = call("run", folder, *options, "--runner", "engine")
+    options = ["--data", make_data(0), "--json", tmp_path / "s.json", "--limit", "gpus=0"]
+    done = call(*RUN, folder, *options, "--runner", "engine")
     assert done.returncode == 1 and "verdict: BAD_IMAGE" in done.stderr
     assert json.loads((tmp_path / "s.json").read_text())["verdict"] == "BAD_IMAGE"
-    done = call("run", folder, *options, "--runner", "auto")
+    done = call(*RUN, folder, *options, "--runner", "auto")
     assert done.returncode == 0 and "runner: local, as the Docker engine does not have the image" in done.stderr
     assert "\nrunner: local, as the Docker engine does not have" in done.stdout.partition("Integral score")[2]
 
 
 @pytest.mark.docker
-def test_with_an_engine_and_the_image_both_take_it(data_folder, make_submission, tmp_path, base_image):
+def test_with_an_engine_and_the_image_both_take_it(call, make_data, make_submission, tmp_path, base_image):
     folder = make_submission("raise SystemExit(7)")
     (folder / "metadata.json").write_text(json.dumps({"image": base_image, "entrypoint": "python3 run.py"}))
-    options = ["--data", data_folder, "--json", tmp_path / "s.json", "--limit", "gpus=0"]
+    options = ["--data", make_data(0), "--json", tmp_path / "s.json", "--limit", "gpus=0"]
     for runner in ("auto", "engine"):
-        done = call("run", folder, *options, "--runner", runner)
+        done = call(*RUN, folder, *options, "--runner", runner)
         document = json.loads((tmp_path / "s.json").read_text())
         assert (document["verdict"], document["run"]["runner"], document["run"]["exit_code"]) == ("EXIT", "docker", 7)
         assert "runner: local" not in done.stdout + done.stderr
 
 
-def test_a_grey_image_of_16_bits_is_a_note_in_every_result(data_folder, output_folder, tmp_path):
+def test_a_grey_image_of_16_bits_is_a_note_in_every_result(call, make_data, make_output, tmp_path):
+    data = make_data(2)
+    output = make_output(data)
     image = Image.fromarray(np.full((64, 64), 30000, dtype=np.uint16))
-    image.save(output_folder / "images" / "image_200.jpg", "PNG")
+    image.save(output / "images" / "image_200.jpg", "PNG")
     for private in (False, True):
         options = ["--report-private"] if private else []
-        done = call("score", output_folder, "--data", data_folder, "--json", tmp_path / "s.json", *options)
+        done = call("score", output, "--data", data, "--json", tmp_path / "s.json", *options)
         document = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
         assert (done.returncode, document["verdict"], document["findings_total"]) == (0, "OK", 1), done.stderr
         assert document["findings"][0]["rule"] == "image-depth"
@@ -362,7 +384,7 @@ def test_to_whoever_called_wrongly_no_verdict_matters(make_data, make_submission
         assert printed.startswith("data error: ") and "verdict:" not in printed
 
 
-def test_a_private_run_says_it_without_ids(make_data, make_submission, tmp_path):
+def test_a_private_run_says_it_without_ids(call, make_data, make_submission, tmp_path):
     buffer = io.BytesIO()
     Image.fromarray(np.full((32, 32), 30000, dtype=np.uint16)).save(buffer, "PNG")
     code = f"""
@@ -375,7 +397,7 @@ def test_a_private_run_says_it_without_ids(make_data, make_submission, tmp_path)
         json.dump(answers, open("output/predictions.json", "w", encoding="utf-8"))
     """
     done = call(
-        *("run", make_submission(code), "--data", make_data(2), "--json", tmp_path / "s.json", "--private"),
+        *(*RUN, make_submission(code), "--data", make_data(2), "--json", tmp_path / "s.json", "--private"),
         *("--runner", "local"),
     )
     document = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
