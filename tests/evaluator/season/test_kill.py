@@ -23,7 +23,7 @@ from sqlalchemy import Engine, event
 
 from evaluator.cli.app import main
 from evaluator.package import archive
-from evaluator.season import PUBLIC, schema
+from evaluator.season import PUBLIC, actions, schema
 from evaluator.season.config import Season
 from evaluator.season.database import Database
 from evaluator.season.ledger import Archive, Ledger
