@@ -21,9 +21,10 @@ from pathlib import Path
 import sqlalchemy
 from sqlalchemy import Engine, event
 
+import evaluator.season.actions  # noqa: F401  once, and not in each of the many forks below
 from evaluator.cli.app import main
 from evaluator.package import archive
-from evaluator.season import PUBLIC, actions, schema
+from evaluator.season import PUBLIC, schema
 from evaluator.season.config import Season
 from evaluator.season.database import Database
 from evaluator.season.ledger import Archive, Ledger
