@@ -17,10 +17,13 @@ from urllib.parse import unquote
 
 import pytest
 
+from evaluator.cli.app import main
+
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("docs", "docker", "evaluator", "sample_input", "submission")
 PAGES = sorted([*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in (ROOT / folder).rglob("*.md"))])
 SMALLEST = ROOT / "docs" / "examples" / "smallest"
+RUN_OPTIONS = ("--runner", "local", "--no-report", "--country", "ZZ")
 PARTICIPANTS = ("docs/participants.md", "docs/participants.ru.md")
 
 #: What tells of the past names files and commands that are gone.
@@ -96,27 +99,48 @@ def test_make_has_the_targets_that_a_page_names(page: Path) -> None:
                 assert variable in known, f"{name(page)}: {command}: make knows no {variable}"
 
 
+def evaluator_calls(page: Path) -> Iterator[tuple[str, tuple[str, ...], str]]:
+    """Each command of the evaluator's on a page, its one or two words, and what comes after them."""
+    for command in commands(page):
+        found = re.search(r"-m evaluator ((?:[a-z][a-z0-9-]*)(?: (?!https?:)[a-z]+\b(?![./]))?)(.*)", command)
+        if found:
+            yield command, tuple(found[1].split()), found[2]
+
+
+# In a process of its own, for the width of its lines, and in one for all of them.
+_HELP = """
+import contextlib, io, json, sys
+from evaluator.cli.app import main
+shown = []
+for words in json.load(sys.stdin):
+    with contextlib.redirect_stdout(io.StringIO()) as text:
+        failed = main([*words, "--help"])
+    shown.append("" if failed else " ".join(text.getvalue().split()))
+print(json.dumps(shown))
+"""
+
+
 @functools.cache
-def evaluator_help(*words: str) -> str:
-    """What `python -m evaluator WORDS --help` prints, on one line; empty where it ends in an error."""
+def evaluator_help() -> dict[tuple[str, ...], str]:
+    """What `python -m evaluator WORDS --help` prints, on one line, for all words on any page; empty where it ends in
+    an error.
+    """
+    wanted = sorted({words for page in PAGES if page not in HISTORY for _, words, _ in evaluator_calls(page)})
     environment = os.environ | {"COLUMNS": "250", "TERMINAL_WIDTH": "250", "NO_COLOR": "1", "TERM": "dumb"}
-    call = [sys.executable, "-m", "evaluator", *words, "--help"]
-    done = subprocess.run(call, cwd=ROOT, env=environment, capture_output=True, text=True)
-    return "" if done.returncode else " ".join(done.stdout.split())
+    call = [sys.executable, "-c", _HELP]
+    done = subprocess.run(call, cwd=ROOT, env=environment, input=json.dumps(wanted), stdout=subprocess.PIPE, text=True)
+    assert done.returncode == 0
+    return dict(zip(wanted, json.loads(done.stdout), strict=True))
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page not in HISTORY], ids=name)
 def test_the_evaluator_has_the_commands_and_options_that_a_page_shows(page: Path) -> None:
-    for command in commands(page):
-        found = re.search(r"-m evaluator ((?:[a-z][a-z0-9-]*)(?: (?!https?:)[a-z]+\b(?![./]))?)(.*)", command)
-        if not found:
-            continue
-        words = found[1].split()
-        shown = evaluator_help(*words)  # the second may be an argument, and --help goes before it
+    for command, words, more in evaluator_calls(page):
+        shown = evaluator_help()[words]  # the second may be an argument, and --help goes before it
         assert shown, f"{name(page)}: {command}: `python -m evaluator {' '.join(words)} --help` fails"
-        rest = re.split(r"[|;&]", found[2])[0]
+        rest = re.split(r"[|;&]", more)[0]
         for option in re.findall(r"(?<=\s)--[a-z][a-z-]*", rest):
-            assert re.search(rf"{option}(?![\w-])", shown), f"{name(page)}: {command}: {words} has no option {option}"
+            assert re.search(rf"{option}(?![\w-])", shown), f"{name(page)}: {command}: it has no option {option}"
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page not in HISTORY], ids=name)
@@ -180,16 +204,18 @@ def test_the_smallest_submission_is_shown_as_it_is(page: str) -> None:
     assert len(text_of(SMALLEST / "run.py").splitlines()) <= 20
 
 
-def test_the_smallest_submission_is_packed_checked_and_run(tmp_path: Path) -> None:
-    """By the commands that the page shows, but for make, which would install packages."""
+def test_the_smallest_submission_is_packed_checked_and_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """By the commands that the page shows, but for make, which would install packages, and for the run's CO2, which
+    eco2AI measures in no country ZZ.
+    """
     archive, scores = tmp_path / "smallest.zip", tmp_path / "scores.json"
     for words in (
         ["pack", SMALLEST, archive],
         ["check", archive],
-        ["run", archive, "--data", ROOT / "sample_input", "--runner", "local", "--json", scores, "--no-report"],
+        ["run", archive, "--data", ROOT / "sample_input", *RUN_OPTIONS, "--json", scores],
     ):
-        done = subprocess.run([sys.executable, "-m", "evaluator", *words], cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
+        code = main([*map(str, words)])
+        assert code == 0, capfd.readouterr()
     with zipfile.ZipFile(archive) as packed:
         assert sorted(packed.namelist()) == ["metadata.json", "run.py"]
     document = json.loads(scores.read_text(encoding="utf-8"))

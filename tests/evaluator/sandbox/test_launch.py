@@ -525,6 +525,9 @@ def test_wrong_paths_are_not_the_submissions_fault(data_folder, make_submission,
             pass
 
 
+OPTIONS = ("--runner", "local", "--country", "ZZ")  # eco2AI knows no such country and does not start
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupt_leaves_no_process(data_folder, make_submission, tmp_path, number):
     """Ctrl-C on the evaluator ends the submission too, and so does its service's end, or its terminal's."""
@@ -539,8 +542,7 @@ def test_interrupt_leaves_no_process(data_folder, make_submission, tmp_path, num
         data_folder,
         "--json",
         tmp_path / "s.json",
-        "--runner",
-        "local",
+        *OPTIONS,
     ]
     with subprocess.Popen(
         command,
@@ -561,7 +563,7 @@ def test_interrupt_leaves_no_process(data_folder, make_submission, tmp_path, num
 def test_a_signal_that_is_ignored_stays_so(data_folder, make_submission, tmp_path):
     """As below nohup."""
     submission = make_submission("import time; print('pid', flush=True); time.sleep(2); raise SystemExit(7)")
-    command = [sys.executable, "-m", "evaluator", "run", submission, "--data", data_folder, "--runner", "local"]
+    command = [sys.executable, "-m", "evaluator", "run", submission, "--data", data_folder, *OPTIONS]
     with subprocess.Popen(
         [*command, "--json", tmp_path / "s.json"],
         stderr=subprocess.PIPE,
