@@ -69,10 +69,13 @@ test-submission: $(INSTALLED) ## check ZIP=submission.zip, run it on DATA=sample
 doctor: $(INSTALLED) ## look whether this machine can run submissions: engine, image TAG, GPU, driver, memory, disk
 	$(VENV) -m evaluator doctor --image "$(TAG)"
 
-# One thread a worker: two workers with two threads each wait for each other on two cores.
+# One thread a worker: two workers with two threads each wait for each other on two cores. And bytecode is kept where the
+# machine says otherwise: hundreds of processes import the same modules.
+TESTING = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(VENV) -m pytest -n 2 --dist worksteal
+
 .PHONY: test
 test: $(INSTALLED_DEV) ## run all tests; ARGS='-k vqgan' for some
-	OMP_NUM_THREADS=1 $(VENV) -m pytest -n 2 --dist worksteal $(ARGS)
+	$(TESTING) $(ARGS)
 
 # What is computed, without processes, containers, browsers, clusters or training.
 QUICK = $(addprefix tests/evaluator/,competition core data metrics package scoring) tests/submission/rudolph \
@@ -80,7 +83,7 @@ QUICK = $(addprefix tests/evaluator/,competition core data metrics package scori
 
 .PHONY: test-quick
 test-quick: $(INSTALLED_DEV) ## run the tests that take less than a minute together, while writing; ARGS as above
-	OMP_NUM_THREADS=1 $(VENV) -m pytest -n 2 --dist worksteal -m "not slow and not docker" $(QUICK) $(ARGS)
+	$(TESTING) -m "not slow and not docker" $(QUICK) $(ARGS)
 
 .PHONY: check
 check: $(INSTALLED_DEV) ## ruff, mypy and import-linter
