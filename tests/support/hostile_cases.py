@@ -119,7 +119,7 @@ CASES = {
     "fork bomb": Case(
         "while True:\n    try:\n        os.fork()\n    except OSError:\n        pass",
         docker="TIMEOUT time-limit",
-        limits=(*SHORT, "pids=40", "memory=512MB"),
+        limits=(*SHORT, "pids=40", "memory=512MB", "cpus=1"),
         dangerous=True,
     ),
     "fork bomb that gives up": Case(
