@@ -180,6 +180,7 @@ def _start_tracker(country: str, csv_path: Path) -> Any:
         emission_track.set_params = lambda **_: None
         for name in ("emission_track", "tools.tools_cpu", "tools.tools_gpu", "tools.tools_ram"):
             vars(importlib.import_module(f"eco2ai.{name}"))["time"] = clock
+        vars(importlib.import_module("eco2ai.tools.tools_cpu"))["get_cpu_info"] = _cpu_info
         tracker = emission_track.Tracker(
             project_name="FusionBrain Challenge 2.0",
             experiment_description="evaluator run",
@@ -193,6 +194,12 @@ def _start_tracker(country: str, csv_path: Path) -> Any:
         )
         tracker.start()
     return tracker
+
+
+@functools.cache
+def _cpu_info() -> dict[str, Any]:
+    """What eco2AI asks of py-cpuinfo at each start, which starts a Python to answer. A failure is not kept."""
+    return {"brand_raw": importlib.import_module("cpuinfo").get_cpu_info()["brand_raw"]}
 
 
 class SteadyClock:

@@ -9,6 +9,7 @@ about. No network is used, and nothing is written outside of `folder`.
 from __future__ import annotations
 
 import csv
+import functools
 import importlib
 import importlib.util
 import io
@@ -67,6 +68,12 @@ def use_steady_clock() -> None:
     clock = SteadyClock()
     for name in ("emission_track", "tools.tools_cpu", "tools.tools_gpu", "tools.tools_ram"):
         vars(importlib.import_module(f"eco2ai.{name}"))["time"] = clock
+
+
+@functools.cache
+def _cpu_info() -> dict[str, Any]:
+    """What eco2AI asks of py-cpuinfo at each start, which starts a Python to answer. A failure is not kept."""
+    return {"brand_raw": importlib.import_module("cpuinfo").get_cpu_info()["brand_raw"]}
 
 
 class TrainingCarbon:
@@ -152,6 +159,7 @@ class TrainingCarbon:
         emission_track.get_params = dict
         emission_track.set_params = lambda **_: None
         use_steady_clock()
+        vars(importlib.import_module("eco2ai.tools.tools_cpu"))["get_cpu_info"] = _cpu_info
         tracker = emission_track.Tracker(
             project_name="FusionBrain Challenge 2.0", experiment_description=self.description,
             file_name=str(self._work / EMISSION), measure_period=SAMPLE_SECONDS, alpha_2_code=self.country, pue=1,
