@@ -3,13 +3,19 @@
 import csv
 import json
 import math
+import multiprocessing
 import os
+import runpy
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections import Counter
+from collections.abc import Callable
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +24,13 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from transformers import TrainingArguments
 
+import cores
+from evaluator.cli.app import main as evaluator
 from rudolph import VQGAN, RudolphModel, Tokenizer
+from tests.support.gradients import save_gradients
 from training.carbon import TrainingCarbon, cpu_seconds
 from training.data_format import DataError, Sample, read_split
 from training.dataset import DEFAULT_WEIGHTS, TOKENS, Draws, ImageCodes, TrainingRow, TrainingRows, make_row
@@ -62,14 +72,21 @@ def write_config(path: Path, model: Path, **changes: Any) -> Path:
     return path
 
 
-def command(config: Path) -> list[str]:
-    return [sys.executable, str(SUBMISSION / "finetune.py"), str(config)]
+def run_finetune(config: Path) -> None:
+    """In this process; test_published_settings.py runs the command."""
+    finetune(FineTuning.from_file(config))
 
 
-def run_finetune(config: Path) -> str:
-    done = subprocess.run(command(config), env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout + done.stderr
+@pytest.fixture(scope="session")
+def ready() -> ForkServerContext:
+    """Starts processes that have the trainer imported already, which takes seconds of CPU time: once for all."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["training.finetune.trainer"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(SUBMISSION))  # Python 3.11's server preloads without this process's sys.path
+        patch.setenv("PYTHONWARNINGS", "ignore")  # of the resource tracker, which finds what the killed ones leave
+        forkserver.ensure_running()
+    return context
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -318,7 +335,7 @@ def uninterrupted(trainable: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_kill_9_and_the_same_command_give_the_same_curve(
-    trainable: Path, uninterrupted: Path, tmp_path: Path
+    trainable: Path, uninterrupted: Path, ready: ForkServerContext, tmp_path: Path
 ) -> None:
     """Killed once between two checkpoints, and once as if it had been killed while it wrote one."""
     expected = curve(uninterrupted / "out")
@@ -326,15 +343,16 @@ def test_kill_9_and_the_same_command_give_the_same_curve(
     config = write_config(tmp_path / "killed" / "config.yaml", trainable, epochs=3)
     out = tmp_path / "killed" / "out"
     for steps, half_written in ((17, False), (50, True)):  # inside of the first epoch and of the second
-        with open(tmp_path / "log", "ab") as log:
-            process = subprocess.Popen(command(config), env=ENVIRONMENT, stdout=log, stderr=log)
+        process = ready.Process(target=finetune, args=(FineTuning.from_file(config),))
+        process.start()
         give_up = time.monotonic() + 500
-        while process.poll() is None and time.monotonic() < give_up:
+        while process.is_alive() and time.monotonic() < give_up:
             if (out / "loss.csv").exists() and len((out / "loss.csv").read_bytes().splitlines()) > steps:
-                os.kill(process.pid, signal.SIGKILL)
+                process.kill()
                 break
             time.sleep(0.001)
-        assert process.wait(300) == -signal.SIGKILL, (tmp_path / "log").read_text()[-3000:]
+        process.join(300)
+        assert process.exitcode == -signal.SIGKILL
         assert len(curve(out)) < len(expected)
         if half_written:
             newest = max(out.glob("finetune/checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
@@ -432,8 +450,7 @@ def test_what_a_run_leaves(uninterrupted: Path, trainable: Path, tmp_path: Path)
     assert (submission / "emission.csv").read_bytes() == (out / "emission.csv").read_bytes()
     archive = tmp_path / "submission.zip"
     for arguments in (["pack", str(submission), str(archive)], ["check", str(archive)]):
-        done = subprocess.run([sys.executable, "-m", "evaluator", *arguments], cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert evaluator(arguments) == 0
     data = tmp_path / "input"
     (data / "images").mkdir(parents=True)
     (data / "input.json").write_text('{"0": [{"type": "text", "content": "сколько будет 2 + 2?"}]}', "utf-8")
@@ -471,47 +488,34 @@ def test_two_stages_with_validation_by_the_evaluator(
     assert "is done" in caplog.text, "a second time there is nothing to do"
 
 
-GRADIENTS = """
-import sys
-from pathlib import Path
-import torch
-from transformers import TrainerCallback
-from training.finetune import trainer as finetuning
-from training.finetune.config import FineTuning
-from training.processes import exit_now
-
-class Gradients(TrainerCallback):
-    def on_pre_optimizer_step(self, args, state, control, model=None, **_):
-        if state.is_world_process_zero and state.global_step == 0:
-            torch.save({name: p.grad for name, p in model.named_parameters()}, sys.argv[2])
-
-plain = finetuning.RudolphTrainer.__init__
-def with_gradients(self, *args, **kwargs):
-    plain(self, *args, **kwargs)
-    self.add_callback(Gradients())
-finetuning.RudolphTrainer.__init__ = with_gradients
-finetuning.finetune(FineTuning.from_file(Path(sys.argv[1])))
-exit_now(0)
-"""
+def launch(processes: int, function: Callable[..., None], *arguments: Any) -> None:
+    """What torchrun does with a function instead of a command, whose processes would import all anew."""
+    config = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=processes, run_id=uuid.uuid4().hex, rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0", max_restarts=0, start_method="forkserver",
+    )  # fmt: skip
+    handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    try:
+        elastic_launch(config, function)(*arguments)
+    finally:  # torch leaves its own
+        for number, handler in handlers.items():
+            if signal.getsignal(number) != handler:
+                signal.signal(number, handler)
 
 
-def test_two_processes_give_the_gradients_of_one(model_folder: Path, tmp_path: Path) -> None:
-    script = tmp_path / "gradients.py"
-    script.write_text(GRADIENTS)
+def test_two_processes_give_the_gradients_of_one(
+    model_folder: Path, ready: ForkServerContext, tmp_path: Path
+) -> None:
     gradients, curves = [], []
     for processes in (1, 2):
         config = write_config(
             tmp_path / str(processes) / "config.yaml", model_folder, epochs=1, epoch_size=12, batch_size=4 // processes
         )
-        start = [sys.executable]
-        if processes > 1:
-            start += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
         saved = tmp_path / f"{processes}.pt"
-        done = subprocess.run(
-            [*start, str(script), str(config), str(saved)], env=ENVIRONMENT | {"PYTHONPATH": str(SUBMISSION)},
-            capture_output=True, text=True, timeout=300,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr[-3000:]
+        if processes == 1:
+            save_gradients(config, saved)
+        else:
+            launch(processes, save_gradients, config, saved)
         gradients.append(torch.load(saved))
         curves.append([float(row["loss"]) for row in table(tmp_path / str(processes) / "out" / "loss.csv")])
     largest = max(float(gradient.abs().max()) for gradient in gradients[0].values())
@@ -720,7 +724,25 @@ def test_shipped_settings_are_right(path: Path) -> None:
             assert (task.lt, task.img, task.rt) == DEFAULT_WEIGHTS[name]
 
 
-def test_data_that_is_not_there_is_named(trainable: Path, tmp_path: Path) -> None:
+def test_data_that_is_not_there_is_named(
+    trainable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     config = write_config(tmp_path / "run" / "config.yaml", trainable, data=str(tmp_path / "нет"))
-    done = subprocess.run(command(config), env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 2 and "нет" in done.stderr and "Traceback" not in done.stderr
+    command = str(SUBMISSION / "finetune.py")
+    monkeypatch.setattr(sys, "argv", [command, str(config)])
+    monkeypatch.setenv(cores.SPINS, str(cores.SPIN_COUNT))  # the command would set it for the tests to come
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(command, run_name="__main__")
+    assert end.value.code == 2 and "нет" in caplog.text and "Traceback" not in caplog.text
+
+
+def test_one_of_torchruns_processes_ends_at_once_with_its_code_and_what_is_registered_done() -> None:
+    code = "import atexit\nfrom training.processes import exit_now\n"
+    code += "class Left:\n    def __del__(self):\n        print('finalised')\n"
+    code += "left = Left()\natexit.register(print, 'registered')\nexit_now(3)"
+    for elastic, expected in (({}, ["registered", "finalised"]), ({"TORCHELASTIC_RUN_ID": "1"}, ["registered"])):
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=ENVIRONMENT | {"PYTHONPATH": str(SUBMISSION)} | elastic,
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout.split(), done.stderr) == (3, expected, "")
