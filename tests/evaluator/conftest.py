@@ -16,9 +16,11 @@ from tests.support.data import build_data, build_output
 # Two stages by epoch, the second final; and a run that is no training. In a process of its own: eco2AI and its
 # scheduler leave threads and warnings behind.
 TRACKED = """
-import sys, time, warnings
+import functools, sys, time, warnings
 warnings.simplefilter("ignore")
 import eco2ai.emission_track as eco
+from eco2ai.tools import tools_cpu
+tools_cpu.get_cpu_info = functools.cache(tools_cpu.get_cpu_info)  # starts a Python for each tracker
 eco.get_params = dict
 eco.set_params = lambda **_: None  # not into site-packages
 def tracker(description, file):

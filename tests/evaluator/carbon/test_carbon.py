@@ -37,14 +37,14 @@ def test_both_readings_of_a_busy_run(tmp_path, no_network):
     config = Path(eco2ai.__file__).parent / "data" / "config.txt"
     before = config.read_bytes() if config.exists() else None
     with CarbonMeter("RU", tmp_path / "emission.csv") as meter:
-        spend(3.0)
+        spend(1.0)
     reading = meter.reading
     assert reading is not None and reading.eco2ai_error is None
     assert reading.kg_per_mwh == 347.451  # Russia as a whole in eco2AI's table
     assert reading.eco2ai_kwh is not None and reading.eco2ai_kwh >= 0
     assert reading.eco2ai_kg == pytest.approx(reading.eco2ai_kwh * 0.347451, rel=1e-6)
-    assert 3.0 <= reading.cpu_seconds < 6.0
-    assert reading.counters_kwh * JOULES_PER_KWH >= 3.0 * reading.cpu_watts_per_core
+    assert 1.0 <= reading.cpu_seconds < 4.0
+    assert reading.counters_kwh * JOULES_PER_KWH >= 1.0 * reading.cpu_watts_per_core
     assert (tmp_path / "emission.csv").read_text(encoding="utf-8").startswith("id,project_name,")
     assert (config.read_bytes() if config.exists() else None) == before  # site-packages stay as they are
     assert reading.to_json()["counters"]["cpu_seconds"] == reading.cpu_seconds
@@ -79,12 +79,12 @@ def test_a_clock_that_is_set_during_a_run_changes_no_duration(tmp_path, monkeypa
     real = time.time
     began = time.monotonic()
     with CarbonMeter("RU", tmp_path / "emission.csv") as meter:
-        spend(0.5)
+        spend(0.2)
         monkeypatch.setattr(time, "time", lambda: real() + step)
-        spend(0.5)
+        spend(0.2)
     with open(tmp_path / "emission.csv", encoding="utf-8", newline="") as file:
         row = list(csv.DictReader(file))[-1]
-    assert 1.0 <= float(row["duration(s)"]) <= time.monotonic() - began
+    assert 0.4 <= float(row["duration(s)"]) <= time.monotonic() - began
     reading = meter.reading
     assert reading is not None and reading.eco2ai_error is None
     assert reading.eco2ai_kg is not None and reading.eco2ai_kg >= 0

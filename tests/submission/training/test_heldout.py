@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from training.nano import bars
 from training.nano.heldout import check_pictures, check_routes, export, true_pictures
@@ -68,8 +69,16 @@ def test_the_constant_answer_is_the_most_accepted_one(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
-    out = tmp_path_factory.mktemp("bars") / "kept"
-    return out, bars.bars(out, seed=2, n=4)
+    """With few pictures drawn for a request: of sixteen, as submission/config.yaml says, come half of all costs."""
+    folder = tmp_path_factory.mktemp("bars")
+    submission = folder / "submission"
+    submission.mkdir()
+    (submission / "run.py").symlink_to(bars.SUBMISSION / "run.py")
+    settings = yaml.safe_load((bars.SUBMISSION / "config.yaml").read_text(encoding="utf-8")) | {"image_candidates": 2}
+    (submission / "config.yaml").write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bars, "SUBMISSION", submission)
+        return folder / "kept", bars.bars(folder / "kept", seed=2, n=4)
 
 
 def test_bars_are_the_evaluators_scores_of_fresh_examples(measured: tuple[Path, dict]) -> None:
