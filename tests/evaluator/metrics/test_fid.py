@@ -150,6 +150,7 @@ def test_published_features(features: dict[str, np.ndarray], name: str) -> None:
     np.testing.assert_allclose(features[name], np.load(REFERENCE)[name], rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_published_fid_from_images(features: dict[str, np.ndarray]) -> None:
     distance = frechet_distance(features["real"], features["generated"])
     assert distance == pytest.approx(float(np.load(REFERENCE)["fid"]), rel=0.01)
