@@ -1,12 +1,18 @@
 """The entrypoint as the leaderboard runs it: a process in the submission's folder, `../input` in, `./output` out."""
 
+import contextlib
+import io
 import json
+import math
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -14,7 +20,9 @@ import yaml
 from PIL import Image
 
 import run
+from budget import Budget
 from rudolph.settings import Settings
+from tests.support import forked
 
 SUBMISSION = Path(run.__file__).parent
 FILES = ("run.py", "budget.py", "cores.py", "resume.py", "contract.py", "config.yaml", "metadata.json", "rudolph")
@@ -35,20 +43,24 @@ WITH_OPTIONS = {"3"}
 
 @pytest.fixture
 def place(tmp_path, model_folder) -> Path:
-    """`<place>/input` and `<place>/submission`, with the tiny model as the shipped one."""
-    submission = tmp_path / "submission"
+    return make_place(tmp_path, model_folder)
+
+
+def make_place(folder: Path, model_folder: Path) -> Path:
+    """`<folder>/input` and `<folder>/submission`, with the tiny model as the shipped one."""
+    submission = folder / "submission"
     submission.mkdir()
     for name in FILES:
         copy = shutil.copytree if (SUBMISSION / name).is_dir() else shutil.copy
         copy(SUBMISSION / name, submission / name)
     shutil.copytree(model_folder, submission / "weights" / "nano")
-    images = tmp_path / "input" / "images"
+    images = folder / "input" / "images"
     images.mkdir(parents=True)
     Image.new("RGB", (60, 40), "red").save(images / "a.jpg")
     Image.new("RGBA", (30, 50), (0, 0, 255, 100)).save(images / "ёж 🦔.png")
     (images / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut")
-    (tmp_path / "input" / "input.json").write_text(json.dumps(ASKED, ensure_ascii=False), encoding="utf-8")
-    return tmp_path
+    (folder / "input" / "input.json").write_text(json.dumps(ASKED, ensure_ascii=False), encoding="utf-8")
+    return folder
 
 
 def launch(place: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -203,82 +215,110 @@ def test_shipped_files():
     assert shipped == Settings(dtype="float32", image_candidates=16)
 
 
-def start(place: Path, *options: str, code: str = "") -> subprocess.Popen[str]:
-    environment = {"PATH": os.environ["PATH"], "HOME": str(place), "OMP_NUM_THREADS": "1"}
-    program = ["-c", code] if code else ["run.py", "--batch-size=1", *options]
-    return subprocess.Popen(
-        [sys.executable, *program], cwd=place / "submission", env=environment,
-        stderr=subprocess.PIPE, text=True, encoding="utf-8",
-    )  # fmt: skip
+# --- Runs that are stopped, or short of time ---
 
 
 def many(place: Path) -> list[str]:
-    """Asks so much that a run takes seconds after the model is loaded."""
+    """Asks so much that a run of one example at a time takes a second or two after the model is loaded."""
     asked = {f"{number}": [{"type": "text", "content": f"Нарисуй шар {number}"}] for number in range(20)}
     asked |= {"ё": [{"type": "text", "content": "Что это?"}, {"type": "image", "content": "images/a.jpg"}]}
     (place / "input" / "input.json").write_text(json.dumps(asked, ensure_ascii=False), encoding="utf-8")
+    settings = yaml.safe_load((SUBMISSION / "config.yaml").read_text(encoding="utf-8"))
+    (place / "submission" / "few.yaml").write_text(yaml.safe_dump(settings | {"image_candidates": 4}), encoding="utf-8")
     return list(asked)
 
 
-def wait_for(process: subprocess.Popen[str], journal: Path, records: int) -> None:
+def options_of(place: Path, *more: str) -> list[str]:
+    folder = place / "submission"
+    return [
+        f"--input={place / 'input'}", f"--model={folder / 'weights' / 'nano'}", f"--config={folder / 'few.yaml'}",
+        f"--output={folder / 'output'}", *more,
+    ]  # fmt: skip
+
+
+def start(place: Path, before: Callable[[], object] | None = None) -> BaseProcess:
+    """A run as a process of its own, one example at a time, in which `before` is called first."""
+    job = (options_of(place, "--batch-size=1"), before)
+    return forked.start(run_in_own_process, *job, folder=place / "submission", log=place / "log")
+
+
+def run_in_own_process(options: list[str], before: Callable[[], object] | None) -> int:
+    if before is not None:
+        before()
+    return run.main(options, own_process=True)
+
+
+def run_here(place: Path, *more: str) -> str:
+    """A run to its end in this process; returns its log."""
+    with contextlib.redirect_stderr(io.StringIO()) as log:
+        assert run.main(options_of(place, *more)) == 0
+    return log.getvalue()
+
+
+def wait_for(process: BaseProcess, place: Path, records: int) -> None:
+    journal = place / "submission" / "output" / ".resume.jsonl"
     end = time.monotonic() + 300
-    while time.monotonic() < end and process.poll() is None:
+    while time.monotonic() < end and process.is_alive():
         if journal.exists() and journal.read_bytes().count(b"\n") > records:
             return
         time.sleep(0.01)
     process.kill()
-    raise AssertionError(f"{journal} has not got {records} records: {process.communicate()[1]}")
+    raise AssertionError(f"{journal} has not got {records} records: {(place / 'log').read_text(encoding='utf-8')}")
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, model_folder) -> dict[str, bytes]:
+    """What a run that is not stopped writes."""
+    place = make_place(tmp_path_factory.mktemp("whole"), model_folder)
+    many(place)
+    run_here(place, "--batch-size=1")
+    return files_of(place / "submission" / "output")
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_stopped_runs_are_scoreable_and_go_on(place, number):
+def test_stopped_runs_are_scoreable_and_go_on(place, whole, number):
     """Stopped again and again, the run ends with the files of one that was not, and is complete at any moment."""
     ids = many(place)
     output = place / "submission" / "output"
-    assert launch(place, "--batch-size=1", "--output=whole").returncode == 0
     for records in (0, 13, 30):
         process = start(place)
-        wait_for(process, output / ".resume.jsonl", records)
-        process.send_signal(number)
-        assert process.wait(timeout=300) == (-9 if number == signal.SIGKILL else 143)
-        process.stderr.close()
+        wait_for(process, place, records)
+        os.kill(process.pid, number)
+        assert forked.ended(process) == (-9 if number == signal.SIGKILL else 143)
         if records:  # stopped at once, there may be nothing yet
             stopped = answers(place)
             assert list(stopped) == ids
             for entries in stopped.values():
                 assert entries and all((output / e["content"]).is_file() for e in entries if e["type"] == "image")
-    done = launch(place, "--batch-size=1")
-    assert done.returncode == 0 and "going on with an earlier run" in done.stderr
-    assert files_of(output) == files_of(place / "submission" / "whole")
+    assert "going on with an earlier run" in run_here(place, "--batch-size=1")
+    assert files_of(output) == whole
 
 
 def test_what_an_earlier_run_left_is_dropped_where_it_does_not_fit(place):
     many(place)
     process = start(place)
-    wait_for(process, place / "submission" / "output" / ".resume.jsonl", 13)
+    wait_for(process, place, 13)
     process.kill()
-    process.communicate()
-    other = launch(place, "--seed=7")
-    assert other.returncode == 0 and "starting anew" in other.stderr
-    assert launch(place, "--seed=7", "--output=whole").returncode == 0
-    assert files_of(place / "submission" / "output") == files_of(place / "submission" / "whole")
+    forked.ended(process)
+    assert "starting anew" in run_here(place, "--seed=7")
+    run_here(place, "--seed=7", f"--output={place / 'whole'}")
+    assert files_of(place / "submission" / "output") == files_of(place / "whole")
 
 
-def test_a_run_goes_on_wherever_its_input_lies(place):
+def test_a_run_goes_on_wherever_its_input_lies(place, whole):
     many(place)
-    assert launch(place, "--batch-size=1", "--output=whole").returncode == 0
-    process = start(place, "--batch-size=1")
-    wait_for(process, place / "submission" / "output" / ".resume.jsonl", 13)
+    process = start(place)
+    wait_for(process, place, 13)
     process.kill()
-    process.communicate()
+    forked.ended(process)
     (place / "input").rename(place / "moved")
-    done = launch(place, "--batch-size=1", f"--input={place / 'moved'}")
-    assert done.returncode == 0 and "going on with an earlier run" in done.stderr
-    assert files_of(place / "submission" / "output") == files_of(place / "submission" / "whole")
+    log = run_here(place, "--batch-size=1", f"--input={place / 'moved'}")
+    assert "going on with an earlier run" in log
+    assert files_of(place / "submission" / "output") == whole
 
 
 def test_one_example_that_does_not_fit_is_said_in_a_line(place, monkeypatch, capsys):
@@ -294,26 +334,26 @@ def test_one_example_that_does_not_fit_is_said_in_a_line(place, monkeypatch, cap
     assert "not even one example at a time fits into the device's memory: [enforce fail" in capsys.readouterr().err
 
 
+def short_of_time(ends: str) -> None:
+    """Budgets from now on have no end but one, which comes when a few answers are there, on a machine of any speed."""
+
+    def seconds(_: Budget) -> float:
+        path = Path("output/.resume.jsonl")
+        return 0.0 if path.exists() and path.read_bytes().count(b"\n") > 3 else 0.05
+
+    for name in ("left", "last_moment"):
+        setattr(Budget, name, seconds if name == ends else lambda _: math.inf)
+
+
 @pytest.mark.parametrize(
     ("ends", "said"), [("left", "no time left"), ("last_moment", "the budget is used up in the middle of a step")]
 )
 def test_a_budget_that_is_too_short_leaves_placeholders(place, ends, said):
-    """The time for work, or all of it, is over when a few answers are there, on a machine of any speed."""
+    """The time for work, or all of it, is over."""
     ids = many(place)
-    code = f"""
-import os, sys
-from budget import Budget
-import run
-def seconds(_):
-    path = "output/.resume.jsonl"
-    return 0.0 if os.path.exists(path) and open(path, "rb").read().count(b"\\n") > 3 else 0.05
-Budget.left = Budget.last_moment = lambda _: float("inf")
-Budget.{ends} = seconds
-sys.exit(run.main(["--batch-size=1"], own_process=True))
-"""
-    process = start(place, code=code)
-    _, log = process.communicate(timeout=300)
-    assert process.returncode == 0 and said in log, log
+    code = forked.ended(start(place, partial(short_of_time, ends)))
+    log = (place / "log").read_text(encoding="utf-8")
+    assert code == 0 and said in log, log
     predictions = answers(place)
     assert list(predictions) == ids
     assert all(sorted(e["type"] for e in predictions[id]) == ["image", "text"] for id in ids if id != "ё")
