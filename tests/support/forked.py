@@ -4,6 +4,7 @@ Each is forked from a process that has done nothing but import: what it computes
 is its own.
 """
 
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -21,7 +22,7 @@ _CONTEXT.set_forkserver_preload(["run", "rudolph", "transformers.utils.logging"]
 
 def start(function: Callable[..., object], *arguments: object, folder: Path, log: Path) -> BaseProcess:
     """A process that calls a function of a module in `folder`, with the environment of now, and ends with what it
-    returns, an exit code; what it prints goes into `log`.
+    returns, a small number; what it prints goes into `log`.
     """
     job = (function, arguments, folder, log, dict(os.environ))
     process = _CONTEXT.Process(target=_call, args=job, daemon=True)
@@ -41,6 +42,7 @@ def ended(process: BaseProcess) -> int:
 def _call(
     function: Callable[..., object], arguments: tuple[object, ...], folder: Path, log: Path, environment: dict[str, str]
 ) -> None:  # fmt: skip
+    gc.freeze()  # of what has been imported nothing can be collected, and looking through it takes long
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)

@@ -49,8 +49,10 @@ GOAL_BANDWIDTH = 0.7
 GOAL_IDLE = 0.05
 
 #: What a CPU is asked for in a test.
-TINY = SIZES["nano"] | {"num_layers": 2, "hidden_size": 32, "num_attention_heads": 2}
-TINY_VQGAN = VQGANConfig(embed_dim=16, n_embed=1024, z_channels=16, resolution=64, ch=32, ch_mult=(1, 1, 1, 2),
+TINY = SIZES["nano"] | {
+    "num_layers": 2, "hidden_size": 32, "num_attention_heads": 2, "l_text_seq_length": 32, "image_tokens_per_dim": 4,
+}  # fmt: skip
+TINY_VQGAN = VQGANConfig(embed_dim=16, n_embed=1024, z_channels=16, resolution=32, ch=32, ch_mult=(1, 1, 1, 2),
                          num_res_blocks=1, attn_resolutions=(8,))  # fmt: skip
 
 

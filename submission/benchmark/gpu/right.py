@@ -46,9 +46,9 @@ def run(report: Report, device: str, small: bool) -> None:
     """All of it, the most important first."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     for name in MODELS:
-        _reference(report, name, device)
+        _reference(report, name, device, small)
     _draws(report, device)
-    _vqgan(report, device)
+    _vqgan(report, device, small)
     _nano(report, device, small)
     _latents(report, device)
 
@@ -62,7 +62,7 @@ def load(folder: Path, device: str, dtype: torch.dtype = torch.float32) -> tuple
 
 
 @torch.no_grad()
-def _reference(report: Report, name: str, device: str) -> None:
+def _reference(report: Report, name: str, device: str, small: bool) -> None:
     model, vectors = load(REFERENCES / "rudolph" / name, device)
     ids = torch.cat([vectors[part] for part in ("left", "image", "right")], dim=1)
     left_image = ids[:, : model.config.image_end]
@@ -83,7 +83,7 @@ def _reference(report: Report, name: str, device: str) -> None:
         model.step_graphs = None
         if how is not None:
             use_step_graphs_(model, *how)
-        _sequences(report, f"{name}, {path}", model, vectors)
+        _sequences(report, f"{name}, {path}", model, vectors, (1, ROWS) if small else (1, 2, 5, ROWS, 4))
         if how is None or not how[0]:
             continue
         graphs = model.step_graphs
@@ -100,11 +100,13 @@ def _reference(report: Report, name: str, device: str) -> None:
     report.figure(f"bfloat16/{name}/greedy_ids_of_float32", float(same))
 
 
-def _sequences(report: Report, name: str, model: RudolphModel, vectors: dict[str, Tensor]) -> None:
-    """Greedy sequences by one path, with 1 row, those of the vectors, and more rows than fit into a bucket."""
+def _sequences(
+    report: Report, name: str, model: RudolphModel, vectors: dict[str, Tensor], counts: tuple[int, ...]
+) -> None:  # fmt: skip
+    """Greedy sequences by one path, of the vectors' rows and of other numbers of rows."""
     prefix = right_prefix(model)
     wrong = []
-    for rows in (len(vectors["left"]), 1, 2, 5, ROWS, 4):
+    for rows in (len(vectors["left"]), *counts):
         take = torch.arange(rows, device=model.device) % len(vectors["left"])
         if not torch.equal(generate_image(model, vectors["left"][take], GREEDY), vectors["greedy_image"][take]):
             wrong.append(f"image with {rows} rows")
@@ -173,7 +175,7 @@ def right_prefix(model: RudolphModel) -> Tensor:
 
 
 @torch.no_grad()
-def _vqgan(report: Report, device: str) -> None:
+def _vqgan(report: Report, device: str, small: bool) -> None:
     vqgan = VQGAN.from_pretrained(REFERENCES / "vqgan").to(device)
     with np.load(REFERENCES / "vqgan" / "reference.npz") as file:
         vectors = {key: torch.from_numpy(file[key]).to(device) for key in ("pixels", "codes", "decoded")}
@@ -184,7 +186,7 @@ def _vqgan(report: Report, device: str) -> None:
     report.check("vqgan: images", off < TOLERANCE, f"off by {off:.1e} of 1")
 
     on_cpu, on_device = VQGAN.from_pretrained(NANO / "vqgan"), VQGAN.from_pretrained(NANO / "vqgan").to(device)
-    paths = sorted((SAMPLE_INPUT / "images").iterdir())[:24]
+    paths = sorted((SAMPLE_INPUT / "images").iterdir())[: 4 if small else 24]
     pixels = torch.stack([preprocess(load_image(path), 64) for path in paths])
     expected, found = on_cpu.encode(pixels), on_device.encode(pixels.to(device)).cpu()
     images = (on_cpu.decode(expected) - on_device.decode(expected.to(device)).cpu()).abs().max()
@@ -194,7 +196,7 @@ def _vqgan(report: Report, device: str) -> None:
 
 def _nano(report: Report, device: str, small: bool) -> None:
     """nano's answers to sample_input on the device and on the CPU, and in bfloat16, with the same seeds."""
-    asked = questions()[:: 10 if small else 1]
+    asked = questions()[:: 20 if small else 1]
     settings = Settings(dtype="float32", image_candidates=1, batch_size=16,
                         image_sampling=dataclasses.replace(IMAGE_SAMPLING, top_k=16))  # fmt: skip
     runs = {"cpu": ("cpu", "float32"), "float32": (device, "float32"), "bfloat16": (device, "bfloat16")}

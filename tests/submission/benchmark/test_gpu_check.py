@@ -15,6 +15,9 @@ import youtokentome
 
 from benchmark.gpu import pack
 from benchmark.gpu.report import Report, verdict
+from tests.support import forked
+
+script = importlib.import_module("benchmark.gpu.__main__")
 
 ROOT = Path(__file__).parents[3]
 SUBMISSION = ROOT / "submission"
@@ -23,21 +26,14 @@ BPE_MODELS = (SUBMISSION / "weights" / "nano" / "bpe.model", ROOT / "tests" / "d
 MINUTES = 30  # a bound for a busy machine: the parts take one to two in all
 
 
-def check(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "benchmark.gpu", "--device", "cpu", "--out", str(folder)]
-    command += ["--minutes", str(MINUTES), *options]
-    return subprocess.run(command, cwd=SUBMISSION, capture_output=True, text=True)
-
-
 @pytest.mark.parametrize("part", ["right", "fast", "whole", "learning", "co2"])
 def test_a_part_runs_to_its_end_on_a_cpu(part: str, tmp_path: Path) -> None:
-    done = check(tmp_path, "--parts", part)
+    options = argparse.Namespace(part=part, seconds=60 * MINUTES, out=tmp_path, device="cpu", small=True)
+    log = tmp_path / "log"
+    code = forked.ended(forked.start(script.run_part, options, folder=SUBMISSION, log=log))
+    assert code == 0, log.read_text(encoding="utf-8")[-6000:]
     found = json.loads((tmp_path / f"{part}.json").read_text(encoding="utf-8"))
-    assert done.returncode == 0, (done.stdout[-3000:], done.stderr[-3000:])
     assert found["state"] == "done" and all(entry["holds"] for entry in found["checks"])
-    summary = json.loads(done.stdout.splitlines()[-1])
-    assert summary == json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
-    assert [entry["part"] for entry in summary["parts"]] == [part] and summary["card"]["torch"]
     expected = {
         "right": {"bfloat16", "vqgan_nano", "nano"}, "fast": {"limits", "2.7B", "350M", "trace", "vqgan"},
         "whole": {"load_s", "weights_bytes", "batch_size", "engine", "published", "run_py"},
@@ -46,16 +42,19 @@ def test_a_part_runs_to_its_end_on_a_cpu(part: str, tmp_path: Path) -> None:
     assert set(found["figures"]) == expected[part]
 
 
-def test_parts_without_time_are_said_and_none_stops_another(tmp_path: Path) -> None:
-    done = check(tmp_path, "--parts", "fast,co2", "--minutes", "0.01")
-    assert done.returncode == 1
-    summary = json.loads(done.stdout.splitlines()[-1])
+def test_parts_without_time_are_said_and_none_stops_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--device", "cpu", "--out", str(tmp_path), "--parts", "fast,co2", "--minutes", "0.01"]
+    monkeypatch.setattr(sys, "argv", ["benchmark.gpu", *options])
+    assert script.main() == 1
+    printed = capsys.readouterr().out
+    summary = json.loads(printed.splitlines()[-1])
     assert [(entry["part"], entry["state"]) for entry in summary["parts"]] == [("fast", "not run"), ("co2", "not run")]
-    assert "fast: not run in 0 s; no time was left" in done.stdout
+    assert "fast: not run in 0 s; no time was left" in printed
 
 
 def test_a_part_that_is_cut_off_ends_with_all_that_it_started(tmp_path: Path) -> None:
-    script = importlib.import_module("benchmark.gpu.__main__")
     options = argparse.Namespace(out=tmp_path, device="cpu", small=True)
     assert script._run_process("fast", 0.5, options) == "cut off after 0 s"  # torch alone takes longer
     processes = subprocess.run(["ps", "-eo", "args", "ww"], capture_output=True, text=True, check=True).stdout
@@ -63,7 +62,8 @@ def test_a_part_that_is_cut_off_ends_with_all_that_it_started(tmp_path: Path) ->
 
 
 def test_an_unknown_part_is_named(tmp_path: Path) -> None:
-    done = check(tmp_path, "--parts", "right,slow")
+    command = [sys.executable, "-m", "benchmark.gpu", "--out", str(tmp_path), "--parts", "right,slow"]
+    done = subprocess.run(command, cwd=SUBMISSION, capture_output=True, text=True)
     assert done.returncode == 2 and "slow: unknown; allowed are right, fast" in done.stderr
 
 
@@ -112,7 +112,10 @@ def test_the_packed_folder_runs_by_itself(tmp_path: Path) -> None:
     command = ["sh", str(folder / "run.sh"), "--device", "cpu", "--parts", "co2", "--minutes", str(MINUTES)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert (folder / "build" / "gpu-check" / "summary.json").exists()
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert summary == json.loads((folder / "build" / "gpu-check" / "summary.json").read_text(encoding="utf-8"))
+    assert [(entry["part"], entry["state"]) for entry in summary["parts"]] == [("co2", "done")]
+    assert summary["small"] and summary["card"]["torch"]
 
 
 def test_a_folder_that_is_too_large_is_not_left_behind(tmp_path: Path) -> None:
