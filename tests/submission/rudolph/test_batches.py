@@ -1,14 +1,15 @@
 """Batches: halved where memory ends, left out where time ends."""
 
-import subprocess
-import sys
+import resource
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from rudolph import batches
 from rudolph.batches import Batches, OutOfTime
+from tests.support import forked
 
 MiB = 2**20
 
@@ -51,26 +52,25 @@ def test_another_error_is_not_taken_for_a_lack_of_memory() -> None:
         list(Batches(4).run("drawing", range(4), work))
 
 
+def sum_rows_of_64_mib() -> int:
+    """40 rows, 32 at a time, with 768 MiB to take; returns how many the first batch came down to."""
+    torch.zeros(1)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 768 * MiB,) * 2)
+    ran = list(Batches(32).run("drawing", range(40), lambda rows: torch.ones(len(rows), 16 * MiB).sum(1).tolist()))
+    assert [row for rows, _ in ran for row in rows] == list(range(40))
+    assert all(value == 16 * MiB for _, made in ran for value in made)
+    return len(ran[0][0])
+
+
 @pytest.mark.slow
-def test_torch_out_of_memory_under_a_limit_of_address_space_is_halved() -> None:
-    """A process with 768 MiB to take: 32 rows of 64 MiB do not fit, fewer do, and every row is done."""
-    script = """
-import resource, torch
-from rudolph.batches import Batches
-torch.zeros(1)
-used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + 768 * 2**20,) * 2)
-work = lambda rows: torch.ones(len(rows), 2**24).sum(1).tolist()
-ran = list(Batches(32).run("drawing", range(40), work))
-assert [row for rows, _ in ran for row in rows] == list(range(40))
-assert all(value == 2**24 for _, made in ran for value in made)
-print(len(ran[0][0]))
-"""
-    folder = Path(batches.__file__).parents[1]
-    done = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) in (4, 8), done.stdout
-    assert "16 rows do not fit into memory; going on with 8 at a time" in done.stderr
+def test_torch_out_of_memory_under_a_limit_of_address_space_is_halved(tmp_path: Path) -> None:
+    """32 rows of 64 MiB do not fit, fewer do, and every row is done."""
+    log = tmp_path / "log"
+    rows = forked.ended(forked.start(sum_rows_of_64_mib, folder=tmp_path, log=log))
+    said = log.read_text(encoding="utf-8")
+    assert rows in (4, 8), said
+    assert "16 rows do not fit into memory; going on with 8 at a time" in said
 
 
 class Clock:

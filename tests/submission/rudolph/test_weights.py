@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import socket
 import struct
 import subprocess
@@ -17,7 +16,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 import pytest
-from huggingface_hub.constants import DOWNLOAD_CHUNK_SIZE
+from huggingface_hub import constants
 
 from rudolph import weights
 from rudolph.config import SIZES
@@ -25,6 +24,7 @@ from rudolph.modeling import RudolphModel
 from rudolph.tokenizer import Tokenizer
 from rudolph.vqgan import SBER_GUMBEL_F8, VQGAN, VQGANConfig
 from rudolph.weights import WeightsError, fetch
+from tests.support import forked
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +35,7 @@ REPO, UTILS = "sberbank-ai/RUDOLPH-2.7B-FBC2", "sberbank-ai/rudalle-utils"
 MOVED = "ai-forever/RUDOLPH-2.7B-FBC2"
 CKPT = "vqgan.gumbelf8-sber.model.ckpt"
 BIN = (REPO, "pytorch_model.bin")
-CHUNK = DOWNLOAD_CHUNK_SIZE  # the client writes in pieces of this size, so a cut loses at most one
+CHUNK = constants.DOWNLOAD_CHUNK_SIZE  # the client writes in pieces of this size, so a cut loses at most one
 LARGE = os.urandom(2 * CHUNK + 5000)
 
 
@@ -231,36 +231,33 @@ def test_lost_connections_are_resumed_within_one_call(hub, tmp_path, reset):
     assert hub.gets("pytorch_model.bin") == [None, f"bytes={CHUNK}-", f"bytes={2 * CHUNK}-"]
 
 
-def run(cache: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "rudolph.weights", "--model", MODEL, "--cache", str(cache)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "submission"), "OMP_NUM_THREADS": "1"}
-    environment |= {"HF_HUB_DOWNLOAD_TIMEOUT": "120", "HF_HUB_ETAG_TIMEOUT": "120"}  # a busy machine may stand still
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def fetch_patiently(cache: Path) -> int:
+    constants.HF_HUB_DOWNLOAD_TIMEOUT = 120  # a busy machine may stand still
+    return weights.main(["--model", MODEL, "--cache", str(cache)])
 
 
 @pytest.mark.slow
-def test_killed_process_is_resumed_by_the_next(hub, tmp_path):
+def test_killed_process_is_resumed_by_the_next(hub, tmp_path, capsys):
     hub.files[BIN] = LARGE
     hub.stall[BIN] = CHUNK + 1000
-    first = run(tmp_path)
+    log = tmp_path / "log"
+    first = forked.start(fetch_patiently, tmp_path, folder=tmp_path, log=log)
     partial = tmp_path / MODEL / ".partial"
     try:
         limit = time.monotonic() + 300
         while sum(p.stat().st_size for p in partial.glob("*.bin")) < CHUNK:
-            assert time.monotonic() < limit and first.poll() is None, first.communicate()
+            assert time.monotonic() < limit and first.is_alive(), log.read_text(encoding="utf-8")
             time.sleep(0.05)
         with pytest.raises(WeightsError, match="another process"):
             fetch(MODEL, tmp_path)
     finally:
-        first.send_signal(signal.SIGKILL)
-        first.communicate()
+        first.kill()
+        forked.ended(first)
     assert not (tmp_path / MODEL / "pytorch_model.bin").exists()
     assert [p.stat().st_size for p in partial.glob("*.bin")] == [CHUNK]
     hub.requests.clear()
-    second = run(tmp_path)
-    output, errors = second.communicate(timeout=300)
-    assert second.returncode == 0, errors
-    assert output == f"{tmp_path / MODEL}\n"
+    assert weights.main(["--model", MODEL, "--cache", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / MODEL}\n"
     assert hub.gets("pytorch_model.bin") == [f"bytes={CHUNK}-"]
     assert (tmp_path / MODEL / "pytorch_model.bin").read_bytes() == LARGE
     assert tree(tmp_path / MODEL) == COMPLETE
