@@ -1,4 +1,4 @@
-"""Processes that begin with torch, transformers and the model's code imported, which alone takes seconds of CPU time.
+"""Processes that begin with torch and the model's code imported, which alone takes seconds of CPU time.
 
 Each is forked from a process that has done nothing but import: what it computes, which signals it gets and how it ends
 is its own.
@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SECONDS = 300.0  # at most, for a process to end, on a busy machine too
 _CONTEXT = get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["run", "rudolph", "transformers.utils.logging"])
+_CONTEXT.set_forkserver_preload(["run", "rudolph.answer"])
 
 
 def start(function: Callable[..., object], *arguments: object, folder: Path, log: Path) -> BaseProcess:
