@@ -18,6 +18,7 @@ from contract import read_examples
 from rudolph import RudolphModel
 from rudolph.answer import Answer, Done, Question, Rudolph
 from rudolph.config import BOS, EOS
+from rudolph.decoder import RudolphDecoder
 from rudolph.generate import generate_image, generate_text
 from rudolph.graphs import GraphCache, use_step_graphs_
 from rudolph.linear import pack_
@@ -212,16 +213,16 @@ def test_memory_that_is_short_releases_the_storage(
     step_graphs = model.step_graphs
     assert step_graphs is not None
     releases: list[int] = []
-    release, decode = step_graphs.release, RudolphModel.decode
+    release, decode = step_graphs.release, RudolphDecoder.decode
 
-    def short(self: RudolphModel, ids: torch.Tensor, *rest: object) -> torch.Tensor:
+    def short(self: RudolphDecoder, ids: torch.Tensor, *rest: object) -> torch.Tensor:
         if len(ids) > 4:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return decode(self, ids, *rest)  # type: ignore[arg-type]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(step_graphs, "release", lambda: releases.append(1) or release())
-        patch.setattr(RudolphModel, "decode", short)
+        patch.setattr(RudolphDecoder, "decode", short)
         assert comparable(nano.answer(questions, SHARP)) == expected
     assert len(releases) >= 2
 
