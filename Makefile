@@ -69,9 +69,9 @@ test-submission: $(INSTALLED) ## check ZIP=submission.zip, run it on DATA=sample
 doctor: $(INSTALLED) ## look whether this machine can run submissions: engine, image TAG, GPU, driver, memory, disk
 	$(VENV) -m evaluator doctor --image "$(TAG)"
 
-# One thread a worker: two workers with two threads each wait for each other on two cores. And bytecode is kept where the
-# machine says otherwise: hundreds of processes import the same modules.
-TESTING = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(VENV) -m pytest -n 2 --dist worksteal
+# Four tests at a time, also on two cores, since many wait for containers; and one thread each, as their threads would
+# wait for each other. Bytecode is kept where the machine says otherwise: hundreds of processes import the same modules.
+TESTING = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(VENV) -m pytest -n 4 --dist worksteal
 
 .PHONY: test
 test: $(INSTALLED_DEV) ## run all tests; ARGS='-k vqgan' for some

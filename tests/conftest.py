@@ -2,12 +2,13 @@
 
 Where no engine can be had these tests are skipped and say why; with EXPECT_DOCKER=1, as .ci/run sets it, they fail.
 
-At the end stands a table of what tests/hostile ran. It is printed from here, as pytest-xdist's main process, which
-collects no tests, loads no other conftest.py.
+At the end stand the reasons for which tests were skipped, and a table of what tests/hostile ran. Both are printed from
+here, as pytest-xdist's main process, which collects no tests, loads no other conftest.py.
 """
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -68,6 +69,12 @@ def runtime_image(engine: docker.DockerClient) -> str:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reasons = Counter(
+        report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        for report in terminalreporter.getreports("skipped")
+    )
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"skipped {count}: {reason}")
     reports = [report for state in ("passed", "failed") for report in terminalreporter.getreports(state)]
     rows = sorted(tuple(value) for report in reports for key, value in report.user_properties if key == "hostile")
     if not rows:
