@@ -164,12 +164,12 @@ def sweep() -> None:
     place = _place()
     if not place or os.readlink("/proc/self") != str(os.getpid()):  # /proc is of another namespace than we are
         return
-    of_here = re.compile(rf"{OWNER_VARIABLE}={re.escape(place)} ([0-9]{{1,9}}) ([0-9]+)")
+    entry = rf"{OWNER_VARIABLE}={re.escape(place)} ([0-9]{{1,9}}) ([0-9]+)"
+    of_here = re.compile(os.fsencode(rf"(?:\A|\0){entry}(?=\0|\Z)"))
     for name in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):  # it ended, or is another user's
-            entries = Path("/proc", name, "environ").read_bytes().split(b"\0")
-            owners = filter(None, (of_here.fullmatch(os.fsdecode(entry)) for entry in entries))
-            if any(_is_dead(owner[1], owner[2]) for owner in owners):
+            owners = of_here.findall(Path("/proc", name, "environ").read_bytes())
+            if any(_is_dead(pid.decode(), start.decode()) for pid, start in owners):
                 os.kill(int(name), signal.SIGKILL)
 
 
