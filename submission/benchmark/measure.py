@@ -13,10 +13,10 @@ from torch import Tensor
 from benchmark import published
 from benchmark.published import LayerCache
 from contract import read_examples
-from rudolph import RudolphConfig, RudolphModel
 from rudolph.answer import Question, Rudolph
 from rudolph.cache import KVCache
-from rudolph.config import BOS, SIZES, Vocabulary
+from rudolph.config import BOS, SIZES, DecoderConfig, Vocabulary
+from rudolph.decoder import RudolphDecoder
 from rudolph.sampling import IMAGE_SAMPLING, TEXT_SAMPLING, Sampling
 
 HERE = Path(__file__).resolve().parent
@@ -38,7 +38,7 @@ WARM_UPS = 1
 PREFILL_ROWS = 8  # above, a prefill of the published algorithm takes minutes and shows nothing new
 
 
-def work(config: RudolphConfig, rows: int, place: int, vocabulary: Vocabulary, item: int) -> tuple[int, int]:
+def work(config: DecoderConfig, rows: int, place: int, vocabulary: Vocabulary, item: int) -> tuple[int, int]:
     """Bytes that a step must read (weights of the layers and of its rows of the head, keys, values), and its flops."""
     width, layers = config.hidden_size, config.num_layers
     start, stop = config.vocabulary_rows(vocabulary)
@@ -48,7 +48,7 @@ def work(config: RudolphConfig, rows: int, place: int, vocabulary: Vocabulary, i
     return item * (weights + 2 * layers * rows * keys * width), rows * 2 * (weights + 2 * layers * keys * width)
 
 
-def published_cache(model: RudolphModel, rows: int, length: int) -> Iterator[LayerCache]:
+def published_cache(model: RudolphDecoder, rows: int, length: int) -> Iterator[LayerCache]:
     """What the published algorithm keeps of `length` positions, filled with random numbers, layer by layer."""
     config = model.config
     weight = model.text_embeddings.weight
@@ -60,7 +60,7 @@ def published_cache(model: RudolphModel, rows: int, length: int) -> Iterator[Lay
         yield LayerCache(keys, values, attended, attended if layer == config.num_layers - 1 else None)
 
 
-def engine_cache(model: RudolphModel, rows: int, place: int, vocabulary: Vocabulary) -> KVCache:
+def engine_cache(model: RudolphDecoder, rows: int, place: int, vocabulary: Vocabulary) -> KVCache:
     """A cache for steps of a part of the sequence after `place` positions, filled with random numbers."""
     config = model.config
     capacity = config.image_end if vocabulary == "codes" else config.total_seq_length
@@ -71,7 +71,7 @@ def engine_cache(model: RudolphModel, rows: int, place: int, vocabulary: Vocabul
 
 
 def published_step(
-    model: RudolphModel, ids: Tensor, cache: list[LayerCache], start: int, stop: int, sampling: Sampling
+    model: RudolphDecoder, ids: Tensor, cache: list[LayerCache], start: int, stop: int, sampling: Sampling
 ) -> None:
     """One step of the published algorithm: ids [B, S], of which the last is new, and a draw from its logits."""
     logits, _ = published.forward(model, ids, cache)
