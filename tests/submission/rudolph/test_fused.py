@@ -35,10 +35,10 @@ def tiny(sandwich: bool, left: int) -> RudolphModel:
 
 @torch.no_grad()
 def states(model: RudolphModel, ids: Tensor, fuse: bool) -> Tensor:
-    """Hidden states of steps in the image and in the right text."""
+    """Hidden states of steps at both ends of the image and in the right text."""
     use_step_graphs_(model, capture=False, fuse=fuse)
     config, found = model.config, []
-    for first, steps in ((config.l_text_seq_length, 2), (config.image_end - 1, 3)):
+    for first, steps in ((config.l_text_seq_length, 1), (config.image_end - 1, 3)):
         _, cache = model.prefill(ids[:, :first])
         for position in range(first, first + steps):
             found.append(model.decode(ids[:, position : position + 1], position, cache).clone())
