@@ -47,14 +47,14 @@ def write_folder(folder: Path, count: int) -> None:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> NanoEncoders:
     folder = tmp_path_factory.mktemp("nano")
-    write_folder(folder / "data", 600)
+    write_folder(folder / "data", 300)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nano_encoders, "LEARNING_RATE", nano_encoders.LEARNING_RATE / 2)  # learns more in so few steps
         nano_encoders.main(
-            ["--data", str(folder / "data"), "--out", str(folder / "out"), "--steps", "60", "--batch-size", "64"]
+            ["--data", str(folder / "data"), "--out", str(folder / "out"), "--steps", "60", "--batch-size", "32"]
         )
     card = (folder / "out" / "README.md").read_text(encoding="utf-8")
-    assert "540 generated scenes" in card and NanoEncoders.label in card
+    assert "270 generated scenes" in card and NanoEncoders.label in card
     return NanoEncoders.load(folder / "out")
 
 
