@@ -11,7 +11,7 @@ import re
 import tarfile
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
 from evaluator.core import leftovers
@@ -155,7 +155,7 @@ class Shared:
             source = _Digest(file)
             with contextlib.suppress(tarfile.TarError):  # the digest tells
                 with tarfile.open(fileobj=source, mode="r|") as tar:  # type: ignore[call-overload]
-                    tar.extractall(folder, filter="data")
+                    _unpack(tar, folder)
             while source.read(_CHUNK):
                 pass
         if source.digest.hexdigest() != digest:
@@ -335,6 +335,19 @@ def _pack(path: Path, sink: _Digest) -> None:
             tar.add(path, path.name, filter=plain)  # a folder's entries in the order of their names
     except OSError as error:
         raise DataError(f"{error.filename or path} cannot be read: {error.strerror}") from None
+
+
+def _unpack(tar: tarfile.TarFile, folder: Path) -> None:
+    """Write what `_pack` packed into a folder. Raises TarError at an entry that it never packs: a link, a device, or a
+    path that leads out of the folder.
+    """
+    # Python before 3.11.4, Debian 12's, has no filters: there the check below does their work.
+    tar.extraction_filter = getattr(tarfile, "data_filter", lambda entry, path: entry)
+    for entry in tar:
+        path = PurePosixPath(entry.name)
+        if not (entry.isfile() or entry.isdir()) or path.is_absolute() or ".." in path.parts:
+            raise tarfile.TarError(f"{entry.name!r} is no plain file or folder")
+        tar.extract(entry, folder)
 
 
 def _copy(file: IO[bytes], sink: IO[bytes]) -> str:

@@ -4,6 +4,7 @@ Every entrypoint begins with `KIT`: `answer()` writes a good output; `attempt(na
 fails and `ESCAPED` where it works; `facts` has what an attacker would like to know of the host.
 """
 
+import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -366,7 +367,7 @@ CASES = {
         "attempt('parent', lambda: os.chmod('..', 0))\n"
         "answer()\nos.chmod('output/images', 0)\nos.chmod('output/predictions.json', 0)\nos.chmod('output', 0)",
         docker="OK",
-        local="OK",
+        local="OK" if os.geteuid() == 0 else "BAD_OUTPUT file-unreadable",  # only root reads what its owner has closed
         held=2,
         dangerous=True,
     ),

@@ -423,7 +423,7 @@ def test_a_good_run_has_the_memory_that_was_seen(data_folder, make_submission, t
         ('{"image": "a", "entrypoint": " "}', "entrypoint must be a text that is not empty"),
         ('{"image": "a", "entrypoint": ["python3"]}', "entrypoint must be a text that is not empty"),
         ('{"image": "a", "entrypoint": "python3 \'run.py"}', "No closing quotation"),
-        ('{"image": "a", "entrypoint": "no-such-program run.py"}', "cannot be started: No such file"),
+        ('{"image": "a", "entrypoint": "no-such-program run.py"}', "'no-such-program run.py' cannot be started: "),
         ('{"image": "a", "entrypoint": "./run.py"}', "cannot be started: Permission denied"),
         ('{"image": "a", "entrypoint": "\'\'"}', "cannot be started"),
         ('{"image": "a", "entrypoint": "python3 none.py"}', "ended with exit code 2"),

@@ -3,6 +3,8 @@ the queue's own process, are killed; and the storage that machines share.
 """
 
 import contextlib
+import hashlib
+import io
 import json
 import os
 import secrets
@@ -11,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 import urllib.request
@@ -367,6 +370,25 @@ def test_a_storage_gives_back_what_it_was_given_and_finds_what_is_damaged(
     shared.clear(7)  # of what is not there is no error
     assert shared.read(7, "evaluator.log") is None and shared.read(7, "log.txt") is None
     assert shared.read(8, "log.txt") == b""
+
+
+@pytest.mark.parametrize("name", ["../evil", "{}/evil", "data/link/evil"])
+def test_nothing_is_unpacked_outside_of_the_folder(tmp_path: Path, name: str) -> None:
+    """Whoever can write to the storage cannot write to a node, whichever filters its Python has."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    link, evil = tarfile.TarInfo("data/link"), tarfile.TarInfo(name.format(outside))
+    link.type, link.linkname = tarfile.SYMTYPE, str(outside)
+    evil.size = 4
+    with tarfile.open(fileobj=(packed := io.BytesIO()), mode="w") as tar:
+        if "link" in name:
+            tar.addfile(link)
+        tar.addfile(evil, io.BytesIO(b"evil"))
+    shared, bundle = Shared(f"file://{tmp_path}/shared"), hashlib.sha256(packed.getvalue()).hexdigest()
+    (tmp_path / "shared" / "bundles").mkdir(parents=True, exist_ok=True)
+    overwrite(shared, f"bundles/{bundle}.tar", packed.getvalue())
+    shared.unpack(bundle, tmp_path / "cache", tmp_path / "node" / "inner")
+    assert list(tmp_path.rglob("*evil")) == list((tmp_path / "node").rglob("link")) == []
 
 
 def test_a_nodes_work_is_refused_or_signed(
