@@ -69,13 +69,14 @@ test-submission: $(INSTALLED) ## check ZIP=submission.zip, run it on DATA=sample
 doctor: $(INSTALLED) ## look whether this machine can run submissions: engine, image TAG, GPU, driver, memory, disk
 	$(VENV) -m evaluator doctor --image "$(TAG)"
 
-# Four tests at a time, also on two cores, since many wait for containers; and one thread each, as their threads would
-# wait for each other. Bytecode is kept where the machine says otherwise: hundreds of processes import the same modules.
-TESTING = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(VENV) -m pytest -n 4 --dist worksteal
+# One thread a worker, as threads of several would wait for each other. Bytecode is kept where the machine says otherwise:
+# hundreds of processes import the same modules. All tests run four at a time, also on two cores, since many wait for
+# containers; the quick ones wait for nothing.
+TESTING = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(VENV) -m pytest --dist worksteal
 
 .PHONY: test
 test: $(INSTALLED_DEV) ## run all tests; ARGS='-k vqgan' for some
-	$(TESTING) $(ARGS)
+	$(TESTING) -n 4 $(ARGS)
 
 # What is computed, without processes, containers, browsers, clusters or training.
 QUICK = $(addprefix tests/evaluator/,competition core data metrics package scoring) tests/submission/rudolph \
@@ -83,7 +84,7 @@ QUICK = $(addprefix tests/evaluator/,competition core data metrics package scori
 
 .PHONY: test-quick
 test-quick: $(INSTALLED_DEV) ## run the tests that take less than a minute together, while writing; ARGS as above
-	$(TESTING) -m "not slow and not docker" $(QUICK) $(ARGS)
+	$(TESTING) -n 2 -m "not slow and not docker" $(QUICK) $(ARGS)
 
 .PHONY: check
 check: $(INSTALLED_DEV) ## ruff, mypy and import-linter

@@ -104,7 +104,10 @@ class DecoderConfig:
         text = self.text_vocab_size
         need("image_vocab_size", self.image_vocab_size <= text, f"at most {text}: the text head predicts the first id")
         for name in ("embedding_dropout_prob", "output_dropout_prob", "attention_dropout_prob"):
-            need(name, 0 <= getattr(self, name) < 1, "in [0, 1)")
+            value = getattr(self, name)
+            need(name, isinstance(value, int | float) and 0 <= value < 1, "a number in [0, 1)")
+        for name in ("cogview_sandwich_layernorm", "cogview_pb_relax"):
+            need(name, isinstance(getattr(self, name), bool), "true or false")
 
     @property
     def bpe_vocab_size(self) -> int:

@@ -100,6 +100,7 @@ def test_what_cannot_be_compared_is_an_error(files, other, message):
     assert message.format(a=a, b=b) in str(caught.value)
 
 
+@pytest.mark.slow
 def test_fid_is_compared_on_the_same_resamples(make_data, make_output, tmp_path, edit_json):
     class Other(PixelEncoders):
         """Sees every generated image a little darker, so that all is shifted and nothing else changes."""

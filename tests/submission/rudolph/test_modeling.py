@@ -310,6 +310,7 @@ def test_a_mapped_file_is_not_written_to(tmp_path: Path) -> None:
     assert (tmp_path / "model.safetensors").read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_inference_imports_neither_transformers_nor_torchs_compiler() -> None:
     """Each takes longer than all the rest."""
     code = (
@@ -387,7 +388,9 @@ def test_special_ids() -> None:
         ({"num_layers": "2"}, "num_layers is '2'; it must be a whole number"),
         ({"text_special_tokens": -1}, "text_special_tokens is -1; it must be 0 or more"),
         ({"image_vocab_size": 9000}, "image_vocab_size is 9000; it must be at most"),
-        ({"output_dropout_prob": 1.0}, r"output_dropout_prob is 1.0; it must be in \[0, 1\)"),
+        ({"output_dropout_prob": 1.0}, r"output_dropout_prob is 1.0; it must be a number in \[0, 1\)"),
+        ({"attention_dropout_prob": "0.1"}, r"attention_dropout_prob is '0.1'; it must be a number in \[0, 1\)"),
+        ({"cogview_sandwich_layernorm": "false"}, "cogview_sandwich_layernorm is 'false'; it must be true or false"),
     ],
 )
 def test_config_errors_name_the_value(change: dict[str, float], message: str) -> None:

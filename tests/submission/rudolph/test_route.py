@@ -35,6 +35,7 @@ def test_the_text_head_decides_not_the_image_head(tiny_model, left, bias, expect
     torch.testing.assert_close(text_probability(model, left), torch.full((5,), expected), atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_training_with_the_loss_teaches_the_route(tiny_model):
     """After steps on zeros for one kind of left text and codes for another, unseen texts of both are told apart."""
     model = tiny_model().train()
