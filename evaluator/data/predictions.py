@@ -14,6 +14,7 @@ import os
 import re
 import weakref
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -56,8 +57,8 @@ class Predictions:
 
     `types` are those of all entries of an id, in their order; `surplus` the first text of an id of an image task, which
     is shown and not scored; `files` the SHA-256 of predictions.json and of every scored image, by path. `root` is the
-    private folder with the images' files; `read_predictions` has it removed together with this object. `notes` say
-    what is unusual, though not wrong.
+    private folder with the images' files, which `close` removes, or the end of this object. `notes` say what is
+    unusual, though not wrong.
     """
 
     root: Path
@@ -70,6 +71,11 @@ class Predictions:
     # Each image was decoded within the limits before: now only a busy machine could make one take longer.
     decoder: Decoder = field(default_factory=lambda: Decoder(DECODE_AGAIN_SECONDS, limited=False), compare=False)
     notes: list[Finding] = field(default_factory=list)
+    closing: ExitStack = field(default_factory=ExitStack, compare=False, repr=False)
+
+    def close(self) -> None:
+        """Remove the private folder and end the process that decodes; there are no images any more."""
+        self.closing.close()
 
     def image(self, id: str) -> Image.Image:
         """The image that was predicted for an id of an image task, from its private copy."""
@@ -106,10 +112,11 @@ def read_predictions(folder: Path | str, data: Data) -> Predictions:
     leftovers.sweep(_PREFIX)
     private = leftovers.PrivateFolder(_PREFIX)
     predictions = Predictions(private.path, files=files)
-    weakref.finalize(predictions, private.remove)
-    weakref.finalize(predictions, predictions.decoder.close)
+    for close in (private.remove, predictions.decoder.close):
+        predictions.closing.callback(weakref.finalize(predictions, close))
     deep: list[str] = []
-    with _Images(root, predictions, data) as images:
+    with _Images(root, predictions, data) as images, ExitStack() as unless_read:
+        unless_read.callback(predictions.close)  # an error's traceback would keep `predictions` alive
         for example, where, entries, content in _outputs(predicted, data, found):
             predictions.types[example.id] = tuple(type for type, _ in entries)
             if example.task.output == "text":
@@ -125,9 +132,9 @@ def read_predictions(folder: Path | str, data: Data) -> Predictions:
                 deep.append(example.id)
             if broken:
                 found.add(broken.rule, f"{where}: image {show(content)}", broken.found)
-    if found:
-        private.remove()  # now: the error's traceback keeps `predictions` alive
-        raise SubmissionError(BAD_OUTPUT, found)
+        if found:
+            raise SubmissionError(BAD_OUTPUT, found)
+        unless_read.pop_all()
     if deep:
         predictions.notes.append(depth_note("predictions.json", deep))
     return predictions

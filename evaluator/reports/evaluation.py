@@ -98,9 +98,9 @@ def score(request: ScoreRequest, show: Show) -> Scores:
     when all is written `Scores.failure`; then `request.json` has the reason.
     """
     results.prepare(request.result_files())
-    with results.explained(request.json):
+    with results.explained(request.json), contextlib.ExitStack() as stack:
         data = read_data(request.data)
-        predictions = read_predictions(request.output, data)
+        predictions = stack.enter_context(contextlib.closing(read_predictions(request.output, data)))
         logger.info("%s", cores.settle())
         scores = scoring.score(predictions, data, request.ruwordnet, assets=request.assets)
         show(table.table(scores))
@@ -161,7 +161,7 @@ def _run(request: RunRequest, note: Show, show: Show) -> Scores:
                 request.record, sources, outputs, document, chosen, started, key, seconds=time.monotonic() - clock
             )
 
-    with results.explained(request.json, write, request.private):
+    with results.explained(request.json, write, request.private), contextlib.ExitStack() as stack:
         data = read_data(request.data)
         # A wrong path should not be noticed after hours of running.
         scoring.find_ruwordnet(request.ruwordnet, request.assets)
@@ -182,7 +182,7 @@ def _run(request: RunRequest, note: Show, show: Show) -> Scores:
                 "carbon": meter.reading.to_json() if meter.reading else None,
             }
             launch.judge(outcome, chosen, space.log, request.private)
-            predictions = read_predictions(space.collected, data)
+            predictions = stack.enter_context(contextlib.closing(read_predictions(space.collected, data)))
             note(cores.settle())  # not before: the submission chooses for itself
             scores = scoring.score(predictions, data, request.ruwordnet, assets=request.assets)
         failure = scores.failure

@@ -703,6 +703,10 @@ def _remove_container(container: Any) -> None:
     except docker.errors.NotFound:
         pass
     except (docker.errors.APIError, EvaluatorError) as error:
+        if "already in progress" in str(error):  # by another evaluator's sweep; its volumes go when it is gone
+            with contextlib.suppress(*_ENGINE_FAILURES):
+                container.wait(timeout=ENGINE_SECONDS, condition="removed")
+            return
         logger.warning("container %s is left behind: %s", container.name, error)
 
 

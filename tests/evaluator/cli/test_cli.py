@@ -3,9 +3,11 @@ import json
 import logging
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,9 @@ from PIL import Image
 import evaluator
 from evaluator.cli.app import main
 from evaluator.core import verdict
+from evaluator.core.errors import SubmissionError
+from evaluator.data.predictions import Predictions
+from evaluator.reports.evaluation import ScoreRequest, score
 from evaluator.sandbox import record
 
 ROOT = Path(evaluator.__file__).parents[1]
@@ -98,6 +103,35 @@ def test_run_does_everything(data_folder, make_submission, answering_code, tmp_p
     assert document["run"]["carbon"]["counters"]["cpu_seconds"] > 0
     assert document["run"]["carbon"]["eco2ai"]["error"] is None
     assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["emission.csv", "log.txt", "work"]
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_nothing_is_left_whoever_keeps_the_frames(
+    make_data, make_output, edit_json, tmp_path, monkeypatch, good
+):  # fmt: skip
+    """A logged exception does, for instance, as long as its record is kept."""
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    data = make_data(2)
+    output = make_output(data)
+    if not good:
+        edit_json(output / "predictions.json", lambda document: document.update({"200": []}))
+    kept: list[Any] = []
+    image = Predictions.image
+
+    def looked_at(predictions: Predictions, id: str) -> Image.Image:
+        assert len(list(temporary.iterdir())) == 1
+        kept.append(sys._getframe())
+        return image(predictions, id)
+
+    monkeypatch.setattr(Predictions, "image", looked_at)
+    try:
+        score(ScoreRequest(output=output, data=data), kept.append)
+    except SubmissionError as error:
+        kept.append(error)
+    assert isinstance(kept[-1], SubmissionError) is not good
+    assert not any(temporary.iterdir())
 
 
 def test_submission_error_is_one_line_and_exit_1(data_folder, output_folder, edit_json, tmp_path):

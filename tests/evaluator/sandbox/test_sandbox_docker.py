@@ -9,8 +9,10 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -662,3 +664,27 @@ def test_what_a_killed_evaluator_left_is_removed_by_the_next(run, engine, base_i
     assert len(ours(engine)) == 3
     assert run("print('the next one')").ending is verdict.OK
     assert not ours(engine)
+
+
+def test_two_sweep_at_once(engine, base_image, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    labels = {sandbox.RUN_LABEL: str(tmp_path / "gone"), sandbox.HOST_LABEL: sandbox._host()}
+    for _ in range(3):
+        volume = engine.volumes.create(labels=labels)
+        engine.containers.create(
+            base_image, ["sleep", "600"], labels=labels, mounts=[docker.types.Mount("/x", volume.name)]
+        ).start()
+    assert len(ours(engine)) == 6
+    both = threading.Barrier(2)
+
+    def sweep() -> None:
+        client = docker.from_env()
+        both.wait()
+        sandbox.sweep(client)
+        assert not ours(client)
+        client.close()
+
+    with ThreadPoolExecutor(2) as pool:
+        for sweeping in [pool.submit(sweep) for _ in range(2)]:
+            sweeping.result()
+    assert "left behind" not in caplog.text
