@@ -187,12 +187,14 @@ def test_folders_nested_without_end_are_the_teams_fault(data_folder, make_submis
             os.chdir("d")
         open("deepest", "wb").write(bytes(10**6))
     """
+    roomy = replace(SMALL, output=64 * MB)  # a folder takes a block, too
     with launch.workspace(make_submission(code), read_data(data_folder), tmp_path / "kept") as space:
         with raises_verdict(verdict.BAD_OUTPUT) as caught:
-            launch.execute(space, local.LocalRunner(), SMALL, io.StringIO())
+            launch.execute(space, local.LocalRunner(), roomy, io.StringIO())
         assert caught.value.findings[0].rule == "output-depth"
         assert sum(local._blocks(space.output)) * 512 >= 10**6
     assert (tmp_path / "kept" / "log.txt").exists() and not space.base.exists()
+    subprocess.run(["rm", "-rf", tmp_path / "kept"], check=True)  # pytest could not: it goes down by recursion
 
 
 # --- what the kernel keeps from it ---
