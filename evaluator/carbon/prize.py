@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from evaluator.carbon import emission
 from evaluator.carbon.emission import Emission
-from evaluator.competition.tasks import BASELINE_INTEGRAL
+from evaluator.competition.definition import Competition, default
 from evaluator.core import verdict
 from evaluator.core.errors import DataError, EvaluatorError, SubmissionError, show
 from evaluator.core.strict_json import read_document
@@ -30,6 +30,7 @@ DELTA_DEGREES_OF_FREEDOM = 0
 
 Cause = Literal["problem", "no-score", "baseline", "threshold", "no-file", "faults"]
 
+_ROUNDING = 1e-9
 RESULTS = ("scores.json", "record.json")  # in a team's folder; the first that is there is read
 
 
@@ -222,13 +223,14 @@ def _kg(value: float | None) -> str:
 # --- candidates from files ---
 
 
-def read_candidates(paths: Sequence[Path]) -> list[Candidate]:
+def read_candidates(paths: Sequence[Path], competition: Competition | None = None) -> list[Candidate]:
     """The teams below `paths`. Each is a team's folder, a folder of such folders, or a team's scores.json or record.
 
     A team is called as its folder, which has its scores.json or record.json, and its ZIP or emission.csv with the
     encoded one; what the ZIP carries goes before what lies beside it. A folder with neither score is listed, not passed
-    over. Raises `DataError` for paths that cannot be read, and for scores of different data.
+    over. Raises `DataError` for paths that cannot be read, and for scores of another competition or of different data.
     """
+    competition = competition or default()
     results: list[tuple[Path, Path | None]] = []  # a team's folder, and its result
     for path in paths:
         try:
@@ -244,7 +246,7 @@ def read_candidates(paths: Sequence[Path]) -> list[Candidate]:
             problem = f"its folder has neither {' nor '.join(RESULTS)}"
         else:
             document = read_document(result)
-            score, problem = _score(document, result)
+            score, problem = _score(document, result, competition)
             digest = document.get("data_digest")
             if digest is not None and not (isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest)):
                 raise DataError(f"{result}: data_digest must be a SHA-256, not {show(digest)}")
@@ -266,17 +268,21 @@ def read_candidates(paths: Sequence[Path]) -> list[Candidate]:
     return candidates
 
 
-def read_baseline(text: str | None) -> float:
-    """The baseline's score: a number, the path of its scores.json or record, or None for the slides' one. Raises
+def read_baseline(text: str | None, competition: Competition | None = None) -> float:
+    """The baseline's score: a number, the path of its scores.json or record, or None for the competition's one. Raises
     `DataError`.
     """
+    competition = competition or default()
     if text is None:
-        return BASELINE_INTEGRAL
+        stated = competition.definition.integral.baseline
+        if stated is None:
+            raise DataError(f"competition {competition.name} states no baseline: name its score")
+        return stated
     try:
         value = float(text)
     except ValueError:
         path = Path(text)
-        score, problem = _score(read_document(path), path)
+        score, problem = _score(read_document(path), path, competition)
         if score is None:
             raise DataError(f"baseline {path}: {problem}") from None
         return score
@@ -303,19 +309,23 @@ def _result(folder: Path) -> Path | None:
     return next((folder / name for name in RESULTS if (folder / name).is_file()), None)
 
 
-def _score(document: Any, path: Path) -> tuple[float | None, str | None]:
+def _score(document: Any, path: Path, competition: Competition) -> tuple[float | None, str | None]:
     """The integral score of a scores.json or of a record, or why there is none. Raises `DataError` for neither."""
     ending = document.get("verdict") if isinstance(document, dict) else None
     if not isinstance(ending, str) or ending not in verdict.TABLE:
         raise DataError(f"{path}: is no scores.json and no record of a run: it has no verdict")
+    named = document.get("competition")
+    if named is not None and not (isinstance(named, dict) and named.get("digest") == competition.digest):
+        other = show(named.get("name") if isinstance(named, dict) else named)
+        raise DataError(f"{path}: is of the competition {other}, not of {competition.name} as it is defined here")
     if ending != verdict.OK.name:
         return None, f"its run ended with the verdict {ending}"
     scores = document["scores"] if isinstance(document.get("scores"), dict) else document
     integral = scores.get("integral")
     if isinstance(integral, bool) or not isinstance(integral, int | float):
-        return None, "has no integral score: not all twelve tasks have one"
-    if abs(integral) > 1:
-        raise DataError(f"{path}: an integral score lies in -1..1, not {show(integral)}")
+        return None, "has no integral score: not all tasks have one"
+    if abs(integral) > (best := competition.best_total + _ROUNDING):
+        raise DataError(f"{path}: an integral score lies in {-best:g}..{best:g}, not {show(integral)}")
     return float(integral), None
 
 

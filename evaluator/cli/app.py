@@ -12,7 +12,7 @@ import warnings
 
 import typer
 
-from evaluator.cli import co2, machine, run, season, shared, submissions
+from evaluator.cli import co2, competition, machine, run, season, shared, submissions
 from evaluator.core import results, verdict
 from evaluator.core.errors import EvaluatorError
 
@@ -23,14 +23,14 @@ _KINDS = {1: "submission error", 2: "data error", 3: "evaluator error"}  # by ex
 
 app = typer.Typer(
     cls=shared.Group,
-    help="Score a submission to FusionBrain Challenge 2.0.",
+    help="Score submissions to FusionBrain Challenge 2.0 and to competitions of your own.",
     epilog="Exit codes: 0 all is well; 1 the submission's fault; 2 the organizer's data or wrong usage; 3 the"
     " evaluator's own; 128 and a signal's number: interrupted.",
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (run.app, submissions.app, season.app, co2.app, machine.app):
+for group in (run.app, submissions.app, competition.app, season.app, co2.app, machine.app):
     app.add_typer(group)
 
 

@@ -65,17 +65,20 @@ def prize(
         typer.Option(
             "--baseline",
             metavar="SCORE",
-            help="the baseline's score, or its scores.json (default: the slides' one)",
+            help="the baseline's score, or its scores.json (default: the competition's)",
         ),
     ] = None,
+    competition: shared.CompetitionName = shared.DEFAULT_COMPETITION,
     json: Annotated[Path | None, shared.path_option("--json", help="write the places to this file")] = None,
 ) -> None:
     """The prize for the most sustainable solution: who is in, who wins."""
     from evaluator.carbon import prize
+    from evaluator.competition.definition import find
 
     results.prepare({"--json": json})
     with results.explained(json):
-        awarded = prize.award(prize.read_candidates(runs), prize.read_baseline(baseline))
+        chosen = find(competition)
+        awarded = prize.award(prize.read_candidates(runs, chosen), prize.read_baseline(baseline, chosen))
         print("\n".join(awarded.lines()))
         if json is not None:
             files.write_json(json, awarded.to_json())

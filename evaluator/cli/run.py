@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from evaluator.cli import shared
+from evaluator.cli.shared import DEFAULT_COMPETITION
 from evaluator.core import files, results
 from evaluator.core.errors import DataError
 
@@ -21,6 +22,7 @@ app = typer.Typer()
 def run(
     submission: Annotated[Path, shared.path_argument("folder or ZIP with metadata.json at its root", "SUBMISSION")],
     data: shared.Data,
+    competition: shared.CompetitionName = DEFAULT_COMPETITION,
     ruwordnet: shared.RuWordNet = None,
     assets: shared.Assets = None,
     table: shared.Table = None,
@@ -71,9 +73,14 @@ def run(
         ),
     ] = None,
     country: Annotated[
-        str,
-        typer.Option("--country", metavar="COUNTRY", parser=shared.country, help="ISO 3166 alpha-2 code for CO2"),
-    ] = "RU",
+        str | None,
+        typer.Option(
+            "--country",
+            metavar="COUNTRY",
+            parser=shared.country,
+            help="ISO 3166 alpha-2 code for CO2 (default: the competition's)",
+        ),
+    ] = None,
 ) -> None:
     """Run a submission as the leaderboard does, then score it."""
     from evaluator.reports import evaluation
@@ -81,6 +88,7 @@ def run(
     request = evaluation.RunRequest(
         submission=submission,
         data=data,
+        competition=competition,
         ruwordnet=ruwordnet,
         assets=assets,
         json=json,
@@ -105,6 +113,7 @@ def run(
 def score(
     output: Annotated[Path, shared.path_argument("folder with predictions.json and images/", "OUTPUT")],
     data: shared.Data,
+    competition: shared.CompetitionName = DEFAULT_COMPETITION,
     ruwordnet: shared.RuWordNet = None,
     assets: shared.Assets = None,
     table: shared.Table = None,
@@ -119,6 +128,7 @@ def score(
     request = evaluation.ScoreRequest(
         output=output,
         data=data,
+        competition=competition,
         ruwordnet=ruwordnet,
         assets=assets,
         json=json,

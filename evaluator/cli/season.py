@@ -265,8 +265,7 @@ def board(
 
 def board_text(board: "Board") -> str:
     """A board for a terminal."""
-    from evaluator.competition.tasks import name_of
-
+    names = board.season.competition.names
     numbers = sorted(board.season.weights)
     rows = [
         [
@@ -280,7 +279,7 @@ def board_text(board: "Board") -> str:
         ]
         for line in board.lines
     ]
-    header = ["rank", "team", "score", *map(name_of, numbers), "results", "submission", "sent"]
+    header = ["rank", "team", "score", *(names[number] for number in numbers), "results", "submission", "sent"]
     return f"{board.season.name}: {board.test_set} board\n{_table(header, rows)}"
 
 
@@ -315,12 +314,11 @@ def prizes(json: shared.Json = None, season: Rules = DEFAULT_RULES) -> None:
 
 def prizes_text(prizes: "Prizes") -> str:
     """The prizes for a terminal."""
-    from evaluator.competition.tasks import name_of
-
+    names = prizes.season.competition.names
     rows: list[list[object]] = []
     for each in prizes.main:
         line = each.line
-        missed = [f"{name_of(task)} {_score(line.scores.get(task))} < {least}" for task, least in each.missed.items()]
+        missed = [f"{names[task]} {_score(line.scores.get(task))} < {least}" for task, least in each.missed.items()]
         rows.append([line.rank, line.team, _score(line.total), "yes" if each.eligible else "no", ", ".join(missed)])
     lines = [f"{prizes.missing}\n"] if prizes.missing else []
     lines += ["Main prize, by the private board"]

@@ -33,19 +33,22 @@ def pack(
 @app.command("check", rich_help_panel=PANEL)
 def check(
     archive: Annotated[Path, shared.path_argument("the submission", "ZIP")],
+    competition: shared.CompetitionName = shared.DEFAULT_COMPETITION,
     json: Annotated[Path | None, shared.path_option("--json", help="write verdict and findings to this file")] = None,
 ) -> None:
     """Look at a submission's ZIP without unpacking it."""
     from evaluator.carbon import emission
+    from evaluator.competition.definition import find
     from evaluator.package import archive as archives
 
     results.prepare({"--json": json})
     with results.explained(json):
-        found = archives.check(archive)
-        emitted = emission.read_archive(archive)
+        allowed = find(competition).limits
+        found = archives.check(archive, allowed.archive, allowed.unpacked)
+        emitted = emission.read_archive(archive, allowed.archive, allowed.unpacked)
         print(
-            f"{archive.name}: {found.packed} of {limits.RUN.archive} bytes packed, {found.unpacked} of"
-            f" {limits.RUN.unpacked} unpacked, {found.files} files; image {found.metadata.image},"
+            f"{archive.name}: {found.packed} of {allowed.archive} bytes packed, {found.unpacked} of"
+            f" {allowed.unpacked} unpacked, {found.files} files; image {found.metadata.image},"
             f" entrypoint {found.metadata.entrypoint}"
         )
         for note in found.metadata.notes:

@@ -8,11 +8,19 @@ Types are strict: `"3"` and `true` are no numbers, and neither is NaN. A field s
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from fractions import Fraction
+from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from evaluator.core.errors import show, unknown_key
@@ -38,10 +46,14 @@ class Fault:
         return " ".join((*self.place, self.text))
 
 
-def parse(model: type[Model], values: object, allows: str = "allowed are") -> tuple[Model | None, list[Fault]]:
-    """The model of `values`, or None and all faults. After an unknown key, `allows` introduces the known ones."""
+def parse(
+    model: type[Model], values: object, allows: str = "allowed are", context: dict[str, Any] | None = None
+) -> tuple[Model | None, list[Fault]]:
+    """The model of `values`, or None and all faults. After an unknown key, `allows` introduces the known ones.
+    `context` is for the model's own validators.
+    """
     try:
-        return model.model_validate(values), []
+        return model.model_validate(values, context=context), []
     except ValidationError as error:
         found = error.errors(include_url=False)
         # A default made of other values, which are at fault themselves, is none of its own.
@@ -81,13 +93,53 @@ def one_of(*names: str) -> WrapValidator:
     return allowed(f"one of {', '.join(map(repr, names))}", lambda value: value in names)
 
 
+def is_line(value: object) -> bool:
+    """Whether it is a text of one line that is not empty."""
+    return isinstance(value, str) and bool(value.strip()) and value.isprintable()
+
+
+def _fraction(value: object) -> object:
+    try:
+        return float(Fraction(value)) if isinstance(value, str) else value
+    except ArithmeticError:
+        raise ValueError from None
+
+
+ONE_LINE = "a text of one line that is not empty"
 Flag = Annotated[bool, allowed("true or false")]
+Line = Annotated[str, allowed(ONE_LINE, is_line)]
+Share = Annotated[float, number(0, 1)]
+Weight = Annotated[
+    float,
+    BeforeValidator(_fraction),
+    allowed("a number in 0..1, or a fraction such as '1/15'", lambda weight: 0 <= weight <= 1),
+]
+Country = Annotated[
+    str,
+    allowed("two capital letters such as 'RU'", lambda c: len(c) == 2 and c.isascii() and c.isalpha() and c.isupper()),
+]
 
 
 def _fault(model: type[BaseModel], error: ErrorDetails, allows: str) -> Fault:
     place, kind = tuple(map(str, error["loc"])), error["type"]
     if kind == "extra_forbidden":
-        return Fault(place[:-1], unknown_key(place[-1], model.model_fields, allows), kind)
+        return Fault(place[:-1], unknown_key(place[-1], _fields(model, place[:-1]), allows), kind)
     if kind == "missing":
         return Fault(place, "is missing", kind)
     return Fault(place, error["msg"] if kind == "wrong" else f"{error['msg']}, not {show(error['input'])}", kind)
+
+
+def _fields(model: type[BaseModel], place: tuple[str, ...]) -> Iterable[str]:
+    """The keys of the model that stands at a place inside of `model`."""
+    for key in place:
+        if key in model.model_fields:
+            inside = _models(model.model_fields[key].annotation)
+            model = inside[0] if len(inside) == 1 else model
+    return model.model_fields
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The models in an annotation, such as the one of `tuple[Row, ...] | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in _models(inner)]

@@ -14,7 +14,10 @@ from typing import Any
 
 from PIL import Image
 
-from evaluator.competition.tasks import METRICS, Task, parse_tasks
+from evaluator.competition import definition
+from evaluator.competition.definition import Competition
+from evaluator.competition.task import Task
+from evaluator.competition.tasks_json import parse_tasks
 from evaluator.core import limits
 from evaluator.core.errors import DataError, Finding, Findings, Rule, RuleBroken, show
 from evaluator.core.files import read_regular
@@ -25,7 +28,7 @@ from evaluator.data.images import DEEP_MODE, decode, pixel_digest
 NO_EXAMPLES = Rule("no-examples", "at least one example", "write the examples into input.json")
 SAMPLE_TASK = Rule(
     "sample-task",
-    "an object that gives each id the number of its task: 0 to 5, or 6 to 11 where tasks.json defines it",
+    "an object that gives each id the number of its task, one that the competition or tasks.json defines",
     "write the task's number, and define a hidden task in tasks.json",
 )
 TRUTH_OUTPUT = Rule(
@@ -85,6 +88,7 @@ class Data:
     """
 
     root: Path
+    competition: Competition
     examples: tuple[Example, ...]
     truth_digests: frozenset[str]
     files: Mapping[str, str] = field(default_factory=dict)
@@ -110,19 +114,20 @@ def data_digest(data: Data) -> str:
             [entry.type, data.files[entry.content] if entry.type == "image" else entry.content]
             for entry in example.inputs
         ]
-        parameters = METRICS[task.metric].defaults() | dict(task.parameters)
+        parameters = task.metric.defaults() | dict(task.parameters)
         accepted = list(example.answers) if truth is None else data.files[truth]
-        examples.append([example.id, task.number, task.metric, parameters, inputs, accepted])
+        examples.append([example.id, task.number, task.metric.name, parameters, inputs, accepted])
     canonical = json.dumps(examples, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def read_data(folder: Path | str) -> Data:
-    """Read and check `input.json`, `ground_truth.json`, `sample_ids.json`, `tasks.json` (needed for hidden tasks
-    only) and every image they name. Any subset of the tasks will do.
+def read_data(folder: Path | str, competition: Competition | None = None) -> Data:
+    """Read and check `input.json`, `ground_truth.json`, `sample_ids.json`, `tasks.json` (needed for tasks that the
+    competition leaves to the data only) and every image they name. Any subset of the tasks will do.
 
     Raises `DataError` with all faults.
     """
+    competition = competition or definition.default()
     root = Path(folder)
     if not root.is_dir():
         raise DataError(f"data folder {root} does not exist or is not a folder")
@@ -143,7 +148,7 @@ def read_data(folder: Path | str) -> Data:
         configuration = parse_file(root, "tasks.json", found, digests=files)
         if found:
             raise DataError(found)
-    tasks = parse_tasks(configuration)
+    tasks = parse_tasks(configuration, competition)
 
     check_ids("ground_truth.json", inputs, truth, found)
     check_ids("sample_ids.json", inputs, numbers, found)
@@ -157,7 +162,7 @@ def read_data(folder: Path | str) -> Data:
             continue
         if isinstance(number, bool) or not isinstance(number, int) or number not in tasks:
             known = ", ".join(str(known) for known in sorted(tasks))
-            hint = " (6..11 must be defined in tasks.json)" if number in range(6, 12) else ""
+            hint = " (it must be defined in tasks.json)" if number in competition.numbers else ""
             where = f"sample_ids.json: id {show(id)}"
             found.add(SAMPLE_TASK, where, f"task {show(number)} is not one of {known}{hint}")
             continue
@@ -186,18 +191,18 @@ def read_data(folder: Path | str) -> Data:
             image = _read_image(root, path, f"input.json: {where}", broken, found, files)
             if image is not None and DEEP_MODE in image.info:
                 deep["input.json"].append(id)
-        metric = METRICS[task.metric]
+        metric = task.metric
         if "input_image" in metric.requires and not example.images:
-            compares = f"no image entry, but metric {task.metric} compares with the input's image"
+            compares = f"no image entry, but metric {metric.name} compares with the input's image"
             found.add(INPUT_ENTRY, f"input.json: {where}", compares)
         if metric.output == "image" and not example.texts:
-            compares = f"no text entry, but metric {task.metric} compares with the input's text"
+            compares = f"no text entry, but metric {metric.name} compares with the input's text"
             found.add(INPUT_ENTRY, f"input.json: {where}", compares)
         examples.append(example)
     if found:
         raise DataError(found)
     notes = tuple(depth_note(name, ids) for name, ids in deep.items() if ids)
-    return Data(root, tuple(examples), frozenset(digests), files, notes)
+    return Data(root, competition, tuple(examples), frozenset(digests), files, notes)
 
 
 def _is_truths(path: str) -> bool:

@@ -61,7 +61,7 @@ def read_entries(
     for id, entries in document.items():
         examples[id] = None
         if answers and isinstance(entries, dict) and "type" in entries:
-            entries = [entries]  # as the challenge's README writes the answers of TextQA and MathQA
+            entries = [entries]  # as the challenge's README writes the answers of its first two tasks
         if not isinstance(entries, list):
             found.add(JSON_SHAPE, f"{name}: id {show(id)}", f"must be a list of entries, not {json_kind(entries)}")
             continue

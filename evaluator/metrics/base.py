@@ -142,7 +142,8 @@ class Metric:
 
     `output` is the type of the entry that it reads from a prediction. `requires` says what it needs beyond texts:
     "encoders", "input_image" (an image in each input), "ruwordnet" (used where it is there; scores without it are
-    labelled).
+    labelled). `best` is what no score exceeds; charts reach from 0 to it.
+    `part_titles` are the names for people of a result's parts that have others.
     """
 
     name: str
@@ -151,6 +152,8 @@ class Metric:
     evaluate: Evaluate
     parameters: type[Parameters] = Parameters
     requires: tuple[Requirement, ...] = ()
+    best: float = 1.0
+    part_titles: tuple[tuple[str, str], ...] = ()
 
     def defaults(self) -> dict[str, ParameterValue]:
         """All parameters, at their defaults."""

@@ -1,4 +1,4 @@
-"""Half METEOR against the accepted captions, half ruCLIP against the image (ImageCaptioning), as published."""
+"""Half METEOR against the accepted captions, half ruCLIP against the image, as published."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -58,5 +58,6 @@ METRICS = (
         evaluate,
         CaptioningParameters,
         requires=("encoders", "ruwordnet", "input_image"),
+        part_titles=(("meteor", "METEOR"), ("ruclip", "ruCLIP")),
     ),
 )

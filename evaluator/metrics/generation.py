@@ -1,4 +1,4 @@
-"""Half ruCLIP against the caption, half FID against the reference images (ImageGeneration), as published.
+"""Half ruCLIP against the caption, half FID against the reference images, as published.
 
 FID belongs to the whole set of images, so the value of one sample is its ruCLIP alone, and an interval of the total
 needs FID on resamples of (reference, generated) pairs. A resample of n pairs repeats some of them; by weighting the
@@ -110,5 +110,13 @@ class Ceiling(Parameters):
 
 
 METRICS = (
-    Metric("image_generation", "1/2 (ruCLIP + (200 - FID)/200)", "image", evaluate, Ceiling, requires=("encoders",)),
+    Metric(
+        "image_generation",
+        "1/2 (ruCLIP + (200 - FID)/200)",
+        "image",
+        evaluate,
+        Ceiling,
+        requires=("encoders",),
+        part_titles=(("ruclip", "ruCLIP"), ("fid", "FID")),
+    ),
 )

@@ -1,4 +1,4 @@
-"""F1 over lemmas (TextQA) and exact match (MathQA), as the challenge's published evaluation defines them.
+"""F1 over lemmas and exact match, as the challenge's published evaluation defines them.
 
 An answer is normalised before it is compared: lower case, ASCII punctuation removed (exact match keeps `-`), split on
 white space, each word replaced by the normal form of its first pymorphy parse, the words for 0 to 10 by digits.

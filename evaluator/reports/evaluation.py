@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluator.carbon import meter as carbon
+from evaluator.competition.definition import DEFAULT, Competition, find
 from evaluator.core import cores, files, limits, results
 from evaluator.core.errors import EvaluatorError
 from evaluator.core.limits import Limits
@@ -35,11 +36,13 @@ _SHOWN_OF_TASK = ("name", "score", "interval", "n", "baseline", "threshold", "la
 class _Scoring:
     """What is scored on, with what, and where the results go; a file that is None is not written.
 
+    `competition` is the name of one, or its folder.
     `assets` is the folder with encoders and RuWordNet (None: the evaluator's own), `ruwordnet` a database in place of
     the one there. `table` ends in .csv or .parquet. With `report_private` the page has aggregates alone.
     """
 
     data: Path
+    competition: str = DEFAULT
     ruwordnet: Path | None = None
     assets: Path | None = None
     json: Path | None = None
@@ -63,9 +66,10 @@ class ScoreRequest(_Scoring):
 class RunRequest(_Scoring):
     """Run `submission`, a folder or ZIP, and score its output.
 
-    `limits` is a file in place of the leaderboard's limits, of which `limit_settings` replace some, each as in
+    `limits` is a file in place of the competition's limits, of which `limit_settings` replace some, each as in
     `memory=2GB`. `record`, signed with the key in `key_file`, `log` (what the submission prints) and `keep` (a folder
-    for the workspace) are written where they are not None. `country` is an ISO 3166 alpha-2 code for CO2.
+    for the workspace) are written where they are not None. `country` is an ISO 3166 alpha-2 code
+    for CO2 (None: the competition's).
 
     With `private`, for hidden data, nothing of single examples, nor what the submission prints, is shown, logged or
     written into `json` and `report`; `keep`, `log` and `table` have it all.
@@ -80,7 +84,7 @@ class RunRequest(_Scoring):
     key_file: Path | None = None
     log: Path | None = None
     keep: Path | None = None
-    country: str = "RU"
+    country: str | None = None
 
     def result_files(self) -> dict[str, Path | None]:
         """Those of scoring, and what a run leaves beside them."""
@@ -99,7 +103,7 @@ def score(request: ScoreRequest, show: Show) -> Scores:
     """
     results.prepare(request.result_files())
     with results.explained(request.json), contextlib.ExitStack() as stack:
-        data = read_data(request.data)
+        data = read_data(request.data, find(request.competition))
         predictions = stack.enter_context(contextlib.closing(read_predictions(request.output, data)))
         logger.info("%s", cores.settle())
         scores = scoring.score(predictions, data, request.ruwordnet, assets=request.assets)
@@ -147,7 +151,8 @@ def _run(request: RunRequest, note: Show, show: Show) -> Scores:
     results.prepare(request.result_files())
     started, clock = datetime.now(UTC), time.monotonic()
     with results.explained(request.json, private=request.private):
-        chosen = _limits(request, note)
+        competition = find(request.competition)
+        chosen = _limits(request, competition, note)
     facts: dict[str, Any] = {}  # of the run, as far as they are known
 
     def write(document: dict[str, Any]) -> None:
@@ -162,7 +167,7 @@ def _run(request: RunRequest, note: Show, show: Show) -> Scores:
             )
 
     with results.explained(request.json, write, request.private), contextlib.ExitStack() as stack:
-        data = read_data(request.data)
+        data = read_data(request.data, competition)
         # A wrong path should not be noticed after hours of running.
         scoring.find_ruwordnet(request.ruwordnet, request.assets)
         with launch.workspace(request.submission, data, request.keep, chosen) as space, _kept(space.log, request.log):
@@ -171,7 +176,7 @@ def _run(request: RunRequest, note: Show, show: Show) -> Scores:
             for line in (*metadata_read.notes, *notes):
                 note(line)
             facts |= {"runner": runner.name, "image": metadata_read.image}
-            with carbon.CarbonMeter(request.country, space.emission) as meter:
+            with carbon.CarbonMeter(request.country or competition.definition.country, space.emission) as meter:
                 outcome = launch.execute(space, runner, chosen, private=request.private)
                 meter.cpu_seconds = outcome.cpu_seconds
             facts |= {
@@ -203,11 +208,11 @@ def _run(request: RunRequest, note: Show, show: Show) -> Scores:
     return scores
 
 
-def _limits(request: RunRequest, note: Show) -> Limits:
-    """The limits of a run; what differs from the leaderboard's is said."""
-    chosen = limits.RUN if request.limits is None else limits.read_limits(request.limits)
+def _limits(request: RunRequest, competition: Competition, note: Show) -> Limits:
+    """The limits of a run; what differs from the competition's is said."""
+    chosen = competition.limits if request.limits is None else limits.read_limits(request.limits)
     chosen = chosen.override(request.limit_settings)
-    for difference in chosen.differences(limits.RUN):
+    for difference in chosen.differences(competition.limits):
         note(f"limit: {difference}")
     return chosen
 

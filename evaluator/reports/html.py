@@ -14,13 +14,14 @@ import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 from PIL import Image
 
-from evaluator.competition.tasks import BASELINE_INTEGRAL, OPEN_TASKS, Task, weight
+from evaluator.competition.task import Task
 from evaluator.core.errors import Finding
 from evaluator.core.files import write_text
 from evaluator.data.dataset import Data, Example
@@ -73,8 +74,12 @@ def build(
     With `private` only aggregates remain, as a team may see them: no input, prediction, truth, id or score of a single
     example; of hidden tasks neither title, metric nor parts; no digest from which a truth could be guessed.
     """
+    competition = data.competition
     groups = {str(task.number): (task, examples) for task, examples in data.by_task().items()}
-    tasks = [_task(*groups[number], entry, predictions, private) for number, entry in document["tasks"].items()]
+    tasks = [
+        _task(*groups[number], entry, predictions, private, int(number) in competition.hidden_numbers)
+        for number, entry in document["tasks"].items()
+    ]
     page = {
         "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "private": private,
@@ -83,8 +88,10 @@ def build(
         "interval": document.get("interval"),
         "open_part": document["open_part"],
         "open_part_interval": document.get("open_part_interval"),
-        "baseline": BASELINE_INTEGRAL,
-        "baseline_open": sum(weight(task.number) * (task.baseline or 0.0) for task in OPEN_TASKS),
+        "competition": competition.title,
+        "best": sum(task.weight * task.metric.best for task, _ in groups.values()),
+        "baseline": competition.definition.integral.baseline,
+        "baseline_open": competition.baseline_of(competition.open_numbers),
         "labels": document["labels"],
         "notes": _notes(document, private),
         "tasks": tasks,
@@ -116,7 +123,8 @@ def render(page: Mapping[str, Any]) -> str:
     text = json.dumps(page, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
-    return environment("report.css", "report.js").get_template("report.html").render(data=Markup(text))
+    template = environment("report.css", "report.js").get_template("report.html")
+    return template.render(data=Markup(text), title=page["competition"])
 
 
 def _notes(document: Mapping[str, Any], private: bool) -> list[str]:
@@ -131,10 +139,14 @@ def _task(
     entry: Mapping[str, Any],
     predictions: Predictions,
     private: bool,
+    is_hidden: bool,
 ) -> dict[str, Any]:
-    """A task's aggregates: scores, histogram over the ids, routes taken, lengths of the answers."""
+    """A task's aggregates: scores, histogram over the ids, routes taken, lengths of the answers. `is_hidden` stays true
+    of a task that was revealed to the teams.
+    """
     routes = [_route(predictions.types[example.id]) for example in examples]
     secret = private and task.hidden
+    titles = dict(task.metric.part_titles)
     error = entry["error"] and ("the reason is in the organizer's report" if private else visible(entry["error"]))
     return {
         "number": task.number,
@@ -144,27 +156,31 @@ def _task(
         "metric": None if secret else task.metric_title,
         "score": entry["score"],
         "interval": entry.get("interval"),
-        "weight": weight(task.number),
+        "weight": task.weight,
+        "share": str(Fraction(task.weight).limit_denominator(1000)),
+        "best": task.metric.best,
+        "is_hidden": is_hidden,
         "n": entry["n"],
         "baseline": task.baseline,
         "threshold": task.threshold,
         "labels": entry["labels"],
         "error": error,
-        "parts": {} if secret else entry["parts"],
-        "histogram": histogram(entry["ids"].values()),
+        "parts": {} if secret else {titles.get(name, name): value for name, value in entry["parts"].items()},
+        "interval_of": None if secret else entry.get("interval_of"),
+        "histogram": histogram(entry["ids"].values(), task.metric.best),
         "output": task.output,
         "routes": {route: routes.count(route) for route in sorted(set(routes))},
         "lengths": _lengths([predictions.texts[example.id] for example in examples if task.output == "text"]),
     }
 
 
-def histogram(scores: Iterable[float]) -> list[int]:
-    """How many of `scores` lie in each of `HISTOGRAM_BINS` equal parts of 0..1. 1 belongs to the last part; a cosine
-    below 0 is counted in the first.
+def histogram(scores: Iterable[float], best: float = 1.0) -> list[int]:
+    """How many of `scores` lie in each of `HISTOGRAM_BINS` equal parts of 0..`best`, which belongs to the last part; a
+    cosine below 0 is counted in the first.
     """
     counts = [0] * HISTOGRAM_BINS
     for score in scores:
-        counts[min(HISTOGRAM_BINS - 1, max(0, int(score * HISTOGRAM_BINS)))] += 1
+        counts[min(HISTOGRAM_BINS - 1, max(0, int(score / best * HISTOGRAM_BINS)))] += 1
     return counts
 
 

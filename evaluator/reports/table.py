@@ -1,7 +1,6 @@
 """What a person sees: the table of scores for a terminal or a CI log."""
 
 from evaluator.carbon.meter import CarbonReading
-from evaluator.competition.tasks import BASELINE_INTEGRAL
 from evaluator.core.text import aligned
 from evaluator.scoring.score import Scores, TaskScore
 
@@ -20,7 +19,9 @@ def table(scores: Scores, carbon: CarbonReading | None = None, seconds: float | 
     star = f" {''.join(marks.values())}" if marks else ""
     if scores.integral is not None:
         star += f" [{_interval(scores.interval, 4)}]"
-        lines.append(f"Integral score: {scores.integral:.4f}{star} (baseline of the slides: {BASELINE_INTEGRAL})")
+        baseline = scores.competition.definition.integral.baseline
+        shown = "" if baseline is None else f" (baseline: {baseline})"
+        lines.append(f"Integral score: {scores.integral:.4f}{star}{shown}")
     elif scores.open_part is not None:
         star += f" [{_interval(scores.open_part_interval, 4)}]"
         lines.append(f"Open part of the integral score: {scores.open_part:.4f}{star} (not all hidden tasks are here)")

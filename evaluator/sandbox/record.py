@@ -79,6 +79,7 @@ def write(
         "counts": result["counts"],
         "findings": result["findings"],
         "run": result.get("run"),
+        "competition": result.get("competition"),
         "scores": {
             "integral": result.get("integral"),
             "open_part": result.get("open_part"),

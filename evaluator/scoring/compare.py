@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluator.competition.tasks import HIDDEN_NUMBERS, OPEN_NUMBERS, weight
+from evaluator.competition.definition import MAX_TASKS, default, rounded
 from evaluator.core import limits
 from evaluator.core.errors import DataError, show
 from evaluator.core.strict_json import read_document
@@ -32,7 +32,7 @@ _LARGEST = 100.0
 _MAX_LINE = 1000  # characters of a name, label or reason
 
 _NOTE = (
-    "B - A with its {level:.0%} bootstrap interval over the same ids. Each interval stands alone: among twelve tasks "
+    "B - A with its {level:.0%} bootstrap interval over the same ids. Each interval stands alone: among many tasks "
     "without any difference, one may well seem to differ. The choice of examples is covered, the chance in a model's "
     "sampling is not."
 )
@@ -116,6 +116,7 @@ class _Task:
     """A task of a scores.json. `replicates` [R] where the score is not the mean over the ids."""
 
     name: str
+    weight: float
     metric: str
     parameters: dict[str, Any]
     labels: list[str]
@@ -125,12 +126,26 @@ class _Task:
     note: str | None
 
 
+@dataclass(frozen=True)
+class _Scores:
+    """A scores.json: its tasks by number, the `data_digest` where it has one, and what it says of its competition."""
+
+    tasks: dict[int, _Task]
+    data_digest: str | None
+    competition: dict[str, Any]
+
+
 def compare(a: Path, b: Path) -> Comparison:
     """Compare two scores.json files. Raises `DataError` with every reason why they cannot be compared: a file that is
-    no scores.json, a task without a score, other data, tasks, ids, metrics, parameters or labels (encoders, RuWordNet).
+    no scores.json, a task without a score, another competition, other data, tasks, ids, metrics, parameters or labels
+    (encoders, RuWordNet).
     """
-    (first, data_a), (second, data_b) = _read(a), _read(b)
-    faults, warnings = _data_mismatch(a, data_a, b, data_b)
+    scores_a, scores_b = _read(a), _read(b)
+    first, second, competition = scores_a.tasks, scores_b.tasks, scores_a.competition
+    faults, warnings = _data_mismatch(a, scores_a.data_digest, b, scores_b.data_digest)
+    if competition != scores_b.competition:
+        named = [f"{each['name']} ({str(each['digest'])[:12]}...)" for each in (competition, scores_b.competition)]
+        faults.insert(0, f"they are of the competitions {' and '.join(named)}")
     faults += [
         f"task {number} ({(first.get(number) or second[number]).name}) is only in {a if number in first else b}"
         for number in sorted(first.keys() ^ second.keys())
@@ -150,7 +165,7 @@ def compare(a: Path, b: Path) -> Comparison:
         differences[number] = Difference(task.name, len(task.ids), task.score, other.score, interval, task.note)
     return Comparison(
         differences,
-        _overall(differences, replicates),
+        _overall(differences, replicates, first, competition),
         tuple(dict.fromkeys(x for t in first.values() for x in t.labels)),
         tuple(warnings),
     )
@@ -170,22 +185,31 @@ def _data_mismatch(a: Path, data_a: str | None, b: Path, data_b: str | None) -> 
     return [], [warning]
 
 
-def _overall(differences: dict[int, Difference], replicates: dict[int, NDArray[np.float64]]) -> Difference:
+def _overall(
+    differences: dict[int, Difference],
+    replicates: dict[int, NDArray[np.float64]],
+    tasks: dict[int, _Task],
+    competition: dict[str, Any],
+) -> Difference:
     numbers = differences.keys()
-    if numbers == {*OPEN_NUMBERS, *HIDDEN_NUMBERS}:
+    if numbers == {*competition["open"], *competition["hidden"]}:
         name = "Integral score"
-    elif numbers == set(OPEN_NUMBERS):
+    elif numbers == set(competition["open"]):
         name = "Open part of the integral score"
     else:
         name = "Part of the integral score that these tasks make"
     interval = None
     if numbers == replicates.keys():
-        interval = bootstrap.interval(np.sum([weight(number) * replicates[number] for number in numbers], axis=0))
+        interval = bootstrap.interval(np.sum([tasks[number].weight * replicates[number] for number in numbers], axis=0))
+
+    def total(parts: dict[int, float]) -> float:
+        return sum(tasks[number].weight * rounded(part, competition["round_parts"]) for number, part in parts.items())
+
     return Difference(
         name,
         sum(difference.n for difference in differences.values()),
-        sum(weight(number) * difference.a for number, difference in differences.items()),
-        sum(weight(number) * difference.b for number, difference in differences.items()),
+        total({number: difference.a for number, difference in differences.items()}),
+        total({number: difference.b for number, difference in differences.items()}),
         interval,
     )
 
@@ -203,6 +227,7 @@ def _mismatches(a: _Task, b: _Task, path_a: Path, path_b: Path) -> list[str]:
         f"{what} {show(left)} in {path_a} and {show(right)} in {path_b}"
         for what, left, right in (
             ("name", a.name, b.name),
+            ("weight", a.weight, b.weight),
             ("metric", a.metric, b.metric),
             ("parameters", a.parameters, b.parameters),
         )
@@ -218,19 +243,29 @@ def _mismatches(a: _Task, b: _Task, path_a: Path, path_b: Path) -> list[str]:
     return faults
 
 
-def _read(path: Path) -> tuple[dict[int, _Task], str | None]:
-    """The tasks of a scores.json by number, and its `data_digest` where it has one. Raises `DataError`."""
+def _read(path: Path) -> _Scores:
+    """Raises `DataError` with what is wrong. A file of an older evaluator, which names no competition, is of the one
+    that there was.
+    """
     document = read_document(path)
     if not isinstance(document, dict) or not isinstance(document.get("tasks"), dict) or not document["tasks"]:
         raise DataError(f"{path}: is no scores.json: it has no object of tasks")
     tasks: dict[int, _Task] = {}
     faults: list[str] = []
+    competition = document.get("competition", default().to_json())
+    weights: dict[int, float] = {}
+    if not _is_competition(competition):
+        faults.append(f"competition must be what the evaluator writes, not {show(competition)}")
+        competition = default().to_json()
+    elif "competition" not in document:
+        weights = default().weights
+    numbers = {str(number): number for number in (*competition["open"], *competition["hidden"])}
     for key, entry in document["tasks"].items():
-        if key not in {str(number) for number in (*OPEN_NUMBERS, *HIDDEN_NUMBERS)}:
-            faults.append(f"task {show(key)} is not one of 0..11")
+        if key not in numbers:
+            faults.append(f"task {show(key)} is not one of {', '.join(numbers)}")
             continue
         try:
-            tasks[int(key)] = _task(entry, document.get("bootstrap"))
+            tasks[numbers[key]] = _task(entry, document.get("bootstrap"), weights.get(numbers[key]))
         except ValueError as error:
             faults.append(f"task {key}: {error}")
     digest = document.get("data_digest")
@@ -238,11 +273,25 @@ def _read(path: Path) -> tuple[dict[int, _Task], str | None]:
         faults.append(f"data_digest must be a SHA-256, not {show(digest)}")
     if faults:
         raise DataError([f"{path}: {fault}" for fault in faults])
-    return tasks, digest
+    return _Scores(tasks, digest, competition)
 
 
-def _task(entry: Any, drawn: Any) -> _Task:
-    """Raises ValueError with what is wrong."""
+def _is_competition(value: Any) -> bool:
+    """Whether it is what `Competition.to_json` writes."""
+    if not isinstance(value, dict) or value.keys() != default().to_json().keys():
+        return False
+    open_numbers, hidden_numbers, decimals = value["open"], value["hidden"], value["round_parts"]
+    return (
+        isinstance(open_numbers, list)
+        and isinstance(hidden_numbers, list)
+        and all(type(number) is int and 0 <= number < MAX_TASKS for number in (*open_numbers, *hidden_numbers))
+        and (decimals is None or (type(decimals) is int and 0 <= decimals <= 9))
+        and all(_is_line(value[key]) for key in ("name", "digest"))
+    )
+
+
+def _task(entry: Any, drawn: Any, weight: float | None) -> _Task:
+    """`weight` is that of a task whose entry has none. Raises ValueError with what is wrong."""
     if not isinstance(entry, dict):
         raise ValueError(f"must be an object, not {show(entry)}")
     name, metric, ids, score = (entry.get(key) for key in ("name", "metric", "ids", "score"))
@@ -266,6 +315,9 @@ def _task(entry: Any, drawn: Any) -> _Task:
     parameters = entry.get("parameters", {})
     if not isinstance(parameters, dict):
         raise ValueError(f"{name}: parameters must be an object, not {show(parameters)}")
+    weight = entry.get("weight", weight)
+    if not _is_number(weight):
+        raise ValueError(f"{name}: weight must be a number in -100..100, not {show(weight)}")
     replicates, note = entry.get("replicates"), entry.get("interval_of")
     if replicates is not None:
         known = {"level": bootstrap.LEVEL, "resamples": bootstrap.RESAMPLES, "seed": bootstrap.SEED}
@@ -282,6 +334,7 @@ def _task(entry: Any, drawn: Any) -> _Task:
         raise ValueError(f"{name}: its score is not the mean over its ids, and replicates are missing: score again")
     return _Task(
         name,
+        float(weight),
         metric,
         parameters,
         labels,
@@ -292,7 +345,7 @@ def _task(entry: Any, drawn: Any) -> _Task:
     )
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
 
 

@@ -1,4 +1,4 @@
-"""Scores predictions against a data folder: per id, per task, and the challenge's integral, with intervals.
+"""Scores predictions against a data folder: per id, per task, and the competition's integral, with intervals.
 
 A task that cannot be scored carries the reason instead of a score; it never counts as zero.
 """
@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluator.competition.tasks import HIDDEN_NUMBERS, METRICS, OPEN_NUMBERS, Task, weight
+from evaluator.competition.definition import Competition
+from evaluator.competition.task import Task
 from evaluator.core import verdict as verdicts
 from evaluator.core.errors import DataError, EvaluatorError, Finding
 from evaluator.data.dataset import Data, Example, data_digest
@@ -33,7 +34,7 @@ WITHOUT_RUWORDNET = "without RuWordNet, not comparable with the leaderboard"
 class TaskScore:
     """A task's score (0..1, 1 is best), its parts, and the score of each id; or, with `score` None, the `error`.
 
-    FID belongs to the whole set, so an id of ImageGeneration carries its ruCLIP alone. A cosine can be below zero and
+    FID belongs to the whole set, so an id of generated images carries its ruCLIP alone. A cosine can be below zero and
     is not clipped. `labels` are all reasons why the score is not the leaderboard's, that of the `encoders` among them.
     `replicates` [R] are the task's scores on `bootstrap.resamples` (None where a task has one id); `replicates_of` says
     what they resample where the score is not the mean over the ids.
@@ -62,11 +63,12 @@ class TaskScore:
             "name": self.task.name,
             "title": self.task.title,
             "hidden": self.task.hidden,
-            "metric": self.task.metric,
+            "metric": self.task.metric.name,
             "parameters": dict(self.task.parameters),
             "score": self.score,
             "interval": self.interval,
             "n": self.n,
+            "weight": self.task.weight,
             "baseline": self.task.baseline,
             "threshold": self.task.threshold,
             "encoders": self.encoders,
@@ -84,10 +86,11 @@ class TaskScore:
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of the tasks that the data has, by task number; `data_digest` is that of `evaluator.data.dataset`;
-    `notes` say what is unusual, though not wrong.
+    """Scores of the tasks that the data has, by task number, as the `competition` counts them; `data_digest` is that of
+    `evaluator.data.dataset`; `notes` say what is unusual, though not wrong.
     """
 
+    competition: Competition
     tasks: tuple[TaskScore, ...]
     data_digest: str | None = None
     notes: tuple[Finding, ...] = ()
@@ -99,36 +102,35 @@ class Scores:
 
     def _weighted(self, numbers: Sequence[int]) -> float | None:
         tasks = self._by_number(numbers)
-        return None if tasks is None else sum(weight(task.task.number) * (task.score or 0.0) for task in tasks)
+        part = self.competition.part
+        return None if tasks is None else sum(task.task.weight * part(task.score or 0.0) for task in tasks)
 
     def _interval(self, numbers: Sequence[int]) -> bootstrap.Interval | None:
         tasks = self._by_number(numbers)
         if tasks is None or any(task.replicates is None for task in tasks):
             return None
-        weighted = [weight(task.task.number) * task.replicates for task in tasks if task.replicates is not None]
+        weighted = [task.task.weight * task.replicates for task in tasks if task.replicates is not None]
         return bootstrap.interval(np.sum(weighted, axis=0))
 
     @property
     def open_part(self) -> float | None:
-        """1/15 of the sum over the open tasks; None unless all six have a score."""
-        return self._weighted(OPEN_NUMBERS)
+        """The weighted sum over the open tasks; None unless all of them have a score."""
+        return self._weighted(self.competition.open_numbers)
 
     @property
     def integral(self) -> float | None:
-        """1/15 of the sum over the open tasks plus 1/10 of that over the hidden ones; None unless all twelve have a
-        score.
-        """
-        return self._weighted([*OPEN_NUMBERS, *HIDDEN_NUMBERS])
+        """The weighted sum over all tasks; None unless all of them have a score."""
+        return self._weighted(self.competition.numbers)
 
     @property
     def open_part_interval(self) -> bootstrap.Interval | None:
         """The interval of the open tasks' part; None where one of them has none."""
-        return self._interval(OPEN_NUMBERS)
+        return self._interval(self.competition.open_numbers)
 
     @property
     def interval(self) -> bootstrap.Interval | None:
         """The integral's 95 % bootstrap interval, from the tasks' resamples, which are independent of each other."""
-        return self._interval([*OPEN_NUMBERS, *HIDDEN_NUMBERS])
+        return self._interval(self.competition.numbers)
 
     @property
     def encoders(self) -> str | None:
@@ -164,8 +166,8 @@ class Scores:
         * `verdict`, `fault`, `counts`, `fix`, `findings` and `findings_total`, as in the JSON of an `EvaluatorError`:
           OK with the notes as findings, or METRIC_ERROR with a finding for each task that could not be scored; then
           the attempt does not count.
-        * `tasks` by number, `open_part`, `integral` where all twelve are there, their intervals and how those were
-          drawn (`bootstrap`), `encoders`, `labels`.
+        * `competition` with its name and digest; `tasks` by number, `open_part`, `integral` where all tasks are there,
+          their intervals and how those were drawn (`bootstrap`), `encoders`, `labels`.
         * `data_digest`: SHA-256 of what was asked and what was accepted (`evaluator.data.dataset.data_digest`). Only
           scores of one digest can be compared.
         """
@@ -182,6 +184,7 @@ class Scores:
         tasks = {str(score.task.number): score.to_json() for score in self.tasks}
         return {
             **outcome,
+            "competition": self.competition.to_json(),
             **totals,
             "data_digest": self.data_digest,
             "bootstrap": drawn,
@@ -213,7 +216,7 @@ def score(
     resources = Resources(load_encoders or default, wordnet)
     by_task = data.by_task().items()
     tasks = tuple(_score_task(task, examples, predictions, data, resources) for task, examples in by_task)
-    return Scores(tasks, data_digest(data), (*data.notes, *predictions.notes))
+    return Scores(data.competition, tasks, data_digest(data), (*data.notes, *predictions.notes))
 
 
 def find_ruwordnet(path: Path | None = None, assets: Path | None = None) -> RuWordNet | None:
@@ -237,7 +240,7 @@ def find_ruwordnet(path: Path | None = None, assets: Path | None = None) -> RuWo
 def _score_task(
     task: Task, examples: list[Example], predictions: Predictions, data: Data, resources: Resources
 ) -> TaskScore:
-    metric = METRICS[task.metric]
+    metric = task.metric
     written = predictions.texts if task.output == "text" else predictions.images
     score = TaskScore(task, len(examples), None, predictions={example.id: written[example.id] for example in examples})
     if "ruwordnet" in metric.requires and resources.ruwordnet is None:

@@ -2,7 +2,7 @@
 
     id, task, name, title, metric, score, prediction, answers, instruction, images, labels, error
 
-`score` is that of the id (ImageGeneration: its ruCLIP alone), missing where the task could not be scored, with the
+`score` is that of the id (of generated images: its ruCLIP alone), missing where the task could not be scored, with the
 reason in `error`. `prediction` is the scored text, or the path of the generated image below the output folder;
 `answers` the accepted texts, or the path of the reference image below the data folder; `instruction` the input's texts,
 one below the other; `images` the input's image paths; `labels` why the score is not the leaderboard's. In Parquet
@@ -59,7 +59,7 @@ def frame(scores: Scores, data: Data) -> pd.DataFrame:
                     "task": task.number,
                     "name": task.name,
                     "title": task.title,
-                    "metric": task.metric,
+                    "metric": task.metric.name,
                     "score": task_score.ids.get(id),
                     "prediction": prediction,
                     "answers": list(example.answers) if example.truth_image is None else [example.truth_image],

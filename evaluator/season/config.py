@@ -7,35 +7,45 @@ season's folder, where submissions and runs are kept too.
 import tomllib
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
-from fractions import Fraction
 from functools import cached_property
 from math import fsum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, AliasPath, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    AliasPath,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    ValidationInfo,
+    field_validator,
+)
 
-from evaluator.competition.tasks import HIDDEN_NUMBERS, HIDDEN_WEIGHT, OPEN_NUMBERS, OPEN_TASKS, OPEN_WEIGHT
+from evaluator.competition.definition import BUILT_IN, DEFAULT, Competition, find
 from evaluator.core.errors import DataError, meant, show, unknown_key
-from evaluator.core.limits import RUN, Limits
-from evaluator.core.validation import Fault, StrictModel, allowed, number, parse, wrong
+from evaluator.core.limits import Limits
+from evaluator.core.validation import (
+    ONE_LINE,
+    Country,
+    Fault,
+    Line,
+    StrictModel,
+    Weight,
+    allowed,
+    is_line,
+    number,
+    parse,
+    wrong,
+)
 from evaluator.season import TEST_SETS
-
-# The baseline's row in the challenge's slides; that of the open tasks stands with them.
-HIDDEN_BASELINE = dict(zip(HIDDEN_NUMBERS, (0.20, 0.20, 0.27, 0.17, 0.30, 0.11), strict=True))
-BASELINE = {task.number: task.baseline for task in OPEN_TASKS if task.baseline is not None} | HIDDEN_BASELINE
-TASK_KEYS = [str(number) for number in (*OPEN_NUMBERS, *HIDDEN_NUMBERS)]
-ONE_LINE = "a text of one line that is not empty"
-
-
-def _is_line(value: object) -> bool:
-    return isinstance(value, str) and bool(value.strip()) and value.isprintable()
 
 
 def _path(value: object, info: ValidationInfo) -> Path:
     """A path that is relative to the season's folder."""
-    if not isinstance(value, str) or not _is_line(value):
+    if not isinstance(value, str) or not is_line(value):
         raise ValueError
     return info.data["path"].parent / value
 
@@ -51,31 +61,14 @@ def _zone(name: Any) -> ZoneInfo:
         raise ValueError from None
 
 
-def _fraction(value: object) -> object:
-    try:
-        return float(Fraction(value)) if isinstance(value, str) else value
-    except ArithmeticError:
-        raise ValueError from None
-
-
-Line = Annotated[str, allowed(ONE_LINE, _is_line)]
 FilePath = Annotated[Path, BeforeValidator(_path), allowed(ONE_LINE)]
 Storage = Annotated[Line, AfterValidator(_storage)]
 Zone = Annotated[ZoneInfo, BeforeValidator(_zone), allowed("a time zone such as 'Europe/Moscow'")]
 Day = Annotated[date, allowed("a day such as 2022-11-13, without quotes")]
 Runner = Annotated[Literal["auto", "docker", "local"], allowed("one of auto, docker, local")]
-Country = Annotated[
-    str,
-    allowed("two capital letters such as 'RU'", lambda c: len(c) == 2 and c.isascii() and c.isalpha() and c.isupper()),
-]
 Count = Annotated[int, number(1, 1000, "whole number")]
 TaskNumber = Annotated[int, BeforeValidator(int)]
-Share = Annotated[float, number(0, 1)]
-Weight = Annotated[
-    float,
-    BeforeValidator(_fraction),
-    allowed("a number in 0..1, or a fraction such as '1/15'", lambda weight: 0 <= weight <= 1),
-]
+Score = Annotated[float, number(0)]
 
 
 def _at(table: str, key: str, default: Any = ...) -> Any:
@@ -90,12 +83,13 @@ def _table(table: str) -> Any:
 
 class Season(StrictModel):
     """The rules. Days are those of `zone`, first and last included; times in seconds; `baseline` and `thresholds` by
-    task number, 0..1.
+    task number.
     """
 
     model_config = ConfigDict(extra="ignore")  # `_known_keys` names what is unknown
 
     path: Path
+    competition: InstanceOf[Competition]
     name: Line = _at("season", "name")
     zone: Zone = _at("season", "time_zone")
     start: Day = _at("season", "start")
@@ -111,7 +105,10 @@ class Season(StrictModel):
     assets: FilePath | None = _at("data", "assets", None)
     ruwordnet: FilePath | None = _at("data", "ruwordnet", None)
     runner: Runner = _at("runs", "runner", "docker")
-    country: Country = _at("runs", "country", "RU")
+    country: Country = Field(
+        default_factory=lambda season: season["competition"].definition.country,
+        validation_alias=AliasPath("runs", "country"),
+    )
     tries: Count = _at("runs", "tries", 3)
     lease_seconds: Annotated[float, number(1, 3600)] = _at("runs", "lease_seconds", 60.0)
     retry_seconds: Annotated[float, number(0, 24 * 3600)] = _at("runs", "retry_seconds", 300.0)
@@ -119,8 +116,8 @@ class Season(StrictModel):
     limit_settings: tuple[str, ...]
     limits: Limits
     formula: dict[str, Weight] = _table("formula")
-    baseline: dict[TaskNumber, Share] = _table("baseline")
-    thresholds: dict[TaskNumber, Share] = _table("thresholds")
+    baseline: dict[TaskNumber, Score] = _table("baseline")
+    thresholds: dict[TaskNumber, Score] = _table("thresholds")
     url: Line = _at("database", "url", "sqlite:///season.sqlite3")
     storage: Storage | None = _at("storage", "url", None)  # fsspec's URL, or a folder's path
 
@@ -136,28 +133,28 @@ class Season(StrictModel):
 
     @field_validator("formula")
     @classmethod
-    def _has_weights(cls, stated: dict[str, float]) -> dict[str, float]:
-        formula = {"open": OPEN_WEIGHT, "hidden": HIDDEN_WEIGHT} | stated
-        if not _weights(formula):
+    def _has_weights(cls, stated: dict[str, float], info: ValidationInfo) -> dict[str, float]:
+        if not _weights(info.data["competition"], stated):
             raise wrong("gives no task a weight")
-        return formula
+        return stated
 
     @field_validator("baseline")
     @classmethod
-    def _with_slides(cls, stated: dict[int, float]) -> dict[int, float]:
-        return BASELINE | stated
+    def _with_competitions(cls, stated: dict[int, float], info: ValidationInfo) -> dict[int, float]:
+        return info.data["competition"].baselines | _possible(stated, info)
 
     @field_validator("thresholds")
     @classmethod
     def _with_weight(cls, stated: dict[int, float], info: ValidationInfo) -> dict[int, float]:
         """Nobody has a score of a task without weight, so it can have no threshold."""
+        _possible(stated, info)
         if "formula" not in info.data:  # at fault itself
             return stated
-        weights = _weights(info.data["formula"])
+        competition = info.data["competition"]
+        weights = _weights(competition, info.data["formula"])
         if without := stated.keys() - weights.keys():
             raise wrong(f"{', '.join(map(str, sorted(without)))}: no weight in [formula]; remove one of the two")
-        slides = {task.number: task.threshold for task in OPEN_TASKS if task.threshold is not None}
-        return {task: least for task, least in slides.items() if task in weights} | stated
+        return {task: least for task, least in competition.thresholds.items() if task in weights} | stated
 
     @property
     def folder(self) -> Path:
@@ -172,7 +169,7 @@ class Season(StrictModel):
     @cached_property
     def weights(self) -> dict[int, float]:
         """The weights in the total by task number; only tasks that have one."""
-        return _weights(self.formula)
+        return _weights(self.competition, self.formula)
 
     def day(self, moment: datetime) -> date:
         """The season's day that a moment (with a time zone) falls on."""
@@ -182,7 +179,7 @@ class Season(StrictModel):
         """The formula's total of scores by task number; None where a task that has weight has no score."""
         if not self.weights.keys() <= scores.keys():
             return None
-        return fsum(weight * scores[number] for number, weight in self.weights.items())
+        return fsum(weight * self.competition.part(scores[number]) for number, weight in self.weights.items())
 
 
 def read_season(path: Path) -> Season:
@@ -194,14 +191,17 @@ def read_season(path: Path) -> Season:
     except ValueError as error:
         raise DataError(f"season {path}: {error}") from None
     path = path.resolve()
-    known, lines = _known_keys(document)
+    competition = _competition(document, path)
+    known, lines = _known_keys(document, competition)
+    known.get("season", {}).pop("competition", None)
     settings = tuple(f"{name}={value}" for name, value in known.get("limits", {}).items())
-    limits = RUN
+    limits = competition.limits
     try:
-        limits = RUN.override(settings, "[limits] ")
+        limits = limits.override(settings, "[limits] ")
     except DataError as error:
         lines += error.reasons
-    season, faults = parse(Season, known | {"path": path, "limits": limits, "limit_settings": settings})
+    given = {"path": path, "competition": competition, "limits": limits, "limit_settings": settings}
+    season, faults = parse(Season, known | given)
     lines += map(_line, faults)
     if season is None or lines:
         raise DataError([f"season {path}: {line}" for line in lines])
@@ -213,24 +213,32 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def _keys() -> dict[str, list[str]]:
+def _competition(document: dict[str, Any], path: Path) -> Competition:
+    """The one that [season] names, whose tasks are keys of other tables. A folder is relative to the season's."""
+    table = document.get("season")
+    name = table.get("competition", DEFAULT) if isinstance(table, dict) else DEFAULT
+    if not is_line(name):
+        raise DataError(f"season {path}: [season] competition must be {ONE_LINE}, not {show(name)}")
+    try:
+        return find(name if name in BUILT_IN else str(path.parent / name))
+    except DataError as error:
+        raise DataError([f"season {path}: {reason}" for reason in error.reasons]) from None
+
+
+def _keys(competition: Competition) -> dict[str, list[str]]:
     """The keys of each table; those of [limits] are `evaluator.core.limits`'s."""
-    keys: dict[str, list[str]] = {}
+    keys: dict[str, list[str]] = {"season": ["competition"]}
+    tasks = [str(number) for number in competition.numbers]
     for field in Season.model_fields.values():
         if isinstance(field.validation_alias, AliasPath):
             table, key = map(str, field.validation_alias.path)
             keys.setdefault(table, []).append(key)
-    return keys | {
-        "limits": [],
-        "formula": ["open", "hidden", *TASK_KEYS],
-        "baseline": TASK_KEYS,
-        "thresholds": TASK_KEYS,
-    }
+    return keys | {"limits": [], "formula": ["open", "hidden", *tasks], "baseline": tasks, "thresholds": tasks}
 
 
-def _known_keys(document: dict[str, Any]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+def _known_keys(document: dict[str, Any], competition: Competition) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """The tables with the keys that are known, and a line for each that is not."""
-    keys, known, lines = _keys(), {}, []
+    keys, known, lines = _keys(competition), {}, []
     for name, table in document.items():
         if name not in keys:
             lines.append(f"[{name}] is unknown; allowed are {', '.join(keys)}{meant(name, keys)}")
@@ -255,10 +263,21 @@ def _not_before(day: date, first: str, info: ValidationInfo) -> date:
     return day
 
 
-def _weights(formula: Mapping[str, float]) -> dict[int, float]:
-    """Those of the open and of the hidden tasks, then those of single ones; without the tasks of weight 0."""
-    numbers = {"open": OPEN_NUMBERS, "hidden": HIDDEN_NUMBERS}
-    weights: dict[int, float] = {}
-    for key, weight in formula.items():
-        weights.update(dict.fromkeys(numbers.get(key) or (int(key),), weight))
+def _possible(stated: dict[int, float], info: ValidationInfo) -> dict[int, float]:
+    """Raises pydantic's error for a number that no score of its task can be."""
+    for task, score in stated.items():
+        best = info.data["competition"].best(task)
+        if not 0 <= score <= best:
+            raise wrong(f"{task}: must be a number in 0..{best:g}, not {score:g}")
+    return stated
+
+
+def _weights(competition: Competition, formula: Mapping[str, float]) -> dict[int, float]:
+    """The competition's, changed for the open and for the hidden tasks, then for single ones; without the tasks of
+    weight 0.
+    """
+    weights = dict(competition.weights)
+    groups = {"open": competition.open_numbers, "hidden": competition.hidden_numbers}
+    for key, weight in sorted(formula.items(), key=lambda item: item[0] not in groups):
+        weights.update(dict.fromkeys(groups[key] if key in groups else [int(key)], weight))
     return {task: weight for task, weight in weights.items() if weight}

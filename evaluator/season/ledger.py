@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, func, insert, select, update
 
+from evaluator.competition.definition import default
 from evaluator.core.errors import DataError, EvaluatorError, show
 from evaluator.core.verdict import INFRA, OK
 from evaluator.package.metadata import Metadata
@@ -174,13 +175,16 @@ class Job:
 
 @dataclass(frozen=True)
 class RunEnd:
-    """How a run ended: verdict and fault as in scores.json, scores by task number where there are any."""
+    """How a run ended: verdict and fault as in scores.json, scores by task number where there are any, and the digests
+    of the data and of the competition that they are of.
+    """
 
     verdict: str
     fault: str | None
     scores: Mapping[int, float] = field(default_factory=dict)
     data_digest: str | None = None
     detail: Mapping[str, Any] = field(default_factory=dict)
+    competition: str | None = None
 
     @classmethod
     def organizers(cls, found: str, detail: Mapping[str, Any]) -> "RunEnd":
@@ -210,11 +214,16 @@ class Ledger:
         self._now = clock or database.now
         database.check()
         with database.read() as connection:
-            for name, pinned in connection.execute(select(_test_set.c.name, _test_set.c.weights)):
-                if pinned is not None and pinned != self._weights:
+            for row in connection.execute(select(_test_set).where(_test_set.c.data_digest.is_not(None))):
+                if row.weights != self._weights:
                     raise DataError(
-                        f"season {season.path}: [formula] gives weights {self._weights}, but the {name} results so far"
-                        f" were made with {pinned}"
+                        f"season {season.path}: [formula] gives weights {self._weights}, but the {row.name} results so"
+                        f" far were made with {row.weights}"
+                    )
+                if (row.competition or default().digest) != season.competition.digest:
+                    raise DataError(
+                        f"season {season.path}: [season] competition is {season.competition.name} as it is defined now,"
+                        f" but the {row.name} results so far were made with another, or another version of it"
                     )
 
     @property
@@ -564,18 +573,27 @@ class Ledger:
             missing = ", ".join(str(task) for task in sorted(self.season.weights.keys() - end.scores.keys()))
             found = f"the {job.test_set} test set gives no score for task {missing}, which the formula needs"
             return RunEnd.organizers(found, end.detail), None
-        bad = {task: value for task, value in end.scores.items() if not -1 <= value <= 1}  # NaN is not, either
+        competition = self.season.competition
+        if end.competition not in (None, competition.digest):
+            found = f"the run was scored by another version of the competition {competition.name} than the season's"
+            return RunEnd.organizers(found, end.detail), None
+        best = {task: competition.best(task) for task in end.scores}
+        bad = {task: value for task, value in end.scores.items() if not -best[task] <= value <= best[task]}  # NaN, too
         if bad:
-            found = ", ".join(f"task {task} has the score {value!r}" for task, value in sorted(bad.items()))
-            return RunEnd.infra(f"{found}; a score must be in -1..1", end.detail), None
-        most = self.season.total(dict.fromkeys(end.scores, 1.0)) or 0.0
+            found = ", ".join(
+                f"task {task} has the score {value!r}; a score must be in {-best[task]:g}..{best[task]:g}"
+                for task, value in sorted(bad.items())
+            )
+            return RunEnd.infra(found, end.detail), None
+        most = self.season.total(best) or 0.0
         if not -most / 2 <= total <= most:  # at most half of a score is a cosine, which can be negative
             found = f"the total {total!r} is not in the formula's range, {-most / 2:g}..{most:g}"
             return RunEnd.infra(found, end.detail), None
         row = _lock_set(connection, job.test_set)
         labels = sorted(set(end.detail.get("labels") or ()))
         if row.data_digest is None:
-            pinned = {"data_digest": end.data_digest, "weights": self._weights, "labels": labels}
+            pinned: dict[str, Any] = {"data_digest": end.data_digest, "weights": self._weights, "labels": labels}
+            pinned |= {"competition": competition.digest, "best": max(best.values())}
             connection.execute(update(_test_set).where(_test_set.c.name == job.test_set).values(**pinned))
         elif row.data_digest != end.data_digest:
             found = (

@@ -71,7 +71,7 @@ class RayRuns:
         self._key = record.read_key(season.key_file) if season.key_file else None
         self._code = record.code_digest()
         self._assets = assets.recorded() if season.assets is None else None
-        paths = [*season.data.values(), *filter(None, [season.assets, season.ruwordnet])]
+        paths = [*season.data.values(), *filter(None, [season.competition.folder, season.assets, season.ruwordnet])]
         try:
             self._bundles = {path.resolve(): self._shared.publish(path.resolve()) for path in paths}
         except OSError as error:
@@ -125,7 +125,7 @@ class RayRuns:
         """As `Runs.start`."""
         self._store.clear(job.run)
         its_call = call(self._season, self._store, job).resolved()
-        needed = {its_call.data, *filter(None, [its_call.assets, its_call.ruwordnet])}
+        needed = {its_call.data, *filter(None, [its_call.competition_folder, its_call.assets, its_call.ruwordnet])}
         bundles = {path: digest for path, digest in self._bundles.items() if path in needed}
         storage = self._season.storage or str(self._season.folder)
         task = RemoteRun(

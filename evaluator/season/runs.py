@@ -118,6 +118,8 @@ class Call:
     data: Path
     runner: str
     country: str
+    competition: str
+    competition_folder: Path | None
     limit_settings: tuple[str, ...]
     assets: Path | None
     ruwordnet: Path | None
@@ -125,7 +127,7 @@ class Call:
 
     def with_paths(self, change: Callable[[Path], Path]) -> "Call":
         """The same call with each of its paths changed."""
-        names = ("archive", "folder", "data", "assets", "ruwordnet", "key_file")
+        names = ("archive", "folder", "data", "competition_folder", "assets", "ruwordnet", "key_file")
         paths: dict[str, Path | None] = {name: getattr(self, name) for name in names}
         return replace(self, **{name: path and change(path) for name, path in paths.items()})  # type: ignore[arg-type]
 
@@ -137,6 +139,7 @@ class Call:
         """Tied to this process: they end together."""
         options: list[tuple[str, object]] = [
             ("--data", self.data),
+            ("--competition", self.competition_folder or self.competition),
             ("--runner", self.runner),
             ("--country", self.country),
             ("--json", self.folder / "scores.json"),
@@ -164,6 +167,8 @@ def call(season: Season, store: Store, job: Job) -> Call:
         season.data[job.test_set],
         season.runner,
         season.country,
+        season.competition.name,
+        season.competition.folder,
         season.limit_settings,
         season.assets,
         season.ruwordnet,
@@ -392,7 +397,7 @@ def read_end(folder: Path, returncode: int) -> RunEnd:
             return RunEnd(verdict, fault, detail=detail)
         tasks = document["tasks"].items()
         scores = {int(number): float(task["score"]) for number, task in tasks if task["score"] is not None}
-        return RunEnd(verdict, None, scores, document["data_digest"], detail)
+        return RunEnd(verdict, None, scores, document["data_digest"], detail, document["competition"]["digest"])
     except FileNotFoundError:
         return failed(f"the evaluator ended with {returncode} and wrote no scores.json{_tail(folder)}")
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

@@ -1,8 +1,8 @@
 """The tables.
 
 History is only ever appended to, and triggers of the database refuse anything else: teams, submissions, runs, events,
-results, scores and choices. Others, in migrations/versions/v0003_kept.py, refuse totals and scores that cannot be, and
-to change what a test set's results have in common. What a run or a submission is now follows from its events. The
+results, scores and choices. Others, in migrations/versions/, refuse totals and scores that cannot be, and to
+change what a test set's results have in common. What a run or a submission is now follows from its events. The
 one table that changes and shrinks is `job`, the queue itself: a row for each run that has not ended, with the lease of
 the worker that has it.
 
@@ -31,7 +31,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0003"
+REVISION = "0004"
 
 # What can happen to a run, and after what. The step is the event's place in the run's life; a run has at most one event
 # of each, so of two that would end it, or begin it, one fails.
@@ -173,6 +173,8 @@ test_set = Table(
     Column("data_digest", String(64)),
     Column("weights", JSON(none_as_null=True)),
     Column("labels", JSON(none_as_null=True)),  # why no score is the leaderboard's, such as encoders that stand in
+    Column("competition", String(64)),  # its digest; null of what older versions set, whose seasons were all of one
+    Column("best", Float),  # of all scores of its tasks; null: 1
 )
 
 job = Table(

@@ -14,10 +14,11 @@ function fill(node, attributes, children) {
 }
 const el = (tag, attributes = {}, ...children) => fill(document.createElement(tag), attributes, children);
 const svg = (tag, attributes = {}, ...children) => fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
-const percent = value => `${(100 * Math.min(1, Math.max(0, value))).toFixed(3)}%`;
+const percent = share => `${(100 * Math.min(1, Math.max(0, share))).toFixed(3)}%`;
 const digits = (value, places = 3) => value === null || value === undefined ? "–" : value.toFixed(places).replace("-", "−");
 const amount = value => Math.abs(value) >= 1000 ? Math.round(value).toLocaleString("en").replaceAll(",", " ") : Number(value.toPrecision(4)).toString();
-const isHidden = number => number > 5;
+const isHidden = number => tasks.get(number).is_hidden;
+const best = Math.max(...page.tasks.map(task => task.best));  // where the axis of all tasks ends
 const family = number => isHidden(number) ? "hidden" : "open";
 const signs = new Map(page.labels.map((text, i) => [text, "*#†‡§"[i] ?? `(${i + 1})`]));
 const signed = labels => labels.length ? el("span", { title: labels.join("; ") }, " ", labels.map(text => signs.get(text)).join(""), el("span", { class: "vh" }, ` (${labels.join("; ")})`)) : null;
@@ -39,47 +40,49 @@ const ticks = [0, .25, .5, .75, 1];
 const gridLines = height => ticks.map(tick => svg("line", { class: "grid", x1: percent(tick), x2: percent(tick), y1: 0, y2: height }));
 function axis() {
   const anchor = tick => tick === 0 ? "start" : tick === 1 ? "end" : "middle";
-  return svg("svg", { height: 18, "aria-hidden": "true" }, ticks.map(tick => svg("text", { x: percent(tick), y: 12, "text-anchor": anchor(tick) }, String(tick))));
+  return svg("svg", { height: 18, "aria-hidden": "true" }, ticks.map(tick => svg("text", { x: percent(tick), y: 12, "text-anchor": anchor(tick) }, String(tick * best))));
 }
 function bar(task) {
+  const along = value => value === null || value === undefined ? null : value / best;
   const said = `${task.name}: ${digits(task.score)}` + (task.baseline === null ? "" : `, baseline ${task.baseline}`) + (task.threshold === null ? "" : `, threshold ${task.threshold}`);
   return svg("svg", { height: 34, role: "img", "aria-label": said }, svg("title", {}, said), gridLines(34),
     svg("rect", { class: "rail", x: 0, width: "100%", y: 9, height: 16, rx: 4 }),
-    task.score === null ? null : svg("rect", { class: `fill-${family(task.number)}`, x: 0, width: percent(task.score), y: 9, height: 16, rx: 4 }),
-    whisker(task.interval, 17), mark("threshold", task.threshold, 4, 30), mark("baseline", task.baseline, 3, 31));
+    task.score === null ? null : svg("rect", { class: `fill-${family(task.number)}`, x: 0, width: percent(along(task.score)), y: 9, height: 16, rx: 4 }),
+    whisker(task.interval && task.interval.map(along), 17), mark("threshold", along(task.threshold), 4, 30), mark("baseline", along(task.baseline), 3, 31));
 }
 function stacked(total, interval, baseline) {
-  const reach = Math.max(total, baseline, interval ? interval[1] : 0), end = [.1, .2, .3, .4, .5, .75].find(end => end > 1.12 * reach) ?? 1;
+  const reach = Math.max(total, baseline ?? 0, interval ? interval[1] : 0);
+  const end = [.1, .2, .3, .4, .5, .75].map(end => end * page.best).find(end => end > 1.12 * reach) ?? page.best;
   let start = 0;
   const at = value => percent(value / end);
   const parts = page.tasks.filter(task => task.score !== null && (total === page.integral || !isHidden(task.number))).map(task => {
     const width = Math.max(0, task.weight * task.score), x = at(start);
     start += width;
-    const said = `${task.name}: ${digits(task.score)} × ${isHidden(task.number) ? "1/10" : "1/15"} = ${digits(width)}`;
+    const said = `${task.name}: ${digits(task.score)} × ${task.share} = ${digits(width)}`;
     return svg("rect", { class: `fill-${family(task.number)} gap`, x, width: at(width), y: 23, height: 34 }, svg("title", {}, said));
   });
-  return svg("svg", { height: 80, role: "img", "aria-label": `${digits(total)} of 1, baseline ${baseline.toFixed(3)}` },
-    svg("rect", { class: "rail", x: 0, width: "100%", y: 23, height: 34, rx: 4 }), parts, whisker(interval && interval.map(value => value / end), 40), mark("baseline", baseline / end, 16, 64),
-    svg("text", { x: at(baseline), y: 11, "text-anchor": baseline / end > .8 ? "end" : "middle" }, `baseline ${baseline.toFixed(3)}`),
-    svg("text", { x: 0, y: 73 }, "0"), svg("text", { x: "100%", y: 73, "text-anchor": "end" }, String(end)));
+  return svg("svg", { height: 80, role: "img", "aria-label": `${digits(total)} of ${digits(page.best)}` + (baseline === null ? "" : `, baseline ${digits(baseline)}`) },
+    svg("rect", { class: "rail", x: 0, width: "100%", y: 23, height: 34, rx: 4 }), parts, whisker(interval && interval.map(value => value / end), 40),
+    baseline === null ? null : [mark("baseline", baseline / end, 16, 64), svg("text", { x: at(baseline), y: 11, "text-anchor": baseline / end > .8 ? "end" : "middle" }, `baseline ${digits(baseline)}`)],
+    svg("text", { x: 0, y: 73 }, "0"), svg("text", { x: "100%", y: 73, "text-anchor": "end" }, amount(end)));
 }
 function histogram(task) {
   const top = Math.max(1, ...task.histogram), step = 100 / task.histogram.length, height = 54;
-  const said = "Scores of single examples, from 0 to 1 in tenths: " + task.histogram.join(", ");
+  const said = `Scores of single examples, from 0 to ${task.best} in tenths: ` + task.histogram.join(", ");
   return svg("svg", { height: height + 18, role: "img", "aria-label": said },
     task.histogram.map((count, i) => svg("rect", {
       class: count ? `fill-${family(task.number)}` : "rail", x: `${i * step + .6}%`, width: `${step - 1.2}%`, rx: 2,
       y: count ? height - Math.max(3, height * count / top) : height - 2, height: count ? Math.max(3, height * count / top) : 2,
-    }, svg("title", {}, `${(i / 10).toFixed(1)} to ${((i + 1) / 10).toFixed(1)}: ${count} of ${task.n}`))),
+    }, svg("title", {}, `${amount(i * task.best / 10)} to ${amount((i + 1) * task.best / 10)}: ${count} of ${task.n}`))),
     svg("text", { x: 0, y: height + 14 }, "0"), svg("text", { x: "50%", y: height + 14, "text-anchor": "middle" }, `most: ${top} of ${task.n}`),
-    svg("text", { x: "100%", y: height + 14, "text-anchor": "end" }, "1"));
+    svg("text", { x: "100%", y: height + 14, "text-anchor": "end" }, String(task.best)));
 }
 function legend(items) {
   const sample = draw => svg("svg", { height: 16, viewBox: "0 0 22 16", "aria-hidden": "true" }, draw);
   const known = {
     open: ["open task", sample(svg("rect", { class: "fill-open", x: 2, y: 3, width: 18, height: 10, rx: 2 }))],
     hidden: ["hidden task", sample(svg("rect", { class: "fill-hidden", x: 2, y: 3, width: 18, height: 10, rx: 2 }))],
-    baseline: ["baseline of the slides", sample(svg("line", { class: "baseline", x1: 11, x2: 11, y1: 0, y2: 16 }))],
+    baseline: ["baseline", sample(svg("line", { class: "baseline", x1: 11, x2: 11, y1: 0, y2: 16 }))],
     threshold: ["prize threshold", sample(svg("line", { class: "threshold", x1: 11, x2: 11, y1: 0, y2: 16 }))],
     interval: ["95 % bootstrap interval", sample(svg("g", { class: "whisker" }, svg("line", { x1: 2, x2: 20, y1: 8, y2: 8 }), svg("line", { x1: 2, x2: 2, y1: 4, y2: 12 }), svg("line", { x1: 20, x2: 20, y1: 4, y2: 12 })))],
   };
@@ -91,7 +94,7 @@ const between = interval => interval ? `${digits(interval[0])} to ${digits(inter
 function scoreSection() {
   const whole = page.integral !== null, total = whole ? page.integral : page.open_part;
   const baseline = whole ? page.baseline : page.baseline_open, interval = whole ? page.interval : page.open_part_interval;
-  const difference = total === null ? 0 : total - baseline;
+  const difference = total === null || baseline === null ? 0 : total - baseline;
   const has = name => page.tasks.some(task => task[name] !== null && task[name] !== undefined);
   const kinds = ["open", "hidden"].filter(kind => page.tasks.some(task => family(task.number) === kind));
   const hero = el("div", { class: "card hero" },
@@ -99,12 +102,12 @@ function scoreSection() {
       el("p", { class: "muted" }, whole ? "Integral score" : total === null ? "Integral score: none, as not all tasks have a score" : "Open part of the integral score"),
       total === null ? null : el("p", { class: "big" }, el("span", { id: "total" }, digits(total)), page.labels.length ? el("span", { class: "sign", "aria-hidden": "true" }, [...signs.values()].join("")) : null),
       interval ? el("p", { class: "muted small" }, `95 % interval ${between(interval)}`) : null,
-      total === null ? null : el("p", { class: "against" },
+      total === null || baseline === null ? null : el("p", { class: "against" },
         el("span", { class: difference >= 0 ? "better" : "worse" }, `${difference >= 0 ? "▲" : "▼"} ${digits(Math.abs(difference))} ${difference >= 0 ? "above" : "below"}`),
-        ` the baseline's ${baseline.toFixed(3)}`),
+        ` the baseline's ${digits(baseline)}`),
       page.labels.length ? el("div", { class: "labels" }, page.labels.map(text => label(`${signs.get(text)} ${text}`))) : null),
     total === null ? null : el("div", {}, stacked(total, interval, baseline),
-      el("p", { class: "small muted" }, whole ? "Each block is one task's share: 1/15 of an open task's score, 1/10 of a hidden one's." : "Each block is one task's share: 1/15 of its score. Hidden tasks are not all here.")));
+      el("p", { class: "small muted" }, `Each block is one task's share: its score times its weight (${[...new Set(page.tasks.map(task => task.share))].join(", ")}).` + (whole ? "" : " Hidden tasks are not all here."))));
   const rows = page.tasks.map(task => {
     const met = task.threshold !== null && task.score !== null ? task.score >= task.threshold : null;
     return el("tr", { role: "row" },
@@ -125,23 +128,22 @@ function scoreSection() {
     el("div", { class: "card" },
       el("table", { class: "chart", role: "table" },
         el("caption", { class: "vh" }, "Score of each task against the baseline and the prize threshold"),
-        el("thead", {}, el("tr", { role: "row" }, el("th", { scope: "col" }, "Task and metric"), el("th", { scope: "col", class: "axis", "aria-label": "Score from 0 to 1" }, axis()), head("Score"), head("Baseline"), head("Threshold"), head("Examples"))),
+        el("thead", {}, el("tr", { role: "row" }, el("th", { scope: "col" }, "Task and metric"), el("th", { scope: "col", class: "axis", "aria-label": `Score from 0 to ${best}` }, axis()), head("Score"), head("Baseline"), head("Threshold"), head("Examples"))),
         el("tbody", {}, rows)),
       el("div", { class: "below" }, legend([...kinds, ...(has("baseline") ? ["baseline"] : []), ...(has("threshold") ? ["threshold"] : []), ...(has("interval") ? ["interval"] : [])]),
         page.labels.length ? el("ul", { class: "legend" }, page.labels.map(text => el("li", {}, el("b", {}, signs.get(text)), text))) : null)));
 }
 function taskSection() {
-  const names = { meteor: "METEOR", ruclip: "ruCLIP", fid: "FID" };
   const cards = page.tasks.map(task => el("article", { class: `card task ${isHidden(task.number) ? "is-hidden" : ""}`, id: `task-${task.number}` },
     el("div", { class: "head" }, el("h3", {}, task.name), el("b", {}, task.score === null ? "error" : digits(task.score), signed(task.labels))),
     task.title && task.title !== task.name ? el("p", { class: "title", lang: /[а-яё]/i.test(task.title) ? "ru" : null }, task.title) : null,
     task.histogram.some(count => count) ? histogram(task) : null,
     el("dl", { class: "facts" },
-      Object.entries(task.parts).map(([name, value]) => [el("dt", {}, names[name] ?? name), el("dd", {}, name === "fid" ? digits(value, 1) : digits(value))]),
+      Object.entries(task.parts).map(([name, value]) => [el("dt", {}, name), el("dd", {}, digits(value, Math.abs(value) < 10 ? 3 : 1))]),
       Object.entries(task.routes).map(([route, count]) => [el("dt", {}, "entries"), el("dd", {}, `${count} × ${route}`)]),
       task.lengths ? [el("dt", {}, "characters"), el("dd", {}, `${amount(task.lengths.min)} to ${amount(task.lengths.max)}`), el("dt", {}, "median length"), el("dd", {}, amount(task.lengths.median))] : null,
       task.lengths && task.lengths.empty ? [el("dt", {}, "empty answers"), el("dd", {}, String(task.lengths.empty))] : null),
-    task.output === "image" ? el("p", { class: "small muted" }, "An image's own score is ruCLIP alone; FID belongs to the whole set.") : null,
+    task.interval_of ? el("p", { class: "small muted" }, "The score belongs to the whole set, and is not the mean over the examples. Its interval: ", task.interval_of) : null,
     page.private ? null : el("button", { type: "button", on: { click: () => { reset({ task: String(task.number) }); document.getElementById("examples").scrollIntoView(); document.getElementById("task").focus({ preventScroll: true }); } } }, `Browse ${task.n} example${task.n === 1 ? "" : "s"}`)));
   return el("section", { id: "tasks", "aria-labelledby": "tasks-title" }, el("h2", { id: "tasks-title" }, "What lies behind each score"),
     el("p", { class: "muted small" }, "How the scores of single examples are spread, and what the model answered with."), el("div", { class: "tasks" }, cards));
@@ -197,7 +199,7 @@ function meter(example) {
   const value = example.score;
   if (value === null) return el("span", { class: "value muted" }, "no score");
   return el("span", { class: `value ${value < 1 / 3 ? "low" : value < 2 / 3 ? "mid" : "high"}` },
-    svg("svg", { height: 8, "aria-hidden": "true" }, svg("rect", { class: "rail", width: "100%", height: 8, rx: 4 }), svg("rect", { class: "of", width: percent(value), height: 8, rx: 4 })), digits(value));
+    svg("svg", { height: 8, "aria-hidden": "true" }, svg("rect", { class: "rail", width: "100%", height: 8, rx: 4 }), svg("rect", { class: "of", width: percent(value / tasks.get(example.task).best), height: 8, rx: 4 })), digits(value));
 }
 function card(example) {
   const task = tasks.get(example.task), more = example.more ?? [0, 0];
@@ -245,13 +247,13 @@ function exampleSection() {
   const listen = (name, read) => ({ change: event => { state[name] = read(event.target); select(); } });
   const number = name => ({ input: event => { state[name] = event.target.value === "" || Number.isNaN(event.target.valueAsNumber) ? null : event.target.valueAsNumber; select(); } });
   let waiting;
-  const scoreInput = (id, name, low) => el("input", { id, type: "number", min: -1, max: 1, step: .05, "aria-label": name, placeholder: low, on: number(id) });
+  const scoreInput = (id, name, low) => el("input", { id, type: "number", min: -best, max: best, step: best / 20, "aria-label": name, placeholder: low, on: number(id) });
   controls = {
     query: el("input", { id: "query", type: "search", placeholder: "a word, or #16", autocomplete: "off", on: { input: event => { clearTimeout(waiting); waiting = setTimeout(() => { state.query = event.target.value; select(); }, 120); } } }),
     task: el("select", { id: "task", on: listen("task", target => target.value) }, options([["", "all tasks"], ...page.tasks.map(task => [String(task.number), task.name])], "")),
     kind: el("select", { id: "kind", on: listen("kind", target => target.value) }, options([["", "any"], ...Object.keys(kinds).map(kind => [kind, kind])], "")),
     sort: el("select", { id: "sort", on: listen("sort", target => target.value) }, options([["worst", "worst first"], ["best", "best first"], ["longest", "longest text first"], ["shortest", "shortest text first"], ["id", "by id"]], "worst")),
-    low: scoreInput("low", "lowest score", "0"), high: scoreInput("high", "highest score", "1"),
+    low: scoreInput("low", "lowest score", "0"), high: scoreInput("high", "highest score", String(best)),
     count: el("p", { id: "count", role: "status" }), list: el("div", { class: "list", id: "list", tabindex: -1 }), pagers: [pager(), pager()],
   };
   controls.top = el("div", { class: "count" }, controls.count, controls.pagers[0]);

@@ -5,14 +5,16 @@ from markupsafe import Markup
 from evaluator.season.site import charts
 
 
-def task_cell(score: float | None, number: int, threshold: float = 0.0) -> Markup:
-    """A task's score with its bar, and a mark where it is below the threshold of the prize; empty for None."""
+def task_cell(score: float | None, number: int, hidden: bool, best: float, threshold: float = 0.0) -> Markup:
+    """A task's score with its bar, which reaches to `best`, and a mark where it is below the threshold of the prize;
+    empty for None.
+    """
     if score is None:
         return Markup('<td class="number task"></td>')
     under = score < threshold
-    hidden = " is-hidden" if number > 5 else ""
-    shown = f"{_marked(score, under)}{charts.bar(score, number, under)}"  # numbers alone
-    return Markup(f'<td class="number task{hidden}" data-v="{score!r}">{shown}</td>')
+    kind = " is-hidden" if hidden else ""
+    shown = f"{_marked(score, under)}{charts.bar(score / best, number, under)}"  # numbers alone
+    return Markup(f'<td class="number task{kind}" data-v="{score!r}">{shown}</td>')
 
 
 def plain_cell(score: float | None, threshold: float = 0.0) -> Markup:
@@ -23,11 +25,11 @@ def plain_cell(score: float | None, threshold: float = 0.0) -> Markup:
     return Markup(f'<td class="number" data-v="{score!r}">{shown}</td>')
 
 
-def total_cell(score: float | None) -> Markup:
-    """A submission's score with its bar."""
+def total_cell(score: float | None, best: float) -> Markup:
+    """A submission's score with its bar, which reaches to `best`."""
     if score is None:
         return Markup('<td class="number score"></td>')
-    shown = f"<b>{score:.4f}</b>{charts.bar(score, 't', False)}"
+    shown = f"<b>{score:.4f}</b>{charts.bar(score / best, 't', False)}"
     return Markup(f'<td class="number score" data-v="{score!r}">{shown}</td>')
 
 

@@ -82,9 +82,12 @@ def history(
     return _frame("tall", parts, y, lambda value: f"{value:.2f}".rstrip("0").rstrip("."), words)
 
 
-def strip(values: Iterable[float], best: float | None, baseline: float | None, threshold: float | None) -> Markup:
-    """A task's bar of the best score, with a tick of every team below it, over 0..1."""
-    ticks = "".join(f"M{_u(value)} 700v300" for value in sorted({round(value, 3) for value in values}))
+def strip(
+    values: Iterable[float], best: float | None, baseline: float | None, threshold: float | None, end: float = 1.0
+) -> Markup:
+    """A task's bar of the best score, with a tick of every team below it, over 0..`end`."""
+    best, baseline, threshold = (value if value is None else value / end for value in (best, baseline, threshold))
+    ticks = "".join(f"M{_u(value / end)} 700v300" for value in sorted({round(value, 3) for value in values}))
     parts = [Markup('<rect class="rail" y="0" width="1000" height="600"/>')]
     if best is not None:
         parts.append(Markup('<rect class="fill" y="0" width="{}" height="600"/>').format(_u(best)))
@@ -102,21 +105,17 @@ def marks(baseline: float | None, threshold: float | None, top: int, height: int
     return [_path(name, f"M{_u(value)} {top}v{height}") for name, value in lines if value is not None]
 
 
-def task_marks(
-    numbers: Iterable[object], baseline: Mapping[Any, float | None], thresholds: Mapping[Any, float]
-) -> Markup:
-    """The marks of each of `numbers`, once in a page; `bar` refers to them by these."""
+def task_marks(shares: Mapping[Any, tuple[float | None, float | None]]) -> Markup:
+    """The marks of baseline and threshold, as shares of the bar, once in a page; `bar` refers to them by their keys."""
     groups = (
-        Markup('<g id="m{}">{}</g>').format(
-            number, Markup("").join(marks(baseline.get(number), thresholds.get(number), 0, 1000))
-        )
-        for number in numbers
+        Markup('<g id="m{}">{}</g>').format(key, Markup("").join(marks(baseline, threshold, 0, 1000)))
+        for key, (baseline, threshold) in shares.items()
     )
     return Markup('<svg class="defs" aria-hidden="true"><defs>{}</defs></svg>').format(Markup("").join(groups))
 
 
 def bar(value: float, number: object, under: bool) -> str:
-    """A task's score in a cell of a table."""
+    """A task's score, as a share of the best one, in a cell of a table."""
     return (
         '<svg class="bar" viewBox="0 0 1000 1000" preserveAspectRatio="none" aria-hidden="true">'
         f'<rect class="{"fill under" if under else "fill"}" y="250" width="{_u(value)}" height="500"/>'

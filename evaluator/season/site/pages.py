@@ -29,7 +29,6 @@ import jinja2
 from markupsafe import Markup
 
 from evaluator.carbon import prize
-from evaluator.competition.tasks import name_of
 from evaluator.core.errors import DataError
 from evaluator.core.verdict import INFRA, METRIC_ERROR
 from evaluator.reports.rendering import environment, visible
@@ -118,17 +117,28 @@ class _Site:
         self._numbers = sorted(self._season.weights)
         self._built = {"pages": 0, "reports": 0}
         self._jinja = _environment(self._season)
+        competition, baseline, thresholds = self._season.competition, self._season.baseline, self._season.thresholds
+        self._best = {number: competition.best(number) for number in self._numbers}
+        self._best_total = sum(weight * self._best[number] for number, weight in self._season.weights.items())
+        total = self._season.total(baseline)
+
+        def share(number: int, values: Mapping[int, float]) -> float | None:
+            return values[number] / self._best[number] if number in values else None
+
         self._jinja.globals |= {
             "numbers": self._numbers,
             "season": self._season,
             "now": snapshot.now,
-            "baseline": self._season.total(self._season.baseline),
-            "cell": lambda score, number: cells.task_cell(score, number, self._season.thresholds.get(number, 0.0)),
-            "total_cell": cells.total_cell,
+            "baseline": total,
+            "hidden": competition.hidden_numbers,
+            "axis_end": max(self._best.values()),
+            "cell": lambda score, number: cells.task_cell(
+                score, number, number in competition.hidden_numbers, self._best[number], thresholds.get(number, 0.0)
+            ),
+            "total_cell": lambda score: cells.total_cell(score, self._best_total),
             "marks": charts.task_marks(
-                [*self._numbers, "t"],
-                {**self._season.baseline, "t": self._season.total(self._season.baseline)},
-                self._season.thresholds,
+                {number: (share(number, baseline), share(number, thresholds)) for number in self._numbers}
+                | {"t": (None if total is None else total / self._best_total, None)}
             ),
         }
         after = self._season.end + timedelta(days=1)
@@ -393,7 +403,7 @@ class _Site:
                     "best": best,
                     "baseline": baseline,
                     "threshold": threshold,
-                    "chart": charts.strip(values, best, baseline, threshold),
+                    "chart": charts.strip(values, best, baseline, threshold, max(self._best.values())),
                 }
             )
         return rows
@@ -425,7 +435,7 @@ def _environment(season: Season) -> jinja2.Environment:
         return Markup(f'<time datetime="{local.isoformat("T", "seconds")}">{local:%Y-%m-%d %H:%M}</time>')
 
     made.filters |= {
-        "task": name_of,
+        "task": season.competition.names.__getitem__,
         "wrap": lambda name: Markup("<wbr>").join(words.parts(name)),
         "score": lambda value, digits=3: "–" if value is None else f"{value:.{digits}f}",
         "moment": moment,

@@ -96,7 +96,7 @@ def _amount(value: float, units: Units, alternate: str = "") -> Markup:
 
 
 def parts(name: str) -> list[str]:
-    """`ImageGeneration` as Image and Generation, where a line may break."""
+    """`SomeLongName` as Some, Long and Name, where a line may break."""
     parts = [name[:1]]
     for before, letter in zip(name, name[1:], strict=False):
         if before.islower() and letter.isupper() and len(name) > 9:

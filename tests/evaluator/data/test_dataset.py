@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from evaluator.carbon import rules as carbon_rules
-from evaluator.competition import tasks
+from evaluator.competition import tasks_json
 from evaluator.core import files, strict_json
 from evaluator.core.errors import DataError
 from evaluator.data import dataset, entries, images, predictions
@@ -18,7 +18,7 @@ from tests.support.data import noise
 from tests.support.images import deep_grey
 from tests.support.rules import rules_of
 
-RULES = rules_of(files, strict_json, tasks, dataset, entries, images, predictions, package_rules, carbon_rules)
+RULES = rules_of(files, strict_json, tasks_json, dataset, entries, images, predictions, package_rules, carbon_rules)
 
 
 def data_fault(folder) -> str:
@@ -43,7 +43,11 @@ def test_every_rule_says_what_to_do():
         ("sample_ids.json", lambda d: d.update({"0": 12}), "id '0': task 12 is not one of 0, 1,"),
         ("sample_ids.json", lambda d: d.update({"0": True}), "id '0': task True is not one of"),
         ("sample_ids.json", lambda d: d.update({"0": [0]}), "id '0': task [0] is not one of"),
-        ("tasks.json", lambda d: d.pop("6") and None, "task 6 is not one of 0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 11 (6..11"),
+        (
+            "tasks.json",
+            lambda d: d.pop("6") and None,
+            "task 6 is not one of 0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 11 (it must",
+        ),
         ("ground_truth.json", lambda d: d.update({"0": []}), "id '0' (TextQA): no text entry"),
         (
             "ground_truth.json",

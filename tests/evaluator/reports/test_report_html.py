@@ -46,7 +46,7 @@ def scored(data: dataset.Data, integral: float | None = 0.4321) -> dict[str, Any
             "name": task.name,
             "title": task.title,
             "hidden": task.hidden,
-            "metric": task.metric,
+            "metric": task.metric.name,
             "parameters": {},
             "score": sum(ids.values()) / len(ids),
             "interval": [0.1, 0.6],
@@ -118,7 +118,7 @@ def test_aggregates_of_a_task(data_folder, output_folder, edit_json):
     assert (math["baseline"], math["threshold"], math["interval"]) == (0.31, 0.25, [0.1, 0.6])
     generation = tasks["ImageGeneration"]
     assert generation["lengths"] is None and generation["routes"] == {"image": 3} and generation["labels"] == [LABEL]
-    assert generation["parts"] == {"ruclip": 0.25, "fid": 123.4}
+    assert generation["parts"] == {"ruCLIP": 0.25, "FID": 123.4}
 
 
 def test_histogram_counts_every_score_once():

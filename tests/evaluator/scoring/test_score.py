@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from evaluator.carbon.meter import CarbonReading
-from evaluator.competition.tasks import METRICS
+from evaluator.competition.definition import find
 from evaluator.core import validation
 from evaluator.core.errors import DataError, SubmissionError
 from evaluator.core.files import write_json
@@ -19,6 +19,7 @@ from evaluator.data.images import load_image
 from evaluator.metrics import assets, generation
 from evaluator.metrics.base import Metric, Parameters, Result, encode_images
 from evaluator.metrics.fid import frechet_distance
+from evaluator.metrics.registry import METRICS
 from evaluator.reports.table import table
 from evaluator.scoring import bootstrap
 from evaluator.scoring.score import WITHOUT_RUWORDNET, Scores
@@ -193,11 +194,11 @@ def test_a_metric_with_encoders_is_one_function(make_data, make_output, edit_jso
     folder = make_data(6)
     entry = {"metric": "redness", "parameters": {"channel": 2}}
     edit_json(folder / "tasks.json", lambda tasks: tasks["6"].update(entry))
-    data = read_data(folder)
+    data = read_data(folder, find("fbc2"))
     result = score_folder(make_output(folder), data, load_encoders=PixelEncoders).tasks[0]
     blue = [np.asarray(load_image(data.root, f"images/{id}.png"))[..., 2].mean() / 255 for id in result.ids]
     assert list(result.ids.values()) == pytest.approx(blue) and result.labels == (LABEL,)
-    assert "how red (channel 2)" in table(Scores((result,)))
+    assert "how red (channel 2)" in table(Scores(data.competition, (result,)))
 
 
 def test_ruwordnet_takes_the_label_away(make_data, make_output):
@@ -265,7 +266,7 @@ def test_one_image_has_no_fid(make_data, make_output):
     result = score_folder(output, one, load_encoders=PixelEncoders).tasks[0]
     assert result.score is None and "at least two images" in (result.error or "")
     assert result.exit_code == 2, "the data's fault, not the evaluator's"
-    scores = Scores((result,))
+    scores = Scores(data.competition, (result,))
     assert scores.failure is not None and scores.failure.verdict is METRIC_DATA_ERROR and scores.failure.exit_code == 2
     document = scores.to_json()
     assert (document["verdict"], document["fault"], document["counts"]) == ("METRIC_ERROR", "organizer", False)
@@ -304,7 +305,7 @@ def test_table_is_aligned_and_labelled(data_folder, output_folder):
     assert " * " in rows[2] and " *# " in rows[3] and " # " in rows[4] and "*" not in rows[0] and "#" not in rows[0]
     text = "\n".join(lines)
     assert f"* {LABEL}\n# {WITHOUT_RUWORDNET}\n" in text
-    assert "Integral score: " in text and "baseline of the slides: 0.243" in text
+    assert "Integral score: " in text and "baseline: 0.243" in text
     assert "CO2 (eco2AI, RU): not measured: boom" in text and "! CO2: что-то не так" in text
     assert "CO2 (counters): 0.003475 g (36.0 J" in text
     assert "\x1b" not in text

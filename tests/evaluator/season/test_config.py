@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluator.competition.tasks import BASELINE_INTEGRAL
+from evaluator.competition.definition import default
 from evaluator.core.errors import DataError
 from evaluator.core.limits import RUN
 from evaluator.season import config
@@ -20,7 +20,7 @@ def test_the_example_has_the_published_rules() -> None:
     season = read_season(EXAMPLE)
     assert (season.valid_a_day, season.chosen, season.tries) == (3, 3, 3)
     assert season.limits == RUN and season.runner == "docker" and season.folder == EXAMPLE.parent
-    assert season.total(season.baseline) == pytest.approx(BASELINE_INTEGRAL, abs=5e-4)
+    assert season.total(season.baseline) == pytest.approx(default().definition.integral.baseline, abs=5e-4)
     assert season.thresholds == {0: 0.20, 1: 0.25, 2: 0.21, 3: 0.15, 4: 0.24, 5: 0.13}
     assert season.total(dict.fromkeys(range(12), 1.0)) == pytest.approx(1.0)
     assert season.total(dict.fromkeys(range(11), 1.0)) is None
@@ -33,7 +33,7 @@ def test_what_the_example_says_are_the_defaults(tmp_path: Path) -> None:
     path = tmp_path / "season.toml"
     path.write_text("".join(required), encoding="utf-8")
     season, example = read_season(path), read_season(EXAMPLE)
-    names = set(config.Season.model_fields) - {"path", "public", "private"}
+    names = set(config.Season.model_fields) - {"path", "public", "private", "formula"} | {"weights"}
     assert {name: getattr(season, name) for name in names} == {name: getattr(example, name) for name in names}
 
 
@@ -87,7 +87,7 @@ def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
         read_season(path)
     text = "\n".join(caught.value.reasons)
     for part in (
-        "[season] unknown key 'nme'; allowed are name, time_zone, start, end, choose_until; is 'name' meant?",
+        "[season] unknown key 'nme'; allowed are competition, name, time_zone, start, end, choose_until; is 'name'",
         "[prizes] is unknown; allowed are season, attempts",
         "[season] name: is missing",
         "[season] start: is missing",

@@ -80,7 +80,7 @@ def test_migrating_again_or_at_once_is_no_error(season: Season) -> None:
 
 
 def test_an_older_season_keeps_the_labels_of_its_first_results(ledger: Ledger, database: Database) -> None:
-    """Its database is made older here: 0002 adds one column, 0003 what keeps tables as they are."""
+    """Its database is made older here: 0002 adds a column, 0003 what keeps tables as they are, 0004 two columns."""
     nano = "ruCLIP: запасной 🦔"
     enter(ledger, "Ёжики", 1, labelled(0.5, nano))
     with database.write() as connection:
@@ -98,16 +98,18 @@ def test_an_older_season_keeps_the_labels_of_its_first_results(ledger: Ledger, d
 
 
 def forget_what_keeps_tables(connection: sqlalchemy.Connection) -> None:
-    """Undo the migration 0003."""
+    """Undo the migrations 0003 and 0004."""
     if connection.dialect.name == "sqlite":
         endings = ("_no_replace", "_numbers", "_in_range")
         names = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'").scalars().all()
         for name in names:
             if name.endswith(endings) or name.startswith("test_set_"):
                 connection.exec_driver_sql(f"DROP TRIGGER {name}")
-        return
-    for name in ("test_set_is_kept", "total_is_in_range", "score_is_in_range"):
-        connection.exec_driver_sql(f"DROP FUNCTION {name}() CASCADE")
+    else:
+        for name in ("test_set_is_kept", "total_is_in_range", "score_is_in_range"):
+            connection.exec_driver_sql(f"DROP FUNCTION {name}() CASCADE")
+    for name in ("competition", "best"):
+        connection.exec_driver_sql(f"ALTER TABLE test_set DROP COLUMN {name}")
 
 
 def test_a_season_of_version_2_is_kept_from_now_on(ledger: Ledger, database: Database) -> None:
@@ -227,7 +229,7 @@ def test_a_total_outside_of_the_formula_is_refused(season: Season, weight: str) 
             with database.write() as connection:
                 connection.exec_driver_sql(add.format(total))
     for value in (*infinite, *texts, "1.01", "-1.01"):
-        with pytest.raises(sqlalchemy.exc.DatabaseError, match=r"a score must be in -1\.\.1"):
+        with pytest.raises(sqlalchemy.exc.DatabaseError, match="a score must be at most the best one"):
             with database.write() as connection:
                 connection.exec_driver_sql(f"INSERT INTO score (run_id, task, value) VALUES (1, 3, {value})")
     with pytest.raises(sqlalchemy.exc.DatabaseError, match="a total must be in the range of the formula"):

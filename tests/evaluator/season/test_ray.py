@@ -405,7 +405,7 @@ def test_a_nodes_work_is_refused_or_signed(
     key = tmp_path / "record.key"
     key.write_bytes(b"k" * 32)
     data = season.data[PUBLIC]
-    call = Call(store.archive(sent), store.run(1), data, "local", "RU", (), None, None, key)
+    call = Call(store.archive(sent), store.run(1), data, "local", "RU", "fbc2", None, (), None, None, key)
     shared = Shared(str(season.folder))
     bundles = {data: shared.publish(data)}
     task = node.RemoteRun(1, sent, call, bundles, str(season.folder), key.read_bytes(), record.code_digest())
@@ -431,7 +431,7 @@ def test_a_node_with_other_assets_or_without_its_gpus_refuses(
     season, path = make_running(), make_zip()
     store, sent = Store(season.folder), digest(path)
     store.add(path, sent)
-    call = Call(store.archive(sent), store.run(1), season.data[PUBLIC], "local", "RU", (), None, None, None)
+    call = Call(store.archive(sent), store.run(1), season.data[PUBLIC], "local", "RU", "fbc2", None, (), None, None, None)
     own = assets.recorded()
     task = node.RemoteRun(1, sent, call, {}, str(season.folder), None, record.code_digest(), own | {"ёж.bin": "1"})
     assert "has other assets" in found(node.work(task)) and "ёж.bin" in found(node.work(task))
