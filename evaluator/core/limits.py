@@ -155,5 +155,15 @@ MIN_TRAINING_SECONDS = 60.0  # of one row; fewer are noted, and no fault
 MAX_EMISSION_NUMBER = 1e12  # of any kind
 MAX_LOSS_BYTES = 200 * 10**6  # a line a step, of about 80 bytes
 
+# Not published: of checkpoints, whose parameters are counted.
+MAX_CHECKPOINTS = 1000  # in a submission
+MAX_TENSORS = 200_000  # in all checkpoints together; large models have a few thousand
+MAX_TENSOR_DIMENSIONS = 32
+MAX_TENSOR_NAME_CHARACTERS = 1000
+MAX_CHECKPOINT_HEADER_BYTES = 32 * 10**6  # what describes the tensors: a safetensors header, data.pkl, an index of shards
+MAX_MODELS_BYTES = 10**6  # models.json
+PICKLE_SECONDS = 30.0  # to read one data.pkl, in a process of its own; 200 000 tensors take 2
+PICKLE_MEMORY_BYTES = 2**30  # address space of that process
+
 # Not published: what per-id results are written as, by the file's name.
 TABLE_FORMATS = (".csv", ".parquet")

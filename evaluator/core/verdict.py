@@ -54,6 +54,12 @@ BAD_METADATA = Verdict(
     'write metadata.json as {"image": "name:tag", "entrypoint": "python3 run.py"}',
     "metadata-failure",
 )
+BAD_WEIGHTS = Verdict(
+    "BAD_WEIGHTS",
+    "team",
+    "save weights with safetensors, or state dicts with torch.save; models.json says which of them serve which task",
+    "weights-failure",
+)
 BAD_IMAGE = Verdict(
     "BAD_IMAGE",
     "team",
@@ -96,6 +102,7 @@ TABLE = {
         OK,
         BAD_ZIP,
         BAD_METADATA,
+        BAD_WEIGHTS,
         BAD_IMAGE,
         OOM,
         TIMEOUT,

@@ -1,8 +1,10 @@
-"""The rules that a submission's archive (or folder) and its metadata.json are checked against, and their limits.
+"""The rules that a submission's archive (or folder), its metadata.json and its weights are checked against, and their
+limits.
 
-metadata.json keeps the rules of JSON in `evaluator.core.strict_json`, too.
+What is JSON keeps the rules of `evaluator.core.strict_json`, too.
 """
 
+from evaluator.core import limits
 from evaluator.core.errors import Rule
 
 # Not published; the published sizes are in `evaluator.core.limits`.
@@ -152,4 +154,45 @@ SUBMISSION_IGNORE = Rule(
     "submission-ignore",
     "at most 500 patterns as in .gitignore, UTF-8, at most 10 kB",
     "correct the line of .submissionignore",
+)
+
+# --- weights, whose parameters are counted ---
+_SAVE = "save it anew: safetensors.torch.save_model(model, path), or torch.save(model.state_dict(), path)"
+
+CHECKPOINT_MISSING = Rule(
+    "checkpoint-missing",
+    "at least one checkpoint that has parameters: *.safetensors, or of torch.save *.pt, *.pth, *.bin, *.ckpt",
+    "pack the weights with the submission",
+)
+CHECKPOINT_FORMAT = Rule("checkpoint-format", "safetensors, or a ZIP as torch.save writes it since PyTorch 1.6", _SAVE)
+CHECKPOINT_DAMAGED = Rule(
+    "checkpoint-damaged", "a whole checkpoint, to its last byte", f"copy the file anew, or {_SAVE}"
+)
+CHECKPOINT_SIZE = Rule(
+    "checkpoint-size",
+    f"at most {limits.MAX_CHECKPOINTS} checkpoints, {limits.MAX_TENSORS} tensors in all of them, each with a name of at"
+    f" most {limits.MAX_TENSOR_NAME_CHARACTERS} characters and at most {limits.MAX_TENSOR_DIMENSIONS} dimensions;"
+    f" headers of at most {limits.MAX_CHECKPOINT_HEADER_BYTES} bytes, read within {limits.PICKLE_SECONDS:g} s",
+    "save the state dict alone, and leave out what the entrypoint does not read",
+)
+CHECKPOINT_TENSORS = Rule(
+    "checkpoint-tensors",
+    "dense tensors of plain numbers, so that all that is stored can be counted",
+    "save such tensors alone; scales and zero points of quantised ones as tensors of their own",
+)
+CHECKPOINT_MEMORY = Rule(
+    "checkpoint-memory",
+    "tensors that have all of their memory in common (tied) or none of it",
+    "save copies: {name: tensor.clone() for name, tensor in state.items()}",
+)
+CHECKPOINT_INDEX = Rule(
+    "checkpoint-index",
+    'an index of shards like {"weight_map": {"tensor": "model-00001-of-00002.safetensors"}}, each tensor in its file',
+    "save with transformers' save_pretrained, and pack all files that it writes",
+)
+MODELS = Rule(
+    "models",
+    'an object like {"C2C": ["trunk.safetensors", "c2c.safetensors"], "VQA": "vqa"}: for each task the paths, from the'
+    " submission's root, of the checkpoints, indices or folders that its model is made of",
+    "write models.json so, or leave it out if each checkpoint is the model of a task",
 )

@@ -9,8 +9,8 @@ from evaluator.core.limits import FILE, RUN, read_limits
 
 def test_the_table_is_closed():
     assert list(verdict.TABLE) == [
-        *("OK", "BAD_ZIP", "BAD_METADATA", "BAD_IMAGE", "OOM", "TIMEOUT", "EXIT", "DISK", "BAD_OUTPUT"),
-        *("METRIC_ERROR", "INFRA"),
+        *("OK", "BAD_ZIP", "BAD_METADATA", "BAD_WEIGHTS", "BAD_IMAGE", "OOM", "TIMEOUT", "EXIT", "DISK"),
+        *("BAD_OUTPUT", "METRIC_ERROR", "INFRA"),
     ]
     for name, row in verdict.TABLE.items():
         assert row.name == name and row.counts == (name == "OK")
