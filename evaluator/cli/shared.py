@@ -72,6 +72,15 @@ def whole_number(largest: int) -> Callable[[str], int]:
     return read
 
 
+def share(text: str) -> float:
+    """A part of a whole."""
+    with _wrong(f"must be a number in 0..1, not {text!r}"):
+        value = float(text)
+        if not 0 <= value <= 1:
+            raise ValueError
+    return value
+
+
 def country(text: str) -> str:
     """An ISO 3166 alpha-2 code."""
     with _wrong(f"must be two capital letters such as RU, not {text!r}"):

@@ -1,5 +1,6 @@
-"""Pack a submission, look at one, and verify a run's record."""
+"""Pack a submission, look at one and at its weights, and verify a run's record."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -65,6 +66,50 @@ def check(
             }
             files.write_json(json, document)
     print("OK")
+
+
+@app.command("shared-parameters", rich_help_panel=PANEL)
+def shared_parameters(
+    submission: Annotated[Path, shared.path_argument("folder or ZIP with checkpoints", "SUBMISSION")],
+    json: Annotated[Path | None, shared.path_option("--json", help="write the count to this file, too")] = None,
+    share: Annotated[
+        float | None,
+        typer.Option(
+            "--share", metavar="SHARE", parser=shared.share, help="the least share (default: the rule's, 0.25)"
+        ),
+    ] = None,
+    model: Annotated[
+        list[str],
+        typer.Option(
+            "--model",
+            metavar="TASK=PATH",
+            help="a checkpoint, an index of shards or a folder of the task's model, in place of the submission's"
+            " models.json; again for each further one",
+        ),
+    ] = [],  # noqa: B006  Typer hands over a list of its own
+) -> int:
+    """Count the parameters that the models of all tasks share."""
+    from evaluator.package import shared_parameters
+
+    results.prepare({"--json": json})
+    with results.explained(json):
+        required = shared_parameters.SHARE if share is None else share
+        counted = shared_parameters.count(submission, _models(model), required)
+        print("\n".join(counted.lines()))
+        if json is not None:
+            files.write_json(json, verdict.OK.to_json() | {"findings": [], "findings_total": 0} | counted.to_json())
+    return 0 if counted.met else 1
+
+
+def _models(settings: Sequence[str]) -> dict[str, list[str]] | None:
+    """The paths of each task's model, None where nothing is set. Raises the error of wrong usage."""
+    models: dict[str, list[str]] = {}
+    for setting in settings:
+        task, equals, path = setting.partition("=")
+        if not (task and equals and path):
+            raise typer.BadParameter(f"must be TASK=PATH, such as VQA=vqa.safetensors, not {setting!r}")
+        models.setdefault(task, []).append(path)
+    return models or None
 
 
 @app.command("verify", rich_help_panel=PANEL)

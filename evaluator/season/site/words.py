@@ -29,7 +29,7 @@ NAMES = {
 RUSSIAN_FIXES = {
     "BAD_ZIP": "соберите папку через `make pack-submission` и проверьте: `make check-submission`",
     "BAD_METADATA": 'запишите в metadata.json {"image": "имя:тег", "entrypoint": "python3 run.py"}',
-    "BAD_WEIGHTS": "сохраните веса через safetensors или torch.save; какие из них для какой задачи, говорит models.json",
+    "BAD_WEIGHTS": "сохраните веса через safetensors или torch.save; что для какой задачи, говорит models.json",
     "BAD_IMAGE": "назовите образ, который есть на сервере, или опубликуйте свой и попросите его загрузить",
     "OOM": "занимайте меньше памяти: /tmp, /dev/shm и output/ тоже лежат в ней",
     "TIMEOUT": "отвечайте быстрее и запишите predictions.json до конца отведённого времени",
