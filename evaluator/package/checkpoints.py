@@ -169,10 +169,12 @@ def _memory(name: str, path: str, start: int, dtype: str, shape: tuple[int, ...]
 
 def _read_torch(file: int, path: str) -> list[Tensor]:
     findings = Findings()
-    entries, _ = read_entries(file, limits.MAX_ARCHIVE_ENTRIES, findings)
+    try:
+        entries, _ = read_entries(file, limits.MAX_ARCHIVE_ENTRIES, findings)
+    except RuleBroken as broken:  # whose rule is told to those who pack a submission
+        raise RuleBroken(rules.CHECKPOINT_DAMAGED, broken.found) from None
     if findings:
-        finding = findings.kept[0]
-        raise RuleBroken(rules.CHECKPOINT_DAMAGED, f"{finding.where}: {finding.found}")
+        raise RuleBroken(rules.CHECKPOINT_DAMAGED, f"{findings.kept[0].where}: {findings.kept[0].found}")
     by_name = {entry.name: entry for entry in entries}
     if packed := next((entry for entry in entries if entry.method != STORED), None):
         raise RuleBroken(rules.CHECKPOINT_FORMAT, f"its entry {show(packed.name)} is compressed")
