@@ -9,13 +9,13 @@ It is a file of its own, and no key of metadata.json, whose two keys are publish
 """
 
 import posixpath
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from evaluator.core import limits
-from evaluator.core.errors import Findings, RuleBroken, meant, show
+from evaluator.core.errors import Findings, RuleBroken, show
 from evaluator.core.files import near_name
 from evaluator.core.strict_json import parse_file
 from evaluator.package import checkpoints, rules
@@ -120,8 +120,9 @@ def _read_index(root: Path, path: str, tensors: Mapping[str, list[Tensor]], find
 
 def read_models(root: Path, findings: Findings) -> dict[str, list[str]]:
     """What the submission's models.json says, by task. Of use only where nothing was added to `findings`."""
+    before = findings.total
     document = parse_file(root, NAME, findings, limits.MAX_MODELS_BYTES)
-    if findings:
+    if findings.total > before:
         return {}
     models: dict[str, list[str]] = {}
     if not isinstance(document, dict) or not document:
@@ -156,9 +157,8 @@ def chosen(weights: Weights, models: Mapping[str, Sequence[str]], faults: list[s
             found = _below(weights, path)
             if not found:
                 known = [*weights.tensors, *weights.indices]
-                near = near_name(path, known)
-                hint = f"; is {show(near)} meant?" if near else ""
-                faults.append(f"task {show(task)}: {show(path)} is no checkpoint, no index and no folder of some{hint}")
+                wrong = f"task {show(task)}: {show(path)} is no checkpoint, no index and no folder of some"
+                faults.append(wrong + _meant(path, known))
             files += found
         if files and not weights.filled & {*files}:
             faults.append(f"task {show(task)}: {show(', '.join(paths))} has no parameters")
@@ -182,7 +182,12 @@ def check_tasks(models: Mapping[str, Sequence[str]], tasks: Collection[str], fau
             faults.append(f"names no model of the task {task}")
     for task in models if tasks else ():
         if task not in tasks:
-            faults.append(f"{show(task)} is no task; there are {', '.join(tasks)}{meant(task, tasks)}")
+            faults.append(f"{show(task)} is no task; there are {', '.join(tasks)}{_meant(task, tasks)}")
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    near = near_name(name, known)
+    return f"; is {show(near)} meant?" if near else ""
 
 
 def left_over(weights: Weights, models: Sequence[Parts]) -> list[Parts]:
