@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 
 import evaluator
 from evaluator.cli.app import main
@@ -289,6 +290,35 @@ def test_check(call, make_submission, tmp_path):
     done = call("check", tmp_path / "none.zip", "--json", tmp_path / "s.json")
     document = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
     assert (done.returncode, document["verdict"], document["fault"]) == (2, "INFRA", "organizer")
+
+
+def test_shared_parameters(call, make_submission, tmp_path):
+    """Exit code 0 where the rule is met, 1 where it is not or the submission is at fault, 2 for a wrong call."""
+    folder, results = make_submission("pass"), tmp_path / "s.json"
+    trunk = np.random.default_rng(0).normal(size=(10, 30))
+    for task in ("c2c", "vqa"):
+        save_file({"ствол": trunk, task: np.ones(150)}, folder / f"{task}.safetensors")
+    done = call("shared-parameters", zipped(folder, tmp_path / "s.zip"), "--json", results)
+    document = json.loads(results.read_text(encoding="utf-8"))
+    assert (done.returncode, done.stderr, document["verdict"]) == (0, "", "OK")
+    assert (document["met"], document["total"], document["shared"], document["share"]) == (True, 600, 300, 0.5)
+    assert done.stdout.endswith("all tasks' models, 0.5000; at least 0.25 needed: met\n")
+    done = call("shared-parameters", folder, "--json", results, "--share", "0.51")
+    document = json.loads(results.read_text(encoding="utf-8"))
+    assert (done.returncode, done.stderr, document["met"]) == (1, "", False)
+    models = ["--model", "C2C=c2c.safetensors", "--model", "VQA=vqa.safetensors", "--model", "VQA=c2c.safetensors"]
+    done = call("shared-parameters", folder, "--json", results, *models)
+    document = json.loads(results.read_text(encoding="utf-8"))
+    assert (done.returncode, document["shared"], document["models_from"]) == (0, 450, "--model")
+    done = call("shared-parameters", folder, "--json", results, *models, "--model", "HTR=htr.safetensors")
+    document = json.loads(results.read_text(encoding="utf-8"))
+    assert (done.returncode, document["fault"]) == (2, "organizer")
+    assert "'htr.safetensors' is no checkpoint" in done.stderr and "verdict" not in done.stderr
+    (folder / "vqa.safetensors").write_bytes(b"")
+    done = call("shared-parameters", folder, "--json", results)
+    document = json.loads(results.read_text(encoding="utf-8"))
+    assert (done.returncode, document["verdict"], document["fault"]) == (1, "BAD_WEIGHTS", "team")
+    assert [(f["rule"], f["where"]) for f in document["findings"]] == [("checkpoint-damaged", "vqa.safetensors")]
 
 
 def test_overrides_are_printed_and_recorded(call, make_data, make_submission, answering_code, tmp_path):

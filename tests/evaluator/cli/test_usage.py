@@ -15,7 +15,7 @@ from evaluator.cli.app import app, main
 ROOT = Path(evaluator.__file__).parents[1]
 GROUPS = {
     "Run and score": ("run", "score", "compare"),
-    "Submissions": ("pack", "check", "verify"),
+    "Submissions": ("pack", "check", "shared-parameters", "verify"),
     "Season": ("season", "teams", "submit", "queue", "board", "choose", "prizes", "site"),
     "CO2": ("co2-report", "prize"),
     "Machine": ("doctor",),
@@ -85,6 +85,8 @@ RUN = ("run", "submission", "--data", "data")
         ((*RUN, "--country", "Russia"), ("'--country'", "two capital letters such as RU, not 'Russia'")),
         ((*RUN, "--table", "t.txt"), ("'--table'", "must end in .csv or .parquet, not 't.txt'")),
         ((*RUN, "--report", "a", "--no-report"), ("--no-report: not allowed with --report",)),
+        (("shared-parameters", "s", "--model", "VQA"), ("TASK=PATH, such as VQA=vqa.safetensors, not 'VQA'",)),
+        (("shared-parameters", "s", "--share", "25"), ("'--share'", "must be a number in 0..1, not '25'")),
         (("board", "--public", "--private"), ("--private: not allowed with --public",)),
         (("queue", "run", "--workers", "0"), ("'--workers'", "must be 1..1000, not '0'")),
         (("queue", "retry", "1", "--set", "x", "--reason", "y"), ("'--set'", "'x'", "'public', 'private'")),
