@@ -280,7 +280,6 @@ def main() -> None:
     except Exception as error:  # bytes that are no pickle may make it raise anything
         found = f"data.pkl cannot be read: {type(error).__name__}: {show(str(error))}"
         answer = {"rule": "CHECKPOINT_DAMAGED", "found": found}
-    # Standard output may be where nobody listens any more.
     sys.stdout.write(json.dumps(answer))
 
 
