@@ -95,6 +95,7 @@ def test_safetensors(tmp_path, case):
     assert rule_of(tmp_path, "веса.safetensors") == "checkpoint-damaged"
 
 
+@pytest.mark.slow
 def test_safetensors_beyond_the_limits(tmp_path):
     dimensions = {"a": {"dtype": "U8", "shape": [1] * 33, "data_offsets": [0, 1]}}
     long_name = {"a" * 501: {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}
@@ -287,6 +288,7 @@ EXHAUSTING = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", EXHAUSTING)
 def test_what_exhausts_its_reader_ends_it_alone(tmp_path, case):
     write(tmp_path / "a.pt", EXHAUSTING[case])
@@ -331,6 +333,7 @@ def test_names(tmp_path):
     assert rule_of(tmp_path, "a.pt") == "checkpoint-size"
 
 
+@pytest.mark.slow
 def test_more_tensors_than_are_read(tmp_path):
     one = tensor()
     write(tmp_path / "a.pt", pickled([one] * 200_001))
@@ -377,6 +380,7 @@ def test_two_entries_of_the_same_bytes(tmp_path):
     assert rule_of(tmp_path, "a.pt") == "checkpoint-damaged"
 
 
+@pytest.mark.slow
 @few
 @given(st.data())
 @example(data=None)
