@@ -99,6 +99,7 @@ class Settings:
         self.rate, self.mean = 0.1, torch.ones(5)
 
 
+@pytest.mark.slow  # torch.optim imports torch's compiler
 def test_what_else_training_writes_is_read_without_its_classes(tmp_path, monkeypatch):
     module = types.ModuleType("their_training")
     monkeypatch.setitem(__import__("sys").modules, "their_training", module)
