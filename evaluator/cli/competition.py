@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from evaluator.cli import shared
+from evaluator.core import limits
 from evaluator.core.text import aligned
 
 PANEL = "Competitions"
@@ -24,7 +25,7 @@ def show(
     from evaluator.competition.definition import find
 
     found = find(competition)
-    rows = [("number", "task", "title", "answer", "metric", "weight", "baseline", "threshold")]
+    rows: list[tuple[str, ...]] = [("number", "task", "title", "answer", "metric", "weight", "baseline", "threshold")]
     for task in found.definition.tasks:
         fixed = found.tasks.get(task.number)
         kind = ("in tasks.json", "") if fixed is None else (fixed.output, fixed.metric_title)
@@ -33,6 +34,9 @@ def show(
         name = f"{task.name} (hidden)" if task.hidden else task.name
         rows.append((str(task.number), name, title, *kind, f"{task.weight:g}", *numbers))
     print(f"{found.title} ({found.name}), digest {found.digest[:12]}")
+    print(f"image {found.definition.image}, country {found.definition.country}")
+    for difference in found.limits.differences(limits.RUN):
+        print(f"limit: {difference}")
     print("\n".join(aligned(rows, left=(1, 2, 3, 4), rules=(1,))))
 
 

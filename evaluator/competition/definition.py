@@ -135,12 +135,6 @@ class Integral(StrictModel):
     round_parts: Annotated[int, number(0, 9, "whole number")] | None = None
 
 
-class PrizeRules(StrictModel):
-    """Which prizes there are, beside the main one for those who reach all thresholds."""
-
-    sustainable: Flag = False
-
-
 class Definition(StrictModel):
     """The content of a competition.toml."""
 
@@ -148,7 +142,6 @@ class Definition(StrictModel):
     languages: Annotated[tuple[Language, ...], Field(strict=False)] = ("ru",)
     country: Country = "RU"
     image: Line
-    contract: Literal["standard"] = "standard"
     metrics: Annotated[
         tuple[Annotated[str, allowed("the name of a .py file beside competition.toml", _file_name)], ...],
         Field(strict=False),
@@ -156,7 +149,6 @@ class Definition(StrictModel):
     title: Title
     limits: dict[str, Any] = {}
     integral: Integral = Integral()
-    prizes: PrizeRules = PrizeRules()
     tasks: Annotated[tuple[TaskDefinition, ...], Field(strict=False)]
 
     @field_validator("tasks")
@@ -343,7 +335,7 @@ def _digest(definition: Definition, metrics: Mapping[str, Metric], files: Mappin
     for task in definition.tasks:
         parameters = {} if task.metric is None else metrics[task.metric].defaults() | task.parameters
         tasks.append([task.number, task.name, task.hidden, task.metric, parameters, task.weight])
-    decisive = [definition.name, definition.contract, definition.integral.round_parts, tasks, files]
+    decisive = [definition.name, definition.integral.round_parts, tasks, files]
     return hashlib.sha256(json.dumps(decisive, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 

@@ -189,6 +189,7 @@ class Board:
         """What `board --json` writes."""
         return {
             "season": self.season.name,
+            "competition": {"name": self.season.competition.name, "digest": self.season.competition.digest},
             "test_set": self.test_set,
             "computed_at": _now(self.season),
             "lines": [line.to_json() for line in self.lines],

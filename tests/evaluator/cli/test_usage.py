@@ -106,7 +106,7 @@ def test_wrong_usage_is_one_line_and_exit_2(arguments: tuple[str, ...], said: tu
 def test_one_option_may_have_several_values(monkeypatch, tmp_path) -> None:
     seen: list[list[Path]] = []
 
-    def read(paths: list[Path]) -> None:
+    def read(paths: list[Path], *_: object) -> None:
         seen.append(paths)
         raise KeyboardInterrupt
 

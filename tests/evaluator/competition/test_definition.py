@@ -175,7 +175,6 @@ def test_a_metric_that_cannot_be_used(write, content, said):
             '"exact_match"\nparameters = { gamma = 1 }',
             "parameters: unknown key 'gamma'; metric exact_match allows",
         ),
-        ('name = "small"', 'name = "small"\ncontract = "folders"', "contract: "),
         (
             'name = "small"',
             'name = "small"\nmetrics = ["../x.py"]',

@@ -265,7 +265,8 @@ def test_what_another_run_of_this_number_left_is_removed(make_running) -> None:
     folder.mkdir(parents=True)
     for name in RUN_FILES:
         (folder / name).write_text('{"verdict": "OK", "тот": "ёж"}', encoding="utf-8")
-    call = Call(season.folder / "нет.zip", folder, season.data[PUBLIC], "local", "RU", "fbc2", None, (), None, None, None)
+    data = season.data[PUBLIC]
+    call = Call(season.folder / "нет.zip", folder, data, "local", "RU", "fbc2", None, (), None, None, None)
     process = Evaluator(call, {})
     process.stop()
     wait(lambda: process.returncode() is not None)

@@ -431,7 +431,8 @@ def test_a_node_with_other_assets_or_without_its_gpus_refuses(
     season, path = make_running(), make_zip()
     store, sent = Store(season.folder), digest(path)
     store.add(path, sent)
-    call = Call(store.archive(sent), store.run(1), season.data[PUBLIC], "local", "RU", "fbc2", None, (), None, None, None)
+    data = season.data[PUBLIC]
+    call = Call(store.archive(sent), store.run(1), data, "local", "RU", "fbc2", None, (), None, None, None)
     own = assets.recorded()
     task = node.RemoteRun(1, sent, call, {}, str(season.folder), None, record.code_digest(), own | {"ёж.bin": "1"})
     assert "has other assets" in found(node.work(task)) and "ёж.bin" in found(node.work(task))
