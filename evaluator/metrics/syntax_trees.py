@@ -4,27 +4,28 @@ digests, so that neither time nor memory grows with the depth, and nothing recur
 A `Grammar` parses; `python_grammar.py` has the published one, `CurrentGrammar` here stands in for it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntFlag
 from hashlib import blake2b
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    import tree_sitter
 
 Point = tuple[int, int]  # line from 0, column in bytes of UTF-8
 
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """A node that the grammar names or that stands for a token. `field` is its role in its parent, if it has one;
-    an `extra` one, a comment, never has.
-    """
+    """A node that the grammar names or that stands for a token. `field` is its role in its parent, if it has one."""
 
     type: str
     start: Point
     end: Point
     children: list["Node"]
-    field: str | None = None
-    extra: bool = False
+    field: str | None
 
     def child(self, field: str) -> "Node | None":
         """The first child in this role."""
@@ -80,73 +81,85 @@ class FlatNode(NamedTuple):
     end: Point
 
 
-class _Item(NamedTuple):
-    """What a node adds to its parent's S-expression."""
+class _Place(NamedTuple):
+    """What a node hands down to its children: the numbers of the nodes that they belong to, and the role that a child
+    without one of its own has there, as children of a hidden node have the hidden node's.
+    """
 
-    field: str | None
-    extra: bool
-    digest: bytes
-
-    def content(self) -> bytes:
-        return b" %s:%s" % ((self.field or "").encode(), self.digest)
-
-
-class _Built(NamedTuple):
-    nodes: list[Node]  # visible: the node itself, or those below a hidden one
-    items: list[_Item]
-    bare: list[bytes]  # the same below a root that its own S-expression does not show, see `_bare`
-    depth: int
+    parent: int  # the nearest visible one
+    role: str | None
+    expression: int  # the nearest one that stands in an S-expression
+    role_in_expression: str | None
+    bare: int | None = None  # see `_Expressions.bare`
+    in_view: bool = False
 
 
 def build(flat: Sequence[FlatNode]) -> Tree:
-    """The tree of all nodes, each before its children."""
-    expressions: list[bytes] = []
-    waiting: list[_Built] = []  # children of nodes still to come, the first child last
-    for position in range(len(flat) - 1, -1, -1):
-        node = flat[position]
-        children = [waiting.pop() for _ in range(node.child_count)]
-        waiting.append(_built(node, children, expressions, root=position == 0))
-    (root,) = waiting
-    expressions.reverse()
-    return Tree(root.nodes[0], expressions, root.depth)
+    """The tree of all nodes, each before its children. The time is linear, however the hidden ones are nested."""
+    nodes: dict[int, Node] = {}
+    depths: dict[int, int] = {}
+    places: list[_Place] = []  # of each node in its parent
+    waiting: list[tuple[int, _Place]] = []  # children to come, and their place
+    for number, node in enumerate(flat):
+        while waiting and not waiting[-1][0]:
+            waiting.pop()
+        if waiting:
+            left, above = waiting[-1]
+            waiting[-1] = left - 1, above
+        else:
+            above = _Place(-1, None, -1, None)
+        extra = bool(node.flags & Flag.EXTRA)
+        role, role_in_expression = (
+            (None, None) if extra else (node.field or above.role, node.field or above.role_in_expression)
+        )
+        own = _Place(
+            above.parent,
+            role,
+            above.expression,
+            role_in_expression,
+            above.bare,
+            above.in_view and not extra and node.field is None,
+        )
+        places.append(own)
+        below = own
+        if node.flags & Flag.VISIBLE or number == 0:
+            nodes[number] = Node(node.type, node.start, node.end, [], role)
+            depths[number] = depths.get(above.parent, 0) + 1
+            if number:
+                nodes[above.parent].children.append(nodes[number])
+            below = below._replace(parent=number, role=None)
+        if node.flags & Flag.SHOWN or number == 0:
+            renamed = not node.flags & Flag.PLAIN
+            below = below._replace(
+                expression=number, role_in_expression=None, bare=number if renamed else None, in_view=renamed
+            )
+        waiting.append((node.child_count, below))
+    return Tree(nodes[0], _expressions(flat, nodes, places), max(depths.values()))
 
 
-def _built(flat: FlatNode, children: list[_Built], expressions: list[bytes], root: bool) -> _Built:
-    items = [item for child in children for item in child.items]
-    depth = max((child.depth for child in children), default=0)
-    visible = [node for child in children for node in child.nodes]
-    extra = bool(flat.flags & Flag.EXTRA)
-    shown = flat.flags & Flag.SHOWN
-    if flat.flags & Flag.VISIBLE or root:
-        if visible or root:
-            expressions.append(_own_expression(flat, items, children))
-        visible = [Node(flat.type, flat.start, flat.end, visible, flat.field, extra)]
-        depth += 1
-    elif flat.field is not None:
-        for node in visible:
-            if node.field is None and not node.extra:
-                node.field = flat.field
-    if shown:
-        item = _Item(flat.field, extra, _digest(_head(flat, flat.type), (item.content() for item in items)))
-        return _Built(visible, [item], [_bare(item)], depth)
-    if flat.field is not None:
-        items = [item if item.extra or item.field else item._replace(field=flat.field) for item in items]
-    name = _digest(b'"%s"' % flat.own_type.encode())
-    if extra or flat.field is not None:  # no longer counts as a root, so that it is left out
-        return _Built(visible, items, [item.content() for item in items], depth)
-    return _Built(visible, items, [name, *(content for child in children for content in child.bare)], depth)
-
-
-def _own_expression(flat: FlatNode, items: Iterable[_Item], children: Iterable[_Built]) -> bytes:
-    if flat.flags & Flag.PLAIN:
-        return _digest(_head(flat, flat.own_type), (item.content() for item in items))
-    # Seen as a root, a node that has its visible name from its parent prints a hidden one, and so do all hidden ones
-    # and tokens below it: the published library does not tell them from roots.
-    return _digest(b'"%s"' % flat.own_type.encode(), (content for child in children for content in child.bare))
-
-
-def _bare(item: _Item) -> bytes:
-    return item.content() if item.extra or item.field else item.digest
+def _expressions(flat: Sequence[FlatNode], nodes: Mapping[int, Node], places: Sequence[_Place]) -> list[bytes]:
+    found: list[bytes] = []
+    items: dict[int, list[bytes]] = defaultdict(list)  # of a node's S-expression, the last one first
+    #: Seen as a root, a node that has its visible name from its parent prints its hidden one, and so do all hidden ones
+    #: and tokens below it that have no role, since the published library takes these for roots as well.
+    bare: dict[int, list[bytes]] = defaultdict(list)
+    for number in range(len(flat) - 1, -1, -1):
+        node, place = flat[number], places[number]
+        own = items.pop(number, [])
+        if node.flags & Flag.SHOWN:
+            digest = _digest(_head(node, node.type), own)
+            item = b" %s:%s" % ((place.role_in_expression or "").encode(), digest)
+            items[place.expression].append(item)
+            if place.bare is not None:
+                bare[place.bare].append(digest if place.in_view else item)
+        elif place.bare is not None and place.in_view:
+            bare[place.bare].append(_digest(b'"%s"' % node.own_type.encode()))
+        if number == 0 or (number in nodes and nodes[number].children):
+            if node.flags & Flag.PLAIN:
+                found.append(_digest(_head(node, node.own_type), own))
+            else:
+                found.append(_digest(b'"%s"' % node.own_type.encode(), bare.pop(number, [])))
+    return found
 
 
 def _head(flat: FlatNode, name: str) -> bytes:
@@ -158,7 +171,7 @@ def _head(flat: FlatNode, name: str) -> bytes:
 
 
 def _digest(head: bytes, items: Iterable[bytes] = ()) -> bytes:
-    """16 bytes, so that two expressions never share them."""
+    """Of an S-expression: 16 bytes, so that no two share them."""
     return blake2b(b"(".join((head, *items)), digest_size=16).digest()
 
 
