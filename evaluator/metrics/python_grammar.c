@@ -5,6 +5,16 @@
 // character of an error), and printing those is recursive, so that deep trees overflow the stack. This hands out all
 // nodes of a tree instead, the hidden ones among them, in one array and without recursion.
 
+#define _POSIX_C_SOURCE 200112L  // as lib.c has it
+#include <stddef.h>
+
+#include "atomic.h"
+
+// The runtime looks at its cancellation flag at every hundredth action of the parser, and this is how it does so. A flag
+// that counts down ends a parse after the same action on every machine, which a time limit would not.
+static inline size_t count_down(const volatile size_t *flag) { return --*(volatile size_t *)flag == 0; }
+#define atomic_load count_down
+
 #include "lib.c"
 
 extern const TSLanguage *tree_sitter_python(void);
@@ -69,8 +79,7 @@ static bool flatten(const TSTree *tree, FlatTree *flat) {
   const TSLanguage *language = tree->language;
   Frame *frames = NULL;
   uint32_t depth = 0, capacity = 0;
-  bool ok = grow((void **)&frames, &capacity, sizeof *frames) &&
-            grow((void **)&flat->nodes, &flat->capacity, sizeof *flat->nodes);
+  bool ok = grow((void **)&frames, &capacity, sizeof *frames);
   if (ok) {
     describe(&flat->nodes[flat->count++], language, tree->root, length_zero(), 0, 0);
     if (ts_subtree_child_count(tree->root)) frames[depth++] = (Frame){tree->root, length_zero(), 0, 0};
@@ -108,16 +117,21 @@ static bool flatten(const TSTree *tree, FlatTree *flat) {
   return ok;
 }
 
-// Parses UTF-8. The nodes are the caller's, for python_grammar_free; NULL where memory ends.
-FlatNode *python_grammar_parse(const char *text, uint32_t bytes, uint32_t *count) {
-  FlatTree flat = {NULL, 0, 0};
+// Parses UTF-8 in at most `hundreds` times 100 actions; `count` is 0 where that is too few. The nodes are the caller's,
+// for python_grammar_free; NULL where memory ends.
+FlatNode *python_grammar_parse(const char *text, uint32_t bytes, size_t hundreds, uint32_t *count) {
+  FlatTree flat = {calloc(1, sizeof(FlatNode)), 0, 1};
   TSParser *parser = ts_parser_new();
-  TSTree *tree = NULL;
-  bool ok = parser && ts_parser_set_language(parser, tree_sitter_python());
-  if (ok) tree = ts_parser_parse_string(parser, NULL, text, bytes);
-  ok = tree && flatten(tree, &flat);
-  if (tree) ts_tree_delete(tree);
-  if (parser) ts_parser_delete(parser);
+  bool ok = flat.nodes && ts_parser_set_language(parser, tree_sitter_python());
+  if (ok) {
+    ts_parser_set_cancellation_flag(parser, &hundreds);
+    TSTree *tree = ts_parser_parse_string(parser, NULL, text, bytes);
+    if (tree) {
+      ok = flatten(tree, &flat);
+      ts_tree_delete(tree);
+    }
+  }
+  ts_parser_delete(parser);
   if (!ok) {
     free(flat.nodes);
     return NULL;

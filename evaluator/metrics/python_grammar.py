@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from evaluator.core.errors import DataError
-from evaluator.metrics.syntax_trees import FlatNode, Tree, build
+from evaluator.metrics.syntax_trees import FlatNode, Tree, build, max_hundreds
 
 SOURCES = ("src/parser.c", "src/scanner.cc", "src/tree_sitter/parser.h")  # of the grammar
 GLUE = Path(__file__).with_name("python_grammar.c")
@@ -38,7 +38,7 @@ class PublishedGrammar:
         """Raises OSError where the library cannot be loaded."""
         loaded = ctypes.CDLL(os.fspath(library))
         self._parse, self._free = loaded.python_grammar_parse, loaded.python_grammar_free
-        self._parse.argtypes = (ctypes.c_char_p, ctypes.c_uint32, ctypes.POINTER(ctypes.c_uint32))
+        self._parse.argtypes = (ctypes.c_char_p, ctypes.c_uint32, ctypes.c_size_t, ctypes.POINTER(ctypes.c_uint32))
         self._parse.restype = ctypes.c_void_p
         self._free.argtypes, self._free.restype = (ctypes.c_void_p,), None
         self._symbol = _names(loaded.python_grammar_symbol_name)
@@ -48,7 +48,7 @@ class PublishedGrammar:
         """See `Grammar.parse`. Raises MemoryError."""
         content = text.encode("utf-8", "surrogatepass")
         count = ctypes.c_uint32()
-        address = self._parse(content, len(content), ctypes.byref(count))
+        address = self._parse(content, len(content), max_hundreds(content), ctypes.byref(count))
         if not address:
             raise MemoryError(f"no memory for the syntax tree of a text of {len(content)} bytes")
         try:

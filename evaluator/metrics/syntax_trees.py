@@ -4,6 +4,7 @@ digests, so that neither time nor memory grows with the depth, and nothing recur
 A `Grammar` parses; `python_grammar.py` has the published one, `CurrentGrammar` here stands in for it.
 """
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,11 +50,17 @@ class Grammar(Protocol):
         ...
 
     def parse(self, text: str) -> Tree:
-        """Never fails: what is no Python is repaired, and the repair is in the tree."""
+        """What is no Python is repaired, and the repair is in the tree. `NO_TREE` for what takes too long."""
         ...
 
 
-STAND_IN_LABEL = "the current grammar of Python stands in for the published one; not comparable"
+STAND_IN_LABEL = "grammar: the current one of Python, not comparable with the leaderboard"
+#: Actions of a parser: so many, and so many for each byte. What takes more has no tree (ours): texts made for it, such
+#: as ";not;not;not...", would take time that grows with the square of their length. Programs of any language, shuffled
+#: and reversed ones too, take at most two a byte.
+MAX_ACTIONS, MAX_ACTIONS_PER_BYTE = 200_000, 20
+#: Both runtimes can be stopped at each hundredth action.
+_ACTIONS_PER_CHECK = 100
 
 
 class Flag(IntFlag):
@@ -94,8 +101,18 @@ class _Place(NamedTuple):
     in_view: bool = False
 
 
+def max_hundreds(content: bytes) -> int:
+    """How many hundred actions a parser may take for a text."""
+    return (MAX_ACTIONS + MAX_ACTIONS_PER_BYTE * len(content)) // _ACTIONS_PER_CHECK
+
+
 def build(flat: Sequence[FlatNode]) -> Tree:
-    """The tree of all nodes, each before its children. The time is linear, however the hidden ones are nested."""
+    """The tree of all nodes, each before its children. The time is linear, however the hidden ones are nested.
+
+    No nodes are the tree of a text that took too long: an error without children, which no other tree has.
+    """
+    if not flat:
+        flat = [FlatNode("TOO LONG", "TOO LONG", None, Flag.VISIBLE | Flag.NAMED | Flag.SHOWN | Flag.PLAIN, 0, 0, (0, 0), (0, 0))]
     nodes: dict[int, Node] = {}
     depths: dict[int, int] = {}
     places: list[_Place] = []  # of each node in its parent
@@ -188,7 +205,15 @@ class CurrentGrammar:
 
     def parse(self, text: str) -> Tree:
         """See `Grammar.parse`."""
-        cursor = self._parser.parse(text.encode("utf-8", "surrogatepass")).walk()
+        content = memoryview(text.encode("utf-8", "surrogatepass"))
+        checks = itertools.count(1)
+        allowed = max_hundreds(content)
+        try:
+            tree = self._parser.parse(lambda byte, _: content[byte:], progress_callback=lambda *_: next(checks) >= allowed)
+        except ValueError:  # stopped
+            self._parser.reset()
+            return build([])
+        cursor = tree.walk()
         flat: list[FlatNode] = []
         going = True
         while going:

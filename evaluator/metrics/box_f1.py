@@ -1,0 +1,104 @@
+"""F1 over all boxes of all pictures (zero-shot object detection), as FusionBrain Challenge 1.0 published it.
+
+A box is [x, y, width, height], a picture a set of labels with the boxes of each, and what is counted adds up over
+labels and pictures:
+
+* Where the truth has no box, each predicted one is a false positive; where nothing is predicted, each true one is
+  missed. Where neither has any, nothing is counted, so that a set of nothing but these scores 0, not 1.
+* Else a predicted box is a true positive if its IoU with any true box is at least 0.5 (the rules say more than 0.5),
+  so that several may hit the same one; there is no matching. True boxes are missed by number alone: as many as are more
+  than the predicted ones.
+* Equal boxes side by side in a prediction count once, apart they count again; what is missed still counts them all.
+* `[[]]` as a prediction is no box.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+IOU_THRESHOLD = 0.5
+_PAIRS = 2**20  # of boxes compared at once: some 100 MB
+
+Box = Sequence[float]
+
+
+class Counts(NamedTuple):
+    """True positives, false positives and false negatives, of boxes."""
+
+    tp: int
+    fp: int
+    fn: int
+
+
+def count(prediction: Sequence[Box], truth: Sequence[Box]) -> Counts:
+    """Of one label of one picture. The time is the product of both numbers of boxes.
+
+    Raises ValueError for a box that is not of four finite numbers; what is only counted, where the other side has no
+    box, is not looked at.
+    """
+    if len(prediction) == 1 and not prediction[0]:
+        prediction = ()
+    if not prediction or not truth:
+        return Counts(0, len(prediction), len(truth))
+    single = [box for box, _ in groupby(prediction)]
+    boxes, true = _boxes(single, "prediction"), _boxes(truth, "truth")
+    rows = max(1, _PAIRS // len(true))
+    hits = sum(
+        int((iou(boxes[start : start + rows], true) >= IOU_THRESHOLD).any(axis=1).sum())
+        for start in range(0, len(boxes), rows)
+    )
+    return Counts(hits, len(single) - hits, max(0, len(truth) - len(prediction)))
+
+
+def count_picture(prediction: Mapping[str, Sequence[Box]], truth: Mapping[str, Sequence[Box]]) -> dict[str, Counts]:
+    """Of each label of the truth; further labels of the prediction are ignored. Raises ValueError as `count` does, and
+    for a label without a prediction, which is not the same as one with no boxes.
+    """
+    if missing := [label for label in truth if label not in prediction]:
+        raise ValueError(f"prediction: has no entry for {missing[0]!r}; each label of the truth needs one")
+    return {label: count(prediction[label], boxes) for label, boxes in truth.items()}
+
+
+def total(counts: Iterable[Counts]) -> Counts:
+    """The sum over labels or pictures."""
+    return Counts(*np.array([Counts(0, 0, 0), *counts]).sum(axis=0).tolist())
+
+
+def f1(counts: NDArray[np.float64] | NDArray[np.int64] | Counts) -> NDArray[np.float64]:
+    """F1 from sums of counts, [..., 3] -> [...], in 0..1; 0 where nothing is hit."""
+    tp, fp, fn = np.moveaxis(np.asarray(counts, dtype=np.float64), -1, 0)
+    recall = tp / np.maximum(1, tp + fn)
+    precision = tp / np.maximum(1, tp + fp)
+    return 2 * precision * recall / np.where(tp > 0, precision + recall, 1)
+
+
+def resampled(counts: NDArray[np.int64], resamples: Iterable[NDArray[np.intp]]) -> NDArray[np.float64]:
+    """F1 of each resample, [R], from the counts of single pictures [N, 3] and arrays of positions."""
+    return f1(np.array([counts[rows].sum(axis=0) for rows in resamples]).reshape(-1, 3))
+
+
+def iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Intersection over union of each box of `a` with each of `b`, [A, 4] and [B, 4] -> [A, B]; 0 without any area.
+
+    Areas are products of the corners' differences, not width times height, which may fall on the other side of 0.5.
+    Boxes of negative size count as they are computed: their intersection is empty, their area may be negative.
+    """
+    a_min, a_max = a[:, None, :2], a[:, None, :2] + a[:, None, 2:]
+    b_min, b_max = b[None, :, :2], b[None, :, :2] + b[None, :, 2:]
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        sides = np.maximum(np.minimum(a_max, b_max) - np.maximum(a_min, b_min), 0)
+        intersection = sides.prod(axis=-1)
+        share = intersection / ((a_max - a_min).prod(axis=-1) + (b_max - b_min).prod(axis=-1) - intersection)
+    return np.where(np.isnan(share), 0.0, share)
+
+
+def _boxes(boxes: Sequence[Box], name: str) -> NDArray[np.float64]:
+    """[N, 4]"""
+    for box in boxes:
+        numbers = isinstance(box, Sequence) and all(type(number) in (int, float) for number in box)
+        if not numbers or len(box) != 4 or not np.isfinite(np.array(box, dtype=np.float64)).all():
+            raise ValueError(f"{name}: {box!r} is no box; needed are four finite numbers [x, y, width, height]")
+    return np.array(boxes, dtype=np.float64)
