@@ -3,10 +3,11 @@
     python -m evaluator.metrics.assets fetch [--folder DIR]
     python -m evaluator.metrics.assets check [--folder DIR]
 
-They are ruCLIP and FID-Inception, which together are the leaderboard's encoders, and RuWordNet, for METEOR. The lock
-file in their folder records each one's source, size and SHA-256 when it is first fetched (or found, put there by
-hand); from then on another content is an error, on every machine that has the lock file. Without the assets the nano
-encoders, which travel in the same folder, stand in.
+They are ruCLIP and FID-Inception, which together are the leaderboard's encoders, RuWordNet, for METEOR, and the source
+of CodeBLEU's grammar of Python, which `fetch` also compiles. The lock file in their folder records each one's source,
+size and SHA-256 when it is first fetched (or found, put there by hand); from then on another content is an error, on
+every machine that has the lock file. Without the assets the nano encoders, which travel in the same folder, and PyPI's
+grammar stand in.
 
 This module is the code, `evaluator/assets/` beside it the default folder.
 """
@@ -22,6 +23,7 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from evaluator.metrics.base import Encoders
     from evaluator.metrics.clip import RuCLIP
     from evaluator.metrics.inception import InceptionFeatures
+    from evaluator.metrics.syntax_trees import Grammar
 
 logger = logging.getLogger(__name__)
 
@@ -90,8 +93,21 @@ RUWORDNET = Asset(
     "ruwordnet-2021.db",
     "https://github.com/avidale/python-ruwordnet/releases/download/0.0.4/ruwordnet-2021.db",
 )
+#: One commit after release 0.16.1, of 27 May 2020.
+GRAMMAR_SOURCES = tuple(
+    Asset(f"tree-sitter-python/{name}", f"https://github.com/tree-sitter/tree-sitter-python/raw/f45949f/{name}")
+    for name in ("src/parser.c", "src/scanner.cc", "src/tree_sitter/parser.h")
+)
+GRAMMAR_RUNTIME = Asset(
+    "tree-sitter-python/tree_sitter-0.2.2.tar.gz",
+    "https://files.pythonhosted.org/packages/cd/c2/7816b62138532028ea760268aef746dae78c542f55f4751bb5f0ef7d28e4/"
+    "tree_sitter-0.2.2.tar.gz",
+    digest="2618b781b065d419237dcd234f7a7cd68920c4f15c6809a99ed2c2dfd6d15d01",
+)
+GRAMMAR_LIBRARY = "tree-sitter-python/python.so"  # compiled from these on each machine, so not the same on all
 ENCODERS = (*RUCLIP, INCEPTION)
-ASSETS = (*ENCODERS, RUWORDNET)
+GRAMMAR = (*GRAMMAR_SOURCES, GRAMMAR_RUNTIME)
+ASSETS = (*ENCODERS, RUWORDNET, *GRAMMAR)
 
 
 class AssetState(Enum):
@@ -142,6 +158,60 @@ def ruwordnet_path(folder: str | os.PathLike[str] = FOLDER) -> Path | None:
     if finding.state is AssetState.UNRECORDED:
         logger.warning("RuWordNet is not used: %s", finding.reason)
     return Path(folder) / RUWORDNET.path if finding.state is AssetState.VERIFIED else None
+
+
+def load_grammar(folder: str | os.PathLike[str] = FOLDER) -> Grammar:
+    """The published grammar of Python where all of its assets are there and verified, else PyPI's.
+
+    The `label` of the grammar tells which: None for the published one. It is compiled anew, for this process, where
+    `build_grammar` has not been called. Raises `DataError` where an asset differs from what the lock file records, or
+    the grammar can be neither compiled nor loaded.
+    """
+    from evaluator.metrics.python_grammar import PublishedGrammar, compile_library
+    from evaluator.metrics.syntax_trees import CurrentGrammar
+
+    folder = Path(folder)
+    findings = _unchanged(folder, GRAMMAR)
+    lacking = [finding for finding in findings if finding.state is not AssetState.VERIFIED]
+    if lacking:
+        if len(lacking) < len(findings) or any(finding.state is AssetState.UNRECORDED for finding in lacking):
+            logger.warning("the current grammar stands in: %s", "; ".join(finding.reason for finding in lacking))
+        return CurrentGrammar()
+    library, lock = folder / GRAMMAR_LIBRARY, read_lock(folder)
+    built = lock.get(GRAMMAR_LIBRARY)
+    try:
+        if built and library.is_file() and built == _built(library, lock):
+            return PublishedGrammar(library)
+        with tempfile.TemporaryDirectory() as temporary:
+            library = Path(temporary) / library.name
+            compile_library(folder / GRAMMAR_SOURCES[0].path, folder / GRAMMAR_RUNTIME.path, library)
+            return PublishedGrammar(library)
+    except OSError as error:
+        raise DataError(f"the published grammar cannot be loaded: {error}") from error
+
+
+def build_grammar(folder: str | os.PathLike[str] = FOLDER) -> None:
+    """Compile the published grammar from its assets, which must be there, and record the library. Takes about 10 s;
+    nothing is done where it is there. Raises `DataError`.
+    """
+    from evaluator.metrics.python_grammar import compile_library
+
+    folder = Path(folder)
+    with _locked(folder):
+        library, lock = folder / GRAMMAR_LIBRARY, read_lock(folder)
+        if not library.is_file() or lock.get(GRAMMAR_LIBRARY) != _built(library, lock):
+            compile_library(folder / GRAMMAR_SOURCES[0].path, folder / GRAMMAR_RUNTIME.path, library)
+            lock[GRAMMAR_LIBRARY] = _built(library, lock)
+            _write_lock(folder, lock)
+
+
+def _built(library: Path, lock: dict[str, LockEntry]) -> LockEntry:
+    """What the lock file says of the grammar's library, compiled from what it says of the grammar's source."""
+    from evaluator.metrics.python_grammar import GLUE
+
+    sources = [*(lock[asset.path].sha256 for asset in GRAMMAR), sha256_of(GLUE)]
+    source = f"compiled from {hashlib.sha256(' '.join(sources).encode()).hexdigest()}"
+    return LockEntry(source, library.stat().st_size, sha256_of(library))
 
 
 class LeaderboardEncoders:
@@ -391,6 +461,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.command == "fetch":
             fetch(options.folder)
+            build_grammar(options.folder)
         findings = inspect(options.folder)
         if reasons := [finding.reason for finding in findings if finding.reason]:
             raise DataError(reasons)

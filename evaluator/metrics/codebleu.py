@@ -86,7 +86,9 @@ def scores(statistics: NDArray[np.float64]) -> tuple[NDArray[np.float64], dict[s
         raise ValueError("CodeBLEU needs at least one text")
     lengths, texts = statistics[..., _LENGTH], statistics[..., _TEXTS]
     parts = {
-        "ngram": _bleu(statistics[..., _MATCHES], statistics[..., _COUNTS], lengths, statistics[..., _REFERENCE_LENGTH]),
+        "ngram": _bleu(
+            statistics[..., _MATCHES], statistics[..., _COUNTS], lengths, statistics[..., _REFERENCE_LENGTH]
+        ),
         "weighted_ngram": _bleu(
             statistics[..., _WEIGHTED_MATCHES],
             statistics[..., _WEIGHTED_COUNTS],
@@ -96,7 +98,7 @@ def scores(statistics: NDArray[np.float64]) -> tuple[NDArray[np.float64], dict[s
         "syntax": statistics[..., _SUBTREES_MATCHED] / statistics[..., _SUBTREES],  # the root always counts
         "dataflow": statistics[..., _EDGES_MATCHED] / np.maximum(1, statistics[..., _EDGES]),
     }
-    return sum(parts.values()) / len(PARTS), parts
+    return np.mean(list(parts.values()), axis=0), parts
 
 
 def resampled(statistics: NDArray[np.float64], resamples: Iterable[NDArray[np.intp]]) -> NDArray[np.float64]:
@@ -123,6 +125,4 @@ def _ngrams(words: Sequence[str], order: int) -> Ngrams:
 def _weight(counts: Ngrams, order: int) -> float:
     if order > 1:
         return counts.total()
-    return math.fsum(
-        count * (KEYWORD_WEIGHT if word in KEYWORDS else WORD_WEIGHT) for (word,), count in counts.items()
-    )
+    return math.fsum(count * (KEYWORD_WEIGHT if word in KEYWORDS else WORD_WEIGHT) for (word,), count in counts.items())

@@ -14,19 +14,17 @@ import tarfile
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from evaluator.core.errors import DataError
-from evaluator.metrics.syntax_trees import FlatNode, Tree, build, max_hundreds
+from evaluator.metrics.syntax_trees import NO_TREE, FlatNode, Tree, build, max_hundreds
 
-SOURCES = ("src/parser.c", "src/scanner.cc", "src/tree_sitter/parser.h")  # of the grammar
 GLUE = Path(__file__).with_name("python_grammar.c")
 _RUNTIME = "tree_sitter-0.2.2/tree_sitter/core/lib"  # in its archive
 _COMPILE_SECONDS = 600
-_NODE = np.dtype(
-    "u2, u2, u2, u2, u4, i4, u4, u4, u4, u4"  # FlatNode of python_grammar.c
-)
+_NODE = np.dtype("u2, u2, u2, u2, u4, i4, u4, u4, u4, u4")  # FlatNode of python_grammar.c
 
 
 class PublishedGrammar:
@@ -46,8 +44,7 @@ class PublishedGrammar:
 
     def parse(self, text: str) -> Tree:
         """See `Grammar.parse`. Raises MemoryError."""
-        content = text.encode("utf-8", "surrogatepass")
-        count = ctypes.c_uint32()
+        content, count = text.encode("utf-8", "surrogatepass"), ctypes.c_uint32()
         address = self._parse(content, len(content), max_hundreds(content), ctypes.byref(count))
         if not address:
             raise MemoryError(f"no memory for the syntax tree of a text of {len(content)} bytes")
@@ -55,7 +52,7 @@ class PublishedGrammar:
             nodes = np.frombuffer(ctypes.string_at(address, count.value * _NODE.itemsize), _NODE)
         finally:
             self._free(address)
-        return build([self._flat_node(*node) for node in nodes.tolist()])
+        return build([self._flat_node(*node) for node in nodes.tolist()]) if len(nodes) else NO_TREE
 
     def _flat_node(
         self,
@@ -65,16 +62,27 @@ class PublishedGrammar:
         flags: int,
         child_count: int,
         character: int,
-        *place: int,
+        start_row: int,
+        start_column: int,
+        end_row: int,
+        end_column: int,
     ) -> FlatNode:
-        type_, own_type = self._symbol(symbol), self._symbol(own_symbol)
-        assert type_ is not None and own_type is not None
-        return FlatNode(type_, own_type, self._field(field), flags, child_count, character, place[:2], place[2:])
+        return FlatNode(
+            self._symbol(symbol),
+            self._symbol(own_symbol),
+            self._field(field) or None,
+            flags,
+            child_count,
+            character,
+            (start_row, start_column),
+            (end_row, end_column),
+        )
 
 
-def compile_library(grammar: Path, runtime: Path, library: Path) -> None:
-    """Compile `SOURCES` below the folder `grammar` and the archive `runtime` (PyPI's `tree_sitter` 0.2.2) into the
-    shared library `library`, which appears whole or not at all. Takes about 10 s.
+def compile_library(parser: Path, runtime: Path, library: Path) -> None:
+    """Compile a grammar, `parser` (its parser.c, with scanner.cc and the folder tree_sitter beside it), and the archive
+    `runtime` (PyPI's `tree_sitter` 0.2.2) into the shared library `library`, which appears whole or not at all. Takes
+    about 10 s.
 
     `CC` and `CXX` name other compilers than `cc` and `c++`. Raises `DataError` where there is none or it fails.
     """
@@ -87,12 +95,12 @@ def compile_library(grammar: Path, runtime: Path, library: Path) -> None:
         cc, cxx = os.environ.get("CC", "cc"), os.environ.get("CXX", "c++")
         includes = [f"-I{core / 'include'}", f"-I{core / 'src'}"]
         _run([cc, "-std=gnu99", "-O2", *common, *includes, "-c", str(GLUE), "-o", objects[0]])
-        source = f"-I{grammar / 'src'}"  # its own parser.h, not the runtime's newer one
-        _run([cc, "-std=gnu99", "-O1", *common, source, "-c", str(grammar / SOURCES[0]), "-o", objects[1]])
-        _run([cxx, "-std=c++11", "-O2", *common, source, "-c", str(grammar / SOURCES[1]), "-o", objects[2]])
+        source = f"-I{parser.parent}"  # its own parser.h, not the runtime's newer one
+        _run([cc, "-std=gnu99", "-O1", *common, source, "-c", str(parser), "-o", objects[1]])
+        _run([cxx, "-std=c++11", "-O2", *common, source, "-c", str(parser.with_name("scanner.cc")), "-o", objects[2]])
         linked = os.path.join(folder, library.name)
         _run([cxx, "-shared", *objects, "-o", linked])
-        partial = library.with_name(f".{library.name}.partial")
+        partial = library.with_name(f"{library.name}.partial")
         shutil.copyfile(linked, partial)
         os.replace(partial, library)
 
@@ -110,12 +118,7 @@ def _run(command: list[str]) -> None:
         raise DataError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-2000:].strip()}")
 
 
-def _names(function: Callable[..., bytes | None]) -> Callable[[int], str | None]:
-    function.argtypes, function.restype = (ctypes.c_uint16,), ctypes.c_char_p  # type: ignore[attr-defined]
-
-    @functools.cache
-    def name(number: int) -> str | None:
-        found = function(number)
-        return None if found is None else found.decode()
-
-    return name
+def _names(function: Any) -> Callable[[int], str]:
+    """A function of the library that names symbols or fields; "" for what has no name."""
+    function.argtypes, function.restype = (ctypes.c_uint16,), ctypes.c_char_p
+    return functools.cache(lambda number: (function(number) or b"").decode())

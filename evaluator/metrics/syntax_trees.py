@@ -107,12 +107,7 @@ def max_hundreds(content: bytes) -> int:
 
 
 def build(flat: Sequence[FlatNode]) -> Tree:
-    """The tree of all nodes, each before its children. The time is linear, however the hidden ones are nested.
-
-    No nodes are the tree of a text that took too long: an error without children, which no other tree has.
-    """
-    if not flat:
-        flat = [FlatNode("TOO LONG", "TOO LONG", None, Flag.VISIBLE | Flag.NAMED | Flag.SHOWN | Flag.PLAIN, 0, 0, (0, 0), (0, 0))]
+    """The tree of all nodes, each before its children. The time is linear, however the hidden ones are nested."""
     nodes: dict[int, Node] = {}
     depths: dict[int, int] = {}
     places: list[_Place] = []  # of each node in its parent
@@ -192,6 +187,10 @@ def _digest(head: bytes, items: Iterable[bytes] = ()) -> bytes:
     return blake2b(b"(".join((head, *items)), digest_size=16).digest()
 
 
+#: Of a text that takes too long: a root without anything below it, whose S-expression is like none of another tree.
+NO_TREE = Tree(Node("ERROR", (0, 0), (0, 0), [], None), [_digest(b"")], 1)
+
+
 class CurrentGrammar:
     """The grammar of PyPI's `tree-sitter-python`, which stands in for the published one."""
 
@@ -205,14 +204,13 @@ class CurrentGrammar:
 
     def parse(self, text: str) -> Tree:
         """See `Grammar.parse`."""
-        content = memoryview(text.encode("utf-8", "surrogatepass"))
-        checks = itertools.count(1)
-        allowed = max_hundreds(content)
+        content = text.encode("utf-8", "surrogatepass")
+        rest, allowed, checks = memoryview(content), max_hundreds(content), itertools.count(1)
         try:
-            tree = self._parser.parse(lambda byte, _: content[byte:], progress_callback=lambda *_: next(checks) >= allowed)
+            tree = self._parser.parse(lambda byte, _: rest[byte:], progress_callback=lambda *_: next(checks) >= allowed)
         except ValueError:  # stopped
             self._parser.reset()
-            return build([])
+            return NO_TREE
         cursor = tree.walk()
         flat: list[FlatNode] = []
         going = True

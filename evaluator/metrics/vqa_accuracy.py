@@ -33,13 +33,14 @@ NUMBER_WORDS = {
 ARTICLES = ("a", "an", "the")
 #: Written without one of their apostrophes, these get it back.
 _CONTRACTED = (
-    "ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd he'd've"
-    " he's how'd how'll how's isn't it'd it'd've it'll ma'am mightn't mightn't've might've mustn't must've needn't not've"
-    " o'clock oughtn't 'ow's'at shan't she'd've should've shouldn't shouldn't've somebody'd've somebody'll somebody's"
-    " someone'd someone'd've someone'll someone's something'd something'd've something'll that's there'd there'd've"
-    " there're there's they'd they'd've they'll they're they've 'twas wasn't we'd've we've weren't what'll what're what's"
-    " what've when's where'd where's where've who'd who'd've who'll who's who've why'll why're why's won't would've"
-    " wouldn't wouldn't've y'all y'all'll y'all'd've you'd you'd've you'll you're you've"
+    "ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd"
+    " he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am mightn't mightn't've might've mustn't must've"
+    " needn't not've o'clock oughtn't 'ow's'at shan't she'd've should've shouldn't shouldn't've somebody'd've"
+    " somebody'll somebody's someone'd someone'd've someone'll someone's something'd something'd've something'll"
+    " that's there'd there'd've there're there's they'd they'd've they'll they're they've 'twas wasn't we'd've we've"
+    " weren't what'll what're what's what've when's where'd where's where've who'd who'd've who'll who's who've"
+    " why'll why're why's won't would've wouldn't wouldn't've y'all y'all'll y'all'd've you'd you'd've you'll you're"
+    " you've"
 ).split()
 CONTRACTIONS = {
     word[: apostrophe.start()] + word[apostrophe.end() :]: word
@@ -76,9 +77,7 @@ def normalise(prediction: str, lang: str) -> str:
     """
     text = prediction.replace("\n", " ").replace("\t", " ").strip()
     thousands = _DIGIT_COMMA_DIGIT.search(text) is not None
-    replaced = {
-        ord(mark): "" if thousands or f"{mark} " in text or f" {mark}" in text else " " for mark in MARKS
-    }
+    replaced = {ord(mark): "" if thousands or f"{mark} " in text or f" {mark}" in text else " " for mark in MARKS}
     words = _STOP.sub("", text.translate(replaced), count=MAX_STOPS_DELETED).lower().split()
     if lang == RUSSIAN:
         return " ".join(map(lemma, words))
