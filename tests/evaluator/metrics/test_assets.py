@@ -25,6 +25,7 @@ from evaluator.core.errors import DataError
 from evaluator.metrics import assets
 from evaluator.metrics.assets import (
     ENCODERS,
+    GRAMMAR,
     INCEPTION,
     LOCK_FILE,
     RUCLIP,
@@ -341,6 +342,9 @@ def write_all(folder: Path) -> None:
         shapes = fid_inception().state_dict()
     torch.save({key: torch.zeros(value.shape) for key, value in shapes.items()}, folder / INCEPTION.path)
     shutil.copy(DATA / "metrics" / "ruwordnet.db", folder / RUWORDNET.path)
+    for asset in GRAMMAR:
+        (folder / asset.path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / asset.path).write_text("no grammar, but recorded", encoding="utf-8")
     fetch(folder, [replace(asset, digest="") for asset in assets.ASSETS])
 
 
@@ -404,4 +408,4 @@ def test_published_sources() -> None:
     repository = "hub:ai-forever/ruclip-vit-large-patch14-336"
     assert {asset.source.rpartition("/")[0] for asset in ENCODERS[:3]} == {repository}
     assert [asset.source.startswith("https://github.com/") for asset in (INCEPTION, RUWORDNET)] == [True, True]
-    assert len({asset.path for asset in assets.ASSETS}) == 5
+    assert len({asset.path for asset in assets.ASSETS}) == 9

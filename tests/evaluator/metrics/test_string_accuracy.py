@@ -1,0 +1,50 @@
+"""String accuracy: equal to the published evaluation on every picture, set and special file."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from evaluator.metrics.string_accuracy import string_accuracy
+
+DATA = Path(__file__).parents[2] / "data" / "fbc1"
+CASES = json.loads((DATA / "htr.json").read_text(encoding="utf-8"))
+SCORES = json.loads((DATA / "scores.json").read_text(encoding="utf-8"))["htr"]
+
+
+def test_equals_the_published_score_for_every_picture_and_set():
+    values = dict(zip(CASES["true"], string_accuracy(CASES["prediction"], CASES["true"]), strict=True))
+    assert values == SCORES["per_id"] and len(values) == 60
+    for name, pictures in CASES["sets"].items():
+        truth = {picture: CASES["true"][picture] for picture in pictures}
+        score = string_accuracy(CASES["prediction"], truth).mean()
+        assert score == pytest.approx(SCORES["sets"][name]["score"], abs=1e-12)
+
+
+def test_special_files_that_have_a_score():
+    scored = {name: expected for name, expected in SCORES["special"].items() if "score" in expected}
+    assert len(scored) == 8
+    for name, expected in scored.items():
+        case = CASES["special"][name]
+        assert string_accuracy(case["prediction"], case["true"]).mean() == pytest.approx(expected["score"]), name
+
+
+@pytest.mark.parametrize(
+    ("prediction", "text", "expected"),
+    [
+        ({}, "", 1.0),  # missing is empty
+        ({}, "кот", 0.0),
+        ({"0.png": "ёж"}, "е\u0308ж", 0.0),  # composed and decomposed
+        ({"0.png": "кот"}, "кот ", 0.0),
+        ({"0.png": "кот"}, "Кот", 0.0),
+        ({"0.png": "a\xa0b"}, "a b", 0.0),
+        ({"0.png": "\ud800"}, "\ud800", 1.0),
+    ],
+)
+def test_every_character_counts(prediction, text, expected):
+    assert string_accuracy(prediction, {"0.png": text}).tolist() == [expected]
+
+
+def test_a_truth_without_pictures_has_no_score():
+    with pytest.raises(ValueError, match="truth: has no pictures"):
+        string_accuracy({"0.png": "кот"}, {})
