@@ -166,7 +166,7 @@ weights: $(INSTALLED) ## fetch published weights, MODEL=2.7B-FBC2, into CACHE=we
 	PYTHONPATH=submission $(VENV) -m rudolph.weights --model "$(MODEL)" --cache "$(CACHE)"
 
 .PHONY: assets
-assets: $(INSTALLED) ## fetch and record the leaderboard's encoders and RuWordNet into ASSETS=evaluator/assets
+assets: $(INSTALLED) ## fetch and record the leaderboard's encoders, RuWordNet and CodeBLEU's grammar into ASSETS=evaluator/assets
 	$(VENV) -m evaluator.metrics.assets fetch --folder "$(ASSETS)"
 
 .PHONY: assets-check

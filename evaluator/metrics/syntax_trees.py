@@ -97,8 +97,8 @@ class _Place(NamedTuple):
     role: str | None
     expression: int  # the nearest one that stands in an S-expression
     role_in_expression: str | None
-    bare: int | None = None  # see `_Expressions.bare`
-    in_view: bool = False
+    bare: int | None = None  # the node above, if it is one of those that `_expressions` has under `bare`,
+    in_view: bool = False  # and whether nothing between has a role
 
 
 def max_hundreds(content: bytes) -> int:
@@ -150,10 +150,11 @@ def build(flat: Sequence[FlatNode]) -> Tree:
 
 
 def _expressions(flat: Sequence[FlatNode], nodes: Mapping[int, Node], places: Sequence[_Place]) -> list[bytes]:
+    """Digests of the S-expressions of the root and of all visible nodes with visible children."""
     found: list[bytes] = []
     items: dict[int, list[bytes]] = defaultdict(list)  # of a node's S-expression, the last one first
-    #: Seen as a root, a node that has its visible name from its parent prints its hidden one, and so do all hidden ones
-    #: and tokens below it that have no role, since the published library takes these for roots as well.
+    # Seen as a root, a node that has its visible name from its parent prints its hidden one, and so do all hidden ones
+    # and tokens below it that have no role, since the published library takes these for roots as well.
     bare: dict[int, list[bytes]] = defaultdict(list)
     for number in range(len(flat) - 1, -1, -1):
         node, place = flat[number], places[number]

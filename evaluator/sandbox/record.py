@@ -152,7 +152,8 @@ def code_digest(folder: Path = Path(__file__).parents[1]) -> str:
     """SHA-256 over the files of code and of limits, by their paths, that decide a score: those of `SCORING_WINGS` and
     `SCORING_FILES` in the evaluator's `folder`. Pages, the command line, CO2, the season and tools are none of them.
     """
-    files = [path for wing in SCORING_WINGS for path in (folder / wing).rglob("*") if path.suffix in (".py", ".toml")]
+    found = (path for wing in SCORING_WINGS for path in (folder / wing).rglob("*"))
+    files = [path for path in found if path.suffix in (".py", ".c", ".toml")]
     files += [folder / name for name in SCORING_FILES]
     digest = hashlib.sha256()
     for path in sorted(files):
