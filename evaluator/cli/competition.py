@@ -18,7 +18,7 @@ app.add_typer(competition_app, name="competition", rich_help_panel=PANEL)
 @competition_app.command("show")
 def show(
     competition: Annotated[
-        str, typer.Argument(metavar="NAME|FOLDER", help="fbc2, or a folder with a competition.toml")
+        str, typer.Argument(metavar="NAME|FOLDER", help="fbc2, fbc1, or a folder with a competition.toml")
     ] = shared.DEFAULT_COMPETITION,
 ) -> None:
     """What a definition says, or all that is wrong in it."""

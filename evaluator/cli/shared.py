@@ -116,7 +116,9 @@ DEFAULT_COMPETITION = "fbc2"
 Data = Annotated[Path, path_option("--data", help="data folder with input, truth and tasks.json", metavar="FOLDER")]
 CompetitionName = Annotated[
     str,
-    typer.Option("--competition", metavar="NAME|FOLDER", help="whose tasks and rules: fbc2, or a folder of your own"),
+    typer.Option(
+        "--competition", metavar="NAME|FOLDER", help="whose tasks and rules: fbc2, fbc1, or a folder of your own"
+    ),
 ]
 RuWordNet = Annotated[
     Path | None, path_option("--ruwordnet", help="RuWordNet's SQLite database, for METEOR's synonyms")

@@ -37,7 +37,7 @@ from evaluator.core.validation import (
     parse,
     wrong,
 )
-from evaluator.metrics.base import Metric
+from evaluator.metrics.base import Metric, Output
 from evaluator.metrics.registry import METRICS, add
 
 FILE = "competition.toml"
@@ -75,7 +75,7 @@ class TaskDefinition(StrictModel):
     title: Title = Title()
     hidden: Flag = False
     from_data: Flag = False
-    answer: Literal["text", "image"] | None = None
+    answer: Output | None = None
     metric: str | None = None
     parameters: dict[str, Any] = {}
     weight: Weight
@@ -142,6 +142,7 @@ class Definition(StrictModel):
     languages: Annotated[tuple[Language, ...], Field(strict=False)] = ("ru",)
     country: Country = "RU"
     image: Line
+    contract: Literal["standard", "fbc1"] = "standard"
     metrics: Annotated[
         tuple[Annotated[str, allowed("the name of a .py file beside competition.toml", _file_name)], ...],
         Field(strict=False),
@@ -335,7 +336,7 @@ def _digest(definition: Definition, metrics: Mapping[str, Metric], files: Mappin
     for task in definition.tasks:
         parameters = {} if task.metric is None else metrics[task.metric].defaults() | task.parameters
         tasks.append([task.number, task.name, task.hidden, task.metric, parameters, task.weight])
-    decisive = [definition.name, definition.integral.round_parts, tasks, files]
+    decisive = [definition.name, definition.contract, definition.integral.round_parts, tasks, files]
     return hashlib.sha256(json.dumps(decisive, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 

@@ -54,7 +54,7 @@ class TaskEntry(StrictModel):
 
     name: Text
     title: Text = ""
-    output: Annotated[Output, allowed("'text' or 'image'")]
+    output: Annotated[Output, allowed("'text', 'image' or 'json'")]
     metric: str
     parameters: Annotated[dict[str, Any], allowed("an object")] = {}
     baseline: Share | None = None

@@ -60,7 +60,9 @@ class Example:
     """One id of the data: what is asked and what is accepted.
 
     `answers` are the accepted texts of a task with text output (else empty); `truth_image` is the reference image's
-    path below the data folder of a task with image output (else None).
+    path below the data folder of a task with image output (else None); `truth_json` the reference of one with JSON
+    output. `language` is the question's, where the data say so. `key` is the id in results: ids of one task differ,
+    `id` differs from that of any other example.
     """
 
     id: str
@@ -68,6 +70,14 @@ class Example:
     inputs: tuple[Entry, ...]
     answers: tuple[str, ...] = ()
     truth_image: str | None = None
+    truth_json: Any = None
+    language: str | None = None
+    task_id: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The id in results."""
+        return self.id if self.task_id is None else self.task_id
 
     @property
     def texts(self) -> list[str]:
@@ -84,7 +94,8 @@ class Example:
 class Data:
     """A checked data folder: `truth_digests` are the `pixel_digest`s of the reference images, `files` the SHA-256 of
     the JSON files and of every image that the data names, by path in the folder. `notes` say what is unusual, though
-    not wrong.
+    not wrong. `shown` are the files that a submission
+    gets, by their place in its input.
     """
 
     root: Path
@@ -93,6 +104,7 @@ class Data:
     truth_digests: frozenset[str]
     files: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[Finding, ...] = ()
+    shown: Mapping[str, str] = field(default_factory=dict)
 
     def by_task(self) -> dict[Task, list[Example]]:
         """The examples of each task that occurs, by task number."""
@@ -115,8 +127,11 @@ def data_digest(data: Data) -> str:
             for entry in example.inputs
         ]
         parameters = task.metric.defaults() | dict(task.parameters)
-        accepted = list(example.answers) if truth is None else data.files[truth]
-        examples.append([example.id, task.number, task.metric.name, parameters, inputs, accepted])
+        accepted: Any = list(example.answers) if truth is None else data.files[truth]
+        if task.output == "json":
+            accepted = example.truth_json
+        entry = [example.id, task.number, task.metric.name, parameters, inputs, accepted]
+        examples.append(entry if example.language is None else [*entry, example.language])
     canonical = json.dumps(examples, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -202,7 +217,8 @@ def read_data(folder: Path | str, competition: Competition | None = None) -> Dat
     if found:
         raise DataError(found)
     notes = tuple(depth_note(name, ids) for name, ids in deep.items() if ids)
-    return Data(root, competition, tuple(examples), frozenset(digests), files, notes)
+    shown = {path: path for path in ("input.json", *(path for example in examples for path in example.images))}
+    return Data(root, competition, tuple(examples), frozenset(digests), files, notes, shown)
 
 
 def _is_truths(path: str) -> bool:

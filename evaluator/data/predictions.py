@@ -10,6 +10,7 @@ own, when it is checked and again whenever it is looked at.
 """
 
 import hashlib
+import json
 import os
 import re
 import weakref
@@ -29,6 +30,7 @@ from evaluator.core.verdict import BAD_OUTPUT
 from evaluator.data.dataset import Data, Example
 from evaluator.data.entries import NEAR_FAULTS, check_ids, depth_note, read_entries
 from evaluator.data.images import DEEP_MODE, FOLDER_BYTES, Decoder, pixel_digest
+from evaluator.metrics.base import Output
 
 MISSING_OUTPUT = Rule(
     "missing-output",
@@ -52,8 +54,8 @@ DECODE_AGAIN_SECONDS = 10 * limits.DECODE_SECONDS
 
 @dataclass(frozen=True)
 class Predictions:
-    """What an output folder predicted when it was read: per id the first text (of a text task) or the first image's
-    path in the output folder (of an image task).
+    """What an output folder predicted when it was read: per id the first text (of a text task), the first image's
+    path in the output folder (of an image task) or the first JSON value, in `values` (of a task with JSON output).
 
     `types` are those of all entries of an id, in their order; `surplus` the first text of an id of an image task, which
     is shown and not scored; `files` the SHA-256 of predictions.json and of every scored image, by path. `root` is the
@@ -63,6 +65,7 @@ class Predictions:
 
     root: Path
     texts: dict[str, str] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
     images: dict[str, str] = field(default_factory=dict)
     types: dict[str, tuple[str, ...]] = field(default_factory=dict)
     surplus: dict[str, str] = field(default_factory=dict)
@@ -72,6 +75,12 @@ class Predictions:
     decoder: Decoder = field(default_factory=lambda: Decoder(DECODE_AGAIN_SECONDS, limited=False), compare=False)
     notes: list[Finding] = field(default_factory=list)
     closing: ExitStack = field(default_factory=ExitStack, compare=False, repr=False)
+
+    def written(self, id: str, output: Output) -> str:
+        """What was predicted, as a line of a table: the text, the image's path, the value as JSON."""
+        if output == "json":
+            return json.dumps(self.values[id], ensure_ascii=False)
+        return self.texts[id] if output == "text" else self.images[id]
 
     def close(self) -> None:
         """Remove the private folder and end the process that decodes; there are no images any more."""

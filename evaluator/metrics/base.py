@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from evaluator.core.validation import StrictModel
+from evaluator.metrics.syntax_trees import Grammar
 
-Output = Literal["text", "image"]
-Requirement = Literal["encoders", "ruwordnet", "input_image"]
+Output = Literal["text", "image", "json"]
+Requirement = Literal["encoders", "ruwordnet", "input_image", "grammar"]
 ParameterValue = float | str | bool
 ImageLoader = Callable[[], Image.Image]
 #: The scores of resamples, [R], from an iterator over R arrays of positions in the samples, [N] each.
@@ -71,17 +72,24 @@ class Thesaurus(Protocol):
 
 @dataclass
 class Resources:
-    """What metrics may ask for besides the samples. `encoders` is made once, when the first metric asks for it;
-    `ruwordnet` is None where its database is not there.
+    """What metrics may ask for besides the samples. `encoders` and `grammar` are made once, when the first metric asks
+    for them; `ruwordnet` is None where its database is not there.
     """
 
     load_encoders: Callable[[], Encoders]
     ruwordnet: Thesaurus | None = None
+    load_grammar: Callable[[], Grammar] | None = None
 
     @functools.cached_property
     def encoders(self) -> Encoders:
         """Loaded at the first call: seconds, and up to 2 GB of memory."""
         return self.load_encoders()
+
+    @functools.cached_property
+    def grammar(self) -> Grammar:
+        """That of the programs that CodeBLEU parses; loaded at the first call."""
+        assert self.load_grammar is not None, "whoever scores programs has one"
+        return self.load_grammar()
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,8 @@ class Sample:
     """One id as a metric sees it.
 
     `texts` and `images` are the input's. A task with text output has `prediction` and at least one of `answers`; one
-    with image output has both images. An image is decoded by each call of its loader.
+    with image output has both images; one with JSON output has `predicted_json` and `reference_json`, of the metric's
+    schema. An image is decoded by each call of its loader. `language` is the question's, where the data say so.
     """
 
     id: str
@@ -99,6 +108,9 @@ class Sample:
     answers: tuple[str, ...] = ()
     predicted_image: ImageLoader | None = None
     reference_image: ImageLoader | None = None
+    predicted_json: Any = None
+    reference_json: Any = None
+    language: str | None = None
 
 
 @dataclass(frozen=True)
@@ -142,8 +154,9 @@ class Metric:
 
     `output` is the type of the entry that it reads from a prediction. `requires` says what it needs beyond texts:
     "encoders", "input_image" (an image in each input), "ruwordnet" (used where it is there; scores without it are
-    labelled). `best` is what no score exceeds; charts reach from 0 to it.
-    `part_titles` are the names for people of a result's parts that have others.
+    labelled), "grammar". `best` is what no score exceeds; charts reach from 0 to it.
+    `part_titles` are the names for people of a result's parts that have others. `schema` is the pydantic type of a JSON
+    answer; `missing` is what counts for an id without a prediction, where there may be such.
     """
 
     name: str
@@ -154,6 +167,8 @@ class Metric:
     requires: tuple[Requirement, ...] = ()
     best: float = 1.0
     part_titles: tuple[tuple[str, str], ...] = ()
+    schema: Any = None
+    missing: Any = None
 
     def defaults(self) -> dict[str, ParameterValue]:
         """All parameters, at their defaults."""

@@ -14,10 +14,12 @@ labels and pictures:
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from evaluator.metrics.base import Metric, Resources, Result, Sample
 
 IOU_THRESHOLD = 0.5
 _PAIRS = 2**20  # of boxes compared at once: some 100 MB
@@ -102,3 +104,30 @@ def _boxes(boxes: Sequence[Box], name: str) -> NDArray[np.float64]:
         if not numbers or len(box) != 4 or not np.isfinite(np.array(box, dtype=np.float64)).all():
             raise ValueError(f"{name}: {box!r} is no box; needed are four finite numbers [x, y, width, height]")
     return np.array(boxes, dtype=np.float64)
+
+
+def _evaluate(samples: Sequence[Sample], resources: Resources) -> Result:
+    pictures = [count_picture(sample.predicted_json, sample.reference_json) for sample in samples]
+    counts = np.array([total(labels.values()) for labels in pictures], dtype=np.int64)  # [N, 3]
+    summed = Counts(*counts.sum(axis=0).tolist())
+    return Result(
+        f1(counts),
+        float(f1(summed)),
+        {name: float(value) for name, value in summed._asdict().items()},
+        lambda resamples: resampled(counts, resamples),
+        "pictures resampled, F1 over all boxes of each resample",
+    )
+
+
+#: The boxes of each label: what is in them is looked at where there are boxes to compare them with, as published.
+Boxes = dict[str, list[list[Any]]]
+METRICS = (
+    Metric(
+        "box_f1",
+        "F1 of boxes, IoU at least 0.5",
+        "json",
+        _evaluate,
+        schema=Boxes,
+        part_titles=(("tp", "true positives"), ("fp", "false positives"), ("fn", "missed")),
+    ),
+)

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluator.metrics import dataflow
+from evaluator.metrics.base import Metric, Resources, Result, Sample
 from evaluator.metrics.syntax_trees import Grammar
 
 PARTS = ("ngram", "weighted_ngram", "syntax", "dataflow")
@@ -126,3 +127,19 @@ def _weight(counts: Ngrams, order: int) -> float:
     if order > 1:
         return counts.total()
     return math.fsum(count * (KEYWORD_WEIGHT if word in KEYWORDS else WORD_WEIGHT) for (word,), count in counts.items())
+
+
+def _evaluate(samples: Sequence[Sample], resources: Resources) -> Result:
+    table = np.array([statistics(each.prediction, each.answers, resources.grammar) for each in samples])
+    values, _ = scores(table)
+    total, parts = scores(table.sum(axis=0))
+    return Result(
+        values,
+        float(total),
+        {name: float(value) for name, value in parts.items()},
+        lambda resamples: resampled(table, resamples),
+        "programs resampled, CodeBLEU of each resample as a corpus",
+    )
+
+
+METRICS = (Metric("codebleu", "CodeBLEU", "text", _evaluate, requires=("grammar",)),)

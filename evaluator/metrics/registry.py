@@ -11,6 +11,10 @@ FILES = (
     "edit",
     "captioning",
     "generation",
+    "codebleu",
+    "string_accuracy",
+    "box_f1",
+    "vqa_accuracy",
 )
 
 

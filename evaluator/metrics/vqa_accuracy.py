@@ -8,7 +8,9 @@ lemmas for Russian; `normalise` has them one by one.
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
+from evaluator.metrics.base import Metric, Resources, Result, Sample
 from evaluator.metrics.text import lemma
 
 DECIMALS = 3
@@ -83,3 +85,11 @@ def normalise(prediction: str, lang: str) -> str:
         return " ".join(map(lemma, words))
     numbers = (NUMBER_WORDS.get(word, word) for word in words)
     return " ".join(CONTRACTIONS.get(word, word) for word in numbers if word not in ARTICLES)
+
+
+def _evaluate(samples: Sequence[Sample], resources: Resources) -> Result:
+    values = [vqa_accuracy(each.prediction, list(each.answers), each.language or RUSSIAN) for each in samples]
+    return replace(Result.mean(values), total=accuracy(values))
+
+
+METRICS = (Metric("vqa_accuracy", "accuracy of normalised answers", "text", _evaluate),)

@@ -17,8 +17,9 @@ from evaluator.competition.definition import DEFAULT, Competition, find
 from evaluator.core import cores, files, limits, results
 from evaluator.core.errors import EvaluatorError
 from evaluator.core.limits import Limits
-from evaluator.data.dataset import Data, read_data
-from evaluator.data.predictions import Predictions, read_predictions
+from evaluator.data.contracts import read_data, read_predictions
+from evaluator.data.dataset import Data
+from evaluator.data.predictions import Predictions
 from evaluator.package import metadata
 from evaluator.reports import html, table
 from evaluator.sandbox import launch, record

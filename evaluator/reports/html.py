@@ -104,7 +104,7 @@ def build(
     if not private:
         scores = {number: entry["ids"] for number, entry in document["tasks"].items()}
         for example in _worst_first([(examples, scores[number]) for number, (_, examples) in groups.items()]):
-            browsed.add(example, scores[str(example.task.number)].get(example.id))
+            browsed.add(example, scores[str(example.task.number)].get(example.key))
     return page | {
         "examples": browsed.examples,
         "images": browsed.images,
@@ -194,7 +194,7 @@ def _lengths(texts: Sequence[str]) -> dict[str, float] | None:
 
 def _route(types: Sequence[str]) -> str:
     """What a prediction has entries of: "text", "image", or "text + image"."""
-    return " + ".join(type for type in ("text", "image") if type in types)
+    return " + ".join(type for type in ("text", "image", "json") if type in types)
 
 
 def _worst_first(tasks: Iterable[tuple[Sequence[Example], Mapping[str, float]]]) -> Iterator[Example]:
@@ -203,7 +203,7 @@ def _worst_first(tasks: Iterable[tuple[Sequence[Example], Mapping[str, float]]])
     """
     ranked = []
     for number, (examples, scores) in enumerate(tasks):
-        order = sorted(range(len(examples)), key=lambda i: (scores.get(examples[i].id, 0.0), i))
+        order = sorted(range(len(examples)), key=lambda i: (scores.get(examples[i].key, 0.0), i))
         ranked += [(rank, number, examples[i]) for rank, i in enumerate(order)]
     return (example for _, _, example in sorted(ranked, key=lambda item: item[:2]))
 
@@ -234,24 +234,33 @@ class _Browsed:
             return
         self._texts_left -= cost
         content: dict[str, Any] = {
-            "id": visible(id),
+            "id": visible(example.key),
             "task": example.task.number,
             "score": score,
             "route": _route(predictions.types[id]),
             "input": [
                 _text(entry.content) if entry.type == "text" else self._data_image(entry.content) for entry in inputs
             ],
-            "answer": _text(predictions.texts[id]) if id in predictions.texts else self._predicted_image(id),
+            "answer": self._answer(example),
             "accepted": [_text(answer) for answer in answers],
         }
         if surplus is not None:
             content["surplus"] = _text(surplus)
+        if example.task.output == "json":
+            content["accepted"].append(_text(_shown_json(example.truth_json)))
         if example.truth_image is not None:
             content["accepted"].append(self._data_image(example.truth_image))
         more = len(example.inputs) - len(inputs), len(example.answers) - len(answers)
         if any(more):
             content["more"] = more
         self.examples.append(content)
+
+    def _answer(self, example: Example) -> dict[str, Any]:
+        if example.task.output == "image":
+            return self._predicted_image(example.id)
+        if example.task.output == "text":
+            return _text(self.predictions.texts[example.id])
+        return _text(_shown_json(self.predictions.values[example.id]))
 
     def _data_image(self, path: str) -> dict[str, Any]:
         return self._image(("data", path), lambda: load_image(self.data.root, path))
@@ -287,6 +296,11 @@ def thumbnail(image: Image.Image) -> tuple[int, int, str]:
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=THUMBNAIL_QUALITY, optimize=True)
     return small.width, small.height, base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _shown_json(value: Any) -> str:
+    """A JSON value for people: a text as it is."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _text(text: str) -> dict[str, Any]:

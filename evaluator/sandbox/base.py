@@ -50,25 +50,50 @@ _TAR_KINDS = {
 
 
 @dataclass(frozen=True)
+class Layout:
+    """Where a contract has a submission's folder, its input and its output, as absolute paths in a container. The
+    output is a folder of the submission's; the input is one, or lies beside it.
+    """
+
+    submission: str
+    input: str
+    output: str
+
+    @property
+    def nested(self) -> bool:
+        """Whether the input lies in the submission's folder."""
+        return self.input.startswith(f"{self.submission}/")
+
+
+STANDARD = Layout("/work/submission", "/work/input", "/work/submission/output")
+LAYOUTS = {
+    "standard": STANDARD,
+    "fbc1": Layout("/home/jovyan", "/home/jovyan/input", "/home/jovyan/output"),
+}
+
+
+@dataclass(frozen=True)
 class Workspace:
-    """Folders of one run, below `base`. The submission sees `work` alone: `input` and its own folder, in which it may
-    write to `output`. Out of its reach are `log`, `emission` and `collected`, where its output lies after the run, as
-    regular files; and `data`, the folder with the truth, which only a container or a mount namespace hides for sure.
+    """Folders of one run, below `base`, which a container has where `layout` says. The submission sees `work` alone:
+    `input` and its own folder, in which it may write to `output`. Out of its reach are `log`, `emission` and
+    `collected`, where its output lies after the run, as regular files; and `data`, the folder with the truth, which
+    only a container or a mount namespace hides for sure.
     """
 
     base: Path
     aside: Path
     data: Path
+    layout: Layout = STANDARD
 
     @property
     def work(self) -> Path:
-        """The folder that the run sees: `input` and `submission`, side by side."""
+        """The folder that the run sees: `input` and `submission`, side by side or one in the other."""
         return self.base / "work"
 
     @property
     def input(self) -> Path:
-        """input.json and the images that it names."""
-        return self.work / "input"
+        """What is asked: input.json and the images that it names, or as the contract has it."""
+        return (self.submission if self.layout.nested else self.work) / "input"
 
     @property
     def submission(self) -> Path:

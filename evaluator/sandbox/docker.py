@@ -36,8 +36,10 @@ from evaluator.core.gpus import find as find_gpus
 from evaluator.core.limits import Limits
 from evaluator.sandbox.base import (
     BUDGET_VARIABLE,
+    STANDARD,
     TMP_FILES,
     Execution,
+    Layout,
     LogCopier,
     Workspace,
     collect_tar,
@@ -51,8 +53,6 @@ logger = logging.getLogger(__name__)
 UID = 10001
 USER = f"{UID}:{UID}"
 KEEPER_USER = "10002:10002"
-INPUT, SUBMISSION, OUTPUT = "/work/input", "/work/submission", "/work/submission/output"
-_REPLACED = frozenset({"/tmp", "/dev/shm", INPUT, SUBMISSION, OUTPUT})  # by a run's own, where they are VOLUMEs
 RUN_LABEL, HOST_LABEL = "fbc2.evaluator.run", "fbc2.evaluator.host"
 ATTEMPTS = 3  # where the engine fails, not the submission
 RETRY_SECONDS = 2.0
@@ -125,7 +125,7 @@ class DockerRunner:
         """As `Runner.run`."""
         sweep(self._client)
         identity = _image(self._client, image, limits)
-        _check_volumes(identity)
+        _check_volumes(identity, space.layout)
         space.output.mkdir(exist_ok=True)  # the volume's mount point, as the folder around it is read-only
         for attempt in range(1, ATTEMPTS + 1):
             shutil.rmtree(space.collected, ignore_errors=True)
@@ -202,7 +202,7 @@ class _Run:
         limits: Limits,
         terminal: TextIO,
     ) -> None:
-        self._client, self._space, self._arguments = client, space, arguments
+        self._client, self._space, self._layout, self._arguments = client, space, space.layout, arguments
         self._image, self._limits, self._terminal = image, limits, terminal
         self._labels = {RUN_LABEL: str(space.base), HOST_LABEL: _host()}
 
@@ -218,22 +218,22 @@ class _Run:
             outcome = self._wait(container)
             _call(keeper.reload)
             if outcome.ending is verdict.EXIT:  # it can fill output/ and end before the meter looks
-                outcome = replace(outcome, full=_full(keeper, {"output/": OUTPUT}))
+                outcome = replace(outcome, full=_full(keeper, {"output/": self._layout.output}))
             if outcome.ending is verdict.OK:
                 if keeper.status != "running":
                     raise SubmissionError(verdict.BAD_IMAGE, "the image's `sleep` ended, and the output went with it")
-                with _archive(keeper, OUTPUT) as chunks:
+                with _archive(keeper, self._layout.output) as chunks:
                     collect_tar(chunks, self._space.collected, self._limits)
         return outcome
 
     def _settings(self, volume: str, declared: list[Any]) -> dict[str, Any]:
-        limits = self._limits
+        limits, layout = self._limits, self._layout
         cpus = min(limits.cpus, _call(self._client.info)["NCPU"])
         given = _gpus(limits.gpus)
         return self._common() | {
             "entrypoint": self._arguments,  # in place of the image's ENTRYPOINT and CMD
             "user": USER,
-            "working_dir": SUBMISSION,
+            "working_dir": layout.submission,
             "environment": {
                 "HOME": "/tmp",
                 "TMPDIR": "/tmp",
@@ -246,9 +246,9 @@ class _Run:
                 "NVIDIA_VISIBLE_DEVICES": ",".join(given) or "void",
             },
             "mounts": [
-                types.Mount(INPUT, str(self._space.input), "bind", read_only=True),
-                types.Mount(SUBMISSION, str(self._space.submission), "bind", read_only=True),
-                types.Mount(OUTPUT, volume, "volume", no_copy=True),
+                *([] if layout.nested else [types.Mount(layout.input, str(self._space.input), "bind", read_only=True)]),
+                types.Mount(layout.submission, str(self._space.submission), "bind", read_only=True),
+                types.Mount(layout.output, volume, "volume", no_copy=True),
                 *declared,
             ],
             "tmpfs": {"/tmp": f"rw,exec,nosuid,nodev,size={limits.tmp},nr_inodes={TMP_FILES},mode=1777"},
@@ -272,7 +272,7 @@ class _Run:
         return self._common() | {
             "entrypoint": ["sleep", f"{self._last_second + COPY_SECONDS:.0f}"],
             "user": KEEPER_USER,
-            "mounts": [types.Mount(OUTPUT, volume, "volume", read_only=True, no_copy=True), *declared],
+            "mounts": [types.Mount(self._layout.output, volume, "volume", read_only=True, no_copy=True), *declared],
             "shm_size": 2**20,
             "mem_limit": KEEPER_MEMORY,
             "memswap_limit": KEEPER_MEMORY,
@@ -304,7 +304,7 @@ class _Run:
         declared = {os.path.normpath(path) for path in self._image["Config"].get("Volumes") or ()}
         return [
             types.Mount(path, self._volume(stack, {}), "volume", read_only=True)
-            for path in sorted(declared - _REPLACED)
+            for path in sorted(declared - _replaced(self._layout))
         ]
 
     def _output_volume(self, stack: contextlib.ExitStack) -> str:
@@ -325,8 +325,8 @@ class _Run:
         """
         program = self._arguments[0]
         variables = dict(text.partition("=")[::2] for text in self._image["Config"].get("Env") or ())
-        folders = [SUBMISSION] if "/" in program else variables.get("PATH", DEFAULT_PATH).split(":")
-        if any(self._can_run(container, os.path.join(SUBMISSION, folder, program)) for folder in folders):
+        folders = [self._layout.submission] if "/" in program else variables.get("PATH", DEFAULT_PATH).split(":")
+        if any(self._can_run(container, os.path.join(self._layout.submission, folder, program)) for folder in folders):
             return
         shown = show(shlex.join(self._arguments))
         raise SubmissionError(
@@ -339,8 +339,8 @@ class _Run:
         circle.
         """
         path = os.path.normpath(path)
-        if path.startswith(f"{SUBMISSION}/"):  # not mounted yet
-            return self._can_run_ours(container, self._space.submission / path.removeprefix(f"{SUBMISSION}/"))
+        if path.startswith(prefix := f"{self._layout.submission}/"):  # not mounted yet
+            return self._can_run_ours(container, self._space.submission / path.removeprefix(prefix))
         found = _look(container, path)
         mode = found["mode"] if found else 0
         if mode & _LINK and found:
@@ -362,7 +362,7 @@ class _Run:
             return False
         if first.startswith(b"#!"):
             interpreter = re.split(rb"[ \t]", first[2:].strip(b" \t"))[0].decode("utf-8", "replace")
-            return self._can_run(container, os.path.join(SUBMISSION, interpreter))
+            return self._can_run(container, os.path.join(self._layout.submission, interpreter))
         return first.startswith(b"\x7fELF")
 
     def _container(self, stack: contextlib.ExitStack, settings: dict[str, Any]) -> Any:
@@ -390,7 +390,7 @@ class _Run:
         start = time.monotonic()
         copier = LogCopier(self._printed, self._space.log, self._terminal, limits.log)
         copier.start()
-        meter = _Meter(container)
+        meter = _Meter(container, self._layout.output)
         expired = not self._ended(container, start + limits.time, meter)
         if expired:
             _signal(container, "SIGTERM")
@@ -444,8 +444,8 @@ class _Meter:
     A program that fills /tmp and ends at once, between two looks, ends as EXIT: its /tmp goes with it.
     """
 
-    def __init__(self, container: Any) -> None:
-        self._container = container
+    def __init__(self, container: Any, output: str) -> None:
+        self._container, self._output = container, output
         self.full = ""
         self.peak_memory: int | None = None
         self.cpu_seconds: float | None = None
@@ -457,7 +457,7 @@ class _Meter:
             if used := memory.get("max_usage") or memory.get("usage"):
                 self.peak_memory = max(self.peak_memory or 0, used)
             self.cpu_seconds = max(self.cpu_seconds or 0.0, stats["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9)
-        self.full = _full(self._container, {"output/": OUTPUT, "/tmp": "/tmp"}) or self.full
+        self.full = _full(self._container, {"output/": self._output, "/tmp": "/tmp"}) or self.full
 
 
 def _full(container: Any, places: Mapping[str, str]) -> str:
@@ -577,7 +577,12 @@ def _refusal(error: Any) -> Exception:
     return _EngineError(reason)
 
 
-def _check_volumes(image: Mapping[str, Any]) -> None:
+def _replaced(layout: Layout) -> frozenset[str]:
+    """What a run has of its own, where an image declares VOLUMEs."""
+    return frozenset({"/tmp", "/dev/shm", layout.input, layout.submission, layout.output})
+
+
+def _check_volumes(image: Mapping[str, Any], layout: Layout = STANDARD) -> None:
     """Raise `SubmissionError` (BAD_IMAGE) for a VOLUME where a run has something of its own: the engine finds no words
     for it that are always the same.
     """
@@ -588,12 +593,13 @@ def _check_volumes(image: Mapping[str, Any]) -> None:
         )
     for given in declared:
         path = os.path.normpath(f"/{given.lstrip('/')}")
-        ours = f"{path}/".startswith(("/proc/", f"{INPUT}/", f"{SUBMISSION}/")) and path not in _REPLACED
-        if not given.startswith("/") or path in ("/", "/dev", os.path.dirname(SUBMISSION)) or ours:
+        mounted = ("/proc/", f"{layout.input}/", f"{layout.submission}/")
+        ours = f"{path}/".startswith(mounted) and path not in _replaced(layout)
+        if not given.startswith("/") or path in ("/", "/dev", os.path.dirname(layout.submission)) or ours:
             raise SubmissionError(
                 verdict.BAD_IMAGE,
                 f"the image declares the VOLUME {show(given)}; allowed: absolute paths outside of /proc and of what a"
-                f" run mounts, which are not /, /dev or {os.path.dirname(SUBMISSION)}",
+                f" run mounts, which are not /, /dev or {os.path.dirname(layout.submission)}",
             )
 
 

@@ -29,7 +29,7 @@ from evaluator.data.dataset import Data
 from evaluator.package import archive, metadata
 from evaluator.package.folder import copy_folder, make_folders
 from evaluator.sandbox import crash, local
-from evaluator.sandbox.base import LOG_TAIL_BYTES, TMP_FILES, Execution, Runner, Workspace
+from evaluator.sandbox.base import LAYOUTS, LOG_TAIL_BYTES, TMP_FILES, Execution, Runner, Workspace
 
 RunnerName = Literal["auto", "engine", "docker", "local"]
 
@@ -62,10 +62,9 @@ def workspace(
     # Two folders with names of their own: from the workspace no relative path leads to the log.
     with leftovers.private_folder("run") as base, leftovers.private_folder("aside") as aside:
         local.sweep()
-        space = Workspace(base, aside, data.root)
+        space = Workspace(base, aside, data.root, LAYOUTS[data.competition.definition.contract])
         try:
             make_folders(space.base, (str(path.relative_to(space.base)) for path in (space.work, space.submission)))
-            _copy_input(data, space.input)
             if source.is_dir():
                 copy_folder(source.resolve(), space.submission, limits.unpacked)
             else:
@@ -73,6 +72,7 @@ def workspace(
                 archive.unpack(source, space.submission, limits.archive, limits.unpacked)
                 # Answers must come from this run, so output that was packed along does not count.
                 shutil.rmtree(space.output, ignore_errors=True)
+            _copy_input(data, space)
             yield space
         finally:
             if kept is not None:
@@ -175,15 +175,24 @@ def _failure(outcome: Execution, limits: Limits, log: Path, private: bool) -> Su
     return failure(f"{_ending(outcome.exit_code)} after {outcome.seconds:.1f} s{said}", "exit code 0")
 
 
-def _copy_input(data: Data, destination: Path) -> None:
-    """The part of the data that a submission sees, for its user to read, whoever that is."""
-    images = {PurePosixPath(path) for example in data.examples for path in example.images}
-    folders = {str(folder) for path in images for folder in path.parents} - {"."} | {"images"}
+def _copy_input(data: Data, space: Workspace) -> None:
+    """The part of the data that a submission sees, for its user to read, whoever that is; in place of a folder of that
+    name that was packed along.
+    """
+    if not data.shown:
+        raise DataError(f"data folder {data.root} has truths alone, which can be scored, and nothing to run on")
+    destination = space.input
+    if destination.is_dir():
+        shutil.rmtree(destination, ignore_errors=True)
+    else:
+        destination.unlink(missing_ok=True)
+    shown = {PurePosixPath(place): path for place, path in data.shown.items()}
     make_folders(destination.parent, [destination.name])
-    make_folders(destination, folders)
-    for path in {PurePosixPath("input.json"), *images}:
-        shutil.copyfile(data.root / path, destination / path)
-        (destination / path).chmod(0o644)
+    folders = {str(folder) for place in shown for folder in place.parents} - {"."}
+    make_folders(destination, folders | ({"images"} if "input.json" in data.shown else set()))  # there, if empty
+    for place, path in shown.items():
+        shutil.copyfile(data.root / path, destination / place)
+        (destination / place).chmod(0o644)
 
 
 def _ending(code: int) -> str:

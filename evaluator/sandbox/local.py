@@ -96,6 +96,7 @@ class LocalRunner:
     @_subreaper()
     def run(self, space: Workspace, arguments: list[str], image: str, limits: Limits, terminal: TextIO) -> Execution:
         """`python3` is the interpreter that runs this."""
+        arguments = [_placed(argument, space) for argument in arguments]
         if arguments[0] in PYTHON_NAMES:
             arguments = [sys.executable, *arguments[1:]]
         home = space.base / "home"
@@ -155,6 +156,13 @@ class LocalRunner:
         if outcome.ending is verdict.OK:
             collect_folder(space.output, space.collected, limits)
         return outcome
+
+
+def _placed(argument: str, space: Workspace) -> str:
+    """An argument that begins with a container's path of the submission's folder, with the path that it has here."""
+    if argument == space.layout.submission or argument.startswith(f"{space.layout.submission}/"):
+        return f"{space.submission}{argument.removeprefix(space.layout.submission)}"
+    return argument
 
 
 def sweep() -> None:

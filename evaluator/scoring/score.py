@@ -213,7 +213,8 @@ def score(
     """
     wordnet = find_ruwordnet(ruwordnet, assets)
     default = functools.partial(asset_files.load_encoders, assets or asset_files.FOLDER)
-    resources = Resources(load_encoders or default, wordnet)
+    load_grammar = functools.partial(asset_files.load_grammar, assets or asset_files.FOLDER)
+    resources = Resources(load_encoders or default, wordnet, load_grammar)
     by_task = data.by_task().items()
     tasks = tuple(_score_task(task, examples, predictions, data, resources) for task, examples in by_task)
     return Scores(data.competition, tasks, data_digest(data), (*data.notes, *predictions.notes))
@@ -241,13 +242,15 @@ def _score_task(
     task: Task, examples: list[Example], predictions: Predictions, data: Data, resources: Resources
 ) -> TaskScore:
     metric = task.metric
-    written = predictions.texts if task.output == "text" else predictions.images
-    score = TaskScore(task, len(examples), None, predictions={example.id: written[example.id] for example in examples})
+    written = {example.key: predictions.written(example.id, task.output) for example in examples}
+    score = TaskScore(task, len(examples), None, predictions=written)
     if "ruwordnet" in metric.requires and resources.ruwordnet is None:
         score = replace(score, labels=(WITHOUT_RUWORDNET,))
     try:
         if "encoders" in metric.requires and (label := resources.encoders.label):
             score = replace(score, encoders=label, labels=(label, *score.labels))
+        if "grammar" in metric.requires and (label := resources.grammar.label):
+            score = replace(score, labels=(label, *score.labels))
         samples = [_sample(example, predictions, data) for example in examples]
         result = metric.evaluate(samples, resources, **task.parameters)
         replicates = _replicates(result, [sample.id for sample in samples], task.number)
@@ -271,12 +274,13 @@ def _score_task(
 def _sample(example: Example, predictions: Predictions, data: Data) -> Sample:
     """An example with what was predicted for it. Images are decoded when a metric asks for them."""
     images = tuple(functools.partial(load_image, data.root, path) for path in example.images)
+    sample = Sample(example.key, tuple(example.texts), images, language=example.language)
+    if example.task.output == "json":
+        return replace(sample, predicted_json=predictions.values[example.id], reference_json=example.truth_json)
     if example.truth_image is None:
-        return Sample(example.id, tuple(example.texts), images, predictions.texts[example.id], example.answers)
-    return Sample(
-        example.id,
-        tuple(example.texts),
-        images,
+        return replace(sample, prediction=predictions.texts[example.id], answers=example.answers)
+    return replace(
+        sample,
         predicted_image=functools.partial(predictions.image, example.id),
         reference_image=functools.partial(load_image, data.root, example.truth_image),
     )

@@ -29,7 +29,7 @@ import pandas as pd
 from evaluator.core.errors import DataError
 from evaluator.core.files import replacing
 from evaluator.core.limits import TABLE_FORMATS
-from evaluator.data.dataset import Data
+from evaluator.data.dataset import Data, Example
 from evaluator.scoring.score import Scores
 
 _TEXTS = ("id", "name", "title", "metric", "prediction", "instruction", "error")
@@ -47,12 +47,12 @@ _ESCAPED = re.compile(rf"(\A|[{_BREAKS}])'")
 
 def frame(scores: Scores, data: Data) -> pd.DataFrame:
     """The rows described above, by task number, then in the order of the input."""
-    examples = {example.id: example for example in data.examples}
+    examples = {(example.task.number, example.key): example for example in data.examples}
     rows = []
     for task_score in scores.tasks:
         task = task_score.task
         for id, prediction in task_score.predictions.items():
-            example = examples[id]
+            example = examples[task.number, id]
             rows.append(
                 {
                     "id": id,
@@ -62,7 +62,7 @@ def frame(scores: Scores, data: Data) -> pd.DataFrame:
                     "metric": task.metric.name,
                     "score": task_score.ids.get(id),
                     "prediction": prediction,
-                    "answers": list(example.answers) if example.truth_image is None else [example.truth_image],
+                    "answers": _accepted(example),
                     "instruction": "\n".join(example.texts),
                     "images": list(example.images),
                     "labels": list(task_score.labels),
@@ -70,6 +70,12 @@ def frame(scores: Scores, data: Data) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows).astype({"score": "float64"})
+
+
+def _accepted(example: Example) -> list[str]:
+    if example.task.output == "json":
+        return [json.dumps(example.truth_json, ensure_ascii=False)]
+    return list(example.answers) if example.truth_image is None else [example.truth_image]
 
 
 def write(path: Path, rows: pd.DataFrame) -> None:

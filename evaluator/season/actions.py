@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from evaluator.carbon.prize import Prize
 from evaluator.core.errors import DataError
-from evaluator.data import dataset
+from evaluator.data import contracts, dataset
 from evaluator.package import archive
 from evaluator.season import PRIVATE, PUBLIC, TEST_SETS, board, prizes
 from evaluator.season.board import Line
@@ -56,7 +56,7 @@ class TestSet:
 def read_test_sets(season: Season) -> Iterator[TestSet]:
     """The season's test sets, one after the other. Raises `DataError` for one that cannot be read or lacks a task."""
     for name in TEST_SETS:
-        data = dataset.read_data(season.data[name])
+        data = contracts.read_data(season.data[name], season.competition)
         tasks = {example.task.number for example in data.examples}
         if missing := season.weights.keys() - tasks:
             wanted = ", ".join(map(str, sorted(missing)))

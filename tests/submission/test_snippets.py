@@ -7,7 +7,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("docs", "docker", "evaluator", "sample_input", "submission")
-_SNIPPET = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# Not those below a file's name, which are whole files: tests/test_new_competition.py writes them.
+_SNIPPET = re.compile(r"(?<!`\*\*\n\n)^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 #: Shown whole in the pages for participants, and run by tests/test_docs.py where a submission runs.
 PROGRAM = (ROOT / "docs" / "examples" / "smallest" / "run.py").read_text(encoding="utf-8")
 

@@ -383,6 +383,7 @@ def test_scores_that_cannot_be_read_are_an_infrastructure_failure(tmp_path, chan
         "findings": [],
         "tasks": {"5": {"score": 0.5}, "2": {"score": None}},
         "data_digest": "d",
+        "competition": {"digest": "c"},
         "run": {"seconds": 1.5},
     }
     (tmp_path / "scores.json").write_text(json.dumps(document))

@@ -1,0 +1,295 @@
+"""The contract of FusionBrain Challenge 1.0 (2021): a folder and a file for each task, which the folder names.
+
+    C2C/requests.json                      true_C2C.json     prediction_C2C.json
+    HTR/images/0.png ...                   true_HTR.json     prediction_HTR.json
+    zsOD/images/0.jpg ..., requests.json   true_zsOD.json    prediction_zsOD.json
+    VQA/images/0.jpg ..., questions.json   true_VQA.json     prediction_VQA.json
+
+The tasks' folders may lie in `input/` of the data folder, and a truth beside the others, in its task's folder or in
+`true/`. A data folder may have any subset of the tasks, and truths alone, which is enough to score.
+
+Quirks that decide numbers are kept and belong to the metrics; what made the published evaluation stop is a fault of
+whoever wrote it, with its file and key: a missing prediction (but in HTR, where it counts as an empty text and is
+noted), one too many in zsOD and VQA, an answer that is no text, boxes that are none.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from evaluator.competition.definition import Competition
+from evaluator.competition.task import Task
+from evaluator.core import limits
+from evaluator.core.errors import DataError, Findings, Rule, RuleBroken, SubmissionError, show
+from evaluator.core.files import OUTPUT_FOLDER, read_regular
+from evaluator.core.strict_json import parse_file
+from evaluator.core.verdict import BAD_OUTPUT
+from evaluator.data.dataset import Data, Entry, Example
+from evaluator.data.entries import MISSING_ID, UNKNOWN_ID, json_kind
+from evaluator.data.images import decode
+from evaluator.data.predictions import TEXT_LENGTH, Predictions
+
+TASKS = ("C2C", "HTR", "zsOD", "VQA")
+#: Names that the published pages also have, one of them with Cyrillic letters.
+ALIASES = {"C2C": ("\u04212\u0421",), "zsOD": ("OD",)}
+
+TRUTH_SHAPE = Rule("truth-shape", "what evaluator/data/fbc1.py says of this file", "correct the truth")
+REQUEST_SHAPE = Rule("request-shape", "what evaluator/data/fbc1.py says of this file", "correct the input")
+PREDICTION_SHAPE = Rule(
+    "prediction-shape",
+    "a text for each id of C2C, HTR and VQA; for each picture of zsOD an object with a list of boxes, [x, y, width,"
+    " height] each, for every description that was asked for",
+    "write the shape of the contract",
+)
+NO_TASK = Rule("no-task", "the truth of at least one task", f"write true_{TASKS[0]}.json, ...")
+HTR_MISSING = Rule("htr-missing", "a text for each picture", "write an answer for each picture")
+
+
+def read_data(folder: Path | str, competition: Competition) -> Data:
+    """Read and check the data folder: truths, and of tasks whose folder is there, what is asked and the pictures.
+
+    Raises `DataError` with all faults.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise DataError(f"data folder {root} does not exist or is not a folder")
+    root = root.resolve()
+    found = Findings()
+    files: dict[str, str] = {}
+    examples: list[Example] = []
+    shown: dict[str, str] = {}
+    for task in competition.tasks.values():
+        name = next((name for name in _truth_places(task.name) if (root / name).is_file()), None)
+        if name is None:
+            continue
+        before = found.total
+        truth = parse_file(root, name, found, digests=files)
+        if found.total > before:
+            continue
+        if not isinstance(truth, dict) or not truth:
+            found.add(TRUTH_SHAPE, name, f"must be an object with at least one key, not {show(truth)}")
+            continue
+        asked, inputs = _asked(root, task, truth, found, files)
+        shown |= {f"{task.name}/{place}": path for place, path in inputs.items()}
+        for key, accepted in truth.items():
+            if (fault := _TRUTH_FAULTS[task.name](accepted)) is not None:
+                found.add(TRUTH_SHAPE, f"{name}: {show(key)}", fault)
+                continue
+            examples.append(_example(task, key, accepted, asked.get(key, ())))
+    if not examples and not found:
+        found.add(NO_TASK, str(root), f"has none of {', '.join(f'true_{task}.json' for task in TASKS)}")
+    if found:
+        raise DataError(found)
+    return Data(root, competition, tuple(examples), frozenset(), files, shown=shown)
+
+
+def read_predictions(folder: Path | str, data: Data) -> Predictions:
+    """Read and check the predictions of the tasks that the data have. Raises `SubmissionError` (BAD_OUTPUT) with all
+    faults.
+    """
+    root = Path(folder)
+    found = Findings()
+    if root.is_symlink() or not root.is_dir():
+        kind = "is a symbolic link" if root.is_symlink() else "does not exist or is not a folder"
+        found.add(OUTPUT_FOLDER, f"output folder {root}", kind)
+        raise SubmissionError(BAD_OUTPUT, found)
+    predictions = Predictions(root)
+    for task, examples in data.by_task().items():
+        name, before = f"prediction_{task.name}.json", found.total
+        document = parse_file(root, name, found, digests=predictions.files)
+        if found.total > before:
+            _hint(root, task.name, found)
+            continue
+        if not isinstance(document, dict):
+            found.add(PREDICTION_SHAPE, name, f"must be an object, not {json_kind(document)}")
+            continue
+        if task.name in ("zsOD", "VQA"):
+            keys = {example.key for example in examples}
+            for key in document:
+                if key not in keys:
+                    found.add(UNKNOWN_ID, f"{name}: {show(key)}", "unknown, not among what was asked")
+        missing = 0
+        for example in examples:
+            where = f"{name}: {show(example.key)}"
+            if example.key not in document and task.metric.missing is None:
+                found.add(MISSING_ID, where, "missing")
+                continue
+            missing += example.key not in document
+            predicted = document.get(example.key, task.metric.missing)
+            if (fault := _prediction_fault(task, predicted, example)) is not None:
+                found.add_broken(where, fault)
+            elif task.output == "json":
+                predictions.values[example.id] = predicted
+            else:
+                predictions.texts[example.id] = predicted
+            predictions.types[example.id] = (task.output,)
+        if missing:
+            noted = f"{missing} of {len(examples)} pictures have no prediction, which counts as an empty text"
+            predictions.notes.append(HTR_MISSING.finding(name, noted))
+    if found:
+        raise SubmissionError(BAD_OUTPUT, found)
+    return predictions
+
+
+def _truth_places(task: str) -> tuple[str, ...]:
+    name = f"true_{task}.json"
+    return name, f"{task}/{name}", f"true/{name}", f"input/{task}/{name}"
+
+
+def _example(task: Task, key: str, accepted: Any, inputs: tuple[Entry, ...]) -> Example:
+    example_id = f"{task.name}/{key}"
+    if task.name == "C2C":
+        return Example(example_id, task, inputs, (accepted,), task_id=key)
+    if task.name == "VQA":
+        answers = accepted["answer"] if isinstance(accepted["answer"], list) else [accepted["answer"]]
+        texts = tuple(answer for answer in answers if isinstance(answer, str))  # nothing else can be met
+        return Example(example_id, task, inputs, texts, language=accepted["lang"], task_id=key)
+    return Example(example_id, task, inputs, truth_json=accepted, task_id=key)
+
+
+# --- what is asked ---
+
+
+def _asked(
+    root: Path, task: Task, truth: Mapping[str, Any], found: Findings, files: dict[str, str]
+) -> tuple[dict[str, tuple[Entry, ...]], dict[str, str]]:
+    """The inputs of each key, and the files that a submission gets by their place in the task's folder; none where that
+    is not there.
+    """
+    base = next((base for base in (f"input/{task.name}", task.name) if (root / base).is_dir()), None)
+    if base is None:
+        return {}, {}
+    shown: dict[str, str] = {}
+    inputs: dict[str, tuple[Entry, ...]] = dict.fromkeys(truth, ())
+    if task.name == "HTR":
+        asked: dict[str, list[tuple[str, str]]] = {key: [("image", key)] for key in truth}
+    else:
+        name = f"{base}/{'questions' if task.name == 'VQA' else 'requests'}.json"
+        if not (root / name).exists():
+            return {}, {}
+        shown[name.removeprefix(f"{base}/")] = name
+        before = found.total
+        document = parse_file(root, name, found, digests=files)
+        if found.total > before:
+            return {}, {}
+        if not isinstance(document, dict):
+            found.add(REQUEST_SHAPE, name, f"must be an object, not {json_kind(document)}")
+            return {}, {}
+        asked = {}
+        for key in (*truth, *(key for key in document if key not in truth)):
+            if key not in document or key not in truth:
+                rule, text = (MISSING_ID, "missing") if key in truth else (UNKNOWN_ID, "unknown, not in the truth")
+                found.add(rule, f"{name}: {show(key)}", text)
+            elif (entries := _entries(task.name, key, document[key])) is None:
+                found.add(REQUEST_SHAPE, f"{name}: {show(key)}", f"is {show(document[key])}")
+            else:
+                asked[key] = entries
+    for key, entries in asked.items():
+        inputs[key] = tuple(
+            Entry(type, f"{base}/images/{content}" if type == "image" else content) for type, content in entries
+        )
+        for entry in inputs[key]:
+            if entry.type == "image" and entry.content not in files:
+                _read_image(root, entry.content, found, files)
+            if entry.type == "image":
+                shown[entry.content.removeprefix(f"{base}/")] = entry.content
+    return inputs, shown
+
+
+def _entries(task: str, key: str, request: Any) -> list[tuple[str, str]] | None:
+    """Types and contents of what is asked; None where the request is none."""
+    if task == "C2C":
+        return [("text", request)] if isinstance(request, str) else None
+    if task == "zsOD":
+        if not isinstance(request, list) or not all(isinstance(label, str) for label in request):
+            return None
+        return [("image", key), *(("text", label) for label in request)]
+    if not isinstance(request, dict) or not all(isinstance(request.get(n), str) for n in ("file_name", "question")):
+        return None
+    return [("image", request["file_name"]), ("text", request["question"])]
+
+
+def _read_image(root: Path, path: str, found: Findings, files: dict[str, str]) -> None:
+    try:
+        content = read_regular(root, path, limits.MAX_IMAGE_BYTES)
+        decode(content)
+    except RuleBroken as broken:
+        found.add_broken(path, broken)
+        return
+    files[path] = hashlib.sha256(content).hexdigest()
+
+
+# --- truths ---
+
+
+def _text_fault(accepted: Any) -> str | None:
+    return None if isinstance(accepted, str) else f"must be a text, not {show(accepted)}"
+
+
+def _boxes_fault(accepted: Any) -> str | None:
+    if not isinstance(accepted, dict) or not all(isinstance(boxes, list) for boxes in accepted.values()):
+        return f"must be an object with a list of boxes for each description, not {show(accepted)}"
+    for label, boxes in accepted.items():
+        if not all(map(_is_box, boxes)):
+            return f"{show(label)} must have boxes of four finite numbers, not {show(boxes)}"
+    return None
+
+
+def _answer_fault(accepted: Any) -> str | None:
+    if not isinstance(accepted, dict) or "answer" not in accepted:
+        return f"must be an object with answer and lang, not {show(accepted)}"
+    return None if isinstance(accepted.get("lang"), str) else f"lang must be a text, not {show(accepted.get('lang'))}"
+
+
+_TRUTH_FAULTS: Mapping[str, Callable[[Any], str | None]] = {
+    "C2C": _text_fault,
+    "HTR": lambda accepted: None,  # what is no text is compared all the same
+    "zsOD": _boxes_fault,
+    "VQA": _answer_fault,
+}
+
+
+# --- predictions ---
+
+
+def _prediction_fault(task: Task, predicted: Any, example: Example) -> RuleBroken | None:
+    if task.name == "zsOD":
+        return _predicted_boxes_fault(predicted, example.truth_json)
+    if task.output == "text" and not isinstance(predicted, str):
+        return RuleBroken(PREDICTION_SHAPE, f"must be a text, not {json_kind(predicted)}")
+    if isinstance(predicted, str) and len(predicted) > limits.MAX_TEXT_CHARACTERS:
+        return RuleBroken(TEXT_LENGTH, f"the text has {len(predicted)} characters")
+    return None
+
+
+def _predicted_boxes_fault(predicted: Any, truth: Mapping[str, list[Any]]) -> RuleBroken | None:
+    """Boxes are looked at where there are some to compare them with, as published; `[[]]` is no box."""
+    if not isinstance(predicted, dict):
+        return RuleBroken(PREDICTION_SHAPE, f"must be an object of descriptions, not {json_kind(predicted)}")
+    for label, true in truth.items():
+        if label not in predicted:
+            return RuleBroken(PREDICTION_SHAPE, f"has no entry for {show(label)}, which was asked for")
+        boxes = predicted[label]
+        if not isinstance(boxes, list):
+            return RuleBroken(PREDICTION_SHAPE, f"{show(label)} must have a list of boxes, not {show(boxes)}")
+        if true and boxes != [[]] and not all(map(_is_box, boxes)):
+            return RuleBroken(PREDICTION_SHAPE, f"{show(label)} must have boxes of four numbers, not {show(boxes)}")
+    return None
+
+
+def _is_box(box: Any) -> bool:
+    return (
+        isinstance(box, list)
+        and len(box) == 4
+        and all(type(number) in (int, float) and abs(number) < 1e300 and math.isfinite(number) for number in box)
+    )
+
+
+def _hint(root: Path, task: str, found: Findings) -> None:
+    """Names the file that was written under a name of the published pages that this one does not have."""
+    for alias in ALIASES.get(task, ()):
+        name = f"prediction_{alias}.json"
+        if (root / PurePosixPath(name)).is_file():
+            found.add(PREDICTION_SHAPE, name, f"is written as prediction_{task}.json, in Latin letters")
