@@ -22,7 +22,7 @@ from evaluator.core import limits
 from evaluator.core.errors import DataError, Finding, Findings, Rule, RuleBroken, show
 from evaluator.core.files import read_regular
 from evaluator.core.strict_json import parse_file
-from evaluator.data.entries import NEAR_FAULTS, check_ids, depth_note, json_kind, read_entries
+from evaluator.data.entries import ALL_TYPES, NEAR_FAULTS, check_ids, depth_note, json_kind, read_entries
 from evaluator.data.images import DEEP_MODE, decode, pixel_digest
 
 NO_EXAMPLES = Rule("no-examples", "at least one example", "write the examples into input.json")
@@ -42,6 +42,7 @@ TRUTH_PLACE = Rule(
 INPUT_PLACE = Rule(
     "input-place", "input images outside of gt_images/, which teams never see", "move the image, or name another"
 )
+TRUTH_JSON = Rule("truth-json", "a value that the metric's schema allows", "correct the value, or choose a metric")
 INPUT_ENTRY = Rule(
     "input-entry", "an entry of the type that the task's metric compares with", "complete the input, or choose a metric"
 )
@@ -150,7 +151,7 @@ def read_data(folder: Path | str, competition: Competition | None = None) -> Dat
     found = Findings()
     files: dict[str, str] = {}
     inputs = read_entries(root, "input.json", found, DataError, files)
-    truth = read_entries(root, "ground_truth.json", found, DataError, files, answers=True)
+    truth = read_entries(root, "ground_truth.json", found, DataError, files, answers=True, types=ALL_TYPES)
     numbers = parse_file(root, "sample_ids.json", found, digests=files)
     if not found and not isinstance(numbers, dict):
         found.add(SAMPLE_TASK, "sample_ids.json", f"must be an object of ids, not {json_kind(numbers)}")
@@ -187,6 +188,10 @@ def read_data(folder: Path | str, competition: Competition | None = None) -> Dat
         wanted = next((content for type, content in truth[id] or () if type == task.output), None)
         if wanted is None:
             found.add(TRUTH_OUTPUT, f"ground_truth.json: {where}", f"no {task.output} entry")
+        elif task.output == "json":
+            example = replace(example, truth_json=wanted)
+            if fault := task.metric.schema_fault(wanted):
+                found.add(TRUTH_JSON, f"ground_truth.json: {where}", fault)
         elif isinstance(wanted, list):
             example = replace(example, answers=tuple(wanted))
         else:

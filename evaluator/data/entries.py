@@ -11,7 +11,8 @@ from evaluator.data.images import IMAGE_DEPTH
 
 JSON_SHAPE = Rule(
     "json-shape",
-    'an object of ids, each with a list of entries {"type": "text" or "image", "content": a text}',
+    'an object of ids, each with a list of entries {"type": "text" or "image", "content": a text}; where a task has'
+    ' JSON answers, {"type": "json", "content": any value}',
     "write the shape of the contract",
 )
 ANSWERS_SHAPE = Rule(
@@ -26,6 +27,7 @@ MISSING_ID = Rule("missing-id", "every id of input.json once", "write an entry f
 UNKNOWN_ID = Rule("unknown-id", "the ids of input.json alone", "drop the id, or write it as input.json does")
 
 TYPES = ("text", "image")
+ALL_TYPES = (*TYPES, "json")
 NAMED_IDS = 3  # in a note about many
 NEAR_FAULTS = 20  # files that are missing for which a near name is looked for: each time a folder is read
 
@@ -37,10 +39,11 @@ def read_entries(
     error: Callable[[Findings], EvaluatorError],
     digests: dict[str, str],
     answers: bool = False,
+    types: Sequence[str] = TYPES,
 ) -> dict[str, list[tuple[str, Any]] | None]:
     """`{id: [(type, content), ...]}` of an entries file, None for an id whose value is malformed; with `answers`, a
-    text's content is a list of texts, and a single entry may stand without its list. The file's SHA-256 is added to
-    `digests`.
+    text's content is a list of texts, and a single entry may stand without its list. `types` are those that entries may
+    have. The file's SHA-256 is added to `digests`.
 
     Faults are added to `found`; it is raised as `error` where there is nothing to go on with.
     """
@@ -67,23 +70,25 @@ def read_entries(
             continue
         before = found.total
         for position, entry in enumerate(entries):
-            if fault := _entry_fault(entry, answers):
+            if fault := _entry_fault(entry, answers, types):
                 found.add_broken(f"{name}: id {show(id)}: entry {position}", fault)
         if found.total == before:
             examples[id] = [(entry["type"], entry["content"]) for entry in entries]
     return examples
 
 
-def _entry_fault(entry: Any, answers: bool) -> RuleBroken | None:
+def _entry_fault(entry: Any, answers: bool, types: Sequence[str]) -> RuleBroken | None:
     if not isinstance(entry, dict):
         return RuleBroken(JSON_SHAPE, f"must be an object with type and content, not {json_kind(entry)}")
     missing = [key for key in ("type", "content") if key not in entry]
     if missing:
         return RuleBroken(JSON_SHAPE, f"{' and '.join(missing)} missing")
     type, content = entry["type"], entry["content"]
-    if not isinstance(type, str) or type not in TYPES:
+    if not isinstance(type, str) or type not in types:
         found = show(type) if isinstance(type, str) else json_kind(type)
-        return RuleBroken(JSON_SHAPE, f"type must be 'text' or 'image', not {found}")
+        return RuleBroken(JSON_SHAPE, f"type must be {' or '.join(map(repr, types))}, not {found}")
+    if type == "json":
+        return None
     if answers and type == "text":
         if not isinstance(content, list) or not content or not all(isinstance(answer, str) for answer in content):
             return RuleBroken(ANSWERS_SHAPE, f"content must be a list of accepted answers, not {show(content)}")

@@ -28,7 +28,7 @@ from evaluator.core.errors import EvaluatorError, Finding, Findings, Rule, RuleB
 from evaluator.core.files import CONTROL_CHARACTER, OUTPUT_FOLDER, read_regular
 from evaluator.core.verdict import BAD_OUTPUT
 from evaluator.data.dataset import Data, Example
-from evaluator.data.entries import NEAR_FAULTS, check_ids, depth_note, read_entries
+from evaluator.data.entries import ALL_TYPES, NEAR_FAULTS, TYPES, check_ids, depth_note, read_entries
 from evaluator.data.images import DEEP_MODE, FOLDER_BYTES, Decoder, pixel_digest
 from evaluator.metrics.base import Output
 
@@ -40,6 +40,7 @@ MISSING_OUTPUT = Rule(
 TEXT_LENGTH = Rule(
     "text-length", f"at most {limits.MAX_TEXT_CHARACTERS} characters in a scored text", "cut the text or stop earlier"
 )
+ANSWER_JSON = Rule("answer-json", "a value that the metric's schema allows", "write the value as the task has it")
 REFERENCE_IMAGE = Rule(
     "reference-image",
     "images that the submission made; no file and no pixels of a reference image",
@@ -116,7 +117,9 @@ def read_predictions(folder: Path | str, data: Data) -> Predictions:
     if found:
         raise SubmissionError(BAD_OUTPUT, found)
     files: dict[str, str] = {}
-    predicted = read_entries(root, "predictions.json", found, partial(SubmissionError, BAD_OUTPUT), files)
+    types = ALL_TYPES if any(example.task.output == "json" for example in data.examples) else TYPES
+    bad_output = partial(SubmissionError, BAD_OUTPUT)
+    predicted = read_entries(root, "predictions.json", found, bad_output, files, types=types)
     check_ids("predictions.json", {example.id: None for example in data.examples}, predicted, found)
     leftovers.sweep(_PREFIX)
     private = leftovers.PrivateFolder(_PREFIX)
@@ -131,6 +134,11 @@ def read_predictions(folder: Path | str, data: Data) -> Predictions:
             if example.task.output == "text":
                 predictions.texts[example.id] = content
                 _check_text(content, where, found)
+                continue
+            if example.task.output == "json":
+                predictions.values[example.id] = content
+                if fault := example.task.metric.schema_fault(content):
+                    found.add(ANSWER_JSON, where, fault)
                 continue
             predictions.images[example.id] = content
             surplus = next((content for type, content in entries if type == "text"), None)
@@ -151,7 +159,7 @@ def read_predictions(folder: Path | str, data: Data) -> Predictions:
 
 def _outputs(
     predicted: dict[str, list[tuple[str, Any]] | None], data: Data, found: Findings
-) -> Iterator[tuple[Example, str, list[tuple[str, Any]], str]]:
+) -> Iterator[tuple[Example, str, list[tuple[str, Any]], Any]]:
     """What is to be scored: example, place, all its entries, the scored content. Ids that are missing or malformed were
     reported before.
     """
