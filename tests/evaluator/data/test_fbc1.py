@@ -13,6 +13,7 @@ from evaluator.competition.definition import find
 from evaluator.core.errors import DataError, SubmissionError
 from evaluator.data.contracts import read_data, read_predictions
 from evaluator.scoring.score import score
+from tests.support.fbc1 import write
 
 VECTORS = Path(__file__).parents[2] / "data" / "fbc1"
 TASKS = {"C2C": "c2c", "HTR": "htr", "zsOD": "zsod", "VQA": "vqa"}
@@ -151,11 +152,6 @@ def test_missing_texts_of_handwriting_are_counted_and_noted(folders, fbc1):
     assert scores.tasks[0].score == pytest.approx(2 / 3)
     [note] = scores.to_json()["findings"]
     assert note["found"] == "2 of 3 pictures have no prediction, which counts as an empty text"
-
-
-def write(path, document):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
 
 
 @pytest.fixture

@@ -3,11 +3,10 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from evaluator.cli.app import main
+from tests.support.fbc1 import build_fbc1, write
 
 RUN = """
 import json, os, sys
@@ -25,32 +24,15 @@ assert not os.path.exists("input/packed along") and not os.path.exists("output/o
 write("C2C", {id: "def x ( ) : NEW_LINE INDENT pass DEDENT" for id in read("C2C/requests.json")})
 write("HTR", {name: "последовал" for name in os.listdir("input/HTR/images")})
 asked = read("zsOD/requests.json")
-write("zsOD", {name: {label: [[1, 2, 3, 4]] for label in labels} for name, labels in asked.items()})
+write("zsOD", {name: {label: [[1, 2, 30, 40]] for label in labels} for name, labels in asked.items()})
 write("VQA", {id: question["question"].split()[-1] for id, question in read("VQA/questions.json").items()})
 print(sorted(os.listdir(os.path.join(ROOT, "input"))))
 """
 
 
-def write(path: Path, document: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
-
-
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    root = tmp_path / "данные"
-    write(root / "C2C" / "requests.json", {"0": "void x ( ) { }"})
-    write(root / "C2C" / "true_C2C.json", {"0": "def x ( ) : NEW_LINE INDENT pass DEDENT"})
-    write(root / "HTR" / "true_HTR.json", {"0.png": "последовал", "1.png": "за"})
-    write(root / "zsOD" / "requests.json", {"0.jpg": ["рыжий кот", "bald man"]})
-    write(root / "zsOD" / "true_zsOD.json", {"0.jpg": {"рыжий кот": [[1, 2, 3, 4]], "bald man": []}})
-    write(root / "VQA" / "questions.json", {"0": {"file_name": "1.jpg", "question": "Он смотрит вниз"}})
-    write(root / "VQA" / "true_VQA.json", {"0": {"answer": ["вниз"], "lang": "ru", "question_id": 5}})
-    for name in ("HTR/images/0.png", "HTR/images/1.png", "zsOD/images/0.jpg", "VQA/images/1.jpg"):
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.zeros((8, 8, 3), dtype=np.uint8)).save(path)
-    return root
+    return build_fbc1(tmp_path / "данные")
 
 
 def submission(folder: Path, root: str, image: str, entrypoint: str) -> Path:
