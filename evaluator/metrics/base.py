@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import TypeAdapter, ValidationError
 
 from evaluator.core.validation import StrictModel
 from evaluator.metrics.syntax_trees import Grammar
@@ -153,10 +154,11 @@ class Metric:
     """How a task is scored: `evaluate` gets all samples of a task, and its parameters as keywords.
 
     `output` is the type of the entry that it reads from a prediction. `requires` says what it needs beyond texts:
-    "encoders", "input_image" (an image in each input), "ruwordnet" (used where it is there; scores without it are
-    labelled), "grammar". `best` is what no score exceeds; charts reach from 0 to it.
-    `part_titles` are the names for people of a result's parts that have others. `schema` is the pydantic type of a JSON
-    answer; `missing` is what counts for an id without a prediction, where there may be such.
+    "encoders", "grammar", "input_image" (an image in each input), "ruwordnet" (used where it is there; scores without
+    it are labelled). `best` is what no score exceeds; charts reach from 0 to it. `part_titles` are the names for people
+    of a result's parts that have others. `schema` is the pydantic type of a JSON answer; `missing` is what counts for
+    an id without a prediction, where there may be such. Reports show an answer as it `shows`: boxes drawn over the
+    input's image, code beside the reference with what differs.
     """
 
     name: str
@@ -169,6 +171,17 @@ class Metric:
     part_titles: tuple[tuple[str, str], ...] = ()
     schema: Any = None
     missing: Any = None
+    shows: Literal["boxes", "code"] | None = None
+
+    def schema_fault(self, value: Any) -> str | None:
+        """What is wrong with a JSON answer by the metric's schema, with its place there; None where nothing is."""
+        try:
+            TypeAdapter(self.schema).validate_python(value, strict=True)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = "".join(f"[{key!r}]" for key in first["loc"])
+            return f"{first['msg']}{f' at {place}' if place else ''}"
+        return None
 
     def defaults(self) -> dict[str, ParameterValue]:
         """All parameters, at their defaults."""

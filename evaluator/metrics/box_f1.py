@@ -128,6 +128,7 @@ METRICS = (
         "json",
         _evaluate,
         schema=Boxes,
+        shows="boxes",
         part_titles=(("tp", "true positives"), ("fp", "false positives"), ("fn", "missed")),
     ),
 )

@@ -142,4 +142,4 @@ def _evaluate(samples: Sequence[Sample], resources: Resources) -> Result:
     )
 
 
-METRICS = (Metric("codebleu", "CodeBLEU", "text", _evaluate, requires=("grammar",)),)
+METRICS = (Metric("codebleu", "CodeBLEU", "text", _evaluate, requires=("grammar",), shows="code"),)

@@ -8,6 +8,7 @@ type="application/json">` with `<`, `>` and `&` escaped, and the page's script s
 """
 
 import base64
+import difflib
 import io
 import json
 import statistics
@@ -39,6 +40,9 @@ EXAMPLE_OVERHEAD = 100  # characters that an example costs beside its texts
 THUMBNAIL_PIXELS = 256  # the longer side
 THUMBNAIL_QUALITY = 78
 HISTOGRAM_BINS = 10
+MAX_SHOWN_BOXES = 200  # over one image
+MAX_LABEL_CHARACTERS = 60
+MAX_COORDINATE = 1e6
 
 
 def write(
@@ -221,6 +225,7 @@ class _Browsed:
     _texts_left: int = field(default_factory=lambda: MAX_TEXT_CHARACTERS)
     _images_left: int = field(default_factory=lambda: MAX_IMAGE_CHARACTERS)
     _known: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    _sizes: list[tuple[int, int]] = field(default_factory=list)  # of the images that the thumbnails are of
 
     def add(self, example: Example, score: float | None) -> None:
         """Take in one example, as far as the budgets go."""
@@ -247,7 +252,9 @@ class _Browsed:
         if surplus is not None:
             content["surplus"] = _text(surplus)
         if example.task.output == "json":
-            content["accepted"].append(_text(_shown_json(example.truth_json)))
+            content["accepted"].append(self._value(example, example.truth_json))
+        if example.task.metric.shows == "code" and example.answers:
+            content["answer"]["parts"] = difference(example.answers[0], self.predictions.texts[id])
         if example.truth_image is not None:
             content["accepted"].append(self._data_image(example.truth_image))
         more = len(example.inputs) - len(inputs), len(example.answers) - len(answers)
@@ -260,7 +267,16 @@ class _Browsed:
             return self._predicted_image(example.id)
         if example.task.output == "text":
             return _text(self.predictions.texts[example.id])
-        return _text(_shown_json(self.predictions.values[example.id]))
+        return self._value(example, self.predictions.values[example.id])
+
+    def _value(self, example: Example, value: Any) -> dict[str, Any]:
+        """A JSON value as a text; boxes also with what they are drawn over."""
+        shown = _text(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        if example.task.metric.shows == "boxes" and example.images:
+            over = self._data_image(example.images[0])
+            if "image" in over:
+                shown |= {"boxes": _boxes(value), "over": over["image"], "size": self._sizes[over["image"]]}
+        return shown
 
     def _data_image(self, path: str) -> dict[str, Any]:
         return self._image(("data", path), lambda: load_image(self.data.root, path))
@@ -275,7 +291,8 @@ class _Browsed:
                 self.left_out_images += 1
                 return {"note": "left out: the report's limit for images is reached"}
             try:
-                width, height, content = thumbnail(load())
+                image = load()
+                width, height, content = thumbnail(image)
             except ValueError as error:
                 self._known[key] = {"note": visible(f"no picture: {error}")}
             else:
@@ -285,6 +302,7 @@ class _Browsed:
                 self._images_left -= len(content)
                 self._known[key] = {"image": len(self.images)}
                 self.images.append([width, height, content])
+                self._sizes.append(image.size)
         return self._known[key]
 
 
@@ -298,9 +316,31 @@ def thumbnail(image: Image.Image) -> tuple[int, int, str]:
     return small.width, small.height, base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _shown_json(value: Any) -> str:
-    """A JSON value for people: a text as it is."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _boxes(value: Any) -> list[list[Any]]:
+    """Label, x, y, width and height of the boxes of each label that can be drawn, as far as there is room for them."""
+    drawn = [
+        [visible(label[:MAX_LABEL_CHARACTERS]), *map(float, box)]
+        for label, boxes in value.items()
+        for box in boxes
+        if len(box) == 4 and all(type(number) in (int, float) and abs(number) < MAX_COORDINATE for number in box)
+    ]
+    return drawn[:MAX_SHOWN_BOXES]
+
+
+def difference(reference: str, answer: str) -> list[list[str]]:
+    """A program word by word: `["same", words]`, `["more", words]` that the reference does not have, and
+    `["less", words]` that the answer lacks.
+    """
+    before, after = (text[:MAX_SHOWN_CHARACTERS].split() for text in (reference, answer))
+    parts: list[list[str]] = []
+    for kind, i, j, k, m in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+        if kind == "equal":
+            parts.append(["same", visible(" ".join(after[k:m]))])
+            continue
+        for name, words in (("less", before[i:j]), ("more", after[k:m])):
+            if words:
+                parts.append([name, visible(" ".join(words))])
+    return parts
 
 
 def _text(text: str) -> dict[str, Any]:

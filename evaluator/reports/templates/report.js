@@ -192,6 +192,16 @@ function said(item, alternative) {
     const [width, height, content] = page.images[item.image];
     return el("figure", {}, el("img", { src: `data:image/jpeg;base64,${content}`, width, height, alt: alternative, loading: "lazy", decoding: "async" }));
   }
+  if (item.boxes) {
+    const [width, height, content] = page.images[item.over], [full, tall] = item.size, labels = [...new Set(item.boxes.map(([label]) => label))];
+    return el("figure", {}, el("div", { class: "boxed" },
+      el("img", { src: `data:image/jpeg;base64,${content}`, width, height, alt: `${alternative ?? "Image"} with ${item.boxes.length} boxes`, loading: "lazy", decoding: "async" }),
+      svg("svg", { viewBox: `0 0 ${full} ${tall}`, preserveAspectRatio: "none", "aria-hidden": "true" },
+        item.boxes.map(([label, x, y, w, h]) => svg("rect", { class: `box b${labels.indexOf(label) % 4}`, x: Math.min(x, x + w), y: Math.min(y, y + h), width: Math.abs(w), height: Math.abs(h) }, svg("title", {}, label))))),
+      el("figcaption", { class: "small" }, item.boxes.length ? labels.map((label, i) => el("span", { class: `key b${i % 4}`, dir: "auto" }, label)) : "no boxes"));
+  }
+  if (item.parts) return el("div", { class: "said code", dir: "ltr" }, item.text === "" ? el("span", { class: "none" }, "empty text") : null,
+    item.parts.map(([kind, words]) => [kind === "same" ? words : el(kind === "more" ? "ins" : "del", {}, words), " "]));
   return el("div", { class: "said", lang: "ru", dir: "auto" }, item.text === "" ? el("span", { class: "none", lang: "en" }, "empty text") : item.text,
     item.cut ? el("span", { class: "none", lang: "en" }, ` … and ${amount(item.cut)} more characters`) : null);
 }

@@ -1,0 +1,70 @@
+"""The report of FusionBrain Challenge 1.0 in Chromium: boxes over the picture, programs with what differs."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from evaluator.cli.app import main
+from evaluator.reports import html
+from tests.support.browser import Page
+from tests.support.fbc1 import SIZE, build_fbc1, write
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Path:
+    data, output = build_fbc1(tmp_path / "data"), tmp_path / "output"
+    write(data / "zsOD" / "requests.json", {"0.jpg": ["рыжий кот", "bald man", HOSTILE]})
+    true = {"рыжий кот": [[1, 2, 30, 40]], "bald man": [], HOSTILE: []}
+    write(data / "zsOD" / "true_zsOD.json", {"0.jpg": true})
+    write(output / "prediction_C2C.json", {"0": f"def y ( ) : NEW_LINE INDENT pass {HOSTILE} DEDENT"})
+    write(output / "prediction_HTR.json", {"0.png": "последовал"})
+    found = {"рыжий кот": [[2, 3, 30, 40]], "bald man": [[40, 10, 20, 20], ["x"], [1, 2, 3, 10**7]], HOSTILE: []}
+    write(output / "prediction_zsOD.json", {"0.jpg": found})
+    write(output / "prediction_VQA.json", {"0": "Вниз!"})
+    path = tmp_path / "report.html"
+    words = ("score", output, "--data", data, "--competition", "fbc1", "--report", path)
+    assert main([str(word) for word in words]) == 0
+    return path
+
+
+def test_boxes_lie_where_they_are_and_programs_show_what_differs(report, driver):
+    page = Page(driver).open(report)
+    assert page.one("h1").text == "FusionBrain Challenge 1.0" and page.log == []
+    assert page.one("#total").text == page.run("return page.integral.toFixed(3)")
+    shown = page.run(
+        """return [...document.querySelectorAll(".boxed")].map(figure => {
+            const image = figure.querySelector("img").getBoundingClientRect();
+            return [...figure.querySelectorAll("rect")].map(rect => {
+                const box = rect.getBoundingClientRect();
+                return [box.x - image.x, box.y - image.y, box.width, box.height].map(
+                    (value, i) => value / (i % 2 ? image.height : image.width));
+            });
+        })"""
+    )
+    width, height = SIZE
+    predicted, true = [[[x / width, y / height, w / width, h / height] for x, y, w, h in boxes] for boxes in (
+        [[2, 3, 30, 40], [40, 10, 20, 20]],
+        [[1, 2, 30, 40]],
+    )]  # fmt: skip
+    assert [boxes for answer in shown for box in answer for boxes in box] == pytest.approx(
+        [number for box in (*predicted, *true) for number in box], abs=0.02
+    )
+    code = page.run(
+        "return [...document.querySelectorAll('.code ins, .code del')].map(e => [e.tagName, e.textContent])"
+    )
+    assert code == [["DEL", "x"], ["INS", "y"], ["INS", HOSTILE]]
+    assert page.run("return document.querySelectorAll('.boxed img[src=x], .code img').length") == 0
+
+
+def test_a_difference_is_word_by_word():
+    assert html.difference("a b c", "a x c d") == [
+        ["same", "a"],
+        ["less", "b"],
+        ["more", "x"],
+        ["same", "c"],
+        ["more", "d"],
+    ]
+    assert html.difference("", "") == [] and json.dumps(html.difference("a", "")) == '[["less", "a"]]'
