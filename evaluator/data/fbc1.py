@@ -31,7 +31,8 @@ from evaluator.data.entries import MISSING_ID, UNKNOWN_ID, json_kind
 from evaluator.data.images import decode
 from evaluator.data.predictions import TEXT_LENGTH, Predictions
 
-TASKS = ("C2C", "HTR", "zsOD", "VQA")
+#: What an answer is, by task; a text in HTR may be any JSON value, and is then compared as Python does.
+TASKS = {"C2C": "text", "HTR": "json", "zsOD": "json", "VQA": "text"}
 #: Names that the published pages also have, one of them with Cyrillic letters.
 ALIASES = {"C2C": ("\u04212\u0421",), "zsOD": ("OD",)}
 
@@ -43,7 +44,7 @@ PREDICTION_SHAPE = Rule(
     " height] each, for every description that was asked for",
     "write the shape of the contract",
 )
-NO_TASK = Rule("no-task", "the truth of at least one task", f"write true_{TASKS[0]}.json, ...")
+NO_TASK = Rule("no-task", "the truth of at least one task", f"write true_{next(iter(TASKS))}.json, ...")
 HTR_MISSING = Rule("htr-missing", "a text for each picture", "write an answer for each picture")
 
 
@@ -59,6 +60,9 @@ def read_data(folder: Path | str, competition: Competition) -> Data:
     found = Findings()
     files: dict[str, str] = {}
     examples: list[Example] = []
+    if others := [task.name for task in competition.tasks.values() if TASKS.get(task.name) != task.output]:
+        known = ", ".join(f"{name} ({output})" for name, output in TASKS.items())
+        raise DataError(f"competition {competition.name}: {', '.join(others)}: the contract fbc1 has {known} alone")
     shown: dict[str, str] = {}
     for task in competition.tasks.values():
         name = next((name for name in _truth_places(task.name) if (root / name).is_file()), None)

@@ -221,3 +221,13 @@ def test_names_of_the_published_pages_are_hinted_at(folders, fbc1):
     text = str(caught.value)
     assert "is written as prediction_C2C.json, in Latin letters" in text
     assert "prediction_OD.json: is written as prediction_zsOD.json" in text
+
+
+def test_the_contract_has_four_tasks(whole, tmp_path):
+    (tmp_path / "competition.toml").write_text(
+        'name = "other"\nimage = "a/b:1"\ntitle = {}\ncontract = "fbc1"\n'
+        '[[tasks]]\nnumber = 0\nname = "C2D"\nanswer = "text"\nmetric = "codebleu"\nweight = 1\n',
+        encoding="utf-8",
+    )
+    with pytest.raises(DataError, match=r"competition other: C2D: the contract fbc1 has C2C \(text\), HTR \(json\)"):
+        read_data(whole, find(str(tmp_path)))

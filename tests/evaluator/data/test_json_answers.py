@@ -1,4 +1,4 @@
-"""JSON answers in the standard contract: of the metric's schema, in truth and predictions, and only where a task has any."""
+"""JSON answers in the standard contract: of the metric's schema, and only where a task has any."""
 
 import json
 
