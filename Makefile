@@ -7,6 +7,7 @@ SHELL = /bin/sh
 # Set on the command line, as in `make evaluate DATA=my_data JSON=out.json ARGS='--country DE --keep run'`.
 SUBMISSION = submission
 DATA = sample_input
+COMPETITION = fbc2
 JSON = scores.json
 MODEL = 2.7B-FBC2
 SEED = 7
@@ -49,8 +50,9 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: evaluate
-evaluate: $(INSTALLED) ## run SUBMISSION=submission on DATA=sample_input, print scores, write JSON=scores.json; RUNNER=auto
-	$(VENV) -m evaluator run "$(SUBMISSION)" --data "$(DATA)" --runner "$(RUNNER)" --json "$(JSON)" $(ARGS)
+evaluate: $(INSTALLED) ## run SUBMISSION=submission on DATA=sample_input, score it as COMPETITION=fbc2 does; JSON=scores.json, RUNNER=auto
+	$(VENV) -m evaluator run "$(SUBMISSION)" --data "$(DATA)" --competition "$(COMPETITION)" \
+	    --runner "$(RUNNER)" --json "$(JSON)" $(ARGS)
 
 .PHONY: pack-submission
 pack-submission: $(INSTALLED) ## pack SUBMISSION=submission into ZIP=submission.zip, without training code; ARGS=--force
@@ -58,12 +60,13 @@ pack-submission: $(INSTALLED) ## pack SUBMISSION=submission into ZIP=submission.
 
 .PHONY: check-submission
 check-submission: $(INSTALLED) ## look at ZIP=submission.zip before it is sent: sizes, names, metadata.json
-	$(VENV) -m evaluator check "$(ZIP)" $(ARGS)
+	$(VENV) -m evaluator check "$(ZIP)" --competition "$(COMPETITION)" $(ARGS)
 
 .PHONY: test-submission
 test-submission: $(INSTALLED) ## check ZIP=submission.zip, run it on DATA=sample_input in the real limits, score it
-	$(VENV) -m evaluator check "$(ZIP)"
-	$(VENV) -m evaluator run "$(ZIP)" --data "$(DATA)" --runner "$(RUNNER:auto=engine)" --json "$(JSON)" $(ARGS)
+	$(VENV) -m evaluator check "$(ZIP)" --competition "$(COMPETITION)"
+	$(VENV) -m evaluator run "$(ZIP)" --data "$(DATA)" --competition "$(COMPETITION)" \
+	    --runner "$(RUNNER:auto=engine)" --json "$(JSON)" $(ARGS)
 
 .PHONY: doctor
 doctor: $(INSTALLED) ## look whether this machine can run submissions: engine, image TAG, GPU, driver, memory, disk
