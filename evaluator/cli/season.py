@@ -314,16 +314,25 @@ def prizes(json: shared.Json = None, season: Rules = DEFAULT_RULES) -> None:
 
 def prizes_text(prizes: "Prizes") -> str:
     """The prizes for a terminal."""
-    names = prizes.season.competition.names
+    names, rules = prizes.season.competition.names, prizes.season.competition.definition.prizes
+    unit = rules.unit if rules.places else None
     rows: list[list[object]] = []
     for each in prizes.main:
         line = each.line
         missed = [f"{names[task]} {_score(line.scores.get(task))} < {least}" for task, least in each.missed.items()]
-        rows.append([line.rank, line.team, _score(line.total), "yes" if each.eligible else "no", ", ".join(missed)])
+        amount = [] if unit is None else ["" if each.amount is None else f"{each.amount:.3f}"]
+        can = "yes" if each.eligible else "no"
+        rows.append([line.rank, line.team, _score(line.total), can, *amount, ", ".join(missed)])
     lines = [f"{prizes.missing}\n"] if prizes.missing else []
     lines += ["Main prize, by the private board"]
-    lines += [_table(["rank", "team", "score", "eligible", "below the threshold"], rows)]
-    lines += ["\nPrize for the most sustainable solution", *prizes.sustainable.lines()]
+    header = ["rank", "team", "score", "eligible", *([] if unit is None else [unit]), "below the threshold"]
+    lines += [_table(header, rows)]
+    if prizes.nominations:
+        best = [[names[each.task], each.team or "nobody", _score(each.score)] for each in prizes.nominations]
+        lines += [f"\nThe best score of each task: {rules.nomination:g} {rules.unit} each"]
+        lines += [_table(["task", "team", "score"], best)]
+    if prizes.sustainable is not None:
+        lines += ["\nPrize for the most sustainable solution", *prizes.sustainable.lines()]
     return "\n".join(lines)
 
 

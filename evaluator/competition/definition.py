@@ -16,9 +16,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from evaluator.competition.task import Task
 from evaluator.core.errors import DataError, meant, show
@@ -29,6 +29,7 @@ from evaluator.core.validation import (
     Fault,
     Flag,
     Line,
+    Share,
     StrictModel,
     Weight,
     allowed,
@@ -50,6 +51,7 @@ Language = Annotated[str, allowed("two small letters such as 'ru'", lambda code:
 Name = Annotated[str, allowed("small letters, digits and '-'", lambda name: re.fullmatch("[a-z0-9][a-z0-9-]*", name))]
 TaskNumber = Annotated[int, number(0, MAX_TASKS - 1, "whole number")]
 Score = Annotated[float, number(0)]
+Amount = Annotated[float, number(0)]
 
 
 def _file_name(value: object) -> bool:
@@ -135,6 +137,46 @@ class Integral(StrictModel):
     round_parts: Annotated[int, number(0, 9, "whole number")] | None = None
 
 
+class Place(StrictModel):
+    """What a place of the main prize is worth: `least` at the thresholds' sum, `most` at `full_at`."""
+
+    least: Amount
+    most: Amount
+
+
+class PrizeRules(StrictModel):
+    """The prizes. The main one is for teams that reach all thresholds; with `places` each of the first of them gets an
+    amount that grows with its score, in a straight line from the sum of the thresholds to `full_at`. A `nomination` is
+    for the best score of each task that reaches its threshold, `sustainable` for the least CO2 in training among the
+    best. A model that wins a place shares at least `shared_parameters` of its parameters between all tasks.
+    """
+
+    unit: Line = "points"
+    places: Annotated[tuple[Place, ...], Field(strict=False)] = ()
+    full_at: Amount | None = None
+    nomination: Amount | None = None
+    sustainable: Flag = False
+    shared_parameters: Share | None = None
+
+    @field_validator("full_at")
+    @classmethod
+    def _has_places(cls, full_at: float | None, info: ValidationInfo) -> float | None:
+        if (full_at is None) != (not info.data.get("places")):
+            raise wrong("and places need each other")
+        return full_at
+
+    def amount(self, place: int, total: float, minimum: float) -> float | None:
+        """What the team in a place (from 0) of the main prize gets, in `unit`; None without such a place. `minimum` is
+        the sum of the thresholds.
+        """
+        if place >= len(self.places) or self.full_at is None:
+            return None
+        least, most = self.places[place].least, self.places[place].most
+        if total >= self.full_at:
+            return most
+        return least + (most - least) / (self.full_at - minimum) * (total - minimum)
+
+
 class Definition(StrictModel):
     """The content of a competition.toml."""
 
@@ -150,6 +192,7 @@ class Definition(StrictModel):
     title: Title
     limits: dict[str, Any] = {}
     integral: Integral = Integral()
+    prizes: PrizeRules = PrizeRules()
     tasks: Annotated[tuple[TaskDefinition, ...], Field(strict=False)]
 
     @field_validator("tasks")
@@ -162,6 +205,13 @@ class Definition(StrictModel):
             if twice := sorted({value for value in values if values.count(value) > 1}):
                 raise wrong(f"two have the {key} {', '.join(map(show, twice))}")
         return tuple(sorted(tasks, key=lambda task: task.number))
+
+    @model_validator(mode="after")
+    def _prizes_fit(self) -> Self:
+        minimum = sum(task.weight * (task.threshold or 0.0) for task in self.tasks)
+        if self.prizes.full_at is not None and self.prizes.full_at <= minimum:
+            raise wrong(f"prizes.full_at must be above the sum of the thresholds, {minimum:g}")
+        return self
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from evaluator.season.board import Line
 from evaluator.season.config import Season, read_season
 from evaluator.season.database import open_database
 from evaluator.season.ledger import Archive, Attempts, Ledger, RunState
-from evaluator.season.prizes import Eligibility, Unfinished
+from evaluator.season.prizes import Eligibility, Nomination, Unfinished
 from evaluator.season.queue import Queue
 from evaluator.season.runs import machine_gpus
 from evaluator.season.store import digest, open_shared, open_store
@@ -207,12 +207,13 @@ class Prizes:
 
     season: Season
     main: Sequence[Eligibility]
-    sustainable: Prize
+    nominations: Sequence[Nomination]
+    sustainable: Prize | None
     missing: Unfinished
 
     def to_json(self) -> dict[str, Any]:
         """What `prizes --json` writes."""
-        document = prizes.to_json(self.main, self.sustainable, self.missing)
+        document = prizes.to_json(self.main, self.nominations, self.sustainable, self.missing)
         return {"season": self.season.name, "computed_at": _now(self.season)} | document
 
 
@@ -222,7 +223,8 @@ def award_prizes(ledger: Ledger) -> Prizes:
     lines = board.lines(snapshot, PRIVATE)
     digests = {state.submission.id: state.submission.digest for state in snapshot.states}
     sustainable = prizes.sustainable(lines, season, open_store(season), digests)
-    return Prizes(season, prizes.main_prize(lines, season), sustainable, prizes.unfinished(snapshot))
+    nominated = prizes.nominations(lines, season)
+    return Prizes(season, prizes.main_prize(lines, season), nominated, sustainable, prizes.unfinished(snapshot))
 
 
 def _now(season: Season) -> str:

@@ -3,7 +3,7 @@
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from evaluator.carbon import emission, prize
@@ -19,11 +19,12 @@ from evaluator.season.store import Shared, Store, local_archive
 @dataclass(frozen=True)
 class Eligibility:
     """Whether a team can win the main prize: `missed` are the thresholds, by task, that its private result does not
-    reach.
+    reach; `amount` is what it gets by its place among those who can, in the competition's unit, where the rules say so.
     """
 
     line: Line
     missed: Mapping[int, float]
+    amount: float | None = None
 
     @property
     def eligible(self) -> bool:
@@ -31,9 +32,21 @@ class Eligibility:
         return not self.missed
 
     def to_json(self) -> dict[str, Any]:
-        """The line of the board, with `eligible` and the threshold of each task that was `missed`."""
+        """The line of the board, with `eligible`, the threshold of each task that was `missed`, and the `amount`."""
         missed = {str(task): least for task, least in sorted(self.missed.items())}
-        return {**self.line.to_json(), "eligible": self.eligible, "missed": missed}
+        return {**self.line.to_json(), "eligible": self.eligible, "missed": missed, "amount": self.amount}
+
+
+@dataclass(frozen=True)
+class Nomination:
+    """The best score of a task, and the team that has it; None where nobody reaches the task's threshold."""
+
+    task: int
+    team: str | None
+    score: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"task": self.task, "team": self.team, "score": self.score}
 
 
 @dataclass(frozen=True)
@@ -68,19 +81,51 @@ def unfinished(snapshot: Snapshot) -> Unfinished:
 
 def main_prize(lines: Iterable[Line], season: Season) -> list[Eligibility]:
     """The teams of the private board that have a result, in its order."""
-    return [Eligibility(line, line.misses(season.thresholds)) for line in lines if line.rank is not None]
+    rules = season.competition.definition.prizes
+    minimum = season.total(season.thresholds)
+    found: list[Eligibility] = []
+    place = 0
+    for line in lines:
+        if line.rank is None or line.total is None:
+            continue
+        each = Eligibility(line, line.misses(season.thresholds))
+        if each.eligible:
+            amount = None if minimum is None else rules.amount(place, line.total, minimum)
+            each, place = replace(each, amount=amount), place + 1
+        found.append(each)
+    return found
+
+
+def nominations(lines: Sequence[Line], season: Season) -> list[Nomination]:
+    """The best score of each task that has a threshold, where the competition has such prizes. Of equal ones the line
+    that stands higher.
+    """
+    if season.competition.definition.prizes.nomination is None:
+        return []
+    found = []
+    for task, least in sorted(season.thresholds.items()):
+        ranked = [line for line in lines if line.team and line.scores.get(task, -1.0) >= least]
+        if ranked:
+            best = max(ranked, key=lambda line: line.scores[task])
+            found.append(Nomination(task, best.team, best.scores[task]))
+        else:
+            found.append(Nomination(task, None, None))
+    return found
 
 
 def sustainable(
     lines: Iterable[Line], season: Season, store: Store | Shared, digests: Mapping[int, str]
-) -> prize.Prize:
-    """The prize for the most sustainable solution among the teams of the private board. `digests` are those of the
+) -> prize.Prize | None:
+    """The prize for the most sustainable solution among the teams of the private board; None where the competition has
+    none. `digests` are those of the
     stored ZIPs, by submission. Only those of teams that are in by their score are looked into, as each is read whole
     and, where the store is no folder, fetched.
 
     Raises `DataError` where such a ZIP is not there, is not the one that was sent, or cannot be read: a storage that is
     down must not decide who wins.
     """
+    if not season.competition.definition.prizes.sustainable:
+        return None
     baseline = season.total(season.baseline)
     if baseline is None:
         raise DataError(f"season {season.path}: [baseline] has no score for some task that has weight")
@@ -107,12 +152,15 @@ def _look(place: prize.Place, season: Season, store: Store | Shared, digest: str
     return prize.Candidate(place.team, place.score, found, problem)
 
 
-def to_json(main: Sequence[Eligibility], green: prize.Prize, missing: Unfinished) -> dict[str, Any]:
-    """Both prizes as `prizes --json` writes them; `not_done` are runs that the private board still waits for."""
+def to_json(
+    main: Sequence[Eligibility], nominated: Sequence[Nomination], green: prize.Prize | None, missing: Unfinished
+) -> dict[str, Any]:
+    """All prizes as `prizes --json` writes them; `not_done` are runs that the private board still waits for."""
     not_done = {"private": missing.private, "public": missing.public}
     return {
         "preliminary": bool(missing),
         "not_done": not_done,
         "main": [each.to_json() for each in main],
-        "sustainable": green.to_json(),
+        "nominations": [each.to_json() for each in nominated],
+        "sustainable": green and green.to_json(),
     }

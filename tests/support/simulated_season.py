@@ -435,7 +435,12 @@ def _check_prizes(season: Season, expected: Expected, private: list[dict[str, An
     for line in ranked:
         missed = {task: least for task, least in season.thresholds.items() if line["scores"][str(task)] < least}
         main.append(
-            {**line, "eligible": not missed, "missed": {str(task): least for task, least in sorted(missed.items())}}
+            {
+                **line,
+                "eligible": not missed,
+                "missed": {str(task): least for task, least in sorted(missed.items())},
+                "amount": None,
+            }
         )
     assert said["main"] == main
 

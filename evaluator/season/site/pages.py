@@ -195,7 +195,7 @@ class _Site:
         secret: bool,
         lines: Sequence[Line],
         missing: prizes.Unfinished,
-        green: prize.Prize,
+        green: prize.Prize | None,
     ) -> None:
         self._page(
             f"{place}/private.html",
@@ -212,7 +212,7 @@ class _Site:
         )
         dots = [
             (each.score, each.kg, visible(each.team), "won" if each.rank == 1 else "inside")
-            for each in green.places
+            for each in (green.places if green else ())
             if each.rank is not None and each.score is not None and each.kg is not None
         ]
         self._page(
@@ -222,10 +222,12 @@ class _Site:
             links=links,
             secret=secret,
             missing=missing,
+            rules=self._season.competition.definition.prizes,
             main=prizes.main_prize(lines, self._season),
+            nominations=prizes.nominations(lines, self._season),
             green=green,
-            winners=[each for each in green.places if each.rank == 1],
-            plot=charts.scatter(dots, green.threshold, green.baseline) if dots else "",
+            winners=[each for each in green.places if each.rank == 1] if green else [],
+            plot=charts.scatter(dots, green.threshold, green.baseline) if green and dots else "",
         )
 
     def _organizer_page(self, links: Sequence[tuple[str, str, str]]) -> None:

@@ -181,6 +181,16 @@ def test_a_metric_that_cannot_be_used(write, content, said):
             "metrics[0]: must be the name of a .py file beside",
         ),
         ('name = "small"', "name = ", "Invalid value"),
+        (
+            "[[tasks]]\nnumber = 0",
+            "[prizes]\nfull_at = 1\n\n[[tasks]]\nnumber = 0",
+            "full_at: and places need each other",
+        ),
+        (
+            "[[tasks]]\nnumber = 0",
+            "[prizes]\nplaces = [{ least = 1, most = 2 }]\nfull_at = 0\n\n[[tasks]]\nnumber = 0",
+            "prizes.full_at must be above the sum of the thresholds, 0",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(write, old, new, said):
@@ -220,3 +230,15 @@ def test_tasks_are_named_in_their_definitions_alone():
     }
     # The example is a data folder's own: it gives a hidden task the name that it would have anyhow.
     assert told == {f"competition/{default().name}/{definition.FILE}", "competition/tasks_json.py"}
+
+
+def test_the_prizes_of_2021_are_those_of_its_pages():
+    """α is printed there as 1.379, 0.689 and 0.413, cut; what is meant is a line from 0.85 to 2.3."""
+    fbc1 = find("fbc1")
+    rules, minimum = fbc1.definition.prizes, sum(fbc1.thresholds.values())
+    assert minimum == pytest.approx(0.85)
+    for place, (least, most, alpha) in enumerate(((1, 3, 1.379), (0.5, 1.5, 0.689), (0.2, 0.8, 0.413))):
+        assert rules.amount(place, 0.85, minimum) == pytest.approx(least)
+        assert rules.amount(place, 1.85, minimum) - least == pytest.approx(alpha, abs=1e-3)
+        assert rules.amount(place, 2.3, minimum) == rules.amount(place, 4.0, minimum) == most
+    assert rules.amount(3, 2.0, minimum) is None and default().definition.prizes.amount(0, 0.5, 0.1) is None

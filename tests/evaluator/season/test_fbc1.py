@@ -85,6 +85,10 @@ def test_a_season_from_the_first_team_to_the_prizes(call, tmp_path):
     prizes = json.loads((tmp_path / "prizes.json").read_text(encoding="utf-8"))
     assert {each["team"]: each["eligible"] for each in prizes["main"]} == {"Ёжики": True, "Кот": False}
     assert {each["team"]: each["missed"] for each in prizes["main"]}["Кот"] == {"2": 0.1}
+    assert {each["team"]: each["amount"] for each in prizes["main"]} == {"Ёжики": 3.0, "Кот": None}
+    assert [each["team"] for each in prizes["nominations"]] == ["Ёжики"] * 4 and prizes["sustainable"] is None
     call("site", "--out", tmp_path / "site")
     page = (tmp_path / "site" / "public" / "index.html").read_text(encoding="utf-8")
     assert "2.9170" in page and "zsOD" in page
+    page = (tmp_path / "site" / "organizer" / "prizes.html").read_text(encoding="utf-8")
+    assert "million roubles" in page and "3.000" in page and 'id="nominations"' in page and 'id="green"' not in page
