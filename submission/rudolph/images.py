@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from .files import replacing
 MAX_PIXELS = 50_000_000  # decoded size; a few kB of PNG can otherwise claim gigabytes
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # PIL's other decoders start programs or are rarely tested
 JPEG_QUALITY = 95
+Fit = Literal["crop", "whole"]  # how a picture becomes a square
 #: What turns a picture upright, by EXIF's Orientation.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -78,16 +80,22 @@ def flatten(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
-def preprocess(image: Image.Image, size: int) -> Tensor:
+def preprocess(image: Image.Image, size: int, fit: Fit = "crop") -> Tensor:
     """Centre-crop to the short side and resize to the model's input, float32 in 0..1 [3, size, size].
 
     PIL's antialiased bilinear filter on 8-bit pixels after the crop: equal to the published preprocessing bit for bit.
+    fit: `whole` leaves the crop out, so that a picture that is no square is squeezed.
     """
+    if fit == "whole":
+        return _pixels(image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR))
     width, height = image.size
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2  # as torchvision's RandomResizedCrop(scale=(1, 1)) does
     image = image.convert("RGB").crop((left, top, left + side, top + side))
-    image = image.resize((size, size), Image.Resampling.BILINEAR)
+    return _pixels(image.resize((size, size), Image.Resampling.BILINEAR))
+
+
+def _pixels(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float() / 255
 
 

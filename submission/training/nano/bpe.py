@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import youtokentome
@@ -24,14 +25,22 @@ ALPHABET = (
 
 
 def train_bpe(path: Path, vocab_size: int) -> None:
-    """Writes a YouTokenToMe model of `vocab_size` ids in which every digit is an id of its own."""
+    """Writes nano's YouTokenToMe model of `vocab_size` ids in which every digit is an id of its own."""
+    train_bpe_on(_texts(), path, vocab_size)
+
+
+def _texts() -> Iterator[str]:
+    for task in TASKS:
+        for seed in range(EXAMPLES_PER_TASK if task != "TRitW" else EXAMPLES_PER_TASK // 20):
+            example = make_example(task, seed)
+            yield from (text for text in (*example.inputs, *example.answers[:1]) if isinstance(text, str))
+
+
+def train_bpe_on(texts: Iterable[str], path: Path, vocab_size: int) -> None:
+    """Writes a YouTokenToMe model of texts with `vocab_size` ids, in which every digit is an id of its own."""
     with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as corpus:
-        for task in TASKS:
-            for seed in range(EXAMPLES_PER_TASK if task != "TRitW" else EXAMPLES_PER_TASK // 20):
-                example = make_example(task, seed)
-                for text in (*example.inputs, *example.answers[:1]):
-                    if isinstance(text, str):
-                        corpus.write(spaced_digits(text.lower()) + "\n")
+        for text in texts:
+            corpus.write(spaced_digits(text.lower()) + "\n")
         corpus.write((" ".join(ALPHABET) + "\n") * 50)
         corpus.flush()
         path.parent.mkdir(parents=True, exist_ok=True)

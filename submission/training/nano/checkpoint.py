@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,16 @@ def fast_autocast() -> torch.autocast:
 
 
 class Checkpoint:
-    """Saves and restores everything with a `state_dict` under `folder`/checkpoint.pt, atomically."""
+    """Saves and restores everything with a `state_dict` under `folder`/checkpoint.pt, atomically.
 
-    def __init__(self, folder: Path, parts: dict[str, Any], save: bool = True) -> None:
+    `saved` is called after each time.
+    """
+
+    def __init__(
+        self, folder: Path, parts: dict[str, Any], save: bool = True, saved: Callable[[], None] | None = None
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.path, self.parts, self.save = folder / "checkpoint.pt", parts, save
+        self.path, self.parts, self.save, self.saved = folder / "checkpoint.pt", parts, save, saved
         self.started = time.monotonic()
         self.first = 0
 
@@ -53,3 +59,5 @@ class Checkpoint:
             state = {name: part.state_dict() for name, part in self.parts.items()}
             with replacing(self.path) as temporary:
                 torch.save(state | {"step": step}, temporary)
+            if self.saved is not None:
+                self.saved()

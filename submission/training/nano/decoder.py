@@ -7,9 +7,9 @@ import itertools
 import logging
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 import torch.distributed as dist
@@ -28,13 +28,12 @@ from rudolph.modeling import Losses
 from rudolph.options import listed_options
 from training.nano.checkpoint import Checkpoint, fast_autocast
 from training.nano.muon import Muon
-from training.nano.runs import DecoderTraining
+from training.nano.runs import AnyDecoderTraining, DecoderTraining
 from training.tasks import LOSS_WEIGHTS, TASK_TOKENS, UNKNOWN_TOKENS
 from training.worlds import Example, make_example, scene_example, scenes, seeded, signs
 
 log = logging.getLogger(__name__)
 
-# Tasks whose rows share a layout, so that a group is cut as short as its longest texts allow.
 GROUPS = (("TextQA",), ("MathQA",), ("ImageGeneration",), ("ImageCaptioning", "VisualQA", "TRitW"))
 # Read letter by letter: a word that training never showed is spelt of letters that it did.
 SPELT_TASKS = ("TRitW",)
@@ -95,19 +94,37 @@ def blur(instruction: str, rng: random.Random) -> str:
     return " ".join(rng.choice(signs.dictionary()) if rng.random() < 0.5 else word for word in instruction.split())
 
 
-class Steps(IterableDataset[list[Group]]):
-    """Endless steps of one process among `world`, each a list of groups.
+class Row(NamedTuple):
+    """An example as ids: left text [l], codes [m²], right text [r], and its loss weights [3]."""
+
+    left: Tensor
+    codes: Tensor
+    right: Tensor
+    weights: Tensor
+
+
+class AnySteps(IterableDataset[list[Group]]):
+    """Endless steps of one process among `world`, each a list of groups; `rows` says of what.
 
     They begin at `first_step`, after `seen` samples. Rounds of the data are numbered; a process takes every `world`-th,
     so no two see the same examples.
     """
 
+    #: Tasks whose rows share a layout, so that a group is cut as short as its longest texts allow.
+    groups: ClassVar[tuple[tuple[str, ...], ...]]
+
     def __init__(
-        self, config: RudolphConfig, tokenizer: Path, vqgan: Path, training: DecoderTraining,
+        self, config: RudolphConfig, tokenizer: Path, vqgan: Path, training: Any,
         first_step: int, seen: int, rank: int, world: int,
     ) -> None:  # fmt: skip
         self.config, self.tokenizer, self.vqgan, self.training = config, tokenizer, vqgan, training
         self.first_step, self.seen, self.rank, self.world = first_step, seen, rank, world
+
+    def rows(
+        self, rng: random.Random, number: int, seen: int, tokenizer: Tokenizer, vqgan: VQGAN
+    ) -> dict[str, list[Row]]:
+        """The rows of round `number` by task, when `seen` samples have been seen."""
+        raise NotImplementedError
 
     def __iter__(self) -> Iterator[list[Group]]:
         torch.set_num_threads(1)
@@ -117,23 +134,44 @@ class Steps(IterableDataset[list[Group]]):
         for step in itertools.count(self.first_step):
             number = (training.first_step + step) * self.world + self.rank
             rng = seeded("train", "decoder", training.seed, number)
-            shares = training.late_shares if seen >= training.late_from else training.shares
-            kinds = training.late_kinds if seen >= training.easy_until else scenes.EASY_KINDS
-            rows = self._round(rng, number, shares, kinds, tokenizer, vqgan)
+            rows = self.rows(rng, number, seen, tokenizer, vqgan)
             whole = rng.random() < (1.0 if seen >= training.whole_from else training.whole_share)
             yield [
                 self._group("+".join(tasks), [row for task in tasks for row in rows.get(task, [])], whole)
-                for tasks in GROUPS
+                for tasks in self.groups
                 if any(task in rows for task in tasks)
             ]
             seen += sum(map(len, rows.values())) * self.world
 
-    def _round(
-        self, rng: random.Random, number: int, shares: dict[str, int], kinds: scenes.Kinds,
-        tokenizer: Tokenizer, vqgan: VQGAN,
-    ) -> dict[str, list[tuple[Tensor, Tensor, Tensor, Tensor]]]:  # fmt: skip
-        """By task: (left [l], codes [m²], right [r], loss weights [3]) of each example."""
+    def _group(self, name: str, rows: list[Row], whole: bool) -> Group:
         config = self.config
+        left, codes, right, weights = (torch.stack(part) for part in zip(*rows, strict=True))
+        layout = Layout(
+            config.l_text_seq_length, config.image_tokens_per_dim,
+            int((right != PAD).sum(1).max()),  # padding at the end changes nothing
+        )  # fmt: skip
+        if not whole:
+            longest = int((left != PAD).sum(1).max())
+            layout = layout._replace(
+                left=min(layout.left, (longest // PADDING_STEP + 1) * PADDING_STEP),
+                side=layout.side if codes.any() else 2,  # of zeros alone the smallest square will do
+            )
+        ids = torch.cat((left[:, : layout.left], codes[:, : layout.side**2], right[:, : layout.right]), dim=1)
+        return Group(name, layout, ids, weights)
+
+
+class Steps(AnySteps):
+    """Those of nano: all six tasks of FusionBrain Challenge 2.0."""
+
+    groups = GROUPS
+
+    def rows(
+        self, rng: random.Random, number: int, seen: int, tokenizer: Tokenizer, vqgan: VQGAN
+    ) -> dict[str, list[Row]]:
+        """As the settings of the run say for so many samples seen."""
+        config, training = self.config, self.training
+        shares = training.late_shares if seen >= training.late_from else training.shares
+        kinds = training.late_kinds if seen >= training.easy_until else scenes.EASY_KINDS
         size = 8 * config.image_tokens_per_dim
         examples: list[tuple[Example, int | None]] = []  # with the number of its picture
         pictures: list[Image.Image] = []
@@ -150,28 +188,15 @@ class Steps(IterableDataset[list[Group]]):
             pictures.append(scene.image)
         codes = vqgan.encode(torch.stack([preprocess(picture, size) for picture in pictures]))
         no_picture = torch.zeros(config.image_seq_length, dtype=torch.long)  # code 0 everywhere, as published
-        rows: dict[str, list[tuple[Tensor, Tensor, Tensor, Tensor]]] = {}
+        rows: dict[str, list[Row]] = {}
         for example, picture in examples:
-            left, right = left_and_right(config, tokenizer, example, rng, self.training)
-            row = (left, no_picture if picture is None else codes[picture], right)
-            rows.setdefault(example.task, []).append((*row, torch.tensor(LOSS_WEIGHTS[example.task])))
+            left, right = left_and_right(config, tokenizer, example, rng, training)
+            row = Row(
+                left, no_picture if picture is None else codes[picture], right,
+                torch.tensor(LOSS_WEIGHTS[example.task]),
+            )  # fmt: skip
+            rows.setdefault(example.task, []).append(row)
         return rows
-
-    def _group(self, name: str, rows: list[tuple[Tensor, Tensor, Tensor, Tensor]], whole: bool) -> Group:
-        config = self.config
-        left, codes, right, weights = (torch.stack(part) for part in zip(*rows, strict=True))
-        layout = Layout(
-            config.l_text_seq_length, config.image_tokens_per_dim,
-            int((right != PAD).sum(1).max()),  # padding at the end changes nothing
-        )  # fmt: skip
-        if not whole:
-            longest = int((left != PAD).sum(1).max())
-            layout = layout._replace(
-                left=min(layout.left, (longest // PADDING_STEP + 1) * PADDING_STEP),
-                side=layout.side if codes.any() else 2,  # of zeros alone the smallest square will do
-            )
-        ids = torch.cat((left[:, : layout.left], codes[:, : layout.side**2], right[:, : layout.right]), dim=1)
-        return Group(name, layout, ids, weights)
 
 
 class ShortLoss:
@@ -232,12 +257,12 @@ class _Loss(torch.nn.Module):
 
 
 def train_decoder(
-    folder: Path, config: RudolphConfig, tokenizer: Path, vqgan: Path, training: DecoderTraining,
-    first: Sequence[Path] = (),
+    folder: Path, config: RudolphConfig, tokenizer: Path, vqgan: Path, training: AnyDecoderTraining,
+    first: Sequence[Path] = (), steps: type[AnySteps] = Steps, saved: Callable[[], None] | None = None,
 ) -> RudolphModel:  # fmt: skip
-    """Trains on all six tasks, going on from `folder`/checkpoint.pt, and saves the model in `folder`.
+    """Trains on the groups of `steps`, going on from `folder`/checkpoint.pt, and saves the model in `folder`.
 
-    It begins with the mean of the weights in the folders `first`, or else from nothing.
+    saved: called after each checkpoint. The beginning is the mean of the weights in the folders `first`, or else nothing.
     Under `torchrun` the processes share the work; each uses the threads that OMP_NUM_THREADS gives it.
     """
     distributed = dist.is_initialized()
@@ -259,12 +284,12 @@ def train_decoder(
         ),
     }  # fmt: skip
     seen = Seen()
-    checkpoint = Checkpoint(folder, {"model": model, "seen": seen, **optimizers}, save=rank == 0)
+    checkpoint = Checkpoint(folder, {"model": model, "seen": seen, **optimizers}, rank == 0, saved)
     step = checkpoint.restore()
     loss_of = ShortLoss(model)
     half_precision = fast_autocast()
     figures = RunningMeans()
-    data = Steps(config, tokenizer, vqgan, training, step, seen.samples, rank, world)
+    data = steps(config, tokenizer, vqgan, training, step, seen.samples, rank, world)
     for groups in DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=4):
         for optimizer in optimizers.values():
             for parameters in optimizer.param_groups:
@@ -332,7 +357,7 @@ def begin(model: RudolphModel, vqgan: VQGAN) -> None:
     cast(Linear, model.to_logits[1]).weight[first : first + codes] = CODE_LOGIT_SCALE * codebook @ rotation
 
 
-def schedule(samples: int, training: DecoderTraining) -> float:
+def schedule(samples: int, training: AnyDecoderTraining) -> float:
     """Share of the peak learning rate: linear warm-up, then half a cosine down to 1 %."""
     if samples < training.warmup:
         return (samples + 1) / training.warmup

@@ -16,13 +16,12 @@ class _Model(BaseModel):
 
 
 class VQGANTraining(_Model):
-    """A run of the VQGAN."""
+    """A run of a VQGAN."""
 
     steps: int
     batch_size: int
     plain_share: Share  # of the steps without quantisation
     learning_rate: float
-    sign_share: Share  # of the pictures; the rest are scenes
     edge_weight: float  # of the L1 between horizontal and vertical differences: it keeps letters sharp
     commitment: float
     codebook_decay: float
@@ -30,32 +29,43 @@ class VQGANTraining(_Model):
     seed: int
 
 
-class DecoderTraining(_Model):
-    """A run of the decoder."""
+class NanoVQGANTraining(VQGANTraining):
+    """A run of nano's VQGAN."""
+
+    sign_share: Share  # of the pictures; the rest are scenes
+
+
+class AnyDecoderTraining(_Model):
+    """A run of a decoder, whatever its examples are."""
+
+    samples: int
+    whole_share: Share  # of the steps keep all padding and zeros; the others are cut
+    whole_from: int  # samples after which every step does
+    learning_rate: float
+    warmup: int  # samples
+    weight_decay: float
+    first_step: int  # number of the first step's examples: a later run goes on behind those of an earlier one
+    seed: int
+
+
+class DecoderTraining(AnyDecoderTraining):
+    """A run of nano's decoder."""
 
     begins_with: tuple[str, ...]  # earlier runs, the mean of whose weights is the beginning
-    samples: int
     # Examples of each task in a step of one process; a scene is drawn and encoded once for its three tasks.
     shares: dict[str, int]
     late_from: int  # samples after which `late_shares` hold
     late_shares: dict[str, int]
     easy_until: int  # samples up to which most scenes are single shapes (`scenes.EASY_KINDS`)
     late_kinds: tuple[tuple[str, float], ...]  # of the scenes after them
-    whole_share: Share  # of the steps keep all padding and zeros; the others are cut
-    whole_from: int  # samples after which every step does
-    learning_rate: float
-    warmup: int  # samples
-    weight_decay: float
     named_share: Share  # of the examples carry their task's tokens, as published; the others UNK
     blurred_share: Share  # of the UNK examples whose instruction stands alone have half its words replaced
-    first_step: int  # number of the first step's examples: a later run goes on behind those of an earlier one
-    seed: int
 
 
 class Runs(_Model):
     """All runs by name, in their order, and those of which the mean is shipped."""
 
-    vqgan: dict[str, VQGANTraining]
+    vqgan: dict[str, NanoVQGANTraining]
     decoder: dict[str, DecoderTraining]
     shipped: tuple[str, ...]
 

@@ -198,9 +198,7 @@ def _draw_background(rng: random.Random, size: int) -> tuple[Image.Image, str]:
     noise = np.random.default_rng(rng.getrandbits(32))
     if rng.random() < PLAIN_SHARE:
         name = rng.choice(list(COLOURS))
-        base = np.array(_jitter(rng, COLOURS[name], 10), dtype=np.float32)
-        slope = np.linspace(-1, 1, size)[:, None, None] * rng.uniform(-14, 14)
-        return _to_image(np.broadcast_to(base, (size, size, 3)) + slope), name
+        return plain_background(rng, size, name), name
     name = rng.choice(list(BACKDROPS))
     upper, lower, horizon, grain = BACKDROPS[name]
     pixels = np.empty((size, size, 3), dtype=np.float32)
@@ -211,6 +209,13 @@ def _draw_background(rng: random.Random, size: int) -> tuple[Image.Image, str]:
         stars = noise.integers(0, [[line], [size]], (2, 12))
         pixels[stars[0], stars[1]] = 230
     return _to_image(pixels).filter(ImageFilter.GaussianBlur(0.6)), name
+
+
+def plain_background(rng: random.Random, size: int, colour: str) -> Image.Image:
+    """A square of about one colour of COLOURS that grows lighter or darker downwards."""
+    base = np.array(_jitter(rng, COLOURS[colour], 10), dtype=np.float32)
+    slope = np.linspace(-1, 1, size)[:, None, None] * rng.uniform(-14, 14)
+    return _to_image(np.broadcast_to(base, (size, size, 3)) + slope)
 
 
 def _draw_thing(rng: random.Random, is_shape: bool, background: str) -> tuple[Thing, Image.Image]:

@@ -1,0 +1,102 @@
+"""Rows of ids for a decoder of FusionBrain Challenge 1.0: what it is asked, and what its answer is."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from contract_fbc1 import prompt, write_boxes
+from rudolph import VQGAN, RudolphConfig, Tokenizer
+from rudolph.images import preprocess
+from training.fbc1 import handwriting, make_example, objects
+from training.fbc1.example import TASKS, Example
+from training.fbc1.runs import DecoderTraining
+from training.nano.decoder import AnySteps, Row
+from training.tasks import LOSS_WEIGHTS, UNKNOWN_TOKENS
+
+#: The tasks of FusionBrain Challenge 2.0 whose published loss weights they have.
+LIKE = {"C2C": "TextQA", "HTR": "TRitW", "zsOD": "VisualQA", "VQA": "VisualQA"}
+HANDWRITING_SHARE = 0.6  # of the VQGAN's pictures: letters are harder to keep than objects
+
+
+def question_and_answer(example: Example) -> tuple[str, str]:
+    """What a model reads and what it is to write, boxes as text."""
+    answer = example.answer
+    if example.task == "zsOD":
+        assert example.image is not None
+        answer = write_boxes(example.boxes, example.image.size)
+    return prompt(example.task, example.text), answer
+
+
+def left_and_right(config: RudolphConfig, tokenizer: Tokenizer, example: Example) -> tuple[Tensor, Tensor]:
+    """Ids of the left text [l] and the right text [r], handwriting letter by letter."""
+    question, answer = question_and_answer(example)
+    left, right = (config.special_id(token) for token in UNKNOWN_TOKENS)
+    return (
+        tokenizer.encode_text(question, config.l_text_seq_length, left),
+        tokenizer.encode_text(answer, config.r_text_seq_length, right, letters=example.task == "HTR"),
+    )
+
+
+class Steps(AnySteps):
+    """Steps of the four tasks, or of those that the run has shares of."""
+
+    groups = (("C2C",), ("HTR", "zsOD", "VQA"))
+    training: DecoderTraining
+
+    def rows(
+        self, rng: random.Random, number: int, seen: int, tokenizer: Tokenizer, vqgan: VQGAN
+    ) -> dict[str, list[Row]]:
+        """Of the same shares in every round. Two requests and two questions each are about one scene."""
+        shares = self.training.shares
+        examples = [
+            make_example(task, number * shares[task] + i)
+            for task in ("C2C", "HTR") for i in range(shares.get(task, 0))
+        ]  # fmt: skip
+        wanted = {task: shares.get(task, 0) for task in ("zsOD", "VQA")}
+        while any(wanted.values()):
+            scene = objects.draw_scene(rng)
+            for task, left in wanted.items():
+                here = min(2, left)
+                wanted[task] -= here
+                examples += (
+                    objects.requests(rng, scene, here) if task == "zsOD"
+                    else [objects.question(rng, scene) for _ in range(here)]
+                )  # fmt: skip
+        codes = self._codes([example.image for example in examples if example.image is not None], vqgan)
+        no_picture = torch.zeros(self.config.image_seq_length, dtype=torch.long)  # code 0 everywhere, as published
+        rows: dict[str, list[Row]] = {}
+        for example in examples:
+            left, right = left_and_right(self.config, tokenizer, example)
+            picture = no_picture if example.image is None else codes[id(example.image)]
+            weights = torch.tensor(LOSS_WEIGHTS[LIKE[example.task]])
+            rows.setdefault(example.task, []).append(Row(left, picture, right, weights))
+        return rows
+
+    def _codes(self, pictures: list[Image.Image], vqgan: VQGAN) -> dict[int, Tensor]:
+        """Codes [m²] by the identity of the picture; each is encoded once."""
+        different = {id(picture): picture for picture in pictures}
+        if not different:
+            return {}
+        size = vqgan.config.reduction * self.config.image_tokens_per_dim
+        pixels = torch.stack([preprocess(picture, size, "whole") for picture in different.values()])
+        return dict(zip(different, vqgan.encode(pixels), strict=True))
+
+
+def draw_picture(rng: random.Random, size: int) -> Image.Image:
+    """A picture that the VQGAN learns from, squeezed to `size` × `size` as the decoder will have it."""
+    image = handwriting.make(rng).image if rng.random() < HANDWRITING_SHARE else objects.draw_scene(rng).image
+    assert image is not None
+    return image.resize((size, size), Image.Resampling.BILINEAR)
+
+
+def texts(examples: int) -> Iterator[str]:
+    """What the BPE is made of: questions and answers of so many examples a task. Handwriting is spelt, so has no part."""
+    for task in TASKS:
+        if task != "HTR":
+            for number in range(examples):
+                yield from question_and_answer(make_example(task, number))

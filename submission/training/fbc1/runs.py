@@ -1,0 +1,32 @@
+"""The runs that make the models of FusionBrain Challenge 1.0, read from runs.yaml."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from training.nano.runs import AnyDecoderTraining, VQGANTraining
+
+
+class DecoderTraining(AnyDecoderTraining):
+    """A run of a decoder."""
+
+    shares: dict[str, int]  # examples of each task in a step
+
+
+class Runs(BaseModel):
+    """Sizes of the models, and the trainings by name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: dict[str, Any]  # of `rudolph.RudolphConfig`
+    bpe_examples: int
+    vqgan_model: dict[str, Any]  # of `rudolph.vqgan.VQGANConfig`
+    vqgan: VQGANTraining
+    decoder: dict[str, DecoderTraining]
+
+
+RUNS = Runs.model_validate(yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")))

@@ -1,0 +1,108 @@
+"""Trains the models of FusionBrain Challenge 1.0: BPE, VQGAN, one decoder for all tasks and one for each.
+
+    python -m training.fbc1.train --out …                                               # every stage, the table beside it
+    python -m training.fbc1.train --out … --stage bpe --stage vqgan --stage fused --stage ship   # what is shipped
+
+Each stage goes on from its last checkpoint, so an interrupted run is started again with the same command. `ship` writes
+the weights that travel with the repository. Each folder of `out` has the energy.csv of its training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cores
+
+if __name__ == "__main__":
+    cores.settle()  # before torch is loaded
+
+import torch
+
+from rudolph import VQGAN, RudolphConfig, RudolphModel
+from rudolph.vqgan import VQGANConfig
+from training.carbon import TrainingCarbon, cpu_seconds
+from training.fbc1.rows import Steps, draw_picture, texts
+from training.fbc1.runs import RUNS
+from training.nano.bpe import train_bpe_on
+from training.nano.decoder import train_decoder
+from training.nano.vqgan import train_vqgan
+from training.processes import exit_now, locked
+
+log = logging.getLogger("train_fbc1")
+
+STAGES = ("bpe", "vqgan", *RUNS.decoder, "ship")
+SHIPPED = Path(__file__).resolve().parents[2] / "weights" / "fbc1"
+
+
+def run_stage(stage: str, out: Path, shipped: Path, country: str) -> None:
+    """Runs one stage; `out` holds bpe.model, vqgan/ and a folder for each of `RUNS.decoder`."""
+    config = RudolphConfig(**RUNS.model)
+    bpe, vqgan = out / "bpe.model", out / "vqgan"
+    if stage == "ship":
+        ship(out, "fused", shipped)
+    elif stage == "bpe":
+        if not bpe.exists():
+            train_bpe_on(texts(RUNS.bpe_examples), bpe, config.bpe_vocab_size)
+    elif not (out / stage / "model.safetensors").exists():
+        with tracked(out / stage, country) as saved:
+            if stage == "vqgan":
+                train_vqgan(vqgan, RUNS.vqgan, draw_picture, vqgan_config(RUNS.vqgan_model), saved=saved)
+            else:
+                train_decoder(
+                    out / stage, config, bpe, vqgan, RUNS.decoder[stage], steps=Steps, saved=saved
+                )  # fmt: skip
+
+
+def vqgan_config(sizes: dict[str, Any]) -> VQGANConfig:
+    """A configuration of what YAML holds, which has no tuples."""
+    return VQGANConfig(**{name: tuple(size) if isinstance(size, list) else size for name, size in sizes.items()})
+
+
+@contextmanager
+def tracked(folder: Path, country: str) -> Iterator[Callable[[], None]]:
+    """Measures what is trained inside, into `folder`; the function that it gives is called after each checkpoint."""
+    carbon = TrainingCarbon(folder, f"fbc1: {folder.name}", is_final=False, country=country)
+    carbon.start(1, cpu_seconds())
+    try:
+        yield lambda: carbon.read(cpu_seconds())
+    finally:
+        carbon.end_epoch(cpu_seconds(), float("nan"))
+        carbon.stop()
+
+
+def ship(out: Path, name: str, shipped: Path) -> None:
+    """Writes a model's folder in half precision: RUDOLPH, `bpe.model` and `vqgan/`."""
+    RudolphModel.from_pretrained(out / name, dtype=torch.float32).bfloat16().save_pretrained(shipped)
+    VQGAN.from_pretrained(out / "vqgan").save_pretrained(shipped / "vqgan", dtype=torch.float16)
+    shutil.copy(out / "bpe.model", shipped / "bpe.model")
+    log.info("%s: %.1f MB", shipped, sum(f.stat().st_size for f in shipped.rglob("*") if f.is_file()) / 1e6)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.fbc1.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("../build/fbc1"), help="where checkpoints live")
+    parser.add_argument("--shipped", type=Path, default=SHIPPED, help="where `ship` writes")
+    parser.add_argument("--stage", choices=STAGES, action="append", help="only this stage (may be repeated)")
+    parser.add_argument("--country", default="RU", help="two letters, for the CO2 of its electricity")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    for library in ("pymorphy3", "apscheduler"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    log.info("%s", cores.settle())
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    with locked(arguments.out):
+        for stage in arguments.stage or STAGES:
+            run_stage(stage, arguments.out, arguments.shipped, arguments.country)
+
+
+if __name__ == "__main__":
+    main()
+    exit_now(0)
