@@ -17,10 +17,10 @@ import re
 import stat
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+Kind = Literal["text", "image"]
+KINDS: tuple[Kind, ...] = ("text", "image")  # of entries
 INPUT_NAME = "input.json"
 PREDICTIONS_NAME = "predictions.json"
 IMAGE_FOLDER = "images"
@@ -54,12 +56,17 @@ class InputError(ValueError):
 class Example:
     """One id of the input. `entries` in their order: a text as str, an image as the path of an existing file.
 
-    `faulty_image`: an image entry was left out, because it is faulty; the example still is one with an image.
+    `answer_in_text`: a text is wanted, whatever the entries; for instance, an image entry was faulty and is left out.
     """
 
     id: str
     entries: tuple[str | Path, ...]
-    faulty_image: bool = False
+    answer_in_text: bool = False
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """Kinds of entries that the answer consists of as long as the model has not said which of the two it is."""
+        return KINDS[:1] if self.images or self.answer_in_text else KINDS
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -80,6 +87,15 @@ def read_examples(input_dir: str | os.PathLike[str]) -> list[Example]:
     """
     root = Path(input_dir)
     path = root / INPUT_NAME
+    document = read_object(path, '{"<id>": [{"type": "text" | "image", "content": "..."}, ...], ...}')
+    return [_read_example(root, id, entries) for id, entries in document.items()]
+
+
+def read_object(path: Path, shape: str) -> dict[str, Any]:
+    """The object of ids in a JSON file; of an id that occurs twice, the last one, with a warning.
+
+    Raises InputError where the file is missing, is no JSON, or holds something else, which should have been `shape`.
+    """
     try:
         document = _parse(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
@@ -87,13 +103,10 @@ def read_examples(input_dir: str | os.PathLike[str]) -> list[Example]:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: is not JSON in UTF-8: {error}") from error
     if not isinstance(document, _Members):
-        raise InputError(
-            f'{path}: is {show(document)}; it must be an object {{"<id>": [{{"type": "text" | "image", '
-            '"content": "..."}, ...], ...}'
-        )
+        raise InputError(f"{path}: is {show(document)}; it must be an object {shape}")
     for id in document.repeated:
         logger.warning("%s: id %s occurs more than once; the last one counts", path, show(id))
-    return [_read_example(root, id, entries) for id, entries in document.items()]
+    return document
 
 
 def _parse(text: str) -> Any:
@@ -151,7 +164,7 @@ def _read_example(root: Path, id: str, entries: Any) -> Example:
         logger.warning("%s: id %s: %s; left out", root / INPUT_NAME, show(id), what)
 
     sound: list[str | Path] = []
-    faulty_image = False
+    answer_in_text = False
     if not isinstance(entries, list):
         fault(f"is {show(entries)}; it must be a list of entries")
         entries = []
@@ -164,19 +177,20 @@ def _read_example(root: Path, id: str, entries: Any) -> Example:
             fault(f"entry {number}: type is {show(type)}; it must be 'text' or 'image'")
         elif not isinstance(content, str):
             fault(f"entry {number}: content is {show(content)}; it must be a text")
-            faulty_image |= type == "image"
+            answer_in_text |= type == "image"
         elif type == "text":
             sound.append(content)
         else:
             try:
-                sound.append(_image_file(root, content))
+                sound.append(image_file(root, content))
             except ValueError as error:
                 fault(f"entry {number}: image is {show(content)}; {error}")
-                faulty_image = True
-    return Example(id, tuple(sound), faulty_image)
+                answer_in_text = True
+    return Example(id, tuple(sound), answer_in_text)
 
 
-def _image_file(root: Path, content: str) -> Path:
+def image_file(root: Path, content: str) -> Path:
+    """A file inside the input folder. Raises ValueError, saying what is allowed."""
     # Links are followed: who lays out the input may link its images, and a JSON text cannot make a link.
     relative = PurePosixPath(content)
     if relative.is_absolute() or ".." in relative.parts or not relative.parts:
@@ -195,6 +209,16 @@ def _image_file(root: Path, content: str) -> Path:
     return path
 
 
+@dataclass(frozen=True)
+class Layout:
+    """How a competition lays out its input and its output, and the settings that suit it."""
+
+    config: str  # a file beside run.py
+    read: Callable[[Path], Sequence[Example]]  # raises InputError
+    writer: Callable[[Path, Sequence[Any], int], PredictionWriter]  # of the output folder, the examples, JPEG's quality
+    files: tuple[str, ...]  # those of the input folder that say what is asked; some may be missing
+
+
 class PredictionWriter:
     """Answers in an output folder, whose `predictions.json` is complete from `begin` on, whenever the process dies.
 
@@ -205,6 +229,8 @@ class PredictionWriter:
     outputs: the kinds of entries, "text" and "image", that each id gets as long as nothing else is said. To be used
     with `with`. Raises OSError where the folder cannot be made or written to, or is in use by another run.
     """
+
+    with_images = True  # whether an answer may be an image
 
     def __init__(self, folder: str | os.PathLike[str], outputs: Mapping[str, Sequence[str]], jpeg_quality: int) -> None:
         self.folder = Path(folder)
@@ -221,7 +247,7 @@ class PredictionWriter:
         self._threads = concurrent.futures.ThreadPoolExecutor(JPEG_THREADS, thread_name_prefix="jpeg")
         self._saver = threading.Thread(target=self._save_regularly, name="predictions", daemon=True)
         self._error: Exception | None = None
-        (self.folder / IMAGE_FOLDER).mkdir(parents=True, exist_ok=True)
+        (self.folder / IMAGE_FOLDER if self.with_images else self.folder).mkdir(parents=True, exist_ok=True)
         self._folder = os.open(self.folder, os.O_RDONLY)
         try:
             fcntl.flock(self._folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -256,7 +282,8 @@ class PredictionWriter:
         """
         for temporary in (*self.folder.glob(".*.tmp"), *(self.folder / IMAGE_FOLDER).glob(".*.tmp")):
             temporary.unlink(missing_ok=True)  # of a run that was killed; no other one is running
-        save_image(image, self.folder / PLACEHOLDER_IMAGE, self.jpeg_quality)
+        if self.with_images:
+            save_image(image, self.folder / PLACEHOLDER_IMAGE, self.jpeg_quality)
         kept = []
         for record in journal.records:
             id, made = record["id"], self._made[record["id"]]
@@ -312,16 +339,22 @@ class PredictionWriter:
         with self._saving:
             with self._lock:
                 self._changed = False
-                document = {
-                    id: [
-                        {"type": kind, "content": self._made[id].get(kind, self._placeholders[kind])}
-                        for kind in self._outputs[id]
-                    ]
-                    for id in self._made
-                }
-            text = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
-            # A half surrogate cannot be encoded; its backslash replacement is the JSON escape of the same character.
-            _write(self.folder / PREDICTIONS_NAME, text.encode("utf-8", "backslashreplace"))
+                documents = self.documents()
+            for name, document in documents.items():
+                text = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
+                # A half surrogate cannot be encoded; its backslash replacement is the character's JSON escape.
+                _write(self.folder / name, text.encode("utf-8", "backslashreplace"))
+
+    def documents(self) -> dict[str, Any]:
+        """What is to be written now, by the name of its file."""
+        document = {
+            id: [
+                {"type": kind, "content": self._made[id].get(kind, self._placeholders[kind])}
+                for kind in self._outputs[id]
+            ]
+            for id in self._made
+        }
+        return {PREDICTIONS_NAME: document}
 
     def save_soon(self) -> bool:
         """As `save`, with the images that come within two seconds; for a process that has to end.
@@ -341,17 +374,21 @@ class PredictionWriter:
         """
         concurrent.futures.wait(self._pending)
         self._raise_errors()
+        if self.with_images:
+            self._fill_images()
+        self.save()
+        (self.folder / PLACEHOLDER_IMAGE).unlink(missing_ok=True)
+        if self._journal is not None and not keep_journal:
+            self._journal.remove()
+        return self.folder / PREDICTIONS_NAME
+
+    def _fill_images(self) -> None:
         placeholder = (self.folder / PLACEHOLDER_IMAGE).read_bytes()
         for id, outputs in self._outputs.items():
             if "image" in outputs and "image" not in self._made[id]:
                 content = f"{IMAGE_FOLDER}/{image_name(id)}"
                 _write(self.folder / content, placeholder)
                 self._made[id]["image"] = content
-        self.save()
-        (self.folder / PLACEHOLDER_IMAGE).unlink()
-        if self._journal is not None and not keep_journal:
-            self._journal.remove()
-        return self.folder / PREDICTIONS_NAME
 
     def _write_image(self, id: str, image: Image) -> None:
         content = f"{IMAGE_FOLDER}/{image_name(id)}"
@@ -425,3 +462,12 @@ def show(value: object) -> str:
     except RecursionError:
         text = f"a {type(value).__name__}, nested too deep to be shown"
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
+
+
+def open_writer(folder: Path, examples: Sequence[Example], jpeg_quality: int) -> PredictionWriter:
+    """A writer for all examples. Raises OSError, see `PredictionWriter`."""
+    return PredictionWriter(folder, {example.id: example.kinds for example in examples}, jpeg_quality)
+
+
+#: FusionBrain Challenge 2.0
+FBC2 = Layout("config.yaml", read_examples, open_writer, (INPUT_NAME,))

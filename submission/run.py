@@ -1,5 +1,7 @@
 """The submission's entrypoint: answers `../input/input.json` with RUDOLPH and writes `./output`.
 
+An input of FusionBrain Challenge 1.0 (see `contract_fbc1`), in `input` or `../input`, is told by its folders.
+
 The defaults are the leaderboard's; every option is for people.
 """
 
@@ -21,7 +23,8 @@ from tqdm import tqdm
 import budget
 import cores
 from budget import Budget, Watch, parse_seconds
-from contract import INPUT_NAME, Example, InputError, PredictionWriter, read_examples
+from contract import FBC2, KINDS, Example, InputError, Layout, PredictionWriter
+from contract_fbc1 import FBC1, is_fbc1
 from resume import Journal, fingerprint
 
 if TYPE_CHECKING:
@@ -45,7 +48,7 @@ From a few seconds after the model is loaded, predictions.json has an entry for 
 answered yet has a placeholder. A run that was stopped, however it happened, goes on when it is started again with the
 same input, settings and weights (output/.resume.jsonl, removed when all is done)."""
 LOG_SECONDS = 15.0
-KINDS: tuple["Output", ...] = ("text", "image")
+INPUTS = (Path("input"), Path("../input"))  # of FusionBrain Challenge 1.0 and 2.0, in this order
 
 
 class Stop(Exception):
@@ -84,12 +87,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument(
-        "--input", type=Path, default=Path("../input"), metavar="DIR",
-        help="folder with input.json and images/ (default: %(default)s)",
+        "--input", type=Path, metavar="DIR",
+        help="folder with input.json and images/, or with C2C/, HTR/, zsOD/, VQA/ (default: input where it has these "
+        "four, else ../input)",
     )  # fmt: skip
     parser.add_argument(
         "--output", type=Path, default=Path("output"), metavar="DIR",
-        help="folder for predictions.json and images/ (default: %(default)s)",
+        help="folder for predictions.json and images/, or the four prediction_{TASK}.json (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--model", metavar="DIR", help="model folder (default: `model` of the settings)")
     parser.add_argument(
@@ -108,8 +112,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         f"go before images (default: ${budget.VARIABLE}, else no limit)",
     )  # fmt: skip
     parser.add_argument(
-        "--config", type=Path, default=HERE / "config.yaml", metavar="FILE",
-        help="settings (default: config.yaml beside run.py)",
+        "--config", type=Path, metavar="FILE",
+        help=f"settings (default: {FBC2.config} beside run.py, or {FBC1.config} for FusionBrain Challenge 1.0)",
     )  # fmt: skip
     parser.add_argument("--verbose", action="store_true", help="log the route of every example")
     return parser.parse_args(arguments)
@@ -130,7 +134,15 @@ def read_budget(options: argparse.Namespace, started: float) -> Budget:
         raise Stop(f"{name}: {error}", EXIT_BAD_INPUT) from error
 
 
-def read_settings(options: argparse.Namespace) -> "Settings":
+def find_input(options: argparse.Namespace) -> tuple[Layout, Path]:
+    """The input folder and how it is laid out."""
+    for folder in INPUTS if options.input is None else (options.input,):
+        if is_fbc1(folder):
+            return FBC1, folder
+    return FBC2, folder
+
+
+def read_settings(options: argparse.Namespace, config: Path) -> "Settings":
     """Settings of the file, then those of the command line. Raises Stop.
 
     A relative model folder counts from run.py's folder where the file names it, else from the working directory.
@@ -138,12 +150,12 @@ def read_settings(options: argparse.Namespace) -> "Settings":
     from rudolph.settings import Settings
 
     try:
-        values = yaml.safe_load(options.config.read_text(encoding="utf-8"))
-        settings = Settings.from_dict({} if values is None else values, str(options.config))
+        values = yaml.safe_load(config.read_text(encoding="utf-8"))
+        settings = Settings.from_dict({} if values is None else values, str(config))
     except OSError as error:
-        raise Stop(f"{options.config}: cannot be read: {error.strerror}", EXIT_BAD_INPUT) from error
+        raise Stop(f"{config}: cannot be read: {error.strerror}", EXIT_BAD_INPUT) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise Stop(f"{options.config}: is not YAML in UTF-8: {error}", EXIT_BAD_INPUT) from error
+        raise Stop(f"{config}: is not YAML in UTF-8: {error}", EXIT_BAD_INPUT) from error
     except ValueError as error:
         raise Stop(str(error), EXIT_BAD_INPUT) from error
     given = {
@@ -160,24 +172,23 @@ def read_settings(options: argparse.Namespace) -> "Settings":
 
 def answer(options: argparse.Namespace, limit: Budget, watch: Watch | None) -> None:
     """Read, answer, write. Raises Stop."""
+    layout, root = find_input(options)
     try:
-        examples = read_examples(options.input)  # before torch is imported: a faulty input shows at once
+        examples = layout.read(root)  # before torch is imported: a faulty input shows at once
     except InputError as error:
         raise Stop(str(error), EXIT_BAD_INPUT) from error
     if watch is not None:
         logger.info("%s", cores.settle())
     _silence_libraries()
-    settings = read_settings(options)
+    settings = read_settings(options, options.config or HERE / layout.config)
 
     from rudolph.answer import ModelError, Rudolph
     from rudolph.memory import is_out_of_memory
 
     start = time.monotonic()
-    # What each example gets as long as the model has not said which of the two is asked for.
-    kinds = {e.id: KINDS[:1] if e.images or e.faulty_image else KINDS for e in examples}
     try:
         # The output folder comes first: that it cannot be written to should not show after hours of work.
-        with PredictionWriter(options.output, kinds, settings.jpeg_quality) as writer:
+        with layout.writer(options.output, examples, settings.jpeg_quality) as writer:
             if watch is not None:
                 watch.save = writer.save_soon
             rudolph = Rudolph.from_pretrained(settings.model, options.device, settings.dtype, settings.fast)
@@ -185,7 +196,8 @@ def answer(options: argparse.Namespace, limit: Budget, watch: Watch | None) -> N
                 "%s on %s in %s, loaded in %.1f s; %d examples",
                 settings.model, rudolph.model.device, rudolph.model.dtype, time.monotonic() - start, len(examples),
             )  # fmt: skip
-            complete = _answer_all(rudolph, writer, examples, settings, options.input, limit)
+            run_id = _run_fingerprint(rudolph, examples, settings, root, layout.files)
+            complete = _answer_all(rudolph, writer, examples, settings, run_id, limit)
             path = writer.finish(keep_journal=not complete)
     except ModelError as error:
         raise Stop(str(error), EXIT_FAILED) from error
@@ -199,17 +211,17 @@ def answer(options: argparse.Namespace, limit: Budget, watch: Watch | None) -> N
 
 
 def _answer_all(
-    rudolph: "Rudolph", writer: PredictionWriter, examples: Sequence[Example], settings: "Settings", root: Path,
+    rudolph: "Rudolph", writer: PredictionWriter, examples: Sequence[Example], settings: "Settings", run_id: str,
     limit: Budget,
 ) -> bool:  # fmt: skip
     """Whether all was answered: there was time for it."""
     from rudolph.answer import EMPTY_ANSWER, Done, Question
 
-    journal = Journal(writer.folder, _run_fingerprint(rudolph, examples, settings, root))
+    journal = Journal(writer.folder, run_id)
     records = writer.begin(EMPTY_ANSWER, rudolph.empty_image(), journal)
     made: set[tuple[str, Output]] = {(r["id"], kind) for r in records for kind in KINDS if kind in r}
     done = Done(frozenset(made), {r["id"]: r["text_probability"] for r in records if "text_probability" in r})
-    questions = [Question(e.id, e.texts, e.images, answer_in_text=e.faulty_image) for e in examples]
+    questions = [Question(e.id, e.texts, e.images, answer_in_text=e.answer_in_text) for e in examples]
     wanted: dict[str, tuple[Output, ...]] = {}
     for part in rudolph.answer_each(questions, settings, ProgressBars(), seconds_left=limit.left, done=done):
         writer.add(part.id, part.outputs, part.text, part.image, part.text_probability)
@@ -222,7 +234,9 @@ def _answer_all(
     return not lacking
 
 
-def _run_fingerprint(rudolph: "Rudolph", examples: Sequence[Example], settings: "Settings", root: Path) -> str:
+def _run_fingerprint(
+    rudolph: "Rudolph", examples: Sequence[Example], settings: "Settings", root: Path, asked: Sequence[str]
+) -> str:
     """Of all that answers depend on. The batch size is not part of it, nor is where the model's and the input's folder
     lie.
     """
@@ -235,7 +249,8 @@ def _run_fingerprint(rudolph: "Rudolph", examples: Sequence[Example], settings: 
     }  # fmt: skip
     model = Path(settings.model)
     images = dict.fromkeys(path for example in examples for path in example.images)
-    files = [(INPUT_NAME, root / INPUT_NAME), *((path.relative_to(root).as_posix(), path) for path in images)]
+    files = [(name, root / name) for name in asked if (root / name).is_file()]
+    files += [(path.relative_to(root).as_posix(), path) for path in images]
     for kind, folder, found in (
         ("model", model, model.rglob("*")), ("code", HERE, (*HERE.glob("*.py"), *HERE.glob("rudolph/*.py"))),
     ):  # fmt: skip
@@ -258,7 +273,7 @@ def main(arguments: Sequence[str] | None = None, own_process: bool = False) -> i
     started = time.monotonic()  # Python and what is imported by now took some 0.2 s: see `Budget`
     options = parse_arguments(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", force=True)
-    for name in ("run", "contract", "rudolph"):
+    for name in ("run", "contract", "contract_fbc1", "rudolph"):
         logging.getLogger(name).setLevel(logging.DEBUG if options.verbose else logging.INFO)
     try:
         limit = read_budget(options, started)

@@ -106,7 +106,7 @@ def questions() -> list[Question]:
     """The six open tasks of sample_input."""
     tasks = json.loads((SAMPLE_INPUT / "sample_ids.json").read_text(encoding="utf-8"))
     examples = [example for example in read_examples(SAMPLE_INPUT) if tasks[example.id] < OPEN_TASKS]
-    return [Question(e.id, e.texts, e.images, answer_in_text=e.faulty_image) for e in examples]
+    return [Question(e.id, e.texts, e.images, answer_in_text=e.answer_in_text) for e in examples]
 
 
 @torch.inference_mode()

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -31,7 +32,7 @@ from .config import BOS, EOS, PAD
 from .decoder import RudolphDecoder
 from .generate import generate_image, generate_text
 from .graphs import use_step_graphs_
-from .images import ImageError, load_image, preprocess, to_image
+from .images import Fit, ImageError, load_image, preprocess, to_image
 from .likelihood import text_losses
 from .linear import can_pack, pack_, quantize_int8_
 from .memory import free_memory, is_out_of_memory
@@ -349,7 +350,8 @@ class Rudolph:
             len(questions), len(with_image), len(open_rows), len(texts) + len(fallback_texts), len(images),
         )  # fmt: skip
 
-        loaded = _ahead(self._first_image, [questions[row] for row in with_image])
+        first_image = partial(self._first_image, fit=settings.image_fit)
+        loaded = _ahead(first_image, [questions[row] for row in with_image])
         pixels: dict[int, Tensor | None] = {}
 
         def write_about_images(batch: list[int]) -> list[str]:
@@ -547,11 +549,11 @@ class Rudolph:
             made.append(function(torch.cat((group, filling)).to(self.model.device))[: len(group)])
         return torch.cat(made)
 
-    def _first_image(self, question: Question) -> Tensor | None:
+    def _first_image(self, question: Question, fit: Fit = "crop") -> Tensor | None:
         """Pixels in 0..1 [3, side, side] of the first image that can be read, if any."""
         for path in question.images:
             try:
-                return preprocess(load_image(path), self.image_side)
+                return preprocess(load_image(path), self.image_side, fit)
             except ImageError as error:
                 logger.warning("id %r: image left out: %s", question.id, error)
         return None

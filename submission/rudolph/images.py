@@ -56,11 +56,23 @@ def upright(image: Image.Image) -> Image.Image:
     """An image turned as its EXIF says. `ImageOps.exif_transpose` also writes EXIF anew, and so fails on sound pixels
     beside tags that it cannot write.
     """
-    try:
-        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # EXIF that cannot be read says nothing
-        return image
+    turn = _TURNS.get(_orientation(image))
     return image if turn is None else image.transpose(turn)
+
+
+def upright_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Width and height of the image that `load_image` gives, without decoding it. Raises OSError where it is none."""
+    with Image.open(path, formats=FORMATS) as image:
+        width, height = image.size
+        return (height, width) if _orientation(image) in (5, 6, 7, 8) else (width, height)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # EXIF that cannot be read says nothing
+        return 1
+    return orientation if isinstance(orientation, int) else 1
 
 
 def flatten(image: Image.Image) -> Image.Image:

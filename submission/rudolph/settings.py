@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from .faults import faults, number_hint, unknown_key
-from .images import JPEG_QUALITY
+from .images import JPEG_QUALITY, Fit
 from .route import Route
 from .sampling import GREEDY, IMAGE_SAMPLING, Sampling
 
@@ -63,6 +63,7 @@ class Settings:
     text_sampling: Draws = GREEDY
     listed_options: bool = True
     cut_working: bool = True
+    image_fit: Fit = "crop"
     max_answer_tokens: Annotated[int | None, Field(ge=1, description="null, or a whole number from 1 on")] = None
     image_sampling: Draws = IMAGE_SAMPLING
     first_image_id: FirstImageId = "text_head"

@@ -47,11 +47,11 @@ def test_entries_and_ids_keep_their_order(folder, caplog):
     assert examples[0].texts == ("«Ёжик» — кто это? 🦔", "a) зверь; b) птица")
     assert examples[1].images == (folder / "images/ёж 🦔.png",) and examples[1].texts == ()
     assert examples[2].texts == ("",) and examples[3].entries == ()
-    assert not any(example.faulty_image for example in examples) and not caplog.records
+    assert not any(example.answer_in_text for example in examples) and not caplog.records
 
 
 @pytest.mark.parametrize(
-    ("entry", "named", "faulty_image"),
+    ("entry", "named", "answer_in_text"),
     [
         (image("../secret.jpg"), "'../secret.jpg'; it must be a path inside the input folder", True),
         (image("images/../../x.jpg"), "inside the input folder", True),
@@ -83,12 +83,12 @@ def test_entries_and_ids_keep_their_order(folder, caplog):
         (None, "entry 1 is None", False),
     ],
 )
-def test_a_faulty_entry_is_named_and_costs_nothing_else(folder, caplog, entry, named, faulty_image):
+def test_a_faulty_entry_is_named_and_costs_nothing_else(folder, caplog, entry, named, answer_in_text):
     os.mkfifo(folder / "images" / "pipe")
     write_input(folder, {"7": [text("Что это?"), entry, image("images/a.jpg")], "8": [text("Кто это?")]})
     faulty, sound = read_examples(folder)
     assert faulty.texts == ("Что это?",) and faulty.images == (folder / "images/a.jpg",)
-    assert faulty.faulty_image == faulty_image
+    assert faulty.answer_in_text == answer_in_text
     assert sound.texts == ("Кто это?",)
     (record,) = caplog.records
     assert record.levelname == "WARNING" and "id '7'" in record.message and named in record.message

@@ -39,7 +39,8 @@ def draw_word(rng: random.Random, word: str, font_file: str) -> Image.Image:
     slant = rng.uniform(-0.15, 0.3)
     width = ink.width + round(abs(slant) * ink.height)
     shift = slant * ink.height if slant > 0 else 0.0
-    ink = ink.transform((width, ink.height), Image.Transform.AFFINE, (1, slant, -shift, 0, 1, 0), Image.Resampling.BILINEAR)
+    shear = (1, slant, -shift, 0, 1, 0)
+    ink = ink.transform((width, ink.height), Image.Transform.AFFINE, shear, Image.Resampling.BILINEAR)
     left, top, right, bottom = ink.getbbox() or (0, 0, *ink.size)
     margins = [rng.randint(MARGIN // 2, MARGIN) for _ in range(4)]
     size = (right - left + margins[0] + margins[2], bottom - top + margins[1] + margins[3])

@@ -60,8 +60,8 @@ class Steps(AnySteps):
         wanted = {task: shares.get(task, 0) for task in ("zsOD", "VQA")}
         while any(wanted.values()):
             scene = objects.draw_scene(rng)
-            for task, left in wanted.items():
-                here = min(2, left)
+            for task, lacking in wanted.items():
+                here = min(2, lacking)
                 wanted[task] -= here
                 examples += (
                     objects.requests(rng, scene, here) if task == "zsOD"
@@ -95,7 +95,7 @@ def draw_picture(rng: random.Random, size: int) -> Image.Image:
 
 
 def texts(examples: int) -> Iterator[str]:
-    """What the BPE is made of: questions and answers of so many examples a task. Handwriting is spelt, so has no part."""
+    """What the BPE is made of: questions and answers, so many a task, but not handwriting, which is spelt."""
     for task in TASKS:
         if task != "HTR":
             for number in range(examples):

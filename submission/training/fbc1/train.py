@@ -1,6 +1,6 @@
 """Trains the models of FusionBrain Challenge 1.0: BPE, VQGAN, one decoder for all tasks and one for each.
 
-    python -m training.fbc1.train --out …                                               # every stage, the table beside it
+    python -m training.fbc1.train --out …                                                        # every stage
     python -m training.fbc1.train --out … --stage bpe --stage vqgan --stage fused --stage ship   # what is shipped
 
 Each stage goes on from its last checkpoint, so an interrupted run is started again with the same command. `ship` writes
@@ -59,9 +59,10 @@ def run_stage(stage: str, out: Path, shipped: Path, country: str) -> None:
                 )  # fmt: skip
 
 
-def vqgan_config(sizes: dict[str, Any]) -> VQGANConfig:
+def vqgan_config(sizes: Any) -> VQGANConfig:
     """A configuration of what YAML holds, which has no tuples."""
-    return VQGANConfig(**{name: tuple(size) if isinstance(size, list) else size for name, size in sizes.items()})
+    values: Any = {name: tuple(size) if isinstance(size, list) else size for name, size in sizes.items()}
+    return VQGANConfig(**values)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Small Java functions with their Python translations, both in the published form: tokens apart by spaces.
 
-Every part of a program is made in both languages at once, so that the translation holds by construction: for numbers that
-are not negative, as Java rounds a quotient towards zero.
+Every part of a program is made in both languages at once, so the translation holds by construction; for numbers above
+0, as Java rounds a quotient towards zero.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ def _array(rng: random.Random, scope: Scope) -> Pair:
     inside = Scope((element, rng.choice((element, counter, scope.numbers[1]))), None)
     if rng.random() < 0.3:
         name = rng.choice(("max", "min"))
-        change = Pair(f"{result} = Math . {name} ( {result} , {element} ) ;", f"{result} = {name} ( {result} , {element} )")
+        call = f"{name} ( {result} , {element} )"
+        change = Pair(f"{result} = Math . {call} ;", f"{result} = {call}")
     else:
         change = _update(rng, result, inside)
     loop = _for(rng, counter, end, _maybe_if(rng, inside, change))
@@ -101,10 +102,11 @@ def _while(rng: random.Random, scope: Scope) -> Pair:
 def _for(rng: random.Random, counter: str, end: str, body: Pair) -> Pair:
     start = rng.choice(("0", "0", "1", "2"))
     closed = rng.random() < 0.4
-    java = f"for ( int {counter} = {start} ; {counter} {'<=' if closed else '<'} {end} ; {counter} ++ ) {{ {body.java} }}"
+    head = f"int {counter} = {start} ; {counter} {'<=' if closed else '<'} {end} ; {counter} ++"
     stop = f"{end} + 1" if closed else end
     bounds = stop if start == "0" else f"{start} , {stop}"
-    return Pair(java, f"for {counter} in range ( {bounds} ) : {_block(body.python)}")
+    python = f"for {counter} in range ( {bounds} ) : {_block(body.python)}"
+    return Pair(f"for ( {head} ) {{ {body.java} }}", python)
 
 
 def _maybe_if(rng: random.Random, scope: Scope, body: Pair) -> Pair:

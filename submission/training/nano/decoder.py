@@ -262,7 +262,7 @@ def train_decoder(
 ) -> RudolphModel:  # fmt: skip
     """Trains on the groups of `steps`, going on from `folder`/checkpoint.pt, and saves the model in `folder`.
 
-    saved: called after each checkpoint. The beginning is the mean of the weights in the folders `first`, or else nothing.
+    saved: called after each checkpoint. It begins with the mean of the weights in the folders `first`, or from nothing.
     Under `torchrun` the processes share the work; each uses the threads that OMP_NUM_THREADS gives it.
     """
     distributed = dist.is_initialized()
