@@ -25,7 +25,10 @@ from rudolph.settings import Settings
 from tests.support import forked
 
 SUBMISSION = Path(run.__file__).parent
-FILES = ("run.py", "budget.py", "cores.py", "resume.py", "contract.py", "config.yaml", "metadata.json", "rudolph")
+FILES = (
+    "run.py", "budget.py", "cores.py", "resume.py", "contract.py", "contract_fbc1.py", "config.yaml", "metadata.json",
+    "rudolph",
+)  # fmt: skip
 
 ASKED: dict[str, list[dict[str, str]]] = {
     "12": [{"type": "text", "content": "Какого цвета «ёжик» 🦔?"}, {"type": "image", "content": "images/a.jpg"}],

@@ -1,4 +1,4 @@
-"""The runs that make the models of FusionBrain Challenge 1.0, read from runs.yaml."""
+"""The runs that make the models of FusionBrain Challenge 1.0, read from runs.yaml or a file like it."""
 
 from __future__ import annotations
 
@@ -29,4 +29,9 @@ class Runs(BaseModel):
     decoder: dict[str, DecoderTraining]
 
 
-RUNS = Runs.model_validate(yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")))
+DEFAULT = Path(__file__).with_suffix(".yaml")
+
+
+def read_runs(path: Path = DEFAULT) -> Runs:
+    """The runs of a YAML file. Raises ValueError, naming each key that is wrong, and OSError."""
+    return Runs.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))

@@ -28,7 +28,7 @@ from rudolph import VQGAN, RudolphConfig, RudolphModel
 from rudolph.vqgan import VQGANConfig
 from training.carbon import TrainingCarbon, cpu_seconds
 from training.fbc1.rows import Steps, draw_picture, texts
-from training.fbc1.runs import RUNS
+from training.fbc1.runs import DEFAULT, Runs, read_runs
 from training.nano.bpe import train_bpe_on
 from training.nano.decoder import train_decoder
 from training.nano.vqgan import train_vqgan
@@ -36,27 +36,28 @@ from training.processes import exit_now, locked
 
 log = logging.getLogger("train_fbc1")
 
-STAGES = ("bpe", "vqgan", *RUNS.decoder, "ship")
+SHIP, SHIPPED_RUN = "ship", "fused"
 SHIPPED = Path(__file__).resolve().parents[2] / "weights" / "fbc1"
 
 
-def run_stage(stage: str, out: Path, shipped: Path, country: str) -> None:
-    """Runs one stage; `out` holds bpe.model, vqgan/ and a folder for each of `RUNS.decoder`."""
-    config = RudolphConfig(**RUNS.model)
+def stages(runs: Runs) -> tuple[str, ...]:
+    """What is trained, in its order."""
+    return "bpe", "vqgan", *runs.decoder
+
+
+def run_stage(stage: str, runs: Runs, out: Path, country: str) -> None:
+    """Runs one stage, if it is not done yet; `out` holds bpe.model, vqgan/ and a folder for each of `runs.decoder`."""
+    config = RudolphConfig(**runs.model)
     bpe, vqgan = out / "bpe.model", out / "vqgan"
-    if stage == "ship":
-        ship(out, "fused", shipped)
-    elif stage == "bpe":
+    if stage == "bpe":
         if not bpe.exists():
-            train_bpe_on(texts(RUNS.bpe_examples), bpe, config.bpe_vocab_size)
+            train_bpe_on(texts(runs.bpe_examples), bpe, config.bpe_vocab_size)
     elif not (out / stage / "model.safetensors").exists():
         with tracked(out / stage, country) as saved:
             if stage == "vqgan":
-                train_vqgan(vqgan, RUNS.vqgan, draw_picture, vqgan_config(RUNS.vqgan_model), saved=saved)
+                train_vqgan(vqgan, runs.vqgan, draw_picture, vqgan_config(runs.vqgan_model), saved=saved)
             else:
-                train_decoder(
-                    out / stage, config, bpe, vqgan, RUNS.decoder[stage], steps=Steps, saved=saved
-                )  # fmt: skip
+                train_decoder(out / stage, config, bpe, vqgan, runs.decoder[stage], steps=Steps, saved=saved)
 
 
 def vqgan_config(sizes: Any) -> VQGANConfig:
@@ -89,19 +90,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m training.fbc1.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    names = (*stages(read_runs()), SHIP)
     parser.add_argument("--out", type=Path, default=Path("../build/fbc1"), help="where checkpoints live")
     parser.add_argument("--shipped", type=Path, default=SHIPPED, help="where `ship` writes")
-    parser.add_argument("--stage", choices=STAGES, action="append", help="only this stage (may be repeated)")
+    parser.add_argument("--stage", choices=names, action="append", help="only this stage (may be repeated)")
+    parser.add_argument("--runs", type=Path, default=DEFAULT, help="settings (default: %(default)s)")
     parser.add_argument("--country", default="RU", help="two letters, for the CO2 of its electricity")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     for library in ("pymorphy3", "apscheduler"):
         logging.getLogger(library).setLevel(logging.WARNING)
     log.info("%s", cores.settle())
+    runs = read_runs(arguments.runs)
     arguments.out.mkdir(parents=True, exist_ok=True)
     with locked(arguments.out):
-        for stage in arguments.stage or STAGES:
-            run_stage(stage, arguments.out, arguments.shipped, arguments.country)
+        for stage in arguments.stage or (*stages(runs), SHIP):
+            if stage == SHIP:
+                ship(arguments.out, SHIPPED_RUN, arguments.shipped)
+            else:
+                run_stage(stage, runs, arguments.out, arguments.country)
 
 
 if __name__ == "__main__":
