@@ -83,11 +83,14 @@ def restore_case(answer: str, source: str) -> str:
 
 @dataclass(frozen=True)
 class Request(Example):
-    """An example with its task, the key of its answer there, and the text that was asked."""
+    """An example with its task, the key of its answer there, and the text that was asked.
+
+    `asked` None: a picture of which no description is given; the prediction names it all the same.
+    """
 
     task: str = ""
     key: str = ""
-    asked: str = ""
+    asked: str | None = ""
 
 
 def is_fbc1(folder: Path) -> bool:
@@ -132,6 +135,8 @@ def _descriptions(folder: Path) -> Iterator[Request]:
         if not isinstance(labels, list):
             _warn(path, name, f"is {show(labels)}; it must be a list of descriptions; left out")
             labels = []
+        if not labels:
+            yield _request("zsOD", name, None, folder, name)
         for number, label in enumerate(dict.fromkeys(_text(path, name, label) for label in labels)):
             yield _request("zsOD", name, label, folder, name, number)
 
@@ -147,9 +152,9 @@ def _questions(folder: Path) -> Iterator[Request]:
 
 
 def _request(
-    task: str, key: str, text: str, folder: Path | None = None, image: Any = "", number: int | None = None
+    task: str, key: str, text: str | None, folder: Path | None = None, image: Any = "", number: int | None = None
 ) -> Request:
-    entries: list[str | Path] = [prompt(task, text)]
+    entries: list[str | Path] = [prompt(task, text or "")]
     if folder is not None:
         try:
             entries.append(image_file(folder, f"{IMAGE_FOLDER}/{_file_name(image)}"))
@@ -196,7 +201,9 @@ class Writer(PredictionWriter):
             answer = self._answers.get(request.id, [] if request.task == "zsOD" else "")
             answers = documents.setdefault(f"prediction_{request.task}.json", {})
             if request.task == "zsOD":
-                answers.setdefault(request.key, {})[request.asked] = answer
+                boxes = answers.setdefault(request.key, {})
+                if request.asked is not None:
+                    boxes[request.asked] = answer
             else:
                 answers[request.key] = answer
         return documents
@@ -210,7 +217,7 @@ def read_answer(request: Request, text: str) -> str | list[list[float]]:
     """What a model's text says: boxes for zsOD, none without a picture; a text for the other tasks."""
     if request.task == "zsOD":
         return read_boxes(text, _size(request.images[0])) if request.images else []
-    return restore_case(text, request.asked) if request.task == "C2C" else text
+    return restore_case(text, request.asked or "") if request.task == "C2C" else text
 
 
 def _size(path: Path) -> tuple[int, int]:
