@@ -102,6 +102,10 @@ train-nano: $(INSTALLED) ## train the weights of submission/weights/nano anew (t
 	    -m training.nano.train --stage decoder $(ARGS)
 	cd submission && ../$(VENV) -m training.nano.train --stage ship $(ARGS)
 
+.PHONY: train-fbc1
+train-fbc1: $(INSTALLED) ## train the models of FusionBrain Challenge 1.0 anew, for each task and one for all, and compare them (takes hours)
+	cd submission && ../$(VENV) -m training.fbc1.compare $(ARGS)
+
 .PHONY: bars
 bars: $(INSTALLED) ## what nano reaches on 500 fresh held-out examples a task, SEED=7; 'ARGS=--n 50' for fewer
 	cd submission && ../$(VENV) -m training.nano.bars --seed "$(SEED)" $(ARGS)
@@ -163,6 +167,10 @@ bench-runs: $(INSTALLED_SEASON) ## seconds that a run takes beyond the submissio
 .PHONY: sample-input
 sample-input: $(INSTALLED) ## rebuild sample_input/ from its sources
 	PYTHONPATH=submission $(VENV) sample_input/build.py $(ARGS)
+
+.PHONY: sample-input-fbc1
+sample-input-fbc1: $(INSTALLED) ## rebuild sample_input/fbc1/ from its seeds
+	PYTHONPATH=submission $(VENV) sample_input/fbc1/build.py $(ARGS)
 
 .PHONY: weights
 weights: $(INSTALLED) ## fetch published weights, MODEL=2.7B-FBC2, into CACHE=weights; an interrupted run goes on
