@@ -51,7 +51,7 @@ class CompareError(RuntimeError):
 @dataclass(frozen=True)
 class Line:
     """A line of the table. `hours` are of CPU time; `kg` of CO2 by the counters of the training alone, `eco2ai` by
-    eco2AI, which samples the whole machine. The VQGAN, the same for all, counts in each line once.
+    eco2AI, which samples the whole machine. The VQGAN is trained already, and the same for all: it counts in none.
     """
 
     name: str
@@ -80,7 +80,7 @@ def compare(out: Path, runs: Runs, examples: int, country: str) -> list[Line]:
         scores = _score(data, folder)
         found = {task["name"].lower(): float(task["score"]) for task in scores["tasks"].values()}
         by_task = {task: found[task.lower()] for task in TASKS}
-        lines.append(_line(name, by_task, float(scores["integral"]), out, ["vqgan", *dict.fromkeys(trained.values())]))
+        lines.append(_line(name, by_task, float(scores["integral"]), out, list(dict.fromkeys(trained.values()))))
     return lines
 
 
@@ -131,7 +131,7 @@ def _run(name: str, arguments: Sequence[str | Path], folder: Path) -> None:
 
 
 def _line(name: str, scores: Mapping[str, float], integral: float, out: Path, trained: Sequence[str]) -> Line:
-    if len(trained) == 1:  # the VQGAN alone: nothing of it was used
+    if not trained:
         return Line(name, scores, integral)
     rows = [row for run in trained for row in read_rows(out / run / ENERGY)]
     return Line(

@@ -20,7 +20,6 @@ from training.tasks import LOSS_WEIGHTS, UNKNOWN_TOKENS
 
 #: The tasks of FusionBrain Challenge 2.0 whose published loss weights they have.
 LIKE = {"C2C": "TextQA", "HTR": "TRitW", "zsOD": "VisualQA", "VQA": "VisualQA"}
-HANDWRITING_SHARE = 0.6  # of the VQGAN's pictures: letters are harder to keep than objects
 
 
 def question_and_answer(example: Example) -> tuple[str, str]:
@@ -87,16 +86,12 @@ class Steps(AnySteps):
         return dict(zip(different, vqgan.encode(pixels), strict=True))
 
 
-def draw_picture(rng: random.Random, size: int) -> Image.Image:
-    """A picture that the VQGAN learns from, squeezed to `size` × `size` as the decoder will have it."""
-    image = handwriting.make(rng).image if rng.random() < HANDWRITING_SHARE else objects.draw_scene(rng).image
-    assert image is not None
-    return image.resize((size, size), Image.Resampling.BILINEAR)
-
-
 def texts(examples: int) -> Iterator[str]:
-    """What the BPE is made of: questions and answers, so many a task, but not handwriting, which is spelt."""
+    """What the BPE is made of: questions and answers, so many a task; of handwriting, which is spelt, its words."""
+    for words in handwriting.WORDS.values():
+        yield from words
     for task in TASKS:
         if task != "HTR":
             for number in range(examples):
                 yield from question_and_answer(make_example(task, number))
+    yield prompt("HTR")

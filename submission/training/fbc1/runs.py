@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from training.nano.runs import AnyDecoderTraining, VQGANTraining
+from training.nano.runs import AnyDecoderTraining
 
 
 class DecoderTraining(AnyDecoderTraining):
@@ -18,14 +18,12 @@ class DecoderTraining(AnyDecoderTraining):
 
 
 class Runs(BaseModel):
-    """Sizes of the models, and the trainings by name."""
+    """Sizes of the models, and the trainings of decoders by name."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: dict[str, Any]  # of `rudolph.RudolphConfig`
     bpe_examples: int
-    vqgan_model: dict[str, Any]  # of `rudolph.vqgan.VQGANConfig`
-    vqgan: VQGANTraining
     decoder: dict[str, DecoderTraining]
 
 

@@ -1,7 +1,7 @@
-"""Trains the models of FusionBrain Challenge 1.0: BPE, VQGAN, one decoder for all tasks and one for each.
+"""Trains the models of FusionBrain Challenge 1.0 beside nano's VQGAN: a BPE, one decoder for all tasks, one for each.
 
-    python -m training.fbc1.train --out …                                                        # every stage
-    python -m training.fbc1.train --out … --stage bpe --stage vqgan --stage fused --stage ship   # what is shipped
+    python -m training.fbc1.train --out …                                          # every stage
+    python -m training.fbc1.train --out … --stage bpe --stage fused --stage ship   # what is shipped
 
 Each stage goes on from its last checkpoint, so an interrupted run is started again with the same command. `ship` writes
 the weights that travel with the repository. Each folder of `out` has the energy.csv of its training.
@@ -15,7 +15,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import cores
 
@@ -24,46 +23,36 @@ if __name__ == "__main__":
 
 import torch
 
-from rudolph import VQGAN, RudolphConfig, RudolphModel
-from rudolph.vqgan import VQGANConfig
+from rudolph import RudolphConfig, RudolphModel
 from training.carbon import TrainingCarbon, cpu_seconds
-from training.fbc1.rows import Steps, draw_picture, texts
+from training.fbc1.rows import Steps, texts
 from training.fbc1.runs import DEFAULT, Runs, read_runs
 from training.nano.bpe import train_bpe_on
 from training.nano.decoder import train_decoder
-from training.nano.vqgan import train_vqgan
 from training.processes import exit_now, locked
 
 log = logging.getLogger("train_fbc1")
 
 SHIP, SHIPPED_RUN = "ship", "fused"
-SHIPPED = Path(__file__).resolve().parents[2] / "weights" / "fbc1"
+WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
+SHIPPED, VQGAN_FOLDER = WEIGHTS / "fbc1", WEIGHTS / "nano" / "vqgan"
 
 
 def stages(runs: Runs) -> tuple[str, ...]:
     """What is trained, in its order."""
-    return "bpe", "vqgan", *runs.decoder
+    return "bpe", *runs.decoder
 
 
 def run_stage(stage: str, runs: Runs, out: Path, country: str) -> None:
-    """Runs one stage, if it is not done yet; `out` holds bpe.model, vqgan/ and a folder for each of `runs.decoder`."""
+    """Runs one stage, if it is not done yet; `out` holds bpe.model and a folder for each of `runs.decoder`."""
     config = RudolphConfig(**runs.model)
-    bpe, vqgan = out / "bpe.model", out / "vqgan"
+    bpe = out / "bpe.model"
     if stage == "bpe":
         if not bpe.exists():
             train_bpe_on(texts(runs.bpe_examples), bpe, config.bpe_vocab_size)
     elif not (out / stage / "model.safetensors").exists():
         with tracked(out / stage, country) as saved:
-            if stage == "vqgan":
-                train_vqgan(vqgan, runs.vqgan, draw_picture, vqgan_config(runs.vqgan_model), saved=saved)
-            else:
-                train_decoder(out / stage, config, bpe, vqgan, runs.decoder[stage], steps=Steps, saved=saved)
-
-
-def vqgan_config(sizes: Any) -> VQGANConfig:
-    """A configuration of what YAML holds, which has no tuples."""
-    values: Any = {name: tuple(size) if isinstance(size, list) else size for name, size in sizes.items()}
-    return VQGANConfig(**values)
+            train_decoder(out / stage, config, bpe, VQGAN_FOLDER, runs.decoder[stage], steps=Steps, saved=saved)
 
 
 @contextmanager
@@ -81,7 +70,7 @@ def tracked(folder: Path, country: str) -> Iterator[Callable[[], None]]:
 def ship(out: Path, name: str, shipped: Path) -> None:
     """Writes a model's folder in half precision: RUDOLPH, `bpe.model` and `vqgan/`."""
     RudolphModel.from_pretrained(out / name, dtype=torch.float32).bfloat16().save_pretrained(shipped)
-    VQGAN.from_pretrained(out / "vqgan").save_pretrained(shipped / "vqgan", dtype=torch.float16)
+    shutil.copytree(VQGAN_FOLDER, shipped / "vqgan", dirs_exist_ok=True)
     shutil.copy(out / "bpe.model", shipped / "bpe.model")
     log.info("%s: %.1f MB", shipped, sum(f.stat().st_size for f in shipped.rglob("*") if f.is_file()) / 1e6)
 

@@ -16,23 +16,18 @@ class _Model(BaseModel):
 
 
 class VQGANTraining(_Model):
-    """A run of a VQGAN."""
+    """A run of the VQGAN."""
 
     steps: int
     batch_size: int
     plain_share: Share  # of the steps without quantisation
     learning_rate: float
+    sign_share: Share  # of the pictures; the rest are scenes
     edge_weight: float  # of the L1 between horizontal and vertical differences: it keeps letters sharp
     commitment: float
     codebook_decay: float
     first_picture: int  # number of the first training picture
     seed: int
-
-
-class NanoVQGANTraining(VQGANTraining):
-    """A run of nano's VQGAN."""
-
-    sign_share: Share  # of the pictures; the rest are scenes
 
 
 class AnyDecoderTraining(_Model):
@@ -65,7 +60,7 @@ class DecoderTraining(AnyDecoderTraining):
 class Runs(_Model):
     """All runs by name, in their order, and those of which the mean is shipped."""
 
-    vqgan: dict[str, NanoVQGANTraining]
+    vqgan: dict[str, VQGANTraining]
     decoder: dict[str, DecoderTraining]
     shipped: tuple[str, ...]
 

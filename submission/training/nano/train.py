@@ -11,7 +11,6 @@ the weights that travel with the repository. How many processes share a stage de
 from __future__ import annotations
 
 import argparse
-import functools
 import importlib
 import logging
 import os
@@ -36,7 +35,7 @@ from training.carbon import use_steady_clock
 from training.nano.bpe import train_bpe
 from training.nano.decoder import load_mean, train_decoder
 from training.nano.runs import RUNS
-from training.nano.vqgan import Draw, sign_or_scene, train_vqgan
+from training.nano.vqgan import train_vqgan
 from training.processes import exit_now, locked
 
 log = logging.getLogger("train_nano")
@@ -56,8 +55,8 @@ def run_stage(stage: str, out: Path, shipped: Path) -> None:
         if not (vqgan / "model.safetensors").exists():
             first = out / "vqgan-first"
             if not (first / "model.safetensors").exists():
-                train_vqgan(first, RUNS.vqgan["first"], _draw("first"))
-            train_vqgan(vqgan, RUNS.vqgan["second"], _draw("second"), first=first)
+                train_vqgan(first, RUNS.vqgan["first"])
+            train_vqgan(vqgan, RUNS.vqgan["second"], first=first)
     elif stage == "decoder":
         for name, training in RUNS.decoder.items():
             if not (out / name / "model.safetensors").exists():
@@ -65,10 +64,6 @@ def run_stage(stage: str, out: Path, shipped: Path) -> None:
                 train_decoder(out / name, config, bpe, vqgan, training, begin)
     else:
         ship(out, shipped)
-
-
-def _draw(run: str) -> Draw:
-    return functools.partial(sign_or_scene, RUNS.vqgan[run].sign_share)
 
 
 def ship(out: Path, shipped: Path) -> None:

@@ -10,14 +10,11 @@ end so that its arg max is the nearest neighbour: 2 h·e − |e|² is largest fo
 from __future__ import annotations
 
 import logging
-import random
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -28,7 +25,6 @@ from training.worlds import scenes, seeded, signs
 
 log = logging.getLogger(__name__)
 
-Draw = Callable[[random.Random, int], Image.Image]
 NANO_VQGAN = VQGANConfig(
     embed_dim=32, n_embed=1024, z_channels=64, resolution=64, ch=32, ch_mult=(1, 1, 2, 4), num_res_blocks=1,
     attn_resolutions=(8,), norm_groups=8,
@@ -36,32 +32,27 @@ NANO_VQGAN = VQGANConfig(
 
 
 class Pictures(Dataset[Tensor]):
-    """Training pictures by number, uint8 [3, size, size]: those that `draw` makes of a generator and the size."""
+    """Endless training pictures by number, uint8 [3, size, size]."""
 
-    def __init__(self, length: int, size: int, first: int, draw: Draw) -> None:
-        self.length, self.size, self.first, self.draw = length, size, first, draw
+    def __init__(self, length: int, size: int, training: VQGANTraining) -> None:
+        self.length, self.size, self.training = length, size, training
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> Tensor:
-        image = self.draw(seeded("train", "vqgan", self.first + index), self.size)
+        rng = seeded("train", "vqgan", self.training.first_picture + index)
+        is_sign = rng.random() < self.training.sign_share
+        image = signs.draw_sign(rng, self.size)[0] if is_sign else scenes.draw_scene(rng, self.size).image
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
-def sign_or_scene(sign_share: float, rng: random.Random, size: int) -> Image.Image:
-    """A picture that nano's VQGAN learns from."""
-    return signs.draw_sign(rng, size)[0] if rng.random() < sign_share else scenes.draw_scene(rng, size).image
-
-
 def train_vqgan(
-    folder: Path, training: VQGANTraining, draw: Draw, config: VQGANConfig = NANO_VQGAN, first: Path | None = None,
-    saved: Callable[[], None] | None = None,
-) -> VQGAN:  # fmt: skip
+    folder: Path, training: VQGANTraining, config: VQGANConfig = NANO_VQGAN, first: Path | None = None
+) -> VQGAN:
     """Trains, or goes on from `folder`/checkpoint.pt, and saves the VQGAN in `folder`.
 
-    draw: a square picture of a generator and its size in pixels. saved: called after each checkpoint. The beginning is
-    the weights in the folder `first`, codebook included, or else nothing.
+    It begins with the weights in the folder `first`, codebook included, or else from nothing.
     """
     torch.manual_seed(training.seed)
     if first is None:
@@ -74,11 +65,11 @@ def train_vqgan(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, training.learning_rate, training.steps, pct_start=0.05)
     codebook = Codebook(model, training.codebook_decay, ready=first is not None)
     state = {"model": model, "optimizer": optimizer, "schedule": schedule, "codebook": codebook}
-    checkpoint = Checkpoint(folder, state, saved=saved)
+    checkpoint = Checkpoint(folder, state)
     done = checkpoint.restore()
     plain_steps = int(training.steps * training.plain_share)
 
-    data = Pictures(training.steps * training.batch_size, config.resolution, training.first_picture, draw)
+    data = Pictures(training.steps * training.batch_size, config.resolution, training)
     batches = DataLoader(
         torch.utils.data.Subset(data, range(done * training.batch_size, len(data))),
         training.batch_size, num_workers=1, prefetch_factor=8,

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from PIL import Image
 
@@ -19,7 +18,7 @@ from training.fbc1 import TASKS, constant, handwriting, make_example, objects, r
 from training.fbc1.compare import Line, parameters, table
 from training.fbc1.export import export
 from training.fbc1.runs import read_runs
-from training.fbc1.train import run_stage, ship, stages, vqgan_config
+from training.fbc1.train import VQGAN_FOLDER, run_stage, ship, stages
 from training.nano.bpe import train_bpe_on
 from training.worlds import seeded
 from training.worlds.grammar import analyzer
@@ -187,7 +186,6 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     values = read_runs().model_dump(mode="json")
     values["model"] |= {"num_layers": 1, "hidden_size": 32, "num_attention_heads": 2}
     values["bpe_examples"] = 300
-    values["vqgan"] |= {"steps": 10, "batch_size": 4}
     for training in values["decoder"].values():
         training["shares"] = dict.fromkeys(training["shares"], 2)
         training |= {"samples": 4 * len(training["shares"]), "warmup": 2, "whole_from": 0}
@@ -201,11 +199,9 @@ def test_rows_ask_as_the_submission_does(tmp_path: Path) -> None:
     runs = read_runs()
     config = RudolphConfig(**runs.model)
     train_bpe_on(rows.texts(1000), tmp_path / "bpe.model", config.bpe_vocab_size)
-    torch.manual_seed(0)
-    VQGAN(vqgan_config(runs.vqgan_model)).save_pretrained(tmp_path / "vqgan")
     tokenizer = Tokenizer.from_file(tmp_path / "bpe.model")
     training = runs.decoder["fused"].model_copy(update={"whole_share": 0.0, "shares": dict.fromkeys(TASKS, 3)})
-    steps = rows.Steps(config, tmp_path / "bpe.model", tmp_path / "vqgan", training, 0, 0, 0, 1)
+    steps = rows.Steps(config, tmp_path / "bpe.model", VQGAN_FOLDER, training, 0, 0, 0, 1)
     asked: Counter[str] = Counter()
     for code, pictures in islice(steps, 3):
         assert (code.name, len(code.ids)) == ("C2C", 3) and (pictures.name, len(pictures.ids)) == ("HTR+zsOD+VQA", 9)
@@ -228,8 +224,8 @@ def test_rows_ask_as_the_submission_does(tmp_path: Path) -> None:
 @needs_pictures
 def test_everything_is_trained_and_shipped_by_settings_alone(tiny: Path, tmp_path: Path) -> None:
     runs = read_runs(tiny)
-    assert stages(runs) == ("bpe", "vqgan", "fused", *TASKS)
-    for stage in ("bpe", "vqgan", "fused", "HTR"):
+    assert stages(runs) == ("bpe", "fused", *TASKS)
+    for stage in ("bpe", "fused", "HTR"):
         run_stage(stage, runs, tmp_path, "RU")
         if stage != "bpe":
             assert (tmp_path / stage / "energy.csv").exists() and (tmp_path / stage / "checkpoint.pt").exists()
@@ -245,8 +241,8 @@ def test_everything_is_trained_and_shipped_by_settings_alone(tiny: Path, tmp_pat
 
 def test_settings_that_do_not_exist_are_named(tmp_path: Path) -> None:
     path = tmp_path / "runs.yaml"
-    path.write_text("vqgan: {stepz: 3}", encoding="utf-8")
-    with pytest.raises(ValueError, match="stepz"):
+    path.write_text("decoderz: {}", encoding="utf-8")
+    with pytest.raises(ValueError, match="decoderz"):
         read_runs(path)
 
 
