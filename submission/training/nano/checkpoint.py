@@ -15,8 +15,8 @@ from rudolph.files import replacing
 
 log = logging.getLogger(__name__)
 
-REPORT_EVERY = 50  # steps
-SAVE_EVERY = 300  # steps
+REPORT_EVERY = 25  # steps
+SAVE_EVERY = 100  # steps
 
 
 def fast_autocast() -> torch.autocast:
