@@ -111,6 +111,17 @@ def test_first_image_id_setting_reaches_the_model(rudolph):
     assert made["text_head"] != made["image_head"]
 
 
+def test_the_edges_of_a_picture_count_where_it_is_whole(rudolph, tmp_path):
+    plain = Image.new("RGB", (96, 32), "white")
+    plain.save(tmp_path / "plain.png")
+    plain.paste(Image.effect_noise((32, 32), 200).convert("RGB"), (0, 0))  # beyond the middle square
+    plain.save(tmp_path / "edge.png")
+    questions = [Question(name, ("Что это?",), (tmp_path / f"{name}.png",)) for name in ("plain", "edge")]
+    for fit, equal in (("crop", True), ("whole", False)):
+        plain_text, edge_text = (answer.text for answer in rudolph.answer(questions, Settings(image_fit=fit)))
+        assert (plain_text == edge_text) == equal
+
+
 def test_seeds(rudolph):
     assert seed_of(0, "1", "text") != seed_of(0, "1", "image") != seed_of(1, "1", "image") != seed_of(1, "2", "image")
     assert seed_of(0, "1", "text") == 3959051539186355128  # stable between versions: runs can be repeated

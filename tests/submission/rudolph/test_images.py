@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageOps
 
 from rudolph import images
-from rudolph.images import ImageError, load_image, preprocess, save_jpeg, to_image
+from rudolph.images import ImageError, load_image, preprocess, save_jpeg, to_image, upright_size
 
 DATA = Path(__file__).parents[2] / "data" / "vqgan"
 
@@ -50,6 +50,25 @@ def test_preprocess_takes_any_size_and_mode(size):
     for mode in ("RGB", "L", "RGBA"):
         pixels = preprocess(Image.new(mode, size, "white"), 32)
         assert pixels.shape == (3, 32, 32) and (pixels == 1).all()
+
+
+def test_a_whole_picture_is_squeezed_to_its_edges():
+    wide = Image.new("RGB", (90, 30), "white")
+    wide.paste("red", (0, 0, 15, 30))  # beyond the middle square
+    whole, cropped = preprocess(wide, 30, "whole"), preprocess(wide, 30)
+    assert whole.shape == (3, 30, 30) and (cropped == 1).all()
+    assert whole[:, :, 2].tolist() == [[1.0] * 30, [0.0] * 30, [0.0] * 30] and (whole[:, :, 7:] == 1).all()
+    square = wide.resize((40, 40))
+    assert torch.equal(preprocess(square, 30, "whole"), preprocess(square, 30))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_upright_size_is_that_of_the_loaded_image(tmp_path, orientation):
+    image = Image.new("RGB", (30, 20))
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "a.jpg", exif=exif)
+    assert upright_size(tmp_path / "a.jpg") == load_image(tmp_path / "a.jpg").size
 
 
 def test_path_and_bytes_agree():
