@@ -41,7 +41,8 @@ PROMPTS = {"C2C": "{}", "HTR": "прочитай", "zsOD": "найди: {}", "VQ
 #: An edge of a box is a letter: so many STEPS of the picture's width or height from its left or upper side.
 EDGES = string.ascii_lowercase
 STEPS = len(EDGES) - 1
-NOTHING = "-"  # an answer without boxes
+#: The first word of an answer about boxes: a model decides first whether there is any, and then where.
+SOMETHING, NOTHING = "+", "-"
 #: Words of the published form of Python that a model, whose texts are lower case, has lost the case of.
 _CASED = {word.lower(): word for word in ("NEW_LINE", "INDENT", "DEDENT", "None", "True", "False")}
 
@@ -54,13 +55,15 @@ def prompt(task: str, text: str = "") -> str:
 
 
 def write_boxes(boxes: Iterable[Box], size: tuple[int, int]) -> str:
-    """Boxes in a picture of `size` (width, height) as text: four letters a box, left, top, right, bottom."""
+    """Boxes in a picture of `size` (width, height) as text: SOMETHING and four letters a box, left, top, right, bottom;
+    or NOTHING.
+    """
     edges = [
         EDGES[min(STEPS, max(0, round(edge / side * STEPS)))]
         for left, top, width, height in boxes
         for edge, side in zip((left, top, left + width, top + height), (*size, *size), strict=True)
     ]
-    return " ".join(edges) or NOTHING
+    return " ".join([SOMETHING, *edges]) if edges else NOTHING
 
 
 def read_boxes(text: str, size: tuple[int, int]) -> list[list[float]]:

@@ -139,7 +139,8 @@ def test_what_is_no_box_is_no_box(text):
 
 def test_nothing_is_written_as_nothing():
     assert write_boxes([], (10, 10)) == NOTHING
-    assert read_boxes(f"a b c d {NOTHING} a a z z", (100, 50)) == [[0.0, 2.0, 8.0, 4.0], [0.0, 0.0, 100.0, 50.0]]
+    assert write_boxes([(0, 0, 5, 10)], (10, 10)) == "+ a a m z"
+    assert read_boxes("+ a b c d ж a a z z", (100, 50)) == [[0.0, 2.0, 8.0, 4.0], [0.0, 0.0, 100.0, 50.0]]
 
 
 def test_case_is_that_of_python_and_of_the_source():

@@ -20,6 +20,7 @@ FONT_FILES: dict[str, list[str]] = _WORDS["fonts"]
 WORDS: dict[str, list[str]] = _WORDS["words"]
 FACE = 40  # pixels of the fonts' em
 MARGIN = 10  # pixels around the line, about
+PAPER = 180  # pixels of its width, where the word is not longer
 
 
 def make(rng: random.Random) -> Example:
@@ -34,7 +35,7 @@ def make(rng: random.Random) -> Example:
 
 
 def draw_word(rng: random.Random, word: str, font_file: str) -> Image.Image:
-    """The word as a picture about 60 pixels high and as wide as it is long."""
+    """The word as a picture about 60 pixels high, at its left, and PAPER wide or as wide as it is long."""
     ink = _line(rng, word, _face(font_file))
     slant = rng.uniform(-0.15, 0.3)
     width = ink.width + round(abs(slant) * ink.height)
@@ -43,7 +44,7 @@ def draw_word(rng: random.Random, word: str, font_file: str) -> Image.Image:
     ink = ink.transform((width, ink.height), Image.Transform.AFFINE, shear, Image.Resampling.BILINEAR)
     left, top, right, bottom = ink.getbbox() or (0, 0, *ink.size)
     margins = [rng.randint(MARGIN // 2, MARGIN) for _ in range(4)]
-    size = (right - left + margins[0] + margins[2], bottom - top + margins[1] + margins[3])
+    size = (max(PAPER, right - left + margins[0] + margins[2]), bottom - top + margins[1] + margins[3])
     paper = rng.uniform(215, 250)
     dark = np.array([rng.uniform(10, 70), rng.uniform(10, 70), rng.uniform(30, 140)])
     mask = Image.new("L", size)
