@@ -22,10 +22,11 @@ SHAPES: dict[str, str] = _WORDS["shapes"]
 COLOURS: dict[str, str] = _WORDS["colours"]
 LANGUAGES = ("ru", "en")
 SIZE = (160, 120)  # pixels of a scene, width and height
-SHORTEST, LONGEST = 40, 68  # pixels of a thing's longer side
+SHORTEST, LONGEST = 46, 72  # pixels of a thing's longer side
 SHAPE_SHARE = 0.5
 SAME = 0.15  # share of the things that are like the one before
-ABSENT = 0.45  # share of the requests for what is not there
+ABSENT = 0.35  # of the draws of a request: what is drawn twice counts once, so of the requests about a half
+THINGS = (5, 3, 2)  # how often a scene has one, two and three things
 TRIES = 30  # places tried for one more thing
 
 
@@ -70,7 +71,7 @@ def draw_scene(rng: random.Random) -> Scene:
     background = rng.choice(list(COLOURS))
     canvas = plain_background(rng, max(SIZE), background).crop((0, 0, width, height))
     things: list[tuple[Named, Box]] = []
-    for _ in range(rng.randint(1, 3)):
+    for _ in range(rng.choices((1, 2, 3), THINGS)[0]):
         named = things[-1][0] if things and rng.random() < SAME else _any(rng, background)
         cutout = _draw(rng, named)
         for _ in range(TRIES):
