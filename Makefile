@@ -6,7 +6,7 @@ SHELL = /bin/sh
 
 # Set on the command line, as in `make evaluate DATA=my_data JSON=out.json ARGS='--country DE --keep run'`.
 SUBMISSION = submission
-DATA = sample_input
+DATA = $(if $(filter fbc1,$(COMPETITION)),sample_input/fbc1,sample_input)
 COMPETITION = fbc2
 JSON = scores.json
 MODEL = 2.7B-FBC2
@@ -50,7 +50,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: evaluate
-evaluate: $(INSTALLED) ## run SUBMISSION=submission on DATA=sample_input, score it as COMPETITION=fbc2 does; JSON=scores.json, RUNNER=auto
+evaluate: $(INSTALLED) ## run SUBMISSION=submission on DATA=sample_input, score it as COMPETITION=fbc2 does; or fbc1; JSON=scores.json, RUNNER=auto
 	$(VENV) -m evaluator run "$(SUBMISSION)" --data "$(DATA)" --competition "$(COMPETITION)" \
 	    --runner "$(RUNNER)" --json "$(JSON)" $(ARGS)
 

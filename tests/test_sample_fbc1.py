@@ -84,3 +84,16 @@ def test_what_is_built_is_what_is_here(tmp_path: Path) -> None:
         assert (SAMPLE / file).exists()
         if file.suffix == ".json":
             assert first == (SAMPLE / file).read_bytes()
+
+
+def test_the_shipped_model_reaches_the_minimal_scores(tmp_path: Path) -> None:
+    """One model for all four tasks, above what 2021's challenge asked of a prize, though on this sample."""
+    import run
+    from evaluator.cli.app import main
+
+    assert run.main(["--input", str(SAMPLE), "--output", str(tmp_path / "output"), "--device", "cpu"]) == 0
+    call = ["score", str(tmp_path / "output"), "--data", str(SAMPLE), "--competition", "fbc1", "--no-report"]
+    assert main([*call, "--json", str(tmp_path / "scores.json")]) == 0
+    scores = {task["name"]: task["score"] for task in load("scores", tmp_path)["tasks"].values()}
+    assert scores.keys() == {"C2C", "HTR", "zsOD", "VQA"}
+    assert scores["C2C"] >= 0.2 and scores["HTR"] >= 0.3 and scores["zsOD"] >= 0.1 and scores["VQA"] >= 0.25
