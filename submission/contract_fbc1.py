@@ -42,7 +42,9 @@ PROMPTS = {"C2C": "{}", "HTR": "прочитай", "zsOD": "найди: {}", "VQ
 EDGES = string.ascii_lowercase
 STEPS = len(EDGES) - 1
 #: The first word of an answer about boxes: a model decides first whether there is any, and then where.
-SOMETHING, NOTHING = "+", "-"
+SOMETHING = "+"
+#: As long as a box: training takes the mean over the words of an answer, so a shorter one would weigh more.
+NOTHING = "- - - - -"
 #: Words of the published form of Python that a model, whose texts are lower case, has lost the case of.
 _CASED = {word.lower(): word for word in ("NEW_LINE", "INDENT", "DEDENT", "None", "True", "False")}
 

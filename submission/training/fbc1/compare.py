@@ -80,7 +80,7 @@ def compare(out: Path, runs: Runs, examples: int, country: str) -> list[Line]:
         scores = _score(data, folder)
         found = {task["name"].lower(): float(task["score"]) for task in scores["tasks"].values()}
         by_task = {task: found[task.lower()] for task in TASKS}
-        lines.append(_line(name, by_task, float(scores["integral"]), out, list(dict.fromkeys(trained.values()))))
+        lines.append(_line(name, by_task, float(scores["integral"]), out, list(dict.fromkeys(trained.values())), runs))
     return lines
 
 
@@ -130,10 +130,12 @@ def _run(name: str, arguments: Sequence[str | Path], folder: Path) -> None:
         raise CompareError(f"{name} ended with {done.returncode}:\n{done.stdout[-3000:]}")
 
 
-def _line(name: str, scores: Mapping[str, float], integral: float, out: Path, trained: Sequence[str]) -> Line:
+def _line(
+    name: str, scores: Mapping[str, float], integral: float, out: Path, trained: Sequence[str], runs: Runs
+) -> Line:
     if not trained:
         return Line(name, scores, integral)
-    rows = [row for run in trained for row in read_rows(out / run / ENERGY)]
+    rows = [row for run in trained for part in runs.behind(run) for row in read_rows(out / part / ENERGY)]
     return Line(
         name, scores, integral, sum(float(row["cpu_seconds"]) for row in rows) / 3600,
         sum(parameters(out / run / "model.safetensors") for run in trained),

@@ -14,6 +14,7 @@ from training.nano.runs import AnyDecoderTraining
 class DecoderTraining(AnyDecoderTraining):
     """A run of a decoder."""
 
+    begins_with: tuple[str, ...]  # earlier runs, the mean of whose weights is the beginning
     shares: dict[str, int]  # examples of each task in a step
 
 
@@ -25,6 +26,11 @@ class Runs(BaseModel):
     model: dict[str, Any]  # of `rudolph.RudolphConfig`
     bpe_examples: int
     decoder: dict[str, DecoderTraining]
+
+    def behind(self, name: str) -> tuple[str, ...]:
+        """A run with all that it began with, the first ones first."""
+        earlier = (part for begin in self.decoder[name].begins_with for part in self.behind(begin))
+        return (*dict.fromkeys(earlier), name)
 
 
 DEFAULT = Path(__file__).with_suffix(".yaml")

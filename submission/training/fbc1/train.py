@@ -52,7 +52,9 @@ def run_stage(stage: str, runs: Runs, out: Path, country: str) -> None:
             train_bpe_on(texts(runs.bpe_examples), bpe, config.bpe_vocab_size)
     elif not (out / stage / "model.safetensors").exists():
         with tracked(out / stage, country) as saved:
-            train_decoder(out / stage, config, bpe, VQGAN_FOLDER, runs.decoder[stage], steps=Steps, saved=saved)
+            training = runs.decoder[stage]
+            begin = [out / earlier for earlier in training.begins_with]
+            train_decoder(out / stage, config, bpe, VQGAN_FOLDER, training, begin, Steps, saved)
 
 
 @contextmanager

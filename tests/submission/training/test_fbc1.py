@@ -223,8 +223,9 @@ def test_rows_ask_as_the_submission_does(tmp_path: Path) -> None:
 @needs_pictures
 def test_everything_is_trained_and_shipped_by_settings_alone(tiny: Path, tmp_path: Path) -> None:
     runs = read_runs(tiny)
-    assert stages(runs) == ("bpe", "fused", *TASKS)
-    for stage in ("bpe", "fused", "HTR"):
+    assert runs.behind("fused") == ("first", "fused") and runs.behind("HTR") == ("HTR",)
+    assert stages(runs) == ("bpe", "first", "fused", *TASKS)
+    for stage in ("bpe", "first", "fused", "HTR"):
         run_stage(stage, runs, tmp_path, "RU")
         if stage != "bpe":
             assert (tmp_path / stage / "energy.csv").exists() and (tmp_path / stage / "checkpoint.pt").exists()
