@@ -86,6 +86,11 @@ def test_what_is_built_is_what_is_here(tmp_path: Path) -> None:
             assert first == (SAMPLE / file).read_bytes()
 
 
+def test_the_shipped_model_is_small() -> None:
+    weights = ROOT / "submission" / "weights" / "fbc1"
+    assert sum(path.stat().st_size for path in weights.rglob("*") if path.is_file()) <= 10_000_000
+
+
 def test_the_shipped_model_reaches_the_minimal_scores(tmp_path: Path) -> None:
     """One model for all four tasks, above what 2021's challenge asked of a prize, though on this sample."""
     import run
