@@ -91,6 +91,13 @@ def test_the_shipped_model_is_small() -> None:
     assert sum(path.stat().st_size for path in weights.rglob("*") if path.is_file()) <= 10_000_000
 
 
+def test_all_tasks_share_the_shipped_model(capsys: pytest.CaptureFixture[str]) -> None:
+    from evaluator.cli.app import main
+
+    assert main(["shared-parameters", str(ROOT / "submission")]) == 0
+    assert "at least 0.25 needed: met" in capsys.readouterr().out
+
+
 def test_the_shipped_model_reaches_the_minimal_scores(tmp_path: Path) -> None:
     """One model for all four tasks, above what 2021's challenge asked of a prize, though on this sample."""
     import run

@@ -17,7 +17,9 @@ from training.finetune.config import SUBMISSION
 from training.finetune.model import WeightedLoss
 
 #: Of the submission's folder, not part of what is exported.
-NOT_EXPORTED = ("training", "benchmark", "weights", "output", "finetune.py", "__pycache__", EMISSION, ENCODED)
+NOT_EXPORTED = (
+    "training", "benchmark", "weights", "models.json", "output", "finetune.py", "__pycache__", EMISSION, ENCODED,
+)  # fmt: skip
 
 
 def export_model(model: RudolphModel, trained: WeightedLoss, source: Path, target: Path) -> None:
