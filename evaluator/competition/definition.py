@@ -22,6 +22,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from evaluator.competition.task import Task
 from evaluator.core.errors import DataError, meant, show
+from evaluator.core.files import sha256_of
 from evaluator.core.limits import RUN, Limits
 from evaluator.core.regular import read_whole
 from evaluator.core.validation import (
@@ -54,8 +55,12 @@ Score = Annotated[float, number(0)]
 Amount = Annotated[float, number(0)]
 
 
+def _is_name(value: object) -> bool:
+    return is_line(value) and Path(str(value)).name == value
+
+
 def _file_name(value: object) -> bool:
-    return is_line(value) and Path(str(value)).name == value and str(value).endswith(".py")
+    return _is_name(value) and str(value).endswith(".py")
 
 
 class Title(StrictModel):
@@ -189,6 +194,10 @@ class Definition(StrictModel):
         tuple[Annotated[str, allowed("the name of a .py file beside competition.toml", _file_name)], ...],
         Field(strict=False),
     ] = ()
+    files: Annotated[
+        tuple[Annotated[str, allowed("the name of a file beside competition.toml", _is_name)], ...],
+        Field(strict=False),
+    ] = ()
     title: Title
     limits: dict[str, Any] = {}
     integral: Integral = Integral()
@@ -218,8 +227,8 @@ class Definition(StrictModel):
 class Competition:
     """A competition that was read from `source`, a name of this package's or a folder's path. `metrics` are all that
     its tasks may name, its own among them; `limits` those of a run. `digest` is the SHA-256 of what decides a score,
-    the files of its own metrics among it, and not of titles, baselines, thresholds, limits and prizes: only scores of
-    one digest can be compared.
+    its own metrics and their `files` among it, and not of titles, baselines, thresholds, limits and prizes: only scores
+    of one digest can be compared.
     """
 
     source: str
@@ -367,6 +376,7 @@ def _read(folder: Path, source: str) -> Competition:
         raise DataError(f"competition {path}: {error}") from None
     lines: list[str] = []
     metrics, files = _own_metrics(folder, document.get("metrics"), lines)
+    files |= _own_files(folder, document.get("files"), lines)
     limits = RUN
     stated = document.get("limits", {})
     if isinstance(stated, dict):
@@ -407,10 +417,22 @@ def _own_metrics(folder: Path, names: object, lines: list[str]) -> tuple[dict[st
     return metrics, digests
 
 
+def _own_files(folder: Path, names: object, lines: list[str]) -> dict[str, str]:
+    """The digests of the files that the competition's own metrics read."""
+    digests = {}
+    for name in filter(_is_name, names if isinstance(names, list) else []):
+        try:
+            digests[name] = sha256_of(folder / name)
+        except OSError as error:
+            lines.append(f"files: {name} cannot be read: {error.strerror}")
+    return digests
+
+
 def _module(name: str, path: Path, source: bytes) -> Any:
     """The module that these bytes make: not what an import would find, which may be the bytecode of another version."""
     if name not in sys.modules:
         sys.modules[name] = module = ModuleType(name)
+        module.__file__ = str(path)  # what a metric reads may lie beside it
         try:
             exec(compile(source, path, "exec"), module.__dict__)
         except BaseException:

@@ -212,7 +212,7 @@ def read_data(folder: Path | str, competition: Competition | None = None) -> Dat
             if image is not None and DEEP_MODE in image.info:
                 deep["input.json"].append(id)
         metric = task.metric
-        if "input_image" in metric.requires and not example.images:
+        if metric.input_image and not example.images:
             compares = f"no image entry, but metric {metric.name} compares with the input's image"
             found.add(INPUT_ENTRY, f"input.json: {where}", compares)
         if metric.output == "image" and not example.texts:

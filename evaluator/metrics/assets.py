@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-    from evaluator.metrics.base import Encoders
     from evaluator.metrics.clip import RuCLIP
     from evaluator.metrics.inception import InceptionFeatures
+    from evaluator.metrics.nano import NanoEncoders
     from evaluator.metrics.syntax_trees import Grammar
 
 logger = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ class AssetCheck:
     reason: str = ""
 
 
-def load_encoders(folder: str | os.PathLike[str] = FOLDER) -> Encoders:
+def load_encoders(folder: str | os.PathLike[str] = FOLDER) -> LeaderboardEncoders | NanoEncoders:
     """The leaderboard's encoders where all of their assets are there and verified, else the nano encoders.
 
     The `label` of the encoders tells which: None for the leaderboard's. Raises `DataError` where an asset differs from
@@ -215,7 +215,7 @@ def _built(library: Path, lock: dict[str, LockEntry]) -> LockEntry:
 
 
 class LeaderboardEncoders:
-    """ruCLIP L/14-336 and FID-Inception as `evaluator.metrics.base.Encoders`."""
+    """ruCLIP L/14-336 and FID-Inception as `evaluator.metrics.encoders.Encoders`."""
 
     label: str | None = None
 

@@ -5,14 +5,15 @@ A text metric of one answer at a time is `text_metric(name, title, function)`; a
 
     evaluate(samples, resources, **parameters) -> Result
 
-that finds images and encoders behind `Sample` and `Resources`, both loaded only when asked for. A metric's parameters
-are a pydantic model: names, defaults and what is allowed. So tasks.json can be checked before anything is scored.
+that finds images behind `Sample`, and what else it needs, such as encoders, behind `Resources`; both are loaded only
+when asked for. A metric's parameters are a pydantic model: names, defaults and what is allowed. So tasks.json can be
+checked before anything is scored.
 """
 
-import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from pathlib import Path
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,17 +21,14 @@ from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
 from evaluator.core.validation import StrictModel
-from evaluator.metrics.syntax_trees import Grammar
 
 Output = Literal["text", "image", "json"]
-Requirement = Literal["encoders", "ruwordnet", "input_image", "grammar"]
 ParameterValue = float | str | bool
 ImageLoader = Callable[[], Image.Image]
 #: The scores of resamples, [R], from an iterator over R arrays of positions in the samples, [N] each.
 Replicates = Callable[[Iterator[NDArray[np.intp]]], NDArray[np.float64]]
 
-ENCODER_BATCH = 64  # images held in memory at once,
-ENCODER_BATCH_PIXELS = 2**25  # and their pixels, but for a single larger image: 128 MB
+T = TypeVar("T")
 
 
 class Parameters(StrictModel):
@@ -39,58 +37,40 @@ class Parameters(StrictModel):
     """
 
 
-class Encoders(Protocol):
-    """Image and text encoders. Latents are [N, D] and normalised, features for FID are [N, F].
+@dataclass(frozen=True)
+class Resource(Generic[T]):
+    """What metrics may need besides the samples, such as encoders: the metric that lists it in `requires` finds it as
+    `resources[RESOURCE]`.
 
-    `label` is shown with every score that they take part in; None for the leaderboard's own.
+    `load` gets the assets folder and gives the leaderboard's, or what stands in where that is not there; it raises
+    `DataError` for what is there and wrong. `label` says of what was loaded why scores made with it cannot be compared;
+    None of the leaderboard's.
     """
 
-    @property
-    def label(self) -> str | None:
-        """Why scores made with them are not the leaderboard's."""
-        ...
-
-    def text_latents(self, texts: list[str]) -> np.ndarray:
-        """[N, D] unit rows."""
-        ...
-
-    def image_latents(self, images: list[Image.Image]) -> np.ndarray:
-        """[N, D] unit rows."""
-        ...
-
-    def image_features(self, images: list[Image.Image]) -> np.ndarray:
-        """[N, F]."""
-        ...
+    name: str
+    load: Callable[[Path], T]
+    label: Callable[[T], str | None]
 
 
-class Thesaurus(Protocol):
-    """Words that count as synonyms; `evaluator.metrics.meteor.RuWordNet` is the one."""
-
-    def synonyms(self, word: str) -> frozenset[str]:
-        """In lower case, the word itself among them; empty for a word that is not known."""
-        ...
-
-
-@dataclass
 class Resources:
-    """What metrics may ask for besides the samples. `encoders` and `grammar` are made once, when the first metric asks
-    for them; `ruwordnet` is None where its database is not there.
+    """The resources that metrics ask for, from the assets folder `assets`, each loaded when the first one asks;
+    `given` are there already.
     """
 
-    load_encoders: Callable[[], Encoders]
-    ruwordnet: Thesaurus | None = None
-    load_grammar: Callable[[], Grammar] | None = None
+    def __init__(self, assets: Path, given: Mapping[Resource[Any], Any] | None = None) -> None:
+        self._assets = assets
+        self._loaded = dict(given or {})
 
-    @functools.cached_property
-    def encoders(self) -> Encoders:
+    def __getitem__(self, resource: Resource[T]) -> T:
         """Loaded at the first call: seconds, and up to 2 GB of memory."""
-        return self.load_encoders()
+        if resource not in self._loaded:
+            self._loaded[resource] = resource.load(self._assets)
+        loaded: T = self._loaded[resource]
+        return loaded
 
-    @functools.cached_property
-    def grammar(self) -> Grammar:
-        """That of the programs that CodeBLEU parses; loaded at the first call."""
-        assert self.load_grammar is not None, "whoever scores programs has one"
-        return self.load_grammar()
+    def label(self, resource: Resource[Any]) -> str | None:
+        """Why scores made with it cannot be compared; None where they can."""
+        return resource.label(self[resource])
 
 
 @dataclass(frozen=True)
@@ -153,12 +133,12 @@ class Evaluate(Protocol):
 class Metric:
     """How a task is scored: `evaluate` gets all samples of a task, and its parameters as keywords.
 
-    `output` is the type of the entry that it reads from a prediction. `requires` says what it needs beyond texts:
-    "encoders", "grammar", "input_image" (an image in each input), "ruwordnet" (used where it is there; scores without
-    it are labelled). `best` is what no score exceeds; charts reach from 0 to it. `part_titles` are the names for people
-    of a result's parts that have others. `schema` is the pydantic type of a JSON answer; `missing` is what counts for
-    an id without a prediction, where there may be such. Reports show an answer as it `shows`: boxes drawn over the
-    input's image, code beside the reference with what differs.
+    `output` is the type of the entry that it reads from a prediction. `requires` are the resources that it asks for,
+    whose labels mark its scores; with `input_image` each input must have an image. `best` is what no score exceeds;
+    charts reach from 0 to it. `part_titles` are the names for people of a result's parts that have others. `schema` is
+    the pydantic type of a JSON answer; `missing` is what counts for an id without a prediction, where there may be
+    such. Reports show an answer as it `shows`: boxes drawn over the input's image, code beside the reference with what
+    differs.
     """
 
     name: str
@@ -166,7 +146,8 @@ class Metric:
     output: Output
     evaluate: Evaluate
     parameters: type[Parameters] = Parameters
-    requires: tuple[Requirement, ...] = ()
+    requires: tuple[Resource[Any], ...] = ()
+    input_image: bool = False
     best: float = 1.0
     part_titles: tuple[tuple[str, str], ...] = ()
     schema: Any = None
@@ -193,43 +174,14 @@ def text_metric(
     title: str,
     per_answer: PerAnswer,
     parameters: type[Parameters] = Parameters,
-    requires: tuple[Requirement, ...] = (),
+    requires: tuple[Resource[Any], ...] = (),
 ) -> Metric:
-    """The mean of `per_answer(prediction, answers, **parameters)`, in 0..1, over the samples. One that requires
-    "ruwordnet" gets it (or None) under this keyword.
+    """The mean of `per_answer(prediction, answers, **parameters)`, in 0..1, over the samples. Each resource that it
+    requires is a parameter of the resource's name.
     """
 
     def evaluate(samples: Sequence[Sample], resources: Resources, **values: Any) -> Result:
-        if "ruwordnet" in requires:
-            values["ruwordnet"] = resources.ruwordnet
+        values |= {resource.name: resources[resource] for resource in requires}
         return Result.mean([per_answer(sample.prediction, sample.answers, **values) for sample in samples])
 
     return Metric(name, title, "text", evaluate, parameters, requires)
-
-
-def encode_images(
-    encode: Callable[[list[Image.Image]], np.ndarray], images: Sequence[ImageLoader]
-) -> NDArray[np.float64]:
-    """Rows of `encode` for all images, [N, D]; only so many images are held at once as make one batch."""
-    return np.concatenate([np.asarray(encode(batch), dtype=np.float64) for batch in _loaded(images)])
-
-
-def _loaded(images: Sequence[ImageLoader]) -> Iterator[list[Image.Image]]:
-    """Batches of `ENCODER_BATCH` images, fewer where these are large."""
-    batch: list[Image.Image] = []
-    pixels = 0
-    for load in images:
-        image = load()
-        pixels += image.width * image.height
-        if batch and (len(batch) == ENCODER_BATCH or pixels > ENCODER_BATCH_PIXELS):
-            yield batch
-            batch, pixels = [], image.width * image.height
-        batch.append(image)
-        del image
-    if batch:
-        yield batch
-
-
-def cosines(x: np.ndarray, y: np.ndarray) -> NDArray[np.float64]:
-    """Cosine of row i of `x` with row i of `y`, both normalised: [N, D], [N, D] -> [N]."""
-    return np.einsum("nd,nd->n", x.astype(np.float64), y.astype(np.float64))

@@ -5,7 +5,8 @@ from typing import Annotated
 
 from evaluator.core.validation import number
 from evaluator.metrics import meteor
-from evaluator.metrics.base import Metric, Resources, Result, Sample, cosines, encode_images
+from evaluator.metrics.base import Metric, Resources, Result, Sample
+from evaluator.metrics.encoders import ENCODERS, cosines, encode_images
 
 RUCLIP_WEIGHT = 0.5  # published
 
@@ -26,7 +27,7 @@ def evaluate(
             meteor.caption_meteor(
                 sample.prediction,
                 sample.answers,
-                resources.ruwordnet,
+                resources[meteor.RUWORDNET],
                 alpha=alpha,
                 beta=beta,
                 gamma=gamma,
@@ -35,7 +36,7 @@ def evaluate(
             for sample in samples
         ]
     )
-    encoders = resources.encoders
+    encoders = resources[ENCODERS]
     ruclip = cosines(
         encoders.text_latents([sample.prediction for sample in samples]),
         encode_images(encoders.image_latents, [sample.images[0] for sample in samples]),
@@ -57,7 +58,8 @@ METRICS = (
         "text",
         evaluate,
         CaptioningParameters,
-        requires=("encoders", "ruwordnet", "input_image"),
+        requires=(ENCODERS, meteor.RUWORDNET),
+        input_image=True,
         part_titles=(("meteor", "METEOR"), ("ruclip", "ruCLIP")),
     ),
 )

@@ -21,8 +21,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluator.metrics import dataflow
-from evaluator.metrics.base import Metric, Resources, Result, Sample
+from evaluator.metrics import assets, dataflow
+from evaluator.metrics.base import Metric, Resource, Resources, Result, Sample
 from evaluator.metrics.syntax_trees import Grammar
 
 PARTS = ("ngram", "weighted_ngram", "syntax", "dataflow")
@@ -34,6 +34,8 @@ KEYWORDS = frozenset(
     "False None True and as assert async await break class continue def del elif else except finally for from global if"
     " import in is lambda nonlocal not or pass raise return try while with yield".split()
 )
+
+GRAMMAR: Resource[Grammar] = Resource("grammar", assets.load_grammar, lambda grammar: grammar.label)
 
 #: Of one pair of texts or the sum over many, along the last axis: matches and counts of n-grams of each order, the same
 #: weighted, then these.
@@ -130,7 +132,7 @@ def _weight(counts: Ngrams, order: int) -> float:
 
 
 def _evaluate(samples: Sequence[Sample], resources: Resources) -> Result:
-    table = np.array([statistics(each.prediction, each.answers, resources.grammar) for each in samples])
+    table = np.array([statistics(each.prediction, each.answers, resources[GRAMMAR]) for each in samples])
     values, _ = scores(table)
     total, parts = scores(table.sum(axis=0))
     return Result(
@@ -142,4 +144,4 @@ def _evaluate(samples: Sequence[Sample], resources: Resources) -> Result:
     )
 
 
-METRICS = (Metric("codebleu", "CodeBLEU", "text", _evaluate, requires=("grammar",), shows="code"),)
+METRICS = (Metric("codebleu", "CodeBLEU", "text", _evaluate, requires=(GRAMMAR,), shows="code"),)

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from evaluator.core.errors import DataError
 from evaluator.core.validation import number
-from evaluator.metrics.base import ImageLoader, Metric, Parameters, Resources, Result, Sample, cosines, encode_images
+from evaluator.metrics.base import ImageLoader, Metric, Parameters, Resources, Result, Sample
+from evaluator.metrics.encoders import ENCODERS, cosines, encode_images
 from evaluator.metrics.fid import frechet_distance
 
 FID_CEILING = 200.0  # published: a FID at or above it earns nothing
@@ -41,7 +42,7 @@ def evaluate(samples: Sequence[Sample], resources: Resources, *, fid_ceiling: fl
     """½ (mean cosine + (c - min(c, FID)) / c); raises DataError for fewer than two samples."""
     if len(samples) < 2:
         raise DataError("FID needs at least two images, and the data has one example of this task")
-    encoders = resources.encoders
+    encoders = resources[ENCODERS]
     generated = [_loader(sample.predicted_image) for sample in samples]
     reference = [_loader(sample.reference_image) for sample in samples]
     captions = [caption_of(sample.texts) for sample in samples]
@@ -116,7 +117,7 @@ METRICS = (
         "image",
         evaluate,
         Ceiling,
-        requires=("encoders",),
+        requires=(ENCODERS,),
         part_titles=(("ruclip", "ruCLIP"), ("fid", "FID")),
     ),
 )

@@ -23,8 +23,10 @@ from typing import Annotated, Any
 
 import razdel
 
+from evaluator.core.errors import DataError
 from evaluator.core.validation import number, one_of
-from evaluator.metrics.base import Parameters, Thesaurus, text_metric
+from evaluator.metrics import assets
+from evaluator.metrics.base import Parameters, Resource, text_metric
 from evaluator.metrics.text import best, lemma, strip_punctuation
 
 ALPHA = 0.9
@@ -104,10 +106,33 @@ class RuWordNet:
         return self._related.get(word.upper().strip(), frozenset())
 
 
+def read_ruwordnet(path: Path) -> RuWordNet:
+    """RuWordNet from its SQLite file. Raises `DataError` where it is not there, or is none."""
+    if not path.is_file():
+        raise DataError(f"RuWordNet database {path} does not exist")
+    try:
+        return RuWordNet.from_file(path)
+    except Exception as error:
+        raise DataError(f"RuWordNet database {path} cannot be read: {error}") from error
+
+
+def load_ruwordnet(folder: Path) -> RuWordNet | None:
+    """RuWordNet of an assets folder; None where that has none. Raises `DataError`."""
+    path = assets.ruwordnet_path(folder)
+    return None if path is None else read_ruwordnet(path)
+
+
+WITHOUT_RUWORDNET = "without RuWordNet, not comparable with the leaderboard"
+#: Nothing stands in: METEOR leaves the stage of synonyms out.
+RUWORDNET: Resource[RuWordNet | None] = Resource(
+    "ruwordnet", load_ruwordnet, lambda ruwordnet: WITHOUT_RUWORDNET if ruwordnet is None else None
+)
+
+
 def caption_meteor(
     prediction: str,
     references: Sequence[str],
-    ruwordnet: Thesaurus | None = None,
+    ruwordnet: RuWordNet | None = None,
     *,
     alpha: float = ALPHA,
     beta: float = BETA,
@@ -132,7 +157,7 @@ def caption_meteor(
 def vqa_meteor(
     prediction: str,
     references: Sequence[str],
-    ruwordnet: Thesaurus | None = None,
+    ruwordnet: RuWordNet | None = None,
     *,
     alpha: float = ALPHA,
     beta: float = BETA,
@@ -162,7 +187,7 @@ def meteor(
     reference: Sequence[str],
     stem: Callable[[str], str],
     gamma: float,
-    ruwordnet: Thesaurus | None = None,
+    ruwordnet: RuWordNet | None = None,
     alpha: float = ALPHA,
     beta: float = BETA,
 ) -> float:
@@ -180,7 +205,7 @@ def meteor(
 
 
 def align(
-    hypothesis: Sequence[str], reference: Sequence[str], stem: Callable[[str], str], ruwordnet: Thesaurus | None = None
+    hypothesis: Sequence[str], reference: Sequence[str], stem: Callable[[str], str], ruwordnet: RuWordNet | None = None
 ) -> list[tuple[int, int]]:
     """Matched (hypothesis position, reference position), sorted; each position occurs at most once.
 
@@ -209,7 +234,7 @@ def _match_equal(left: dict[int, str], right: dict[int, str], matches: list[tupl
 
 
 def _match_related(
-    left: dict[int, str], right: dict[int, str], matches: list[tuple[int, int]], ruwordnet: Thesaurus
+    left: dict[int, str], right: dict[int, str], matches: list[tuple[int, int]], ruwordnet: RuWordNet
 ) -> None:
     """Move pairs of a token in `left` and one of its RuWordNet words in `right` to `matches`."""
     free = _positions(right)
@@ -382,6 +407,6 @@ class VqaParameters(CaptionParameters):
 
 
 METRICS = (
-    text_metric("caption_meteor", "METEOR (captions)", caption_meteor, CaptionParameters, requires=("ruwordnet",)),
-    text_metric("vqa_meteor", "METEOR", vqa_meteor, VqaParameters, requires=("ruwordnet",)),
+    text_metric("caption_meteor", "METEOR (captions)", caption_meteor, CaptionParameters, requires=(RUWORDNET,)),
+    text_metric("vqa_meteor", "METEOR", vqa_meteor, VqaParameters, requires=(RUWORDNET,)),
 )

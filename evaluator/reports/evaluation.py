@@ -20,6 +20,7 @@ from evaluator.core.limits import Limits
 from evaluator.data.contracts import read_data, read_predictions
 from evaluator.data.dataset import Data
 from evaluator.data.predictions import Predictions
+from evaluator.metrics.base import Resources
 from evaluator.package import metadata
 from evaluator.reports import html, table
 from evaluator.sandbox import launch, record
@@ -54,6 +55,10 @@ class _Scoring:
     def result_files(self) -> dict[str, Path | None]:
         """By the option that names each."""
         return {"--json": self.json, "--table": self.table, "--report": self.report}
+
+    def resources(self) -> Resources:
+        """What metrics may ask for. Raises `DataError` where it cannot be had."""
+        return scoring.find_resources(self.ruwordnet, self.assets)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +112,7 @@ def score(request: ScoreRequest, show: Show) -> Scores:
         data = read_data(request.data, find(request.competition))
         predictions = stack.enter_context(contextlib.closing(read_predictions(request.output, data)))
         logger.info("%s", cores.settle())
-        scores = scoring.score(predictions, data, request.ruwordnet, assets=request.assets)
+        scores = scoring.score(predictions, data, request.resources())
         show(table.table(scores))
         document = scores.to_json()
         if request.json is not None:
@@ -170,7 +175,7 @@ def _run(request: RunRequest, note: Show, show: Show) -> Scores:
     with results.explained(request.json, write, request.private), contextlib.ExitStack() as stack:
         data = read_data(request.data, competition)
         # A wrong path should not be noticed after hours of running.
-        scoring.find_ruwordnet(request.ruwordnet, request.assets)
+        request.resources()
         with launch.workspace(request.submission, data, request.keep, chosen) as space, _kept(space.log, request.log):
             metadata_read = metadata.read(space.submission)
             runner, notes = launch.choose_runner(request.runner, metadata_read.image, chosen)
@@ -190,7 +195,7 @@ def _run(request: RunRequest, note: Show, show: Show) -> Scores:
             launch.judge(outcome, chosen, space.log, request.private)
             predictions = stack.enter_context(contextlib.closing(read_predictions(space.collected, data)))
             note(cores.settle())  # not before: the submission chooses for itself
-            scores = scoring.score(predictions, data, request.ruwordnet, assets=request.assets)
+            scores = scoring.score(predictions, data, request.resources())
         failure = scores.failure
         if request.private:
             scores = replace(scores, notes=tuple(replace(each, where="") for each in scores.notes))  # they name ids

@@ -5,7 +5,7 @@ A task that cannot be scored carries the reason instead of a score; it never cou
 
 import functools
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,13 @@ from evaluator.core.errors import DataError, EvaluatorError, Finding
 from evaluator.data.dataset import Data, Example, data_digest
 from evaluator.data.images import load_image
 from evaluator.data.predictions import Predictions
-from evaluator.metrics import assets as asset_files
-from evaluator.metrics.base import Encoders, Resources, Result, Sample
-from evaluator.metrics.meteor import RuWordNet
+from evaluator.metrics.assets import FOLDER
+from evaluator.metrics.base import Resources, Result, Sample
+from evaluator.metrics.encoders import ENCODERS
+from evaluator.metrics.meteor import RUWORDNET, read_ruwordnet
 from evaluator.scoring import bootstrap
 
 logger = logging.getLogger(__name__)
-
-WITHOUT_RUWORDNET = "without RuWordNet, not comparable with the leaderboard"
 
 
 @dataclass(frozen=True)
@@ -194,48 +193,29 @@ class Scores:
         }
 
 
-def score(
-    predictions: Predictions,
-    data: Data,
-    ruwordnet: Path | None = None,
-    load_encoders: Callable[[], Encoders] | None = None,
-    assets: Path | None = None,
-) -> Scores:
-    """Score the predictions that `evaluator.data.read_predictions` read and found right.
+def find_resources(ruwordnet: Path | None = None, assets: Path | None = None) -> Resources:
+    """What metrics may ask for, from the folder `assets` of `evaluator.metrics.assets` (none: the evaluator's own). In
+    place of the RuWordNet there `ruwordnet` names another SQLite database.
 
-    `assets` is the folder of `evaluator.metrics.assets` with the encoders and RuWordNet (none: the evaluator's own). In
-    place of what lies there, `ruwordnet` names the SQLite database for METEOR's synonym stage, `load_encoders` makes
-    the encoders when the first task needs them. Scores made without RuWordNet or with small encoders say so in their
-    `labels`.
-
-    Raises `DataError` for an assets folder that is not there and an unreadable RuWordNet. Any other failure is recorded
-    in the `TaskScore` it belongs to.
-    """
-    wordnet = find_ruwordnet(ruwordnet, assets)
-    default = functools.partial(asset_files.load_encoders, assets or asset_files.FOLDER)
-    load_grammar = functools.partial(asset_files.load_grammar, assets or asset_files.FOLDER)
-    resources = Resources(load_encoders or default, wordnet, load_grammar)
-    by_task = data.by_task().items()
-    tasks = tuple(_score_task(task, examples, predictions, data, resources) for task, examples in by_task)
-    return Scores(data.competition, tasks, data_digest(data), (*data.notes, *predictions.notes))
-
-
-def find_ruwordnet(path: Path | None = None, assets: Path | None = None) -> RuWordNet | None:
-    """RuWordNet from its file: `path`, or else the one in the folder `assets`, where there is one.
-
-    Raises `DataError` when the folder is not there, or the file is no RuWordNet database.
+    Raises `DataError` for an assets folder that is not there, and an unreadable RuWordNet.
     """
     if assets is not None and not assets.is_dir():
         raise DataError(f"assets folder {assets} does not exist or is not a folder")
-    path = path or asset_files.ruwordnet_path(assets or asset_files.FOLDER)
-    if path is None:
-        return None
-    if not path.is_file():
-        raise DataError(f"RuWordNet database {path} does not exist")
-    try:
-        return RuWordNet.from_file(path)
-    except Exception as error:
-        raise DataError(f"RuWordNet database {path} cannot be read: {error}") from error
+    folder = assets or FOLDER
+    return Resources(folder, {RUWORDNET: read_ruwordnet(ruwordnet) if ruwordnet else RUWORDNET.load(folder)})
+
+
+def score(predictions: Predictions, data: Data, resources: Resources | None = None) -> Scores:
+    """Score the predictions that `evaluator.data.read_predictions` read and found right. Scores made with what stands
+    in for a resource say so in their `labels`.
+
+    Raises `DataError` as `find_resources`, whose are taken where no `resources` are given. Any other failure is
+    recorded in the `TaskScore` it belongs to.
+    """
+    resources = resources or find_resources()
+    by_task = data.by_task().items()
+    tasks = tuple(_score_task(task, examples, predictions, data, resources) for task, examples in by_task)
+    return Scores(data.competition, tasks, data_digest(data), (*data.notes, *predictions.notes))
 
 
 def _score_task(
@@ -244,13 +224,12 @@ def _score_task(
     metric = task.metric
     written = {example.key: predictions.written(example.id, task.output) for example in examples}
     score = TaskScore(task, len(examples), None, predictions=written)
-    if "ruwordnet" in metric.requires and resources.ruwordnet is None:
-        score = replace(score, labels=(WITHOUT_RUWORDNET,))
     try:
-        if "encoders" in metric.requires and (label := resources.encoders.label):
-            score = replace(score, encoders=label, labels=(label, *score.labels))
-        if "grammar" in metric.requires and (label := resources.grammar.label):
-            score = replace(score, labels=(label, *score.labels))
+        for resource in metric.requires:
+            if label := resources.label(resource):
+                score = replace(score, labels=(*score.labels, label))
+        if ENCODERS in metric.requires:
+            score = replace(score, encoders=resources.label(ENCODERS))
         samples = [_sample(example, predictions, data) for example in examples]
         result = metric.evaluate(samples, resources, **task.parameters)
         replicates = _replicates(result, [sample.id for sample in samples], task.number)

@@ -31,9 +31,9 @@ from nltk.stem.snowball import SnowballStemmer
 from nltk.tokenize import NLTKWordTokenizer
 
 from evaluator.metrics import meteor, text
-from evaluator.metrics.assets import load_encoders
+from evaluator.metrics.assets import FOLDER
 from evaluator.metrics.base import Resources, Sample
-from evaluator.metrics.meteor import RuWordNet
+from evaluator.metrics.meteor import RUWORDNET, RuWordNet
 from evaluator.metrics.registry import METRICS
 
 REFERENCES = 3
@@ -257,7 +257,7 @@ def _run(count: int, sample: int, seed: int, database: Path) -> int:
     for name, group in cases.items():
         samples = [Sample("", prediction=case.prediction, answers=tuple(case.references)) for case in group]
         started = time.process_time()
-        scores[name] = METRICS[name].evaluate(samples, Resources(load_encoders, ruwordnet)).values.tolist()
+        scores[name] = METRICS[name].evaluate(samples, Resources(FOLDER, {RUWORDNET: ruwordnet})).values.tolist()
         seconds[name] = time.process_time() - started
 
     worst = 0.0

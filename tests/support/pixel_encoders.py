@@ -1,12 +1,14 @@
 """Encoders whose every number a test can compute by hand, and scoring with them."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from evaluator.data.dataset import Data
 from evaluator.data.predictions import read_predictions
+from evaluator.metrics.assets import FOLDER
+from evaluator.metrics.base import Resources
+from evaluator.metrics.encoders import ENCODERS, Encoders
 from evaluator.scoring.score import Scores, score
 
 LABEL = "encoders: test, not comparable with the leaderboard"
@@ -34,6 +36,7 @@ class BrokenEncoders(PixelEncoders):
         raise RuntimeError("out of\nmemory")
 
 
-def score_folder(output: Path, data: Data, **options: Any) -> Scores:
-    """The scores of an output folder."""
-    return score(read_predictions(output, data), data, **options)
+def score_folder(output: Path, data: Data, encoders: Encoders | None = None) -> Scores:
+    """The scores of an output folder, made with these encoders where some are given."""
+    resources = Resources(FOLDER, {ENCODERS: encoders}) if encoders else None
+    return score(read_predictions(output, data), data, resources)

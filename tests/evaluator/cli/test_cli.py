@@ -202,10 +202,10 @@ def test_own_fault_is_exit_3_with_a_traceback(data_folder, output_folder, monkey
 
 
 def test_unscorable_task_is_exit_3_and_the_others_are_shown(data_folder, output_folder, monkeypatch, capsys, tmp_path):
-    def missing(_) -> None:
+    def missing() -> None:
         raise FileNotFoundError("encoders.safetensors is not here")
 
-    monkeypatch.setattr("evaluator.metrics.assets.load_encoders", missing)
+    monkeypatch.setattr("evaluator.metrics.nano.NanoEncoders.load", missing)
     assert main(["score", str(output_folder), "--data", str(data_folder), "--json", str(tmp_path / "s.json")]) == 3
     printed = capsys.readouterr()
     assert "evaluator error: ImageGeneration: cannot be scored: FileNotFoundError: encoders" in printed.err

@@ -12,7 +12,11 @@ from evaluator.competition import definition
 from evaluator.competition.definition import BUILT_IN, Definition, default, find, schema
 from evaluator.core.errors import DataError
 from evaluator.core.limits import RUN
+from evaluator.data.dataset import Data, Example
+from evaluator.data.predictions import Predictions
+from evaluator.metrics.assets import FOLDER
 from evaluator.metrics.base import Resources, Sample
+from evaluator.scoring.score import score
 
 EVALUATOR = Path(evaluator.__file__).parent
 SMALL = """
@@ -112,12 +116,50 @@ def test_a_metric_of_its_own(write):
     text = 'metrics = ["lengths.py"]\n' + SMALL.replace("exact_match", "same_length")
     small = find(write(text))
     sample = Sample("0", prediction="кот", answers=("пёс",))
-    assert small.tasks[0].metric.evaluate([sample], Resources(lambda: None)).total == 1.0
+    assert small.tasks[0].metric.evaluate([sample], Resources(FOLDER)).total == 1.0
     write(OWN_METRIC.replace("==", ">="), "lengths.py")
     assert find(write(text)).digest != small.digest
     sample = Sample("0", prediction="котёл", answers=("пёс",))
-    assert find(write(text)).tasks[0].metric.evaluate([sample], Resources(lambda: None)).total == 1.0
-    assert small.tasks[0].metric.evaluate([sample], Resources(lambda: None)).total == 0.0
+    assert find(write(text)).tasks[0].metric.evaluate([sample], Resources(FOLDER)).total == 1.0
+    assert small.tasks[0].metric.evaluate([sample], Resources(FOLDER)).total == 0.0
+
+
+OWN_RESOURCE = """
+from pathlib import Path
+
+from evaluator.metrics.base import Resource, text_metric
+
+WORDS = Path(__file__).with_name("words.txt")
+LEXICON = Resource(
+    "lexicon",
+    lambda assets: frozenset(WORDS.read_text(encoding="utf-8").split()),
+    lambda words: None if len(words) > 2 else f"lexicon: {len(words)} words, not comparable",
+)
+
+def known(prediction, answers, *, lexicon):
+    return float(prediction in lexicon)
+
+METRICS = (text_metric("known", "words of the lexicon", known, requires=(LEXICON,)),)
+"""
+
+
+def test_a_metric_names_a_resource_of_its_own(write):
+    """It is loaded from beside the metric, its label marks the score, and its file is part of the digest."""
+    write(OWN_RESOURCE, "known.py")
+    write("ёлка кот", "words.txt")
+    text = 'metrics = ["known.py"]\nfiles = ["words.txt"]\n' + SMALL.replace("exact_match", "known")
+    small = find(write(text))
+    examples = [Example(str(i), small.tasks[0], (), ("кот",), task_id=str(i)) for i in range(2)]
+    predictions = Predictions(FOLDER, texts={"0": "ёлка", "1": "елка"})
+    scored = score(predictions, Data(FOLDER, small, tuple(examples), frozenset(), {})).tasks[0]
+    assert (scored.score, scored.labels) == (0.5, ("lexicon: 2 words, not comparable",))
+    write("ёлка елка кот", "words.txt")
+    again = find(write(text))
+    assert again.digest != small.digest and again.name == small.name
+    scored = score(predictions, Data(FOLDER, again, tuple(examples), frozenset(), {})).tasks[0]
+    assert (scored.score, scored.labels) == (1.0, ())
+    with pytest.raises(DataError, match="files: none.txt cannot be read: No such file"):
+        find(write(text.replace("words.txt", "none.txt")))
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from evaluator.data import images
 from evaluator.data.dataset import read_data
 from evaluator.data.images import load_image, pixel_digest
 from evaluator.data.predictions import read_predictions
-from evaluator.metrics import base
+from evaluator.metrics import encoders
 from tests.support.images import deep_grey
 
 
@@ -468,7 +468,7 @@ def test_what_is_not_near_is_not_named(data_folder, output_folder):
 
 def test_large_images_are_kept_as_small_as_they_were_sent(make_data, make_output, monkeypatch):
     """Flat images of a million pixels each: their files are kept, and no more than fits a batch is held decoded."""
-    monkeypatch.setattr(base, "ENCODER_BATCH_PIXELS", 2**21)
+    monkeypatch.setattr(encoders, "BATCH_PIXELS", 2**21)
     data = read_data(make_data(2))
     folder = make_output(data.root)
     sent = {}
@@ -486,7 +486,7 @@ def test_large_images_are_kept_as_small_as_they_were_sent(make_data, make_output
         batches.append([image.getpixel((1023, 1023)) for image in images])
         return np.array([[color[0]] for color in batches[-1]])
 
-    assert base.encode_images(encode, loaders)[:, 0].tolist() == list(range(len(loaders)))
+    assert encoders.encode_images(encode, loaders)[:, 0].tolist() == list(range(len(loaders)))
     assert max(map(len, batches)) == 2 and len(loaders) > 2
 
 

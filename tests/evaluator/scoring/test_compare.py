@@ -110,7 +110,7 @@ def test_fid_is_compared_on_the_same_resamples(make_data, make_output, tmp_path,
 
     data = read_data(make_data(2))
     output = make_output(data.root)
-    results = [score_folder(output, data, load_encoders=encoders) for encoders in (PixelEncoders, Other)]
+    results = [score_folder(output, data, encoders()) for encoders in (PixelEncoders, Other)]
     paths = [tmp_path / name for name in ("a.json", "b.json")]
     for path, result in zip(paths, results, strict=True):
         write_json(path, result.to_json())

@@ -16,18 +16,25 @@ from evaluator.core.files import write_json
 from evaluator.core.verdict import METRIC_DATA_ERROR
 from evaluator.data.dataset import read_data
 from evaluator.data.images import load_image
+from evaluator.data.predictions import read_predictions
 from evaluator.metrics import assets, generation
-from evaluator.metrics.base import Metric, Parameters, Result, encode_images
+from evaluator.metrics.base import Metric, Parameters, Result
+from evaluator.metrics.encoders import ENCODERS, encode_images
 from evaluator.metrics.fid import frechet_distance
+from evaluator.metrics.meteor import WITHOUT_RUWORDNET
 from evaluator.metrics.registry import METRICS
 from evaluator.reports.table import table
 from evaluator.scoring import bootstrap
-from evaluator.scoring.score import WITHOUT_RUWORDNET, Scores
+from evaluator.scoring.score import Scores, find_resources, score
 from tests.support.pixel_encoders import LABEL, BrokenEncoders, PixelEncoders, score_folder
 
 
+def scored(output, data, **found):
+    return score(read_predictions(output, data), data, find_resources(**found))
+
+
 def test_all_twelve_tasks(data_folder, output_folder):
-    scores = score_folder(output_folder, read_data(data_folder), load_encoders=PixelEncoders)
+    scores = score_folder(output_folder, read_data(data_folder), PixelEncoders())
     by_number = {result.task.number: result for result in scores.tasks}
     assert sorted(by_number) == list(range(12)) and scores.errors == []
     for number in (0, 1, 4, 5, 6, 7, 8, 9, 11):
@@ -46,7 +53,7 @@ def test_all_twelve_tasks(data_folder, output_folder):
 
 
 def test_captioning_is_half_meteor_and_half_ruclip(data_folder, output_folder):
-    result = score_folder(output_folder, read_data(data_folder), load_encoders=PixelEncoders).tasks[3]
+    result = score_folder(output_folder, read_data(data_folder), PixelEncoders()).tasks[3]
     assert result.score == pytest.approx((result.parts["meteor"] + result.parts["ruclip"]) / 2)
     assert result.score == pytest.approx(np.mean(list(result.ids.values())))
     data = read_data(data_folder)
@@ -59,7 +66,7 @@ def test_image_generation_formula(make_data, make_output):
     folder = make_data(2)
     data = read_data(folder)
     encoders = PixelEncoders()
-    scores = score_folder(make_output(folder), data, load_encoders=lambda: encoders)
+    scores = score_folder(make_output(folder), data, encoders)
     result = scores.tasks[0]
     fid_part = (200 - min(200, result.parts["fid"])) / 200
     assert result.score == pytest.approx((result.parts["ruclip"] + fid_part) / 2)
@@ -99,7 +106,7 @@ def test_intervals_are_those_of_a_plain_bootstrap(data_folder, output_folder, ed
             predictions[id] = [{"type": "text", "content": "не то"}]
 
     edit_json(output_folder / "predictions.json", change)
-    scores = score_folder(output_folder, read_data(data_folder), load_encoders=PixelEncoders)
+    scores = score_folder(output_folder, read_data(data_folder), PixelEncoders())
     totals = np.zeros(bootstrap.RESAMPLES)
     for result in scores.tasks:
         number = result.task.number
@@ -121,7 +128,7 @@ def test_intervals_are_those_of_a_plain_bootstrap(data_folder, output_folder, ed
     assert document["interval"] == scores.interval and document["tasks"]["0"]["interval"][1] == 1.0
     assert "replicates" not in document["tasks"]["0"] and len(document["tasks"]["2"]["replicates"]) == 1000
     assert "pairs resampled" in document["tasks"]["2"]["interval_of"]
-    again = score_folder(output_folder, read_data(data_folder), load_encoders=PixelEncoders)
+    again = score_folder(output_folder, read_data(data_folder), PixelEncoders())
     assert again.to_json() == document, "seeded"
 
 
@@ -139,9 +146,9 @@ def test_frechet_distance_on_resamples(count, features):
 def test_of_many_images_only_ruclip_is_resampled_and_said_so(make_data, make_output, monkeypatch):
     folder = make_data(2)
     output, data = make_output(folder), read_data(folder)
-    every = score_folder(output, data, load_encoders=PixelEncoders).tasks[0]
+    every = score_folder(output, data, PixelEncoders()).tasks[0]
     monkeypatch.setattr(generation, "MAX_RESAMPLED_FID_IMAGES", 2)
-    result = score_folder(output, data, load_encoders=PixelEncoders).tasks[0]
+    result = score_folder(output, data, PixelEncoders()).tasks[0]
     assert result.score == every.score and result.replicates_of == generation.RESAMPLED_RUCLIP
     ids = sorted(result.ids)
     ruclip = np.array([[result.ids[ids[row]] for row in rows] for rows in bootstrap.resamples(3, 2)]).mean(axis=1)
@@ -174,7 +181,7 @@ def test_hidden_tasks_take_any_metric_with_parameters(data_folder, output_folder
         tasks["7"] |= {"metric": "caption_meteor", "parameters": {"gamma": 1}, "hidden": False}
 
     edit_json(data_folder / "tasks.json", change)
-    document = score_folder(output_folder, read_data(data_folder), load_encoders=PixelEncoders).to_json()["tasks"]
+    document = score_folder(output_folder, read_data(data_folder), PixelEncoders()).to_json()["tasks"]
     first, second = document["6"], document["7"]
     assert first["score"] == pytest.approx(first["parts"]["meteor"]) and first["encoders"] == LABEL
     assert first["parameters"] == {"ruclip_weight": 0} and first["hidden"] is True and second["hidden"] is False
@@ -186,16 +193,16 @@ def test_a_metric_with_encoders_is_one_function(make_data, make_output, edit_jso
         channel: Annotated[float, validation.number(0, 2)] = 0
 
     def redness(samples, resources, *, channel=0.0):
-        colours = encode_images(resources.encoders.image_features, [sample.images[0] for sample in samples])
+        colours = encode_images(resources[ENCODERS].image_features, [sample.images[0] for sample in samples])
         return Result.mean(colours[:, int(channel)] / 255, {"mean colour": colours.mean()})
 
-    metric = Metric("redness", "how red", "text", redness, Channel, requires=("encoders",))
+    metric = Metric("redness", "how red", "text", redness, Channel, requires=(ENCODERS,))
     monkeypatch.setitem(METRICS, "redness", metric)
     folder = make_data(6)
     entry = {"metric": "redness", "parameters": {"channel": 2}}
     edit_json(folder / "tasks.json", lambda tasks: tasks["6"].update(entry))
     data = read_data(folder, find("fbc2"))
-    result = score_folder(make_output(folder), data, load_encoders=PixelEncoders).tasks[0]
+    result = score_folder(make_output(folder), data, PixelEncoders()).tasks[0]
     blue = [np.asarray(load_image(data.root, f"images/{id}.png"))[..., 2].mean() / 255 for id in result.ids]
     assert list(result.ids.values()) == pytest.approx(blue) and result.labels == (LABEL,)
     assert "how red (channel 2)" in table(Scores(data.competition, (result,)))
@@ -204,7 +211,7 @@ def test_a_metric_with_encoders_is_one_function(make_data, make_output, edit_jso
 def test_ruwordnet_takes_the_label_away(make_data, make_output):
     folder = make_data(4)
     path = Path(__file__).parents[2] / "data" / "metrics" / "ruwordnet.db"
-    result = score_folder(make_output(folder), read_data(folder), ruwordnet=path).tasks[0]
+    result = scored(make_output(folder), read_data(folder), ruwordnet=path).tasks[0]
     assert result.labels == () and result.to_json()["labels"] == []
 
 
@@ -213,21 +220,21 @@ def test_ruwordnet_of_the_assets_folder_is_used(make_data, make_output, tmp_path
     data, output = read_data(folder), make_output(folder)
     place = tmp_path / "assets"
     place.mkdir()
-    assert score_folder(output, data, assets=place).tasks[0].labels == (WITHOUT_RUWORDNET,)
+    assert scored(output, data, assets=place).tasks[0].labels == (WITHOUT_RUWORDNET,)
     content = (Path(__file__).parents[2] / "data" / "metrics" / "ruwordnet.db").read_bytes()
     (place / assets.RUWORDNET.path).write_bytes(content)
     record = {"source": "test", "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     (place / assets.LOCK_FILE).write_text(json.dumps({assets.RUWORDNET.path: record}))
-    assert score_folder(output, data, assets=place).tasks[0].labels == ()
+    assert scored(output, data, assets=place).tasks[0].labels == ()
     (place / assets.RUWORDNET.path).write_bytes(content + b" ")
     with pytest.raises(DataError, match="records"):
-        score_folder(output, data, assets=place)
+        scored(output, data, assets=place)
     with pytest.raises(DataError, match="assets folder .* does not exist"):
-        score_folder(output, data, assets=tmp_path / "none")
+        scored(output, data, assets=tmp_path / "none")
 
 
 def test_a_task_that_cannot_be_scored_is_an_error_and_no_zero(data_folder, output_folder):
-    scores = score_folder(output_folder, read_data(data_folder), load_encoders=BrokenEncoders)
+    scores = score_folder(output_folder, read_data(data_folder), BrokenEncoders())
     failed = {result.task.name: result for result in scores.tasks if result.score is None}
     assert sorted(failed) == ["Hidden5", "ImageCaptioning", "ImageGeneration"]
     assert all(result.error == "RuntimeError: out of memory" for result in failed.values())
@@ -252,7 +259,7 @@ def test_not_finite_is_an_error(make_data, make_output):
             return np.full((len(images), 3), math.nan)
 
     folder = make_data(3)
-    result = score_folder(make_output(folder), read_data(folder), load_encoders=Nan).tasks[0]
+    result = score_folder(make_output(folder), read_data(folder), Nan()).tasks[0]
     assert "not finite" in (result.error or "")
 
 
@@ -263,7 +270,7 @@ def test_one_image_has_no_fid(make_data, make_output):
     one = dataclasses.replace(data, examples=data.examples[:1])
     document = json.loads((output / "predictions.json").read_text(encoding="utf-8"))
     (output / "predictions.json").write_text(json.dumps({"200": document["200"]}))
-    result = score_folder(output, one, load_encoders=PixelEncoders).tasks[0]
+    result = score_folder(output, one, PixelEncoders()).tasks[0]
     assert result.score is None and "at least two images" in (result.error or "")
     assert result.exit_code == 2, "the data's fault, not the evaluator's"
     scores = Scores(data.competition, (result,))
@@ -283,10 +290,10 @@ def test_ruwordnet_is_checked(make_data, make_output, tmp_path):
     folder = make_data(4)
     output = make_output(folder)
     with pytest.raises(DataError, match="does not exist"):
-        score_folder(output, read_data(folder), ruwordnet=tmp_path / "none.db")
+        scored(output, read_data(folder), ruwordnet=tmp_path / "none.db")
     (tmp_path / "bad.db").write_text("не база")
     with pytest.raises(DataError, match="cannot be read"):
-        score_folder(output, read_data(folder), ruwordnet=tmp_path / "bad.db")
+        scored(output, read_data(folder), ruwordnet=tmp_path / "bad.db")
 
 
 def test_faulty_output_is_the_submissions_error(data_folder, tmp_path):
@@ -295,7 +302,7 @@ def test_faulty_output_is_the_submissions_error(data_folder, tmp_path):
 
 
 def test_table_is_aligned_and_labelled(data_folder, output_folder):
-    scores = score_folder(output_folder, read_data(data_folder), load_encoders=PixelEncoders)
+    scores = score_folder(output_folder, read_data(data_folder), PixelEncoders())
     carbon = CarbonReading("RU", 347.451, None, None, "boom", 36 / 3.6e6, 3.6, 10.0, None, ["что-то не так"])
     lines = table(scores, carbon, 12.3).splitlines()
     header, rows = lines[0], lines[2:14]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from evaluator.cli.app import main
 from evaluator.core.errors import DataError
 from evaluator.data.dataset import read_data
+from evaluator.metrics.meteor import WITHOUT_RUWORDNET
 from evaluator.scoring import tables
-from evaluator.scoring.score import WITHOUT_RUWORDNET
 from tests.support.pixel_encoders import BrokenEncoders, PixelEncoders, score_folder
 
 pytestmark = pytest.mark.slow
@@ -40,7 +40,7 @@ def rows(data_folder, output_folder, edit_json):
 
     edit_json(output_folder / "predictions.json", change)
     data = read_data(data_folder)
-    return tables.frame(score_folder(output_folder, data, load_encoders=PixelEncoders), data)
+    return tables.frame(score_folder(output_folder, data, PixelEncoders()), data)
 
 
 def test_a_row_for_each_id(rows):
@@ -106,7 +106,7 @@ def test_parquet_has_the_texts_as_they_are(rows, tmp_path):
 
 def test_a_task_without_a_score_has_rows_and_the_reason(data_folder, output_folder, tmp_path):
     data = read_data(data_folder)
-    rows = tables.frame(score_folder(output_folder, data, load_encoders=BrokenEncoders), data)
+    rows = tables.frame(score_folder(output_folder, data, BrokenEncoders()), data)
     failed = rows[rows.score.isna()]
     assert set(failed.task) == {2, 3, 10} and set(failed.error) == {"RuntimeError: out of memory"}
     tables.write(tmp_path / "rows.csv", rows)
