@@ -182,6 +182,14 @@ class PrizeRules(StrictModel):
         return least + (most - least) / (self.full_at - minimum) * (total - minimum)
 
 
+class Published(StrictModel):
+    """A result of others that is shown beside one's own: an integral score, and those of `tasks` by name."""
+
+    name: Line
+    total: Score
+    tasks: dict[str, Score] = {}
+
+
 class Definition(StrictModel):
     """The content of a competition.toml."""
 
@@ -203,6 +211,7 @@ class Definition(StrictModel):
     integral: Integral = Integral()
     prizes: PrizeRules = PrizeRules()
     tasks: Annotated[tuple[TaskDefinition, ...], Field(strict=False)]
+    published: Annotated[tuple[Published, ...], Field(strict=False)] = ()
 
     @field_validator("tasks")
     @classmethod
@@ -214,6 +223,16 @@ class Definition(StrictModel):
             if twice := sorted({value for value in values if values.count(value) > 1}):
                 raise wrong(f"two have the {key} {', '.join(map(show, twice))}")
         return tuple(sorted(tasks, key=lambda task: task.number))
+
+    @field_validator("published")
+    @classmethod
+    def _has_its_tasks(cls, results: tuple[Published, ...], info: ValidationInfo) -> tuple[Published, ...]:
+        names = [task.name for task in info.data.get("tasks", ())]
+        for result in results:
+            for name in result.tasks if names else ():
+                if name not in names:
+                    raise wrong(f"{show(name)} is no task; there are {', '.join(names)}{meant(name, names)}")
+        return results
 
     @model_validator(mode="after")
     def _prizes_fit(self) -> Self:

@@ -95,6 +95,7 @@ def build(
         "competition": competition.title,
         "best": sum(task.weight * task.metric.best for task, _ in groups.values()),
         "baseline": competition.definition.integral.baseline,
+        "published": [result.model_dump() for result in competition.definition.published],
         "baseline_open": competition.baseline_of(competition.open_numbers),
         "labels": document["labels"],
         "notes": _notes(document, private),

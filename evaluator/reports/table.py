@@ -27,6 +27,17 @@ def table(scores: Scores, carbon: CarbonReading | None = None, seconds: float | 
         lines.append(f"Open part of the integral score: {scores.open_part:.4f}{star} (not all hidden tasks are here)")
     else:
         lines.append("Integral score: none, as not all tasks have a score")
+    if published := scores.competition.definition.published:
+        tasks = [score.task.name for score in scores.tasks]
+        known = [
+            (result.name, f"{result.total:.4f}", *(_score(result.tasks.get(name)) for name in tasks))
+            for result in published
+        ]
+        lines += [
+            "",
+            *aligned([("published, on the competition's own data", "total", *tasks), *known], left=(0,), rules=(1,)),
+            "",
+        ]
     if seconds is not None:
         lines.append(f"Time of the run: {seconds:.1f} s")
     if carbon is not None:
@@ -45,6 +56,10 @@ def _row(score: TaskScore, marks: dict[str, str]) -> tuple[str, str, str, str, s
         threshold = f"{task.threshold:.2f} {verdict}"
     baseline = "-" if task.baseline is None else f"{task.baseline:.2f}"
     return task.name, task.metric_title, value, _interval(score.interval), baseline, threshold, str(score.n)
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def _interval(interval: tuple[float, float] | None, digits: int = 2) -> str:

@@ -131,7 +131,21 @@ function scoreSection() {
         el("thead", {}, el("tr", { role: "row" }, el("th", { scope: "col" }, "Task and metric"), el("th", { scope: "col", class: "axis", "aria-label": `Score from 0 to ${best}` }, axis()), head("Score"), head("Baseline"), head("Threshold"), head("Examples"))),
         el("tbody", {}, rows)),
       el("div", { class: "below" }, legend([...kinds, ...(has("baseline") ? ["baseline"] : []), ...(has("threshold") ? ["threshold"] : []), ...(has("interval") ? ["interval"] : [])]),
-        page.labels.length ? el("ul", { class: "legend" }, page.labels.map(text => el("li", {}, el("b", {}, signs.get(text)), text))) : null)));
+        page.labels.length ? el("ul", { class: "legend" }, page.labels.map(text => el("li", {}, el("b", {}, signs.get(text)), text))) : null)),
+    page.published.length ? [el("h2", {}, "Published results"), el("p", { class: "muted" }, "On the competition's own data; scores on other data say little beside them."), publishedTable()] : null);
+}
+/* Results of others, this one among them by its total. */
+function publishedTable() {
+  const own = page.integral === null ? [] : [{ name: "this report", total: page.integral, tasks: Object.fromEntries(page.tasks.map(task => [task.name, task.score])) }];
+  const results = [...own, ...page.published].sort((a, b) => b.total - a.total);
+  const head = (name, kind) => el("th", { scope: "col", class: kind }, name);
+  const number = value => el("td", { class: "number" }, value === undefined || value === null ? "" : digits(value, 2));
+  return el("div", { class: "card table", id: "published", tabindex: "0", role: "region", "aria-label": "Published results" },
+    el("table", {},
+      el("caption", { class: "vh" }, "Published results beside this one"),
+      el("thead", {}, el("tr", {}, head("Result", null), head("Total", "number"), page.tasks.map(task => head(task.name, "number")))),
+      el("tbody", {}, results.map(result => el("tr", { class: result === own[0] ? "own" : null },
+        el("th", { scope: "row" }, result.name), el("td", { class: "number" }, digits(result.total, 3)), page.tasks.map(task => number(result.tasks[task.name])))))));
 }
 function taskSection() {
   const cards = page.tasks.map(task => el("article", { class: `card task ${isHidden(task.number) ? "is-hidden" : ""}`, id: `task-${task.number}` },

@@ -211,6 +211,16 @@ def test_a_metric_that_cannot_be_used(write, content, said):
             'from_data = true\nanswer = "text"\nmetric = "exact_match"',
             "a task whose answer and metric the data define",
         ),
+        (
+            "[[tasks]]\nnumber = 0",
+            "[[published]]\nname = 'others'\ntotal = -1\n\n[[tasks]]\nnumber = 0",
+            "published[0].total: must be ",
+        ),
+        (
+            "[[tasks]]\nnumber = 0",
+            "[[published]]\nname = 'others'\ntotal = 1\ntasks = { Word = 0.5 }\n\n[[tasks]]\nnumber = 0",
+            "published: 'Word' is no task; there are Words, Secret; is 'Words' meant?",
+        ),
         ("hidden = true", "hiden = true", "tasks[1]: unknown key 'hiden'; allowed are number, name"),
         (
             '"exact_match"',

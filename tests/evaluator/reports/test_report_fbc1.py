@@ -59,6 +59,17 @@ def test_boxes_lie_where_they_are_and_programs_show_what_differs(report, driver)
     assert page.run("return document.querySelectorAll('.boxed img[src=x], .code img').length") == 0
 
 
+def test_published_results_stand_beside_the_own_one(report, driver):
+    page = Page(driver).open(report)
+    script = "return [...document.querySelectorAll('#published tr')].map(r => [...r.cells].map(c => c.innerText))"
+    rows = page.run(script)
+    assert rows[0] == ["Result", "Total", "C2C", "HTR", "zsOD", "VQA"]
+    totals = [float(row[1]) for row in rows[1:]]
+    assert totals == sorted(totals, reverse=True)
+    assert ["Fusion, one model", "1.510", "0.39", "0.61", "0.21", "0.30"] in rows
+    assert [row[1] for row in rows if row[0] == "this report"] == [page.one("#total").text]
+
+
 def test_a_difference_is_word_by_word():
     assert html.difference("a b c", "a x c d") == [
         ["same", "a"],
