@@ -20,6 +20,7 @@ That shared parameters are used, and help, is the rule's second part, and for a 
 so is what may hold parameters and could not be read.
 
     count(submission: Path, stated: Mapping[str, Sequence[str]] | None = None, ...) -> SharedParameters
+    count_unpacked(root: Path, sizes: Mapping[str, int], ...) -> SharedParameters
 """
 
 import contextlib
@@ -114,6 +115,13 @@ class SharedParameters:
         """Whether enough is shared."""
         return self.share >= self.required
 
+    @property
+    def summary(self) -> str:
+        """M, N, their ratio and whether it is enough, on one line."""
+        comparison = f"{self.shared} of {self.total} parameters are common to all tasks' models"
+        ending = f"at least {self.required:g} needed: {'met' if self.met else 'not met'}"
+        return f"{comparison}, {self.share:.4f}; {ending}"
+
     def to_json(self) -> dict[str, Any]:
         """What `shared-parameters --json` writes, beside the verdict."""
         return {
@@ -143,9 +151,7 @@ class SharedParameters:
         if len(self.tensors) > _SHOWN:
             lines.append(f"shared: {len(self.tensors) - _SHOWN} more tensors (--json FILE has them all)")
         lines += [f"note: {note}" for note in self.notes]
-        comparison = f"{self.shared} of {self.total} parameters are common to all tasks' models"
-        ending = f"at least {self.required:g} needed: {'met' if self.met else 'not met'}"
-        return [*lines, f"{comparison}, {self.share:.4f}; {ending}"]
+        return [*lines, self.summary]
 
 
 def count(
@@ -164,29 +170,43 @@ def count(
     used.
     """
     with _unpacked(submission) as (root, sizes):
-        findings = Findings()
-        weights = models.read_weights(root, sizes, findings)
-        source: Source = "--model" if stated is not None else "each checkpoint"
-        if stated is None and models.NAME in sizes:
-            source, stated = "models.json", models.read_models(root, findings)
-        if findings:
-            raise SubmissionError(BAD_WEIGHTS, findings)
-        if not weights.filled:
-            found = f"none among {len(sizes)} files"
-            raise SubmissionError(BAD_WEIGHTS, rules.CHECKPOINT_MISSING.finding(submission.name, found))
-        serving = models.each_alone(weights)
-        if stated is not None:
-            faults: list[str] = []
-            models.check_tasks(stated, tasks, faults)
-            serving = models.chosen(weights, stated, faults)
-            if faults and source == "--model":
-                raise DataError([f"{source}: {fault}" for fault in faults])
-            if faults:
-                raise SubmissionError(BAD_WEIGHTS, [rules.MODELS.finding(models.NAME, fault) for fault in faults])
-        try:
-            return _compare(root, weights, serving, required, source)
-        except RuleBroken as broken:  # a file that was changed meanwhile
-            raise SubmissionError(BAD_WEIGHTS, broken.rule.finding(submission.name, broken.found)) from None
+        return count_unpacked(root, sizes, stated, required, tasks, submission.name)
+
+
+def count_unpacked(
+    root: Path,
+    sizes: Mapping[str, int],
+    stated: Mapping[str, Sequence[str]] | None = None,
+    required: float = SHARE,
+    tasks: Collection[str] = (),
+    name: str = "submission",
+) -> SharedParameters:
+    """The same of a submission that lies unpacked at `root`; `sizes` has the bytes of each file that is one of its, by
+    path, and `name` is what it is called in findings.
+    """
+    findings = Findings()
+    weights = models.read_weights(root, sizes, findings)
+    source: Source = "--model" if stated is not None else "each checkpoint"
+    if stated is None and models.NAME in sizes:
+        source, stated = "models.json", models.read_models(root, findings)
+    if findings:
+        raise SubmissionError(BAD_WEIGHTS, findings)
+    if not weights.filled:
+        found = f"none among {len(sizes)} files"
+        raise SubmissionError(BAD_WEIGHTS, rules.CHECKPOINT_MISSING.finding(name, found))
+    serving = models.each_alone(weights)
+    if stated is not None:
+        faults: list[str] = []
+        models.check_tasks(stated, tasks, faults)
+        serving = models.chosen(weights, stated, faults)
+        if faults and source == "--model":
+            raise DataError([f"{source}: {fault}" for fault in faults])
+        if faults:
+            raise SubmissionError(BAD_WEIGHTS, [rules.MODELS.finding(models.NAME, fault) for fault in faults])
+    try:
+        return _compare(root, weights, serving, required, source)
+    except RuleBroken as broken:  # a file that was changed meanwhile
+        raise SubmissionError(BAD_WEIGHTS, broken.rule.finding(name, broken.found)) from None
 
 
 @contextlib.contextmanager

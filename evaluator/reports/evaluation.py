@@ -15,15 +15,16 @@ from typing import Any
 from evaluator.carbon import meter as carbon
 from evaluator.competition.definition import DEFAULT, Competition, find
 from evaluator.core import cores, files, limits, results
-from evaluator.core.errors import EvaluatorError
+from evaluator.core.errors import SHOWN_FAULTS, EvaluatorError, SubmissionError
 from evaluator.core.limits import Limits
 from evaluator.data.contracts import read_data, read_predictions
 from evaluator.data.dataset import Data
 from evaluator.data.predictions import Predictions
 from evaluator.metrics.base import Resources
-from evaluator.package import metadata
+from evaluator.package import metadata, shared_parameters
 from evaluator.reports import html, table
 from evaluator.sandbox import launch, record
+from evaluator.sandbox.base import Workspace
 from evaluator.sandbox.launch import RunnerName
 from evaluator.scoring import score as scoring
 from evaluator.scoring.score import Scores
@@ -160,10 +161,10 @@ def _run(request: RunRequest, note: Show, show: Show) -> Scores:
         competition = find(request.competition)
         chosen = _limits(request, competition, note)
     facts: dict[str, Any] = {}  # of the run, as far as they are known
+    counted: dict[str, Any] = {}
 
     def write(document: dict[str, Any]) -> None:
-        if facts:
-            document = document | {"run": facts}
+        document = document | counted | ({"run": facts} if facts else {})
         if request.json is not None:
             files.write_json(request.json, document)
         if request.record is not None:
@@ -182,6 +183,8 @@ def _run(request: RunRequest, note: Show, show: Show) -> Scores:
             for line in (*metadata_read.notes, *notes):
                 note(line)
             facts |= {"runner": runner.name, "image": metadata_read.image}
+            # Before it runs: a program can write into its own folder.
+            counted |= _count_shared_parameters(space, competition, note)
             with carbon.CarbonMeter(request.country or competition.definition.country, space.emission) as meter:
                 outcome = launch.execute(space, runner, chosen, private=request.private)
                 meter.cpu_seconds = outcome.cpu_seconds
@@ -200,7 +203,7 @@ def _run(request: RunRequest, note: Show, show: Show) -> Scores:
         if request.private:
             scores = replace(scores, notes=tuple(replace(each, where="") for each in scores.notes))  # they name ids
             failure = failure and failure.without_contents()
-        document = scores.to_json() | {"run": facts}
+        document = scores.to_json() | counted | {"run": facts}
         if not (request.private and failure):  # the table has the reasons
             show(table.table(scores, meter.reading, outcome.seconds))
             if request.runner != runner.name == "local":  # who reads the scores may not have seen what they are worth
@@ -212,6 +215,29 @@ def _run(request: RunRequest, note: Show, show: Show) -> Scores:
         if failure is not None:
             raise failure
     return scores
+
+
+def _count_shared_parameters(space: Workspace, competition: Competition, note: Show) -> dict[str, Any]:
+    """`shared_parameters` of scores.json, where the competition's prizes need that count; else nothing. One that cannot
+    be made has `errors` in its place, and is no end of the run: scores do not depend on it.
+    """
+    required = competition.definition.prizes.shared_parameters
+    if required is None:
+        return {}
+    tasks = tuple(competition.names.values())
+    try:
+        found = shared_parameters.count_unpacked(
+            space.submission, launch.delivered(space), required=required, tasks=tasks
+        )
+    except SubmissionError as error:
+        for line in str(error).splitlines():
+            note(f"shared parameters cannot be counted: {line}")
+        errors = error.reasons[:SHOWN_FAULTS]
+        return {"shared_parameters": {"met": False, "share": None, "required": required, "errors": errors}}
+    note(found.summary)
+    document = found.to_json()
+    del document["tensors"]  # of a large model thousands
+    return {"shared_parameters": document}
 
 
 def _limits(request: RunRequest, competition: Competition, note: Show) -> Limits:

@@ -86,6 +86,15 @@ def workspace(
                         shutil.move(path, kept / path.name)
 
 
+def delivered(space: Workspace) -> dict[str, int]:
+    """The size in bytes of each of a submission's files, by path, before it runs: without the input, which a contract
+    may have among them.
+    """
+    found = (path for path in space.submission.rglob("*") if path.is_file() and not path.is_relative_to(space.input))
+    sizes = {path.relative_to(space.submission).as_posix(): path.stat().st_size for path in found}
+    return dict(sorted(sizes.items()))
+
+
 def choose_runner(name: RunnerName, image: str, limits: Limits = RUN) -> tuple[Runner, list[str]]:
     """The runner of that name, and why and what else a person should know, a line each. `auto` is docker where an
     engine answers and has `image`, else local; to `engine` an image that is missing is the submission's fault.

@@ -80,6 +80,7 @@ def write(
         "findings": result["findings"],
         "run": result.get("run"),
         "competition": result.get("competition"),
+        **{name: result[name] for name in ("shared_parameters",) if name in result},
         "scores": {
             "integral": result.get("integral"),
             "open_part": result.get("open_part"),
