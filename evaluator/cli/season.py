@@ -18,6 +18,7 @@ from evaluator.season import PRIVATE, PUBLIC
 
 if TYPE_CHECKING:
     from evaluator.season.actions import Board, Prizes, Season, Sent
+    from evaluator.season.board import Sharing
 
 PANEL = "Season"
 app = typer.Typer()
@@ -267,19 +268,23 @@ def board_text(board: "Board") -> str:
     """A board for a terminal."""
     names = board.season.competition.names
     numbers = sorted(board.season.weights)
+    needed = board.season.competition.definition.prizes.shared_parameters
     rows = [
         [
             line.rank or "",
             line.team or "(baseline)",
             _score(line.total),
             *(f"{line.scores[number]:.2f}" if number in line.scores else "-" for number in numbers),
+            *([] if needed is None else [_sharing(line.sharing)]),
             f"{line.count}/{line.expected}" if board.test_set == PRIVATE and line.team else line.count or "",
             line.result.submission if line.result else "",
             _moment(line.result.submitted_at, board.season) if line.result else "",
         ]
         for line in board.lines
     ]
-    header = ["rank", "team", "score", *(names[number] for number in numbers), "results", "submission", "sent"]
+    shared_column = [] if needed is None else ["shared"]
+    tasks = [names[number] for number in numbers]
+    header = ["rank", "team", "score", *tasks, *shared_column, "results", "submission", "sent"]
     return f"{board.season.name}: {board.test_set} board\n{_table(header, rows)}"
 
 
@@ -316,17 +321,22 @@ def prizes_text(prizes: "Prizes") -> str:
     """The prizes for a terminal."""
     names, rules = prizes.season.competition.names, prizes.season.competition.definition.prizes
     unit = rules.unit if rules.places else None
+    needed = rules.shared_parameters
     rows: list[list[object]] = []
     for each in prizes.main:
         line = each.line
         missed = [f"{names[task]} {_score(line.scores.get(task))} < {least}" for task, least in each.missed.items()]
         amount = [] if unit is None else ["" if each.amount is None else f"{each.amount:.3f}"]
         can = "yes" if each.eligible else "no"
-        rows.append([line.rank, line.team, _score(line.total), can, *amount, ", ".join(missed)])
+        shared_parameters = [] if needed is None else [_sharing(line.sharing)]
+        rows.append([line.rank, line.team, _score(line.total), can, *amount, *shared_parameters, ", ".join(missed)])
     lines = [f"{prizes.missing}\n"] if prizes.missing else []
     lines += ["Main prize, by the private board"]
-    header = ["rank", "team", "score", "eligible", *([] if unit is None else [unit]), "below the threshold"]
-    lines += [_table(header, rows)]
+    shared_column = [] if needed is None else ["shared"]
+    header = ["rank", "team", "score", "eligible", *([] if unit is None else [unit]), *shared_column]
+    lines += [_table([*header, "below the threshold"], rows)]
+    if needed is not None:
+        lines += [f"shared: of all parameters, by the models of all tasks; at least {100 * needed:g} % for a place"]
     if prizes.nominations:
         best = [[names[each.task], each.team or "nobody", _score(each.score)] for each in prizes.nominations]
         lines += [f"\nThe best score of each task: {rules.nomination:g} {rules.unit} each"]
@@ -356,6 +366,13 @@ def site(
 
 def _score(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
+
+
+def _sharing(sharing: "Sharing | None") -> str:
+    if sharing is None:
+        return ""
+    share = "not counted" if sharing.share is None else f"{100 * sharing.share:.1f} %"
+    return share if sharing.met or sharing.share is None else f"{share}, too little"
 
 
 def _why(detail: Mapping[str, Any]) -> str:

@@ -70,8 +70,8 @@ def build(
 ) -> dict[str, Any]:
     """The content of the page: everything that it shows, as one JSON object.
 
-    `document` is the content of scores.json, of which `interval`s, `counts`, `findings`, `run` and `data_digest` may
-    be absent;
+    `document` is the content of scores.json, of which `interval`s, `counts`, `findings`, `run`, `shared_parameters`
+    and `data_digest` may be absent;
     `predictions` are those that were scored; `submission` is the ZIP or folder that made them, if known; `ruwordnet`
     and `assets` are what they were scored with, where these are not the evaluator's own.
 
@@ -101,6 +101,7 @@ def build(
         "notes": _notes(document, private),
         "tasks": tasks,
         "run": document.get("run"),
+        "shared_parameters": _shared_parameters(document.get("shared_parameters")),
         "count": len(data.examples),
         "versions": versions(),
         "digests": digests(document, data, predictions, submission, ruwordnet, assets, private),
@@ -136,6 +137,15 @@ def _notes(document: Mapping[str, Any], private: bool) -> list[str]:
     """The findings of scores that count: what is unusual, though not wrong. Places, which name ids, are not for all."""
     findings = document.get("findings", []) if document.get("counts", True) else []
     return [visible(str(Finding(**finding | ({"where": ""} if private else {})))) for finding in findings]
+
+
+def _shared_parameters(counted: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The count of a run's shared parameters; all of it is about the submission's own files, as they were delivered."""
+    if counted is None:
+        return None
+    shown: dict[str, Any] = {key: counted.get(key) for key in ("met", "share", "required", "total", "shared")}
+    notes = counted.get("errors") or counted.get("notes", [])
+    return shown | {"notes": [visible(note) for note in notes]}
 
 
 def _task(

@@ -14,14 +14,34 @@ from evaluator.season.config import Season
 
 
 @dataclass(frozen=True)
+class Sharing:
+    """What a run found of the rule of a unified model: whether it is `met`, and the share of parameters that all tasks'
+    models have in common; None where it could not be counted.
+    """
+
+    met: bool = False
+    share: float | None = None
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "Sharing":
+        """Of `shared_parameters` in scores.json, or as `to_json` wrote it."""
+        return cls(document["met"], document["share"])
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands on the board, and in the ledger."""
+        return {"met": self.met, "share": self.share}
+
+
+@dataclass(frozen=True)
 class BoardResult:
-    """A submission's total on a test set."""
+    """A submission's total on a test set; `sharing` is of use where the competition asks for it."""
 
     run: int
     submission: int
     team: str
     submitted_at: datetime
     total: float
+    sharing: Sharing = Sharing()
 
     @property
     def order(self) -> tuple[float, datetime, int]:
@@ -59,7 +79,7 @@ class Source(Protocol):
 class Line:
     """A row of a board: a team's, or with `team` None the baseline's, which has no rank. `result` is the best one, None
     where there is none yet; `scores` are its tasks'. `count` is of the results it is the best of, `expected` how many
-    there will be.
+    there will be. `sharing` is the best result's, None where the competition does not ask for it.
     """
 
     rank: int | None
@@ -69,6 +89,7 @@ class Line:
     result: BoardResult | None = None
     count: int = 0
     expected: int = 0
+    sharing: Sharing | None = None
 
     def misses(self, thresholds: Mapping[int, float]) -> dict[int, float]:
         """The thresholds, by task, that the scores do not reach."""
@@ -86,6 +107,7 @@ class Line:
             "submitted_at": best and best.submitted_at.isoformat(),
             "results": self.count,
             "expected": self.expected,
+            **({"shared_parameters": self.sharing.to_json()} if self.sharing else {}),
         }
 
 
@@ -164,8 +186,18 @@ def _ranked(
     expected: Mapping[str, int],
 ) -> list[Line]:
     """Lines in order, the baseline's below every team that reaches it."""
+    asked = season.competition.definition.prizes.shared_parameters is not None
     lines = [
-        Line(rank, result.team, result.total, scores[result.run], result, counts[result.team], expected[result.team])
+        Line(
+            rank,
+            result.team,
+            result.total,
+            scores[result.run],
+            result,
+            counts[result.team],
+            expected[result.team],
+            result.sharing if asked else None,
+        )
         for rank, result in enumerate(sorted(found.values(), key=lambda result: result.order), start=1)
     ]
     baseline = baseline_line(season)

@@ -23,7 +23,7 @@ from evaluator.core.errors import DataError, EvaluatorError, show
 from evaluator.core.verdict import INFRA, OK
 from evaluator.package.metadata import Metadata
 from evaluator.season import PRIVATE, PUBLIC, TEST_SETS, names, schema
-from evaluator.season.board import BoardResult, Choice, finals
+from evaluator.season.board import BoardResult, Choice, Sharing, finals
 from evaluator.season.config import Season
 from evaluator.season.database import Database
 
@@ -808,13 +808,24 @@ def _append(
 
 def _results(connection: Connection, test_set: str) -> list[BoardResult]:
     rows = connection.execute(
-        select(_result.c.run_id, _submission.c.id, _team.c.name, _submission.c.submitted_at, _result.c.total)
+        select(
+            _result.c.run_id,
+            _submission.c.id,
+            _team.c.name,
+            _submission.c.submitted_at,
+            _result.c.total,
+            _event.c.detail["shared_parameters"],
+        )
         .join(_submission, _submission.c.id == _result.c.submission_id)
         .join(_team, _team.c.id == _submission.c.team_id)
+        .join(_event, and_(_event.c.run_id == _result.c.run_id, _event.c.step == schema.STEPS["done"]))
         .where(_result.c.test_set == test_set)
         .order_by(_submission.c.submitted_at, _submission.c.id)
     )
-    return [BoardResult(*row) for row in rows]
+    return [
+        BoardResult(run, submission, team, at, total, Sharing.from_json(counted) if counted else Sharing())
+        for run, submission, team, at, total, counted in rows
+    ]
 
 
 def _choices(connection: Connection) -> list[Choice]:

@@ -20,6 +20,8 @@ from evaluator.season.store import Shared, Store, local_archive
 class Eligibility:
     """Whether a team can win the main prize: `missed` are the thresholds, by task, that its private result does not
     reach; `amount` is what it gets by its place among those who can, in the competition's unit, where the rules say so.
+    Where they ask for one model of all tasks, a count of shared parameters that is too low, or could not be made, puts
+    a team out, too.
     """
 
     line: Line
@@ -28,8 +30,8 @@ class Eligibility:
 
     @property
     def eligible(self) -> bool:
-        """Whether no threshold was missed."""
-        return not self.missed
+        """Whether no threshold was missed, and the model is one of all tasks."""
+        return not self.missed and (self.line.sharing is None or self.line.sharing.met)
 
     def to_json(self) -> dict[str, Any]:
         """The line of the board, with `eligible`, the threshold of each task that was `missed`, and the `amount`."""

@@ -18,11 +18,12 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from evaluator.core.errors import DataError, show
 from evaluator.core.gpus import find as find_gpus
 from evaluator.core.verdict import BAD_METADATA, BAD_ZIP, INFRA, OK, TABLE
+from evaluator.season.board import Sharing
 from evaluator.season.config import Season
 from evaluator.season.database import URL_VARIABLE
 from evaluator.season.ledger import Job, RunEnd, Submission
@@ -390,6 +391,8 @@ def read_end(folder: Path, returncode: int) -> RunEnd:
             **{name: run.get(name) for name in ("runner", "image_digest", "seconds", "exit_code", "peak_memory")},
             "labels": document.get("labels", []),
         }
+        if "shared_parameters" in document:
+            detail["shared_parameters"] = _sharing(document["shared_parameters"])
         verdict, fault = document["verdict"], document["fault"]
         if verdict not in TABLE or fault not in (None, "team", "organizer", "infra"):
             raise ValueError(f"verdict {verdict}, fault {fault}")
@@ -402,6 +405,11 @@ def read_end(folder: Path, returncode: int) -> RunEnd:
         return failed(f"the evaluator ended with {returncode} and wrote no scores.json{_tail(folder)}")
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         return failed(f"scores.json cannot be read: {type(error).__name__}: {error}")
+
+
+def _sharing(counted: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of a count of shared parameters."""
+    return Sharing.from_json(counted).to_json() | {"errors": counted.get("errors", [])[:MAX_KEPT_FINDINGS]}
 
 
 def machine_gpus() -> list[str]:

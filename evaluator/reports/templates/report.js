@@ -309,8 +309,13 @@ function aboutSection() {
       carbon && carbon.counters.gpu_joules !== null && ["GPU energy", `${amount(carbon.counters.gpu_joules)} J`],
     ]), carbon && carbon.warnings.length ? el("ul", { class: "small muted" }, carbon.warnings.map(warning => el("li", {}, warning))) : null];
   }
+  const unified = page.shared_parameters;
   return el("section", { id: "about", "aria-labelledby": "about-title" }, el("h2", { id: "about-title" }, "Run and versions"), el("div", { class: "about" },
     el("div", { class: "card" }, el("h3", {}, "Run"), run),
+    unified ? el("div", { class: "card", id: "shared-parameters" }, el("h3", {}, "One model for all tasks"),
+      facts([["parameters shared by all tasks' models", unified.share === null ? "not counted" : `${amount(unified.shared)} of ${amount(unified.total)}, ${digits(100 * unified.share, 1)} %`],
+        ["needed for a place", [`${amount(100 * unified.required)} % `, el("span", { class: `badge ${unified.met ? "good" : "bad"}` }, unified.met ? "✓ met" : "✗ not met")]]]),
+      el("ul", { class: "small muted" }, unified.notes.map(note => el("li", {}, note)))) : null,
     el("div", { class: "card" }, el("h3", {}, "Scored with"), el("p", {}, page.labels.length ? page.labels.map(label) : "the leaderboard's own encoders and data"), facts(page.versions.map(item => [item.name, item.version]))),
     el("div", { class: "card wide" }, el("h3", {}, "SHA-256"), el("dl", { class: "digests" }, page.digests.map(item => el("div", {}, el("dt", {}, item.name, item.files > 1 ? el("span", { class: "muted" }, ` · ${amount(item.files)} files`) : null), el("dd", {}, item.sha256)))),
       el("p", { class: "small muted" }, "Of several files: the digest of the list that sha256sum prints for them, in the byte order of their paths."))));

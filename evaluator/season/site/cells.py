@@ -2,7 +2,8 @@
 
 from markupsafe import Markup
 
-from evaluator.season.site import charts
+from evaluator.season.board import Sharing
+from evaluator.season.site import charts, words
 
 
 def task_cell(score: float | None, number: int, hidden: bool, best: float, threshold: float = 0.0) -> Markup:
@@ -31,6 +32,23 @@ def total_cell(score: float | None, best: float) -> Markup:
         return Markup('<td class="number score"></td>')
     shown = f"<b>{score:.4f}</b>{charts.bar(score / best, 't', False)}"
     return Markup(f'<td class="number score" data-v="{score!r}">{shown}</td>')
+
+
+def sharing_cell(sharing: Sharing | None) -> Markup:
+    """The share of parameters that all tasks' models have in common, with a mark where it is too little for a prize, or
+    was not counted; empty for None.
+    """
+    if sharing is None:
+        return Markup("<td></td>")
+    value = "" if sharing.share is None else repr(sharing.share)
+    return Markup(f'<td class="number" data-v="{value}">{sharing_text(sharing)}</td>')
+
+
+def sharing_text(sharing: Sharing) -> Markup:
+    """The same without a cell."""
+    share = sharing.share
+    shown = words.bilingual("не посчитано", "not counted") if share is None else f"{100 * share:.1f}&nbsp;%"
+    return Markup(shown if sharing.met else f'<span class="under">▾&nbsp;{shown}</span>')
 
 
 def _marked(score: float, under: bool) -> str:

@@ -33,7 +33,7 @@ from evaluator.core.errors import DataError
 from evaluator.core.verdict import INFRA, METRIC_ERROR
 from evaluator.reports.rendering import environment, visible
 from evaluator.season import PRIVATE, PUBLIC, board, prizes
-from evaluator.season.board import BoardResult, Line
+from evaluator.season.board import BoardResult, Line, Sharing
 from evaluator.season.config import Season
 from evaluator.season.ledger import Ledger, Refused, RunState, Snapshot, Team
 from evaluator.season.site import cells, charts, publish, team_reports, usage, words
@@ -106,6 +106,16 @@ class _RunRow:
     def labels(self) -> Sequence[str]:
         return self.state.detail.get("labels") or ()
 
+    @property
+    def sharing(self) -> Sharing | None:
+        counted = self.state.detail.get("shared_parameters")
+        return Sharing.from_json(counted) if counted else None
+
+    @property
+    def sharing_errors(self) -> Sequence[str]:
+        counted = self.state.detail.get("shared_parameters")
+        return counted["errors"] if counted else ()
+
 
 class _Site:
     """One building of the site into `folder`; `out` has the site before, whose reports are taken over."""
@@ -131,6 +141,9 @@ class _Site:
             "now": snapshot.now,
             "baseline": total,
             "hidden": competition.hidden_numbers,
+            "shared_parameters": competition.definition.prizes.shared_parameters,
+            "sharing_cell": cells.sharing_cell,
+            "sharing_text": cells.sharing_text,
             "axis_end": max(self._best.values()),
             "cell": lambda score, number: cells.task_cell(
                 score, number, number in competition.hidden_numbers, self._best[number], thresholds.get(number, 0.0)
