@@ -144,7 +144,7 @@ def _shared_parameters(counted: Mapping[str, Any] | None) -> dict[str, Any] | No
     if counted is None:
         return None
     shown: dict[str, Any] = {key: counted.get(key) for key in ("met", "share", "required", "total", "shared")}
-    notes = counted.get("errors") or counted.get("notes", [])
+    notes = counted.get("errors") or counted["notes"]
     return shown | {"notes": [visible(note) for note in notes]}
 
 

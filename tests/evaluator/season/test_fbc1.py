@@ -5,6 +5,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save
 
 from evaluator.cli.app import main
 from evaluator.competition.definition import find
@@ -55,8 +57,16 @@ def call(tmp_path, capsys):
     return call
 
 
-def pack(path: Path, boxes: str) -> Path:
+SHARED, OWN = torch.ones(30), torch.ones(35)
+ONE_MODEL = {f"{task}.safetensors": save({"trunk": SHARED, task: OWN}) for task in ("a", "b")}  # 30 of 100
+APART = {f"{task}.safetensors": save({task: OWN}) for task in ("a", "b")}
+DAMAGED = {"a.safetensors": save({"a": OWN})[:-1]}
+
+
+def pack(path: Path, boxes: str, weights: dict[str, bytes]) -> Path:
     with zipfile.ZipFile(path, "w") as file:
+        for name, content in weights.items():
+            file.writestr(name, content)
         file.writestr("metadata.json", json.dumps({"image": "a/b:1", "entrypoint": "python -S /home/jovyan/run.py"}))
         file.writestr("run.py", f"BOXES = {boxes}\n{RUN}")
     return path
@@ -65,30 +75,58 @@ def pack(path: Path, boxes: str) -> Path:
 def test_a_season_from_the_first_team_to_the_prizes(call, tmp_path):
     call("season", "migrate")
     call("season", "check")
-    for team, boxes in (("Ёжики", "[[1, 2, 30, 40]]"), ("Кот", "[]")):
+    hits = "[[1, 2, 30, 40]]"
+    for team, boxes, weights in (
+        ("Лис", hits, APART),
+        ("Ёжики", hits, ONE_MODEL),
+        ("Сова", hits, DAMAGED),
+        ("Кот", "[]", ONE_MODEL),
+    ):
         call("teams", "add", team)
-        call("submit", pack(tmp_path / f"{team}.zip", boxes), "--team", team)
+        call("submit", pack(tmp_path / f"{team}.zip", boxes, weights), "--team", team)
     call("queue", "run", "--drain")
     text = call("board", "--json", tmp_path / "board.json")
     board = json.loads((tmp_path / "board.json").read_text(encoding="utf-8"))
-    assert [line["team"] for line in board["lines"]] == ["Ёжики", "Кот", None]
-    assert [line["total"] for line in board["lines"]] == pytest.approx([0.75 + 0.5 + 0.667 + 1, 0.75 + 0.5 + 1, 1.39])
+    assert [line["team"] for line in board["lines"]] == ["Лис", "Ёжики", "Сова", "Кот", None]
+    totals = [0.75 + 0.5 + 0.667 + 1] * 3 + [0.75 + 0.5 + 1, 1.39]
+    assert [line["total"] for line in board["lines"]] == pytest.approx(totals)
+    assert [line.get("shared_parameters") for line in board["lines"]] == [
+        {"met": False, "share": 0.0},
+        {"met": True, "share": 0.3},
+        {"met": False, "share": None},
+        {"met": True, "share": 0.3},
+        None,
+    ]
+    assert "30.0 %" in text and "0.0 %, too little" in text and "not counted" in text
     assert board["competition"] == {"name": "fbc1", "digest": find("fbc1").digest}
     assert [name in text for name in ("C2C", "HTR", "zsOD", "VQA")] == [True] * 4
 
-    call("choose", "--team", "Ёжики", 1)
+    call("choose", "--team", "Ёжики", 2)
     rules = tmp_path / "season" / "season.toml"
     rules.write_text(RULES.replace("2090-01-01", "2020-01-02"), encoding="utf-8")
     call("queue", "finals")
     call("queue", "run", "--drain")
-    call("prizes", "--json", tmp_path / "prizes.json")
+    text = call("prizes", "--json", tmp_path / "prizes.json")
     prizes = json.loads((tmp_path / "prizes.json").read_text(encoding="utf-8"))
-    assert {each["team"]: each["eligible"] for each in prizes["main"]} == {"Ёжики": True, "Кот": False}
-    assert {each["team"]: each["missed"] for each in prizes["main"]}["Кот"] == {"2": 0.1}
-    assert {each["team"]: each["amount"] for each in prizes["main"]} == {"Ёжики": 3.0, "Кот": None}
-    assert [each["team"] for each in prizes["nominations"]] == ["Ёжики"] * 4 and prizes["sustainable"] is None
+    places = {each["team"]: (each["eligible"], each["missed"], each["amount"]) for each in prizes["main"]}
+    assert places == {
+        "Лис": (False, {}, None),
+        "Ёжики": (True, {}, 3.0),
+        "Сова": (False, {}, None),
+        "Кот": (False, {"2": 0.1}, None),
+    }
+    assert "0.0 %, too little" in text and "not counted" in text and "at least 25 % for a place" in text
+    assert [each["team"] for each in prizes["nominations"]] == ["Лис"] * 4, "by a model of any kind"
+    assert prizes["sustainable"] is None
     call("site", "--out", tmp_path / "site")
     page = (tmp_path / "site" / "public" / "index.html").read_text(encoding="utf-8")
     assert "2.9170" in page and "zsOD" in page
+    assert '<td class="number" data-v="0.3">30.0&nbsp;%</td>' in page
+    assert '<td class="number" data-v="0.0"><span class="under">▾&nbsp;0.0&nbsp;%</span></td>' in page
+    assert "not counted" in page and "a place needs at least 25 % of all" in page
     page = (tmp_path / "site" / "organizer" / "prizes.html").read_text(encoding="utf-8")
     assert "million roubles" in page and "3.000" in page and 'id="nominations"' in page and 'id="green"' not in page
+    assert "30.0&nbsp;%" in page and "not counted" in page
+    teams = [(path / "index.html").read_text(encoding="utf-8") for path in (tmp_path / "site" / "teams").glob("*/")]
+    assert sum("why not counted" in page and "a.safetensors" in page for page in teams) == 1
+    assert sum("30.0&nbsp;%" in page for page in teams) == 2
