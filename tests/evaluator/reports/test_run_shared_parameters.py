@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save
 
 from evaluator.cli.app import main
+from evaluator.sandbox import local
 from tests.support.fbc1 import build_fbc1
 
 ANSWERS = """
@@ -83,14 +84,13 @@ def test_what_cannot_be_counted_is_scored_all_the_same(run: Run, files: dict[str
     assert "shared parameters cannot be counted: " in printed and said in printed
 
 
-def test_a_program_that_rewrites_its_weights_changes_no_count(run: Run) -> None:
-    """Four models with nothing in common, which become one when they run; the answers are scored as they are."""
+def test_a_program_that_rewrites_its_weights_changes_no_count(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four models with nothing in common, of which one is left when they have run. A kernel that grants no namespaces
+    leaves a program's folder writable.
+    """
+    monkeypatch.setattr(local, "_can_unshare", lambda: False)
     apart = {f"{task}.safetensors": save({task: torch.ones(20)}) for task in TASKS}
-    code = ANSWERS + """
-for task in ("HTR", "zsOD", "VQA"):
-    os.remove(f"{task}.safetensors")
-open("models.json", "w").write("{}")
-"""
+    code = ANSWERS + 'for task in ("HTR", "zsOD", "VQA"):\n    os.remove(f"{task}.safetensors")\n'
     scores, _, printed = run(apart, code)
     counted = scores["shared_parameters"]
     assert scores["verdict"] == "OK" and (counted["met"], counted["shared"], counted["total"]) == (False, 0, 80)
