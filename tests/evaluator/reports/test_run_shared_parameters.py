@@ -12,6 +12,7 @@ from safetensors.torch import save
 
 from evaluator.cli.app import main
 from evaluator.sandbox import local
+from tests.support.browser import Page
 from tests.support.fbc1 import build_fbc1
 
 ANSWERS = """
@@ -64,6 +65,20 @@ def test_the_count_stands_in_scores_and_record_and_on_the_page(run: Run, tmp_pat
     assert "47 of 100 parameters are common to all tasks' models, 0.4700; at least 0.25 needed: met" in printed
     assert '"shared_parameters":{"met":true,"share":0.47' in (tmp_path / "report.html").read_text("utf-8")
     assert main(["verify", str(tmp_path / "record.json")]) == 0
+
+
+def test_the_page_shows_the_count_and_why_there_is_none(run: Run, tmp_path: Path, driver: Any) -> None:
+    """Names of files are untrusted."""
+    run(WEIGHTS)
+    page = Page(driver).open(tmp_path / "report.html")
+    card = page.one("#shared-parameters").text
+    assert "47 of 100, 47.0 %" in card and "25 % ✓ met" in card and "for a person to judge" in card
+    hostile = "<img src=x onerror=alert(1)>.safetensors"
+    run({hostile: b"none"})
+    page = Page(driver).open(tmp_path / "report.html")
+    card = page.one("#shared-parameters").text
+    assert "not counted" in card and "✗ not met" in card and hostile in card
+    assert page.log == [] and not page.run("return document.querySelector('#shared-parameters img')")
 
 
 @pytest.mark.parametrize(

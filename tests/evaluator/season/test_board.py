@@ -1,5 +1,6 @@
 """The boards: against a slow and plain computation of the rules, and at the edges."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluator.season import PRIVATE, PUBLIC, board, config
-from evaluator.season.board import BoardResult, Choice, Line
+from evaluator.season.board import BoardResult, Choice, Line, Sharing
 from evaluator.season.config import read_season
 from evaluator.season.ledger import Ledger
 from tests.support.season import NOON, Clock, archive, enter, scored
@@ -133,6 +134,16 @@ def test_boards_come_out_of_the_ledger(ledger: Ledger, clock: Clock) -> None:
     lines = board.lines(ledger, PRIVATE)
     assert shown(lines) == [(1, "Ёжики", better), (None, None, None), (None, "Кот", None)]
     assert (lines[0].total, lines[0].count, lines[0].expected) == (0.9, 2, 2)
+
+
+@pytest.mark.parametrize("sharing", [Sharing(True, 0.47), Sharing(False, 0.1), Sharing(False, None)])
+def test_a_result_keeps_what_its_run_counted(ledger: Ledger, sharing: Sharing) -> None:
+    detail = {"findings": [], "shared_parameters": sharing.to_json() | {"errors": []}}
+    enter(ledger, "Ёжики", 1, replace(scored(0.7), detail=detail))
+    enter(ledger, "Кот", 1, scored(0.6))
+    assert [result.sharing for result in ledger.results(PUBLIC)] == [sharing, Sharing()]
+    assert ledger.results(PUBLIC) == ledger.snapshot().results(PUBLIC)
+    assert all(line.sharing is None for line in board.lines(ledger, PUBLIC)), "FusionBrain 2.0 does not ask for it"
 
 
 def test_a_snapshot_says_what_the_ledger_says(ledger: Ledger, clock: Clock) -> None:
