@@ -1,6 +1,7 @@
 """Definitions of competitions: what one says, and what one may say."""
 
 import json as jsons
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,7 +12,7 @@ from evaluator.core.text import aligned
 
 PANEL = "Competitions"
 app = typer.Typer()
-competition_app = typer.Typer(cls=shared.Group, help="Look at a competition's definition.")
+competition_app = typer.Typer(cls=shared.Group, help="A competition's definition, and its data's layout.")
 app.add_typer(competition_app, name="competition", rich_help_panel=PANEL)
 
 
@@ -38,6 +39,46 @@ def show(
     for difference in found.limits.differences(limits.RUN):
         print(f"limit: {difference}")
     print("\n".join(aligned(rows, left=(1, 2, 3, 4), rules=(1,))))
+
+
+Competition1 = Annotated[
+    str,
+    typer.Option("--competition", metavar="NAME|FOLDER", help="fbc1, or a folder of your own with its tasks"),
+]
+NewFolder = Annotated[Path, shared.path_argument("what is written; it must not exist", "NEW_FOLDER")]
+
+
+@competition_app.command("convert")
+def convert(
+    data: Annotated[Path, shared.path_argument("data folder, in either layout", "DATA")],
+    new_folder: NewFolder,
+    competition: Competition1 = "fbc1",
+) -> None:
+    """Data of FusionBrain Challenge 1.0's layout into the standard contract, or the other way round."""
+    from evaluator.competition.definition import find
+    from evaluator.data.convert import convert_data
+
+    made = convert_data(data, new_folder, find(competition))
+    counts = ", ".join(f"{task.name} {len(examples)}" for task, examples in made.by_task().items())
+    print(f"{new_folder}: contract {made.contract}; {counts}")
+
+
+@competition_app.command("convert-predictions")
+def convert_predictions(
+    output: Annotated[Path, shared.path_argument("output folder, in the layout of its data", "OUTPUT")],
+    new_folder: NewFolder,
+    data: Annotated[Path, shared.path_option("--data", help="data folder that it answers", metavar="FOLDER")],
+    competition: Competition1 = "fbc1",
+) -> None:
+    """Predictions for such data into the layout that the data are not in."""
+    from evaluator.competition.definition import find
+    from evaluator.data import convert
+    from evaluator.data.contracts import read_either
+
+    read = read_either(data, find(competition))
+    for finding in convert.convert_predictions(output, new_folder, read):
+        shared.note(f"note: {finding}")
+    print(f"{new_folder}: contract {convert.OTHER[read.contract]}; {len(read.examples)} answers")
 
 
 @competition_app.command("schema")

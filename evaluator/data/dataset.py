@@ -62,8 +62,9 @@ class Example:
 
     `answers` are the accepted texts of a task with text output (else empty); `truth_image` is the reference image's
     path below the data folder of a task with image output (else None); `truth_json` the reference of one with JSON
-    output. `language` is the question's, where the data say so. `key` is the id in results: ids of one task differ,
-    `id` differs from that of any other example.
+    output. `language` is the question's, where the data say so. `unscored` is what else the truth says, such as a
+    question's number elsewhere: a JSON value that no score depends on. `key` is the id in results: ids of one task
+    differ, `id` differs from that of any other example.
     """
 
     id: str
@@ -73,6 +74,7 @@ class Example:
     truth_image: str | None = None
     truth_json: Any = None
     language: str | None = None
+    unscored: Any = None
     task_id: str | None = None
 
     @property
@@ -95,8 +97,8 @@ class Example:
 class Data:
     """A checked data folder: `truth_digests` are the `pixel_digest`s of the reference images, `files` the SHA-256 of
     the JSON files and of every image that the data names, by path in the folder. `notes` say what is unusual, though
-    not wrong. `shown` are the files that a submission
-    gets, by their place in its input.
+    not wrong. `shown` are the files that a submission gets, by their place in its input. `contract` is the name of the
+    one that the folder is written by, and that its submissions are.
     """
 
     root: Path
@@ -106,6 +108,7 @@ class Data:
     files: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[Finding, ...] = ()
     shown: Mapping[str, str] = field(default_factory=dict)
+    contract: str = "standard"
 
     def by_task(self) -> dict[Task, list[Example]]:
         """The examples of each task that occurs, by task number."""
@@ -171,7 +174,7 @@ def read_data(folder: Path | str, competition: Competition | None = None) -> Dat
     examples: list[Example] = []
     digests: set[str] = set()
     deep: dict[str, list[str]] = {"input.json": [], "ground_truth.json": []}
-    asked = {PurePosixPath(path) for entries in inputs.values() for type, path in entries or () if type == "image"}
+    asked = {PurePosixPath(path) for entries in inputs.values() for type, path, _ in entries or () if type == "image"}
     for id, entries in inputs.items():
         number = numbers.get(id)
         if id not in truth or id not in numbers:
@@ -184,16 +187,20 @@ def read_data(folder: Path | str, competition: Competition | None = None) -> Dat
             continue
         task = tasks[number]
         where = f"id {show(id)} ({task.name})"
-        example = Example(id, task, tuple(Entry(type, content) for type, content in entries or ()))
-        wanted = next((content for type, content in truth[id] or () if type == task.output), None)
-        if wanted is None:
+        example = Example(id, task, tuple(Entry(type, content) for type, content, _ in entries or ()))
+        accepted = next((entry for entry in truth[id] or () if entry.type == task.output), None)
+        wanted: Any = None
+        if accepted is not None:
+            wanted, example = accepted.content, replace(example, language=accepted.language)
+        if accepted is None:
             found.add(TRUTH_OUTPUT, f"ground_truth.json: {where}", f"no {task.output} entry")
         elif task.output == "json":
             example = replace(example, truth_json=wanted)
             if fault := task.metric.schema_fault(wanted):
                 found.add(TRUTH_JSON, f"ground_truth.json: {where}", fault)
         elif isinstance(wanted, list):
-            example = replace(example, answers=tuple(wanted))
+            unscored = next((entry.content for entry in truth[id] or () if entry.type == "json"), None)
+            example = replace(example, answers=tuple(wanted), unscored=unscored)
         else:
             example = replace(example, truth_image=wanted)
             broken = None
@@ -224,6 +231,25 @@ def read_data(folder: Path | str, competition: Competition | None = None) -> Dat
     notes = tuple(depth_note(name, ids) for name, ids in deep.items() if ids)
     shown = {path: path for path in ("input.json", *(path for example in examples for path in example.images))}
     return Data(root, competition, tuple(examples), frozenset(digests), files, notes, shown)
+
+
+def documents(data: Data) -> dict[str, dict[str, Any]]:
+    """The JSON files that say what `data` do, by name; but for tasks.json, and for tasks with text or JSON output
+    alone.
+    """
+    files: dict[str, dict[str, Any]] = {"input.json": {}, "ground_truth.json": {}, "sample_ids.json": {}}
+    for example in data.examples:
+        accepted: dict[str, Any] = {"type": example.task.output}
+        accepted["content"] = example.truth_json if example.task.output == "json" else list(example.answers)
+        if example.language is not None:
+            accepted["language"] = example.language
+        truth = [accepted]
+        if example.unscored is not None:
+            truth.append({"type": "json", "content": example.unscored})
+        files["input.json"][example.id] = [{"type": each.type, "content": each.content} for each in example.inputs]
+        files["ground_truth.json"][example.id] = truth
+        files["sample_ids.json"][example.id] = example.task.number
+    return files
 
 
 def _is_truths(path: str) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from evaluator.core import limits
 from evaluator.core.errors import EvaluatorError, Finding, Findings, Rule, RuleBroken, show
@@ -18,6 +18,9 @@ JSON_SHAPE = Rule(
 ANSWERS_SHAPE = Rule(
     "answers-shape", "a list of accepted answers, at least one text", 'write {"type": "text", "content": ["answer"]}'
 )
+ANSWER_LANGUAGE = Rule(
+    "answer-language", "a text as the language of an answer, such as ru", 'write "language": "ru", or leave it out'
+)
 ENTRY_COUNT = Rule(
     "entry-count",
     f"at most {limits.MAX_JSON_ENTRIES} ids, and as many entries of all ids together",
@@ -32,6 +35,14 @@ NAMED_IDS = 3  # in a note about many
 NEAR_FAULTS = 20  # files that are missing for which a near name is looked for: each time a folder is read
 
 
+class FileEntry(NamedTuple):
+    """One entry as it stands in a file; `language` is that of a truth, where it says one."""
+
+    type: str
+    content: Any
+    language: str | None = None
+
+
 def read_entries(
     root: Path,
     name: str,
@@ -40,10 +51,10 @@ def read_entries(
     digests: dict[str, str],
     answers: bool = False,
     types: Sequence[str] = TYPES,
-) -> dict[str, list[tuple[str, Any]] | None]:
-    """`{id: [(type, content), ...]}` of an entries file, None for an id whose value is malformed; with `answers`, a
-    text's content is a list of texts, and a single entry may stand without its list. `types` are those that entries may
-    have. The file's SHA-256 is added to `digests`.
+) -> dict[str, list[FileEntry] | None]:
+    """The entries of each id of an entries file, None for an id whose value is malformed; with `answers`, a text's
+    content is a list of texts, an entry may have a language, and a single one may stand without its list. `types` are
+    those that entries may have. The file's SHA-256 is added to `digests`.
 
     Faults are added to `found`; it is raised as `error` where there is nothing to go on with.
     """
@@ -60,7 +71,7 @@ def read_entries(
         if number > limits.MAX_JSON_ENTRIES:
             found.add(ENTRY_COUNT, name, f"{number} {what}")
             raise error(found)
-    examples: dict[str, list[tuple[str, Any]] | None] = {}
+    examples: dict[str, list[FileEntry] | None] = {}
     for id, entries in document.items():
         examples[id] = None
         if answers and isinstance(entries, dict) and "type" in entries:
@@ -73,7 +84,10 @@ def read_entries(
             if fault := _entry_fault(entry, answers, types):
                 found.add_broken(f"{name}: id {show(id)}: entry {position}", fault)
         if found.total == before:
-            examples[id] = [(entry["type"], entry["content"]) for entry in entries]
+            examples[id] = [
+                FileEntry(entry["type"], entry["content"], entry.get("language") if answers else None)
+                for entry in entries
+            ]
     return examples
 
 
@@ -87,6 +101,8 @@ def _entry_fault(entry: Any, answers: bool, types: Sequence[str]) -> RuleBroken 
     if not isinstance(type, str) or type not in types:
         found = show(type) if isinstance(type, str) else json_kind(type)
         return RuleBroken(JSON_SHAPE, f"type must be {' or '.join(map(repr, types))}, not {found}")
+    if answers and not isinstance(entry.get("language", ""), str):
+        return RuleBroken(ANSWER_LANGUAGE, f"language must be a text, not {show(entry['language'])}")
     if type == "json":
         return None
     if answers and type == "text":

@@ -6,7 +6,8 @@
     VQA/images/0.jpg ..., questions.json   true_VQA.json     prediction_VQA.json
 
 The tasks' folders may lie in `input/` of the data folder, and a truth beside the others, in its task's folder or in
-`true/`. A data folder may have any subset of the tasks, and truths alone, which is enough to score.
+`true/`. A data folder may have any subset of the tasks, and truths alone, which is enough to score. What is written
+has the truths beside the tasks' folders.
 
 Quirks that decide numbers are kept and belong to the metrics; what made the published evaluation stop is a fault of
 whoever wrote it, with its file and key: a missing prediction (but in HTR, where it counts as an empty text and is
@@ -15,7 +16,9 @@ noted), one too many in zsOD and VQA, an answer that is no text, boxes that are 
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -48,6 +51,26 @@ NO_TASK = Rule("no-task", "the truth of at least one task", f"write true_{next(i
 HTR_MISSING = Rule("htr-missing", "a text for each picture", "write an answer for each picture")
 
 
+def contract_of(folder: Path | str) -> str:
+    """The contract that a data folder of these tasks is written by: the standard one where it has an input.json."""
+    return "standard" if os.path.lexists(Path(folder) / "input.json") else "fbc1"
+
+
+def check_tasks(competition: Competition) -> None:
+    """Raise `DataError` for a competition with tasks that this layout does not have."""
+    if others := [task.name for task in competition.definition.tasks if TASKS.get(task.name) != task.answer]:
+        known = ", ".join(f"{name} ({output})" for name, output in TASKS.items())
+        raise DataError(f"competition {competition.name}: {', '.join(others)}: the contract fbc1 has {known} alone")
+
+
+def keyed(data: Data) -> Data:
+    """The data with results by the keys that this layout has, where all ids in the folder are TASK/key."""
+    if not all(example.id.startswith(f"{example.task.name}/") for example in data.examples):
+        return data
+    examples = (replace(each, task_id=each.id.removeprefix(f"{each.task.name}/")) for each in data.examples)
+    return replace(data, examples=tuple(examples))
+
+
 def read_data(folder: Path | str, competition: Competition) -> Data:
     """Read and check the data folder: truths, and of tasks whose folder is there, what is asked and the pictures.
 
@@ -60,9 +83,7 @@ def read_data(folder: Path | str, competition: Competition) -> Data:
     found = Findings()
     files: dict[str, str] = {}
     examples: list[Example] = []
-    if others := [task.name for task in competition.tasks.values() if TASKS.get(task.name) != task.output]:
-        known = ", ".join(f"{name} ({output})" for name, output in TASKS.items())
-        raise DataError(f"competition {competition.name}: {', '.join(others)}: the contract fbc1 has {known} alone")
+    check_tasks(competition)
     shown: dict[str, str] = {}
     for task in competition.tasks.values():
         name = next((name for name in _truth_places(task.name) if (root / name).is_file()), None)
@@ -78,7 +99,7 @@ def read_data(folder: Path | str, competition: Competition) -> Data:
         asked, inputs = _asked(root, task, truth, found, files)
         shown |= {f"{task.name}/{place}": path for place, path in inputs.items()}
         for key, accepted in truth.items():
-            if (fault := _TRUTH_FAULTS[task.name](accepted)) is not None:
+            if (fault := truth_fault(task.name, accepted)) is not None:
                 found.add(TRUTH_SHAPE, f"{name}: {show(key)}", fault)
                 continue
             examples.append(_example(task, key, accepted, asked.get(key, ())))
@@ -86,7 +107,7 @@ def read_data(folder: Path | str, competition: Competition) -> Data:
         found.add(NO_TASK, str(root), f"has none of {', '.join(f'true_{task}.json' for task in TASKS)}")
     if found:
         raise DataError(found)
-    return Data(root, competition, tuple(examples), frozenset(), files, shown=shown)
+    return Data(root, competition, tuple(examples), frozenset(), files, shown=shown, contract="fbc1")
 
 
 def read_predictions(folder: Path | str, data: Data) -> Predictions:
@@ -137,6 +158,63 @@ def read_predictions(folder: Path | str, data: Data) -> Predictions:
     return predictions
 
 
+def documents(data: Data) -> dict[str, dict[str, Any]]:
+    """The JSON files that say what `data` do, by name, where this layout can say it."""
+    files: dict[str, dict[str, Any]] = {}
+    for task, examples in data.by_task().items():
+        files[f"true_{task.name}.json"] = {example.key: _truth(example) for example in examples}
+        if task.name != "HTR" and any(example.inputs for example in examples):
+            files[_requests(task.name)] = {example.key: _request(example) for example in examples}
+    return files
+
+
+def prediction_documents(predictions: Predictions, data: Data) -> dict[str, dict[str, Any]]:
+    """The JSON files that say what was predicted, by name."""
+    return {
+        f"prediction_{task.name}.json": {
+            example.key: (predictions.values if task.output == "json" else predictions.texts)[example.id]
+            for example in examples
+        }
+        for task, examples in data.by_task().items()
+    }
+
+
+def picture_name(task: Task, path: str) -> str:
+    """The name by which a task's files mean the picture at a path in the data folder."""
+    return path.removeprefix("input/").removeprefix(f"{task.name}/images/")
+
+
+def _requests(task: str) -> str:
+    return f"{task}/{'questions' if task == 'VQA' else 'requests'}.json"
+
+
+def _truth(example: Example) -> Any:
+    if example.task.name == "C2C":
+        return example.answers[0]
+    if example.task.name == "VQA":
+        return {"answer": _one_or_all(example.answers), "lang": example.language, **(example.unscored or {})}
+    return example.truth_json
+
+
+def _request(example: Example) -> Any:
+    if example.task.name == "C2C":
+        return example.texts[0]
+    if example.task.name == "zsOD":
+        return example.texts
+    return {"file_name": picture_name(example.task, example.images[0]), "question": example.texts[0]}
+
+
+def answer_texts(answer: Any) -> tuple[str, ...]:
+    """The accepted texts of a VQA truth's answer."""
+    answers = answer if isinstance(answer, list) else [answer]
+    return tuple(each for each in answers if isinstance(each, str))  # nothing else can be met
+
+
+def _one_or_all(texts: Sequence[str]) -> str | list[str]:
+    """The answer of a VQA truth with these texts, unless it says otherwise."""
+    return texts[0] if len(texts) == 1 else list(texts)
+
+
 def _truth_places(task: str) -> tuple[str, ...]:
     name = f"true_{task}.json"
     return name, f"{task}/{name}", f"true/{name}", f"input/{task}/{name}"
@@ -147,9 +225,12 @@ def _example(task: Task, key: str, accepted: Any, inputs: tuple[Entry, ...]) -> 
     if task.name == "C2C":
         return Example(example_id, task, inputs, (accepted,), task_id=key)
     if task.name == "VQA":
-        answers = accepted["answer"] if isinstance(accepted["answer"], list) else [accepted["answer"]]
-        texts = tuple(answer for answer in answers if isinstance(answer, str))  # nothing else can be met
-        return Example(example_id, task, inputs, texts, language=accepted["lang"], task_id=key)
+        texts = answer_texts(accepted["answer"])
+        unscored = {name: value for name, value in accepted.items() if name not in ("answer", "lang")}
+        if accepted["answer"] != _one_or_all(texts):
+            unscored["answer"] = accepted["answer"]
+        language = accepted["lang"]
+        return Example(example_id, task, inputs, texts, language=language, unscored=unscored or None, task_id=key)
     return Example(example_id, task, inputs, truth_json=accepted, task_id=key)
 
 
@@ -170,7 +251,7 @@ def _asked(
     if task.name == "HTR":
         asked: dict[str, list[tuple[str, str]]] = {key: [("image", key)] for key in truth}
     else:
-        name = f"{base}/{'questions' if task.name == 'VQA' else 'requests'}.json"
+        name = base.removesuffix(task.name) + _requests(task.name)
         if not (root / name).exists():
             return {}, {}
         shown[name.removeprefix(f"{base}/")] = name
@@ -226,6 +307,11 @@ def _read_image(root: Path, path: str, found: Findings, files: dict[str, str]) -
 
 
 # --- truths ---
+
+
+def truth_fault(task: str, accepted: Any) -> str | None:
+    """What is wrong with a truth; None where nothing is."""
+    return _TRUTH_FAULTS[task](accepted)
 
 
 def _text_fault(accepted: Any) -> str | None:

@@ -28,7 +28,7 @@ from evaluator.core.errors import EvaluatorError, Finding, Findings, Rule, RuleB
 from evaluator.core.files import CONTROL_CHARACTER, OUTPUT_FOLDER, read_regular
 from evaluator.core.verdict import BAD_OUTPUT
 from evaluator.data.dataset import Data, Example
-from evaluator.data.entries import ALL_TYPES, NEAR_FAULTS, TYPES, check_ids, depth_note, read_entries
+from evaluator.data.entries import ALL_TYPES, NEAR_FAULTS, TYPES, FileEntry, check_ids, depth_note, read_entries
 from evaluator.data.images import DEEP_MODE, FOLDER_BYTES, Decoder, pixel_digest
 from evaluator.metrics.base import Output
 
@@ -130,7 +130,7 @@ def read_predictions(folder: Path | str, data: Data) -> Predictions:
     with _Images(root, predictions, data) as images, ExitStack() as unless_read:
         unless_read.callback(predictions.close)  # an error's traceback would keep `predictions` alive
         for example, where, entries, content in _outputs(predicted, data, found):
-            predictions.types[example.id] = tuple(type for type, _ in entries)
+            predictions.types[example.id] = tuple(entry.type for entry in entries)
             if example.task.output == "text":
                 predictions.texts[example.id] = content
                 _check_text(content, where, found)
@@ -141,7 +141,7 @@ def read_predictions(folder: Path | str, data: Data) -> Predictions:
                     found.add(ANSWER_JSON, where, fault)
                 continue
             predictions.images[example.id] = content
-            surplus = next((content for type, content in entries if type == "text"), None)
+            surplus = next((entry.content for entry in entries if entry.type == "text"), None)
             if surplus is not None:
                 predictions.surplus[example.id] = surplus
             broken = images.take(content, write=not found)
@@ -157,9 +157,19 @@ def read_predictions(folder: Path | str, data: Data) -> Predictions:
     return predictions
 
 
+def prediction_documents(predictions: Predictions, data: Data) -> dict[str, dict[str, Any]]:
+    """The JSON file that says what was predicted, by its name; for tasks with text or JSON output alone."""
+    answers: dict[str, Any] = {}
+    for example in data.examples:
+        output = example.task.output
+        content = predictions.values[example.id] if output == "json" else predictions.texts[example.id]
+        answers[example.id] = [{"type": output, "content": content}]
+    return {"predictions.json": answers}
+
+
 def _outputs(
-    predicted: dict[str, list[tuple[str, Any]] | None], data: Data, found: Findings
-) -> Iterator[tuple[Example, str, list[tuple[str, Any]], Any]]:
+    predicted: dict[str, list[FileEntry] | None], data: Data, found: Findings
+) -> Iterator[tuple[Example, str, list[FileEntry], Any]]:
     """What is to be scored: example, place, all its entries, the scored content. Ids that are missing or malformed were
     reported before.
     """
@@ -169,11 +179,11 @@ def _outputs(
             continue
         output = example.task.output
         where = f"predictions.json: id {show(example.id)} ({example.task.name})"
-        content = next((content for type, content in entries if type == output), None)
-        if content is None:
+        scored = next((entry for entry in entries if entry.type == output), None)
+        if scored is None:
             found.add(MISSING_OUTPUT, where, f"no {output} entry, and the task's output is {output}")
         else:
-            yield example, where, entries, content
+            yield example, where, entries, scored.content
 
 
 def _check_text(text: str, where: str, found: Findings) -> None:

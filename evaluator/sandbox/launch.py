@@ -62,7 +62,7 @@ def workspace(
     # Two folders with names of their own: from the workspace no relative path leads to the log.
     with leftovers.private_folder("run") as base, leftovers.private_folder("aside") as aside:
         local.sweep()
-        space = Workspace(base, aside, data.root, LAYOUTS[data.competition.definition.contract])
+        space = Workspace(base, aside, data.root, LAYOUTS[data.contract])
         try:
             make_folders(space.base, (str(path.relative_to(space.base)) for path in (space.work, space.submission)))
             if source.is_dir():
