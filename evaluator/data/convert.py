@@ -122,8 +122,6 @@ def _faults(example: Example, asked: bool) -> Iterator[str]:
             yield f"picture {show(path)}"
     if task == "C2C" and len(example.answers) > 1:
         yield f"{len(example.answers)} accepted texts"
-    if task == "zsOD" and (fault := fbc1.truth_fault(task, example.truth_json)) is not None:
-        yield fault
     if (example.language is None) == (task == "VQA"):
         yield "has no language" if task == "VQA" else f"has a language, {show(example.language)}"
     if example.unscored is not None and not _is_rest(example):

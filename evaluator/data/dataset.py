@@ -42,7 +42,7 @@ TRUTH_PLACE = Rule(
 INPUT_PLACE = Rule(
     "input-place", "input images outside of gt_images/, which teams never see", "move the image, or name another"
 )
-TRUTH_JSON = Rule("truth-json", "a value that the metric's schema allows", "correct the value, or choose a metric")
+TRUTH_JSON = Rule("truth-json", "a value that the metric allows", "correct the value, or choose a metric")
 INPUT_ENTRY = Rule(
     "input-entry", "an entry of the type that the task's metric compares with", "complete the input, or choose a metric"
 )
@@ -196,7 +196,7 @@ def read_data(folder: Path | str, competition: Competition | None = None) -> Dat
             found.add(TRUTH_OUTPUT, f"ground_truth.json: {where}", f"no {task.output} entry")
         elif task.output == "json":
             example = replace(example, truth_json=wanted)
-            if fault := task.metric.schema_fault(wanted):
+            if fault := task.metric.truth_fault(wanted):
                 found.add(TRUTH_JSON, f"ground_truth.json: {where}", fault)
         elif isinstance(wanted, list):
             unscored = next((entry.content for entry in truth[id] or () if entry.type == "json"), None)

@@ -15,7 +15,6 @@ noted), one too many in zsOD and VQA, an answer that is no text, boxes that are 
 """
 
 import hashlib
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -33,6 +32,7 @@ from evaluator.data.dataset import Data, Entry, Example
 from evaluator.data.entries import MISSING_ID, UNKNOWN_ID, json_kind
 from evaluator.data.images import decode
 from evaluator.data.predictions import TEXT_LENGTH, Predictions
+from evaluator.metrics import box_f1
 
 #: What an answer is, by task; a text in HTR may be any JSON value, and is then compared as Python does.
 TASKS = {"C2C": "text", "HTR": "json", "zsOD": "json", "VQA": "text"}
@@ -64,11 +64,15 @@ def check_tasks(competition: Competition) -> None:
 
 
 def keyed(data: Data) -> Data:
-    """The data with results by the keys that this layout has, where all ids in the folder are TASK/key."""
+    """The data with results by the keys that this layout has, where all ids in the folder are TASK/key. Truths alone
+    show a submission nothing.
+    """
     if not all(example.id.startswith(f"{example.task.name}/") for example in data.examples):
         return data
     examples = (replace(each, task_id=each.id.removeprefix(f"{each.task.name}/")) for each in data.examples)
-    return replace(data, examples=tuple(examples))
+    return replace(
+        data, examples=tuple(examples), shown=data.shown if any(each.inputs for each in data.examples) else {}
+    )
 
 
 def read_data(folder: Path | str, competition: Competition) -> Data:
@@ -99,7 +103,7 @@ def read_data(folder: Path | str, competition: Competition) -> Data:
         asked, inputs = _asked(root, task, truth, found, files)
         shown |= {f"{task.name}/{place}": path for place, path in inputs.items()}
         for key, accepted in truth.items():
-            if (fault := truth_fault(task.name, accepted)) is not None:
+            if (fault := _TRUTH_FAULTS[task.name](accepted)) is not None:
                 found.add(TRUTH_SHAPE, f"{name}: {show(key)}", fault)
                 continue
             examples.append(_example(task, key, accepted, asked.get(key, ())))
@@ -309,22 +313,8 @@ def _read_image(root: Path, path: str, found: Findings, files: dict[str, str]) -
 # --- truths ---
 
 
-def truth_fault(task: str, accepted: Any) -> str | None:
-    """What is wrong with a truth; None where nothing is."""
-    return _TRUTH_FAULTS[task](accepted)
-
-
 def _text_fault(accepted: Any) -> str | None:
     return None if isinstance(accepted, str) else f"must be a text, not {show(accepted)}"
-
-
-def _boxes_fault(accepted: Any) -> str | None:
-    if not isinstance(accepted, dict) or not all(isinstance(boxes, list) for boxes in accepted.values()):
-        return f"must be an object with a list of boxes for each description, not {show(accepted)}"
-    for label, boxes in accepted.items():
-        if not all(map(_is_box, boxes)):
-            return f"{show(label)} must have boxes of four finite numbers, not {show(boxes)}"
-    return None
 
 
 def _answer_fault(accepted: Any) -> str | None:
@@ -336,7 +326,7 @@ def _answer_fault(accepted: Any) -> str | None:
 _TRUTH_FAULTS: Mapping[str, Callable[[Any], str | None]] = {
     "C2C": _text_fault,
     "HTR": lambda accepted: None,  # what is no text is compared all the same
-    "zsOD": _boxes_fault,
+    "zsOD": box_f1.truth_fault,
     "VQA": _answer_fault,
 }
 
@@ -346,35 +336,13 @@ _TRUTH_FAULTS: Mapping[str, Callable[[Any], str | None]] = {
 
 def _prediction_fault(task: Task, predicted: Any, example: Example) -> RuleBroken | None:
     if task.name == "zsOD":
-        return _predicted_boxes_fault(predicted, example.truth_json)
+        fault = box_f1.answer_fault(predicted, example.truth_json)
+        return None if fault is None else RuleBroken(PREDICTION_SHAPE, fault)
     if task.output == "text" and not isinstance(predicted, str):
         return RuleBroken(PREDICTION_SHAPE, f"must be a text, not {json_kind(predicted)}")
     if isinstance(predicted, str) and len(predicted) > limits.MAX_TEXT_CHARACTERS:
         return RuleBroken(TEXT_LENGTH, f"the text has {len(predicted)} characters")
     return None
-
-
-def _predicted_boxes_fault(predicted: Any, truth: Mapping[str, list[Any]]) -> RuleBroken | None:
-    """Boxes are looked at where there are some to compare them with, as published; `[[]]` is no box."""
-    if not isinstance(predicted, dict):
-        return RuleBroken(PREDICTION_SHAPE, f"must be an object of descriptions, not {json_kind(predicted)}")
-    for label, true in truth.items():
-        if label not in predicted:
-            return RuleBroken(PREDICTION_SHAPE, f"has no entry for {show(label)}, which was asked for")
-        boxes = predicted[label]
-        if not isinstance(boxes, list):
-            return RuleBroken(PREDICTION_SHAPE, f"{show(label)} must have a list of boxes, not {show(boxes)}")
-        if true and boxes != [[]] and not all(map(_is_box, boxes)):
-            return RuleBroken(PREDICTION_SHAPE, f"{show(label)} must have boxes of four numbers, not {show(boxes)}")
-    return None
-
-
-def _is_box(box: Any) -> bool:
-    return (
-        isinstance(box, list)
-        and len(box) == 4
-        and all(type(number) in (int, float) and abs(number) < 1e300 and math.isfinite(number) for number in box)
-    )
 
 
 def _hint(root: Path, task: str, found: Findings) -> None:

@@ -40,7 +40,7 @@ MISSING_OUTPUT = Rule(
 TEXT_LENGTH = Rule(
     "text-length", f"at most {limits.MAX_TEXT_CHARACTERS} characters in a scored text", "cut the text or stop earlier"
 )
-ANSWER_JSON = Rule("answer-json", "a value that the metric's schema allows", "write the value as the task has it")
+ANSWER_JSON = Rule("answer-json", "a value that the metric allows", "write the value as the task has it")
 REFERENCE_IMAGE = Rule(
     "reference-image",
     "images that the submission made; no file and no pixels of a reference image",
@@ -137,7 +137,7 @@ def read_predictions(folder: Path | str, data: Data) -> Predictions:
                 continue
             if example.task.output == "json":
                 predictions.values[example.id] = content
-                if fault := example.task.metric.schema_fault(content):
+                if fault := example.task.metric.answer_fault(content, example.truth_json):
                     found.add(ANSWER_JSON, where, fault)
                 continue
             predictions.images[example.id] = content

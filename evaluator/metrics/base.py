@@ -138,7 +138,8 @@ class Metric:
     charts reach from 0 to it. `part_titles` are the names for people of a result's parts that have others. `schema` is
     the pydantic type of a JSON answer; `missing` is what counts for an id without a prediction, where there may be
     such. Reports show an answer as it `shows`: boxes drawn over the input's image, code beside the reference with what
-    differs.
+    differs. `check_truth` and `check_answer` say what is wrong, by more than the schema, with a JSON truth, and with an
+    answer to it.
     """
 
     name: str
@@ -153,9 +154,18 @@ class Metric:
     schema: Any = None
     missing: Any = None
     shows: Literal["boxes", "code"] | None = None
+    check_truth: Callable[[Any], str | None] | None = None
+    check_answer: Callable[[Any, Any], str | None] | None = None
 
-    def schema_fault(self, value: Any) -> str | None:
-        """What is wrong with a JSON answer by the metric's schema, with its place there; None where nothing is."""
+    def truth_fault(self, truth: Any) -> str | None:
+        """What is wrong with a JSON truth, with its place there; None where nothing is."""
+        return self._schema_fault(truth) or (None if self.check_truth is None else self.check_truth(truth))
+
+    def answer_fault(self, answer: Any, truth: Any) -> str | None:
+        """What is wrong with a JSON answer to this truth, with its place there; None where nothing is."""
+        return self._schema_fault(answer) or (None if self.check_answer is None else self.check_answer(answer, truth))
+
+    def _schema_fault(self, value: Any) -> str | None:
         try:
             TypeAdapter(self.schema).validate_python(value, strict=True)
         except ValidationError as error:

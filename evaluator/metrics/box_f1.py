@@ -12,6 +12,7 @@ labels and pictures:
 * `[[]]` as a prediction is no box.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluator.core.errors import show
 from evaluator.metrics.base import Metric, Resources, Result, Sample
 
 IOU_THRESHOLD = 0.5
@@ -97,6 +99,41 @@ def iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(np.isnan(share), 0.0, share)
 
 
+def truth_fault(truth: Any) -> str | None:
+    """What is wrong with a picture's true boxes, any JSON value; None where nothing is."""
+    if not isinstance(truth, dict) or not all(isinstance(boxes, list) for boxes in truth.values()):
+        return f"must be an object with a list of boxes for each description, not {show(truth)}"
+    for label, boxes in truth.items():
+        if not all(map(_is_box, boxes)):
+            return f"{show(label)} must have boxes of four finite numbers, not {show(boxes)}"
+    return None
+
+
+def answer_fault(predicted: Any, truth: Mapping[str, Sequence[Box]]) -> str | None:
+    """What is wrong with a picture's predicted boxes, any JSON value; None where nothing is. Boxes are looked at where
+    there are some to compare them with, as published.
+    """
+    if not isinstance(predicted, dict):
+        return f"must be an object of descriptions, not {show(predicted)}"
+    for label, true in truth.items():
+        if label not in predicted:
+            return f"has no entry for {show(label)}, which was asked for"
+        boxes = predicted[label]
+        if not isinstance(boxes, list):
+            return f"{show(label)} must have a list of boxes, not {show(boxes)}"
+        if true and boxes != [[]] and not all(map(_is_box, boxes)):
+            return f"{show(label)} must have boxes of four numbers, not {show(boxes)}"
+    return None
+
+
+def _is_box(box: Any) -> bool:
+    return (
+        isinstance(box, list)
+        and len(box) == 4
+        and all(type(number) in (int, float) and abs(number) < 1e300 and math.isfinite(number) for number in box)
+    )
+
+
 def _boxes(boxes: Sequence[Box], name: str) -> NDArray[np.float64]:
     """[N, 4]"""
     for box in boxes:
@@ -129,6 +166,8 @@ METRICS = (
         _evaluate,
         schema=Boxes,
         shows="boxes",
+        check_truth=truth_fault,
+        check_answer=answer_fault,
         part_titles=(("tp", "true positives"), ("fp", "false positives"), ("fn", "missed")),
     ),
 )

@@ -83,6 +83,28 @@ def test_what_is_not_of_the_schema_is_named(folders, value, said):
         scored(data, output, competition)
 
 
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({"кот": [[1, 2, 3]]}, "'кот' must have boxes of four numbers, not [[1, 2, 3]]"),
+        ({"кот": [["1", 2, 3, 4]]}, "'кот' must have boxes of four numbers, not [['1', 2, 3, 4]]"),
+        ({"пёс": []}, "has no entry for 'кот', which was asked for"),
+    ],
+)
+def test_boxes_that_are_none_are_the_submissions_fault(folders, value, said):
+    """Not the metric's, which could not go on with them."""
+    with pytest.raises(SubmissionError) as caught:
+        scored(*folders(entry("json", {"кот": [[1, 2, 3, 4]]}), entry("json", value)))
+    assert f"id 'a' (Boxes): {said}" in str(caught.value) and caught.value.findings[0].rule == "answer-json"
+
+
+def test_true_boxes_that_are_none_are_the_organizers(folders):
+    with pytest.raises(
+        DataError, match=r"'кот' must have boxes of four finite numbers, not \[\[\]\]; .*\[truth-json\]"
+    ):
+        scored(*folders(entry("json", {"кот": [[]]}), entry("json", {"кот": []})))
+
+
 def test_an_answer_of_another_type_is_missing(folders):
     with pytest.raises(SubmissionError, match="no json entry, and the task's output is json"):
         scored(*folders(entry("json", {}), entry("text", "{}")))

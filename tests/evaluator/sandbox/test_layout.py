@@ -77,6 +77,32 @@ def test_in_a_container(data, tmp_path, capfd, base_image):
     check(*run(folder, data, tmp_path, "docker", capfd))
 
 
+STANDARD = """
+import json
+examples = json.load(open("../input/input.json", encoding="utf-8"))
+answers = {"C2C": ("text", "def x ( ) : NEW_LINE INDENT pass DEDENT"), "HTR": ("json", "последовал")}
+made = {}
+for id, entries in examples.items():
+    texts = [entry["content"] for entry in entries if entry["type"] == "text"]
+    answers["zsOD"] = ("json", {label: [[1, 2, 30, 40]] for label in texts})
+    answers["VQA"] = ("text", texts[-1].split()[-1] if texts else "")
+    type, content = answers[id.split("/")[0]]
+    made[id] = [{"type": type, "content": content}]
+json.dump(made, open("output/predictions.json", "w", encoding="utf-8"))
+print(sorted({id.split("/")[0] for id in examples}))
+"""
+
+
+def test_in_the_standard_contract(data, tmp_path, capfd):
+    """Data that were converted are run and scored as the standard contract has it, with the same results."""
+    assert main(["competition", "convert", str(data), str(tmp_path / "standard")]) == 0
+    folder = tmp_path / "s"
+    write(folder / "metadata.json", {"image": "a/b:1", "entrypoint": "python run.py"})
+    (folder / "run.py").write_text(STANDARD, encoding="utf-8")
+    (folder / "output").mkdir()
+    check(*run(folder, tmp_path / "standard", tmp_path, "local", capfd))
+
+
 def test_truths_alone_can_be_scored_and_not_run(data, tmp_path, capsys):
     truths = tmp_path / "truths"
     truths.mkdir()
