@@ -102,7 +102,7 @@ def test_make_has_the_targets_that_a_page_names(page: Path) -> None:
 def evaluator_calls(page: Path) -> Iterator[tuple[str, tuple[str, ...], str]]:
     """Each command of the evaluator's on a page, its one or two words, and what comes after them."""
     for command in commands(page):
-        found = re.search(r"-m evaluator ((?:[a-z][a-z0-9-]*)(?: (?!https?:)[a-z]+\b(?![./]))?)(.*)", command)
+        found = re.search(r"-m evaluator ((?:[a-z][a-z0-9-]*)(?: (?!https?:)[a-z]+(?:-[a-z]+)*\b(?![./-]))?)(.*)", command)
         if found:
             yield command, tuple(found[1].split()), found[2]
 

@@ -41,7 +41,7 @@ def show(
     print("\n".join(aligned(rows, left=(1, 2, 3, 4), rules=(1,))))
 
 
-Competition1 = Annotated[
+WithItsTasks = Annotated[
     str,
     typer.Option("--competition", metavar="NAME|FOLDER", help="fbc1, or a folder of your own with its tasks"),
 ]
@@ -52,7 +52,7 @@ NewFolder = Annotated[Path, shared.path_argument("what is written; it must not e
 def convert(
     data: Annotated[Path, shared.path_argument("data folder, in either layout", "DATA")],
     new_folder: NewFolder,
-    competition: Competition1 = "fbc1",
+    competition: WithItsTasks = "fbc1",
 ) -> None:
     """Data of FusionBrain Challenge 1.0's layout into the standard contract, or the other way round."""
     from evaluator.competition.definition import find
@@ -68,7 +68,7 @@ def convert_predictions(
     output: Annotated[Path, shared.path_argument("output folder, in the layout of its data", "OUTPUT")],
     new_folder: NewFolder,
     data: Annotated[Path, shared.path_option("--data", help="data folder that it answers", metavar="FOLDER")],
-    competition: Competition1 = "fbc1",
+    competition: WithItsTasks = "fbc1",
 ) -> None:
     """Predictions for such data into the layout that the data are not in."""
     from evaluator.competition.definition import find

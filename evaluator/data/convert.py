@@ -49,23 +49,14 @@ def convert_data(folder: Path, target: Path, competition: Competition) -> Data:
     Raises `DataError` with all faults of the folder, with all that the other contract cannot say, and where `target`
     exists or cannot be written.
     """
-    data = read_either(folder, competition)
-    _check(data, _unsaid(data))
-    moved = [_with_moved_pictures(each) for each in data.examples]
-    pictures = {
-        path: old
-        for new, each in zip(moved, data.examples, strict=True)
-        for path, old in zip(new.images, each.images, strict=True)
-    }
     with new_folder(target) as temporary:
+        data = read_either(folder, competition)
+        _check(data, _unsaid(data))
+        moved = [_with_moved_pictures(each) for each in data.examples]
         _write(temporary, CONTRACTS[OTHER[data.contract]].documents(replace(data, examples=tuple(moved))))
-        for path, old in pictures.items():
-            try:
-                content = read_regular(data.root, old, limits.MAX_IMAGE_BYTES)
-            except RuleBroken as broken:  # it was there when the data were read
-                raise DataError(broken.rule.finding(old, broken.found)) from None
-            (temporary / path).parent.mkdir(parents=True, exist_ok=True)
-            (temporary / path).write_bytes(content)
+        for old, new in zip(data.examples, moved, strict=True):
+            for path, copy in zip(old.images, new.images, strict=True):
+                _copy_picture(data.root, path, temporary / copy)
         with _new_folders_faults():
             made = read_either(temporary, competition)
         if data_digest(made) != data_digest(data):
@@ -81,10 +72,10 @@ def convert_predictions(output: Path, target: Path, data: Data) -> tuple[Finding
     `SubmissionError` (BAD_OUTPUT) for predictions that are faulty in either contract.
     """
     _check(data, Findings())
-    predictions = read_predictions(output, data)
-    predictions.close()  # there are no images
     other = replace(data, contract=OTHER[data.contract])
     with new_folder(target) as temporary:
+        predictions = read_predictions(output, data)
+        predictions.close()  # there are no images
         _write(temporary, CONTRACTS[other.contract].prediction_documents(predictions, other))
         with _new_folders_faults():
             read_predictions(temporary, other).close()
@@ -161,6 +152,17 @@ def _with_moved_pictures(example: Example) -> Example:
     task = example.task.name
     inputs = (replace(each, content=moved(each.content)) if each.type == "image" else each for each in example.inputs)
     return replace(example, inputs=tuple(inputs))
+
+
+def _copy_picture(root: Path, path: str, copy: Path) -> None:
+    if copy.exists():  # of an example before; several questions may have one picture
+        return
+    try:
+        content = read_regular(root, path, limits.MAX_IMAGE_BYTES)
+    except RuleBroken as broken:  # it was there when the data were read
+        raise DataError(broken.rule.finding(path, broken.found)) from None
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    copy.write_bytes(content)
 
 
 def _write(folder: Path, documents: Documents) -> None:
