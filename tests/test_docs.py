@@ -39,6 +39,7 @@ _FENCE = re.compile(r"^(`{3,})([^\n]*)\n(.*?)^\1[ \t]*$", re.MULTILINE | re.DOTA
 _CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 _LINK = re.compile(r"!?\[[^\]]*\]\(<?([^)\s>]+)>?(?: \"[^\"]*\")?\)")
 _MODULE = re.compile(r"python3? -m ([\w.]+)")
+_CALL = re.compile(r"-m evaluator ((?:[a-z][a-z0-9-]*)(?: (?!https?:)[a-z]+(?:-[a-z]+)*\b(?![./-]))?)(.*)")
 _PATH = re.compile(r"[\w.{},*-]+(?:/[\w.{},*-]*)+")
 
 
@@ -102,7 +103,7 @@ def test_make_has_the_targets_that_a_page_names(page: Path) -> None:
 def evaluator_calls(page: Path) -> Iterator[tuple[str, tuple[str, ...], str]]:
     """Each command of the evaluator's on a page, its one or two words, and what comes after them."""
     for command in commands(page):
-        found = re.search(r"-m evaluator ((?:[a-z][a-z0-9-]*)(?: (?!https?:)[a-z]+(?:-[a-z]+)*\b(?![./-]))?)(.*)", command)
+        found = _CALL.search(command)
         if found:
             yield command, tuple(found[1].split()), found[2]
 
