@@ -28,6 +28,7 @@ from evaluator.core.files import write_text
 from evaluator.data.dataset import Data, Example
 from evaluator.data.images import load_image
 from evaluator.data.predictions import Predictions
+from evaluator.metrics.codebleu import KEYWORDS
 from evaluator.reports.provenance import digests, versions
 from evaluator.reports.rendering import environment, visible
 
@@ -97,6 +98,7 @@ def build(
         "baseline": competition.definition.integral.baseline,
         "published": [result.model_dump() for result in competition.definition.published],
         "baseline_open": competition.baseline_of(competition.open_numbers),
+        "keywords": sorted(KEYWORDS) if any(task.metric.shows == "code" for task, _ in groups.values()) else [],
         "labels": document["labels"],
         "notes": _notes(document, private),
         "tasks": tasks,
@@ -266,6 +268,8 @@ class _Browsed:
             content["accepted"].append(self._value(example, example.truth_json))
         if example.task.metric.shows == "code" and example.answers:
             content["answer"]["parts"] = difference(example.answers[0], self.predictions.texts[id])
+            for shown in content["accepted"]:
+                shown["parts"] = [["same", shown["text"]]]
         if example.truth_image is not None:
             content["accepted"].append(self._data_image(example.truth_image))
         more = len(example.inputs) - len(inputs), len(example.answers) - len(answers)

@@ -86,6 +86,7 @@ def digests(
                 add(f"submission {source.name}/", {path: sha256_of(source / path) for path in listed})
         elif source.is_file():
             add_file(f"submission {source.name}", sha256_of(source))
+    add_file(f"competition {data.competition.name}, what in it decides scores", data.competition.digest)
     add_file("predictions.json", predictions.files.get("predictions.json"))
     add("predicted images", {path: predictions.files[path] for path in predictions.images.values()})
     add_file("input.json", data.files.get("input.json"))

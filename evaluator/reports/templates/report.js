@@ -215,9 +215,28 @@ function said(item, alternative) {
       el("figcaption", { class: "small" }, item.boxes.length ? labels.map((label, i) => el("span", { class: `key b${i % 4}`, dir: "auto" }, label)) : "no boxes"));
   }
   if (item.parts) return el("div", { class: "said code", dir: "ltr" }, item.text === "" ? el("span", { class: "none" }, "empty text") : null,
-    item.parts.map(([kind, words]) => [kind === "same" ? words : el(kind === "more" ? "ins" : "del", {}, words), " "]));
+    program(item.parts));
   return el("div", { class: "said", lang: "ru", dir: "auto" }, item.text === "" ? el("span", { class: "none", lang: "en" }, "empty text") : item.text,
     item.cut ? el("span", { class: "none", lang: "en" }, ` … and ${amount(item.cut)} more characters`) : null);
+}
+/* A program of 2021, whose layout is words of it, as lines; where it differs from the reference these words show, too. */
+function program(parts) {
+  let depth = 0, begins = false;
+  const written = (kind, word) => {
+    const sign = { NEW_LINE: "↵", INDENT: "⇥", DEDENT: "⇤" }[word];
+    if (sign && kind !== "less") {
+      depth = Math.max(0, depth + (word === "INDENT" ? 1 : word === "DEDENT" ? -1 : 0));
+      begins ||= word === "NEW_LINE";
+    }
+    if (sign) return [kind === "same" ? null : sign, kind !== "less" && word === "NEW_LINE" ? "\n" : null];
+    const before = begins ? "    ".repeat(depth) : "";
+    begins = false;
+    return [before, page.keywords.includes(word) ? el("b", {}, word) : word, " "];
+  };
+  return parts.map(([kind, words]) => {
+    const shown = words.split(" ").flatMap(word => written(kind, word));
+    return kind === "same" ? shown : el(kind === "more" ? "ins" : "del", {}, shown);
+  });
 }
 function meter(example) {
   const value = example.score;

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import evaluator
+from evaluator.cli.app import main
 from evaluator.competition import definition
 from evaluator.competition.definition import BUILT_IN, Definition, default, find, schema
 from evaluator.core.errors import DataError
@@ -294,3 +295,33 @@ def test_the_prizes_of_2021_are_those_of_its_pages():
         assert rules.amount(place, 1.85, minimum) - least == pytest.approx(alpha, abs=1e-3)
         assert rules.amount(place, 2.3, minimum) == rules.amount(place, 4.0, minimum) == most
     assert rules.amount(3, 2.0, minimum) is None and default().definition.prizes.amount(0, 0.5, 0.1) is None
+
+
+def test_a_task_more_is_an_entry_of_the_definition(tmp_path, data_folder, output_folder, edit_json, capsys):
+    """FusionBrain Challenge 2.0 with a thirteenth task: data, scores, table and page need nothing else."""
+    folder, scores = tmp_path / "thirteen", tmp_path / "scores.json"
+    folder.mkdir()
+    stated = (EVALUATOR / "competition" / "fbc2" / "competition.toml").read_text(encoding="utf-8")
+    task = """
+[[tasks]]
+number = 12
+name = "Colours"
+title = { ru = "Цвета", en = "Colours" }
+answer = "text"
+metric = "exact_match"
+weight = 0.5
+threshold = 0.9
+"""
+    (folder / "competition.toml").write_text(stated.replace('"fbc2"', '"thirteen"', 1) + task, encoding="utf-8")
+    edit_json(data_folder / "input.json", lambda ids: ids.update(ёж=[{"type": "text", "content": "Какого цвета ёж?"}]))
+    edit_json(data_folder / "ground_truth.json", lambda ids: ids.update(ёж=[{"type": "text", "content": ["серый"]}]))
+    edit_json(data_folder / "sample_ids.json", lambda ids: ids.update(ёж=12))
+    edit_json(output_folder / "predictions.json", lambda ids: ids.update(ёж=[{"type": "text", "content": "Серый"}]))
+    words = ("score", output_folder, "--data", data_folder, "--competition", folder, "--json", scores)
+    assert main([str(word) for word in words]) == 0
+    document = json.loads(scores.read_text(encoding="utf-8"))
+    assert [task["name"] for task in document["tasks"].values()][-2:] == ["Hidden6", "Colours"]
+    assert document["tasks"]["12"]["score"] == 1 and document["competition"]["open"] == [*range(6), 12]
+    parts = (task["weight"] * task["score"] for task in document["tasks"].values())
+    assert document["integral"] == pytest.approx(sum(parts)) and "Colours" in capsys.readouterr().out
+    assert "Colours" in scores.with_name("report.html").read_text(encoding="utf-8")

@@ -55,7 +55,12 @@ def test_boxes_lie_where_they_are_and_programs_show_what_differs(report, driver)
     code = page.run(
         "return [...document.querySelectorAll('.code ins, .code del')].map(e => [e.tagName, e.textContent])"
     )
+    code = [[tag, text.strip()] for tag, text in code]
     assert code == [["DEL", "x"], ["INS", "y"], ["INS", HOSTILE]]
+    keywords = page.run("return [...document.querySelectorAll('.code b')].map(e => e.textContent)")
+    assert keywords == ["def", "pass", "def", "pass"]
+    program = page.run("return document.querySelector('.accepted .code').textContent")
+    assert program == "def x ( ) : \n    pass "
     assert page.run("return document.querySelectorAll('.boxed img[src=x], .code img').length") == 0
 
 
