@@ -87,12 +87,14 @@ def _check(data: Data, found: Findings) -> None:
     if data.contract == "fbc1":
         for example in data.examples:
             if example.task.output == "text" and not example.answers:
-                found.add(NOT_IN_STANDARD, f"true_{example.task.name}.json: {show(example.key)}", "has no such answer")
+                found.add(
+                    NOT_IN_STANDARD, f"true_{fbc1.named(example.task)}.json: {show(example.key)}", "has no such answer"
+                )
     else:
-        asked = {example.task.name for example in data.examples if example.inputs}
+        asked = {fbc1.named(example.task) for example in data.examples if example.inputs}
         for example in data.examples:
-            for fault in _faults(example, example.task.name in asked):
-                found.add(NOT_IN_FBC1, f"id {show(example.id)} ({example.task.name})", fault)
+            for fault in _faults(example, fbc1.named(example.task) in asked):
+                found.add(NOT_IN_FBC1, f"id {show(example.id)} ({fbc1.named(example.task)})", fault)
     if found:
         raise DataError(found)
 
@@ -101,7 +103,7 @@ def _faults(example: Example, asked: bool) -> Iterator[str]:
     """What FusionBrain Challenge 1.0 cannot say of an example in the standard contract; `asked`: whether there are
     inputs of its task.
     """
-    task = example.task.name
+    task = fbc1.named(example.task)
     if not example.id.startswith(f"{task}/"):
         yield f"the id does not begin with {task}/"
     types = [entry.type for entry in example.inputs]
@@ -122,7 +124,7 @@ def _faults(example: Example, asked: bool) -> Iterator[str]:
 def _is_rest(example: Example) -> bool:
     """Whether the truth's further entry is what VQA's truth may say beside its accepted answers and their language."""
     rest = example.unscored
-    if example.task.name != "VQA" or not isinstance(rest, dict) or not rest or "lang" in rest:
+    if fbc1.named(example.task) != "VQA" or not isinstance(rest, dict) or not rest or "lang" in rest:
         return False
     return "answer" not in rest or fbc1.answer_texts(rest["answer"]) == example.answers
 
@@ -149,7 +151,7 @@ def _with_moved_pictures(example: Example) -> Example:
             return f"{task}/images/{path.removeprefix(f'images/{task}/')}"
         return f"images/{task}/{fbc1.picture_name(example.task, path)}"
 
-    task = example.task.name
+    task = fbc1.named(example.task)
     inputs = (replace(each, content=moved(each.content)) if each.type == "image" else each for each in example.inputs)
     return replace(example, inputs=tuple(inputs))
 

@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from evaluator.competition.definition import Competition
+from evaluator.competition.definition import Competition, TaskDefinition
 from evaluator.competition.task import Task
 from evaluator.core import limits
 from evaluator.core.errors import DataError, Findings, Rule, RuleBroken, SubmissionError, show
@@ -36,6 +36,8 @@ from evaluator.metrics import box_f1
 
 #: What an answer is, by task; a text in HTR may be any JSON value, and is then compared as Python does.
 TASKS = {"C2C": "text", "HTR": "json", "zsOD": "json", "VQA": "text"}
+#: What a task is called in files, where that is not its name.
+_FILE_NAMES = {"ZsOD": "zsOD"}
 #: Names that the published pages also have, one of them with Cyrillic letters.
 ALIASES = {"C2C": ("\u04212\u0421",), "zsOD": ("OD",)}
 
@@ -51,6 +53,11 @@ NO_TASK = Rule("no-task", "the truth of at least one task", f"write true_{next(i
 HTR_MISSING = Rule("htr-missing", "a text for each picture", "write an answer for each picture")
 
 
+def named(task: Task | TaskDefinition) -> str:
+    """What a task is called in files, folders and ids."""
+    return _FILE_NAMES.get(task.name, task.name)
+
+
 def contract_of(folder: Path | str) -> str:
     """The contract that a data folder of these tasks is written by: the standard one where it has an input.json."""
     return "standard" if os.path.lexists(Path(folder) / "input.json") else "fbc1"
@@ -58,7 +65,7 @@ def contract_of(folder: Path | str) -> str:
 
 def check_tasks(competition: Competition) -> None:
     """Raise `DataError` for a competition with tasks that this layout does not have."""
-    if others := [task.name for task in competition.definition.tasks if TASKS.get(task.name) != task.answer]:
+    if others := [task.name for task in competition.definition.tasks if TASKS.get(named(task)) != task.answer]:
         known = ", ".join(f"{name} ({output})" for name, output in TASKS.items())
         raise DataError(f"competition {competition.name}: {', '.join(others)}: the contract fbc1 has {known} alone")
 
@@ -67,9 +74,9 @@ def keyed(data: Data) -> Data:
     """The data with results by the keys that this layout has, where all ids in the folder are TASK/key. Truths alone
     show a submission nothing.
     """
-    if not all(example.id.startswith(f"{example.task.name}/") for example in data.examples):
+    if not all(example.id.startswith(f"{named(example.task)}/") for example in data.examples):
         return data
-    examples = (replace(each, task_id=each.id.removeprefix(f"{each.task.name}/")) for each in data.examples)
+    examples = (replace(each, task_id=each.id.removeprefix(f"{named(each.task)}/")) for each in data.examples)
     return replace(
         data, examples=tuple(examples), shown=data.shown if any(each.inputs for each in data.examples) else {}
     )
@@ -90,7 +97,7 @@ def read_data(folder: Path | str, competition: Competition) -> Data:
     check_tasks(competition)
     shown: dict[str, str] = {}
     for task in competition.tasks.values():
-        name = next((name for name in _truth_places(task.name) if (root / name).is_file()), None)
+        name = next((name for name in _truth_places(named(task)) if (root / name).is_file()), None)
         if name is None:
             continue
         before = found.total
@@ -101,9 +108,9 @@ def read_data(folder: Path | str, competition: Competition) -> Data:
             found.add(TRUTH_SHAPE, name, f"must be an object with at least one key, not {show(truth)}")
             continue
         asked, inputs = _asked(root, task, truth, found, files)
-        shown |= {f"{task.name}/{place}": path for place, path in inputs.items()}
+        shown |= {f"{named(task)}/{place}": path for place, path in inputs.items()}
         for key, accepted in truth.items():
-            if (fault := _TRUTH_FAULTS[task.name](accepted)) is not None:
+            if (fault := _TRUTH_FAULTS[named(task)](accepted)) is not None:
                 found.add(TRUTH_SHAPE, f"{name}: {show(key)}", fault)
                 continue
             examples.append(_example(task, key, accepted, asked.get(key, ())))
@@ -126,15 +133,15 @@ def read_predictions(folder: Path | str, data: Data) -> Predictions:
         raise SubmissionError(BAD_OUTPUT, found)
     predictions = Predictions(root)
     for task, examples in data.by_task().items():
-        name, before = f"prediction_{task.name}.json", found.total
+        name, before = f"prediction_{named(task)}.json", found.total
         document = parse_file(root, name, found, digests=predictions.files)
         if found.total > before:
-            _hint(root, task.name, found)
+            _hint(root, named(task), found)
             continue
         if not isinstance(document, dict):
             found.add(PREDICTION_SHAPE, name, f"must be an object, not {json_kind(document)}")
             continue
-        if task.name in ("zsOD", "VQA"):
+        if named(task) in ("zsOD", "VQA"):
             keys = {example.key for example in examples}
             for key in document:
                 if key not in keys:
@@ -166,16 +173,16 @@ def documents(data: Data) -> dict[str, dict[str, Any]]:
     """The JSON files that say what `data` do, by name, where this layout can say it."""
     files: dict[str, dict[str, Any]] = {}
     for task, examples in data.by_task().items():
-        files[f"true_{task.name}.json"] = {example.key: _truth(example) for example in examples}
-        if task.name != "HTR" and any(example.inputs for example in examples):
-            files[_requests(task.name)] = {example.key: _request(example) for example in examples}
+        files[f"true_{named(task)}.json"] = {example.key: _truth(example) for example in examples}
+        if named(task) != "HTR" and any(example.inputs for example in examples):
+            files[_requests(named(task))] = {example.key: _request(example) for example in examples}
     return files
 
 
 def prediction_documents(predictions: Predictions, data: Data) -> dict[str, dict[str, Any]]:
     """The JSON files that say what was predicted, by name."""
     return {
-        f"prediction_{task.name}.json": {
+        f"prediction_{named(task)}.json": {
             example.key: (predictions.values if task.output == "json" else predictions.texts)[example.id]
             for example in examples
         }
@@ -185,7 +192,7 @@ def prediction_documents(predictions: Predictions, data: Data) -> dict[str, dict
 
 def picture_name(task: Task, path: str) -> str:
     """The name by which a task's files mean the picture at a path in the data folder."""
-    return path.removeprefix("input/").removeprefix(f"{task.name}/images/")
+    return path.removeprefix("input/").removeprefix(f"{named(task)}/images/")
 
 
 def _requests(task: str) -> str:
@@ -193,17 +200,17 @@ def _requests(task: str) -> str:
 
 
 def _truth(example: Example) -> Any:
-    if example.task.name == "C2C":
+    if named(example.task) == "C2C":
         return example.answers[0]
-    if example.task.name == "VQA":
+    if named(example.task) == "VQA":
         return {"answer": _one_or_all(example.answers), "lang": example.language, **(example.unscored or {})}
     return example.truth_json
 
 
 def _request(example: Example) -> Any:
-    if example.task.name == "C2C":
+    if named(example.task) == "C2C":
         return example.texts[0]
-    if example.task.name == "zsOD":
+    if named(example.task) == "zsOD":
         return example.texts
     return {"file_name": picture_name(example.task, example.images[0]), "question": example.texts[0]}
 
@@ -225,10 +232,10 @@ def _truth_places(task: str) -> tuple[str, ...]:
 
 
 def _example(task: Task, key: str, accepted: Any, inputs: tuple[Entry, ...]) -> Example:
-    example_id = f"{task.name}/{key}"
-    if task.name == "C2C":
+    example_id = f"{named(task)}/{key}"
+    if named(task) == "C2C":
         return Example(example_id, task, inputs, (accepted,), task_id=key)
-    if task.name == "VQA":
+    if named(task) == "VQA":
         texts = answer_texts(accepted["answer"])
         unscored = {name: value for name, value in accepted.items() if name not in ("answer", "lang")}
         if accepted["answer"] != _one_or_all(texts):
@@ -247,15 +254,15 @@ def _asked(
     """The inputs of each key, and the files that a submission gets by their place in the task's folder; none where that
     is not there.
     """
-    base = next((base for base in (f"input/{task.name}", task.name) if (root / base).is_dir()), None)
+    base = next((base for base in (f"input/{named(task)}", named(task)) if (root / base).is_dir()), None)
     if base is None:
         return {}, {}
     shown: dict[str, str] = {}
     inputs: dict[str, tuple[Entry, ...]] = dict.fromkeys(truth, ())
-    if task.name == "HTR":
+    if named(task) == "HTR":
         asked: dict[str, list[tuple[str, str]]] = {key: [("image", key)] for key in truth}
     else:
-        name = base.removesuffix(task.name) + _requests(task.name)
+        name = base.removesuffix(named(task)) + _requests(named(task))
         if not (root / name).exists():
             return {}, {}
         shown[name.removeprefix(f"{base}/")] = name
@@ -271,7 +278,7 @@ def _asked(
             if key not in document or key not in truth:
                 rule, text = (MISSING_ID, "missing") if key in truth else (UNKNOWN_ID, "unknown, not in the truth")
                 found.add(rule, f"{name}: {show(key)}", text)
-            elif (entries := _entries(task.name, key, document[key])) is None:
+            elif (entries := _entries(named(task), key, document[key])) is None:
                 found.add(REQUEST_SHAPE, f"{name}: {show(key)}", f"is {show(document[key])}")
             else:
                 asked[key] = entries
@@ -335,7 +342,7 @@ _TRUTH_FAULTS: Mapping[str, Callable[[Any], str | None]] = {
 
 
 def _prediction_fault(task: Task, predicted: Any, example: Example) -> RuleBroken | None:
-    if task.name == "zsOD":
+    if named(task) == "zsOD":
         fault = box_f1.answer_fault(predicted, example.truth_json)
         return None if fault is None else RuleBroken(PREDICTION_SHAPE, fault)
     if task.output == "text" and not isinstance(predicted, str):

@@ -16,7 +16,7 @@ from evaluator.package import checkpoints
 from evaluator.package.shared_parameters import SharedParameters, count
 from tests.support.verdicts import raises_verdict
 
-TASKS = ("C2C", "HTR", "zsOD", "VQA")
+TASKS = ("C2C", "HTR", "ZsOD", "VQA")
 State = dict[str, torch.Tensor]
 
 
@@ -210,7 +210,7 @@ def test_tasks_of_the_competition_must_all_have_a_model(submission):
     assert figures(count(root)) == (220, 220, True)
     with raises_verdict(BAD_WEIGHTS, "names no model of the task VQA"):
         count(root, tasks=TASKS)
-    with pytest.raises(DataError, match="'vqa' is no task; there are C2C, HTR, zsOD, VQA; is 'VQA' meant"):
+    with pytest.raises(DataError, match="'vqa' is no task; there are C2C, HTR, ZsOD, VQA; is 'VQA' meant"):
         count(root, dict.fromkeys((*TASKS, "vqa"), ["trunk.pt"]), tasks=TASKS)
     with pytest.raises(DataError, match="two tasks or more"):
         count(root, {"C2C": ["trunk.pt"]})

@@ -27,8 +27,8 @@ write("zsOD", {name: {label: [] for label in labels} for name, labels in read("z
 write("VQA", {id: "вниз" for id in read("VQA/questions.json")})
 """
 TRUNK = {"trunk": torch.ones(47)}
-TASKS = ("C2C", "HTR", "zsOD", "VQA")
-HEADS = {"C2C": 13, "HTR": 13, "zsOD": 13, "VQA": 14}
+TASKS = ("C2C", "HTR", "ZsOD", "VQA")
+HEADS = {"C2C": 13, "HTR": 13, "ZsOD": 13, "VQA": 14}
 #: 47 of 100 parameters are in all four.
 WEIGHTS = {f"{task}.safetensors": save(TRUNK | {task: torch.ones(size)}) for task, size in HEADS.items()}
 
@@ -105,7 +105,7 @@ def test_a_program_that_rewrites_its_weights_changes_no_count(run: Run, monkeypa
     """
     monkeypatch.setattr(local, "_can_unshare", lambda: False)
     apart = {f"{task}.safetensors": save({task: torch.ones(20)}) for task in TASKS}
-    code = ANSWERS + 'for task in ("HTR", "zsOD", "VQA"):\n    os.remove(f"{task}.safetensors")\n'
+    code = ANSWERS + 'for task in ("HTR", "ZsOD", "VQA"):\n    os.remove(f"{task}.safetensors")\n'
     scores, _, printed = run(apart, code)
     counted = scores["shared_parameters"]
     assert scores["verdict"] == "OK" and (counted["met"], counted["shared"], counted["total"]) == (False, 0, 80)

@@ -56,10 +56,10 @@ def run(folder: Path, data: Path, tmp_path: Path, runner: str, capfd: pytest.Cap
 
 def check(document: dict, printed: str) -> None:
     tasks = {task["name"]: task for task in document["tasks"].values()}
-    assert list(tasks) == ["C2C", "HTR", "zsOD", "VQA"]
-    assert {name: task["n"] for name, task in tasks.items()} == {"C2C": 1, "HTR": 2, "zsOD": 1, "VQA": 1}
+    assert list(tasks) == ["C2C", "HTR", "ZsOD", "VQA"]
+    assert {name: task["n"] for name, task in tasks.items()} == {"C2C": 1, "HTR": 2, "ZsOD": 1, "VQA": 1}
     assert tasks["HTR"]["ids"] == {"0.png": 1.0, "1.png": 0.0} and tasks["VQA"]["score"] == 1.0
-    assert tasks["zsOD"]["parts"] == {"tp": 1.0, "fp": 1.0, "fn": 0.0}
+    assert tasks["ZsOD"]["parts"] == {"tp": 1.0, "fp": 1.0, "fn": 0.0}
     # Identical programs; this one has no data flow.
     assert tasks["C2C"]["parts"] == {"ngram": 1.0, "weighted_ngram": 1.0, "syntax": 1.0, "dataflow": 0.0}
     assert document["integral"] == pytest.approx(0.75 + 0.5 + 0.667 + 1.0)

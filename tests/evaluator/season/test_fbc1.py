@@ -99,7 +99,7 @@ def test_a_season_from_the_first_team_to_the_prizes(call, tmp_path):
     ]
     assert "30.0 %" in text and "0.0 %, too little" in text and "not counted" in text
     assert board["competition"] == {"name": "fbc1", "digest": find("fbc1").digest}
-    assert [name in text for name in ("C2C", "HTR", "zsOD", "VQA")] == [True] * 4
+    assert [name in text for name in ("C2C", "HTR", "ZsOD", "VQA")] == [True] * 4
 
     call("choose", "--team", "Ёжики", 2)
     rules = tmp_path / "season" / "season.toml"
@@ -120,7 +120,7 @@ def test_a_season_from_the_first_team_to_the_prizes(call, tmp_path):
     assert prizes["sustainable"] is None
     call("site", "--out", tmp_path / "site")
     page = (tmp_path / "site" / "public" / "index.html").read_text(encoding="utf-8")
-    assert "2.9170" in page and "zsOD" in page
+    assert "2.9170" in page and "ZsOD" in page
     assert '<td class="number" data-v="0.3">30.0&nbsp;%</td>' in page
     assert '<td class="number" data-v="0.0"><span class="under">▾&nbsp;0.0&nbsp;%</span></td>' in page
     assert "not counted" in page and "a place needs at least 25 % of all" in page
