@@ -160,6 +160,7 @@ def read_settings(options: argparse.Namespace, config: Path) -> "Settings":
         raise Stop(str(error), EXIT_BAD_INPUT) from error
     given = {
         "model": str(HERE / settings.model) if options.model is None else options.model,
+        "vqgan": settings.vqgan and str(HERE / settings.vqgan),
         "seed": options.seed,
         "batch_size": options.batch_size,
     }
@@ -191,7 +192,9 @@ def answer(options: argparse.Namespace, limit: Budget, watch: Watch | None) -> N
         with layout.writer(options.output, examples, settings.jpeg_quality) as writer:
             if watch is not None:
                 watch.save = writer.save_soon
-            rudolph = Rudolph.from_pretrained(settings.model, options.device, settings.dtype, settings.fast)
+            rudolph = Rudolph.from_pretrained(
+                settings.model, options.device, settings.dtype, settings.fast, settings.vqgan
+            )
             logger.info(
                 "%s on %s in %s, loaded in %.1f s; %d examples",
                 settings.model, rudolph.model.device, rudolph.model.dtype, time.monotonic() - start, len(examples),
@@ -237,22 +240,26 @@ def _answer_all(
 def _run_fingerprint(
     rudolph: "Rudolph", examples: Sequence[Example], settings: "Settings", root: Path, asked: Sequence[str]
 ) -> str:
-    """Of all that answers depend on. The batch size is not part of it, nor is where the model's and the input's folder
-    lie.
+    """Of all that answers depend on. The batch size is not part of it, nor is where the model's, the VQGAN's and the
+    input's folder lie.
     """
     import torch
 
+    from rudolph.answer import vqgan_of
+
     values = dataclasses.asdict(settings) | {
-        "model": None, "batch_size": None, "device": rudolph.model.device.type, "dtype": str(rudolph.model.dtype),
-        "torch": torch.__version__,
+        "model": None, "vqgan": None, "batch_size": None, "device": rudolph.model.device.type,
+        "dtype": str(rudolph.model.dtype), "torch": torch.__version__,
         "images": [[e.id, [path.relative_to(root).as_posix() for path in e.images]] for e in examples],
     }  # fmt: skip
     model = Path(settings.model)
+    vqgan = vqgan_of(model, settings.vqgan)
     images = dict.fromkeys(path for example in examples for path in example.images)
     files = [(name, root / name) for name in asked if (root / name).is_file()]
     files += [(path.relative_to(root).as_posix(), path) for path in images]
     for kind, folder, found in (
-        ("model", model, model.rglob("*")), ("code", HERE, (*HERE.glob("*.py"), *HERE.glob("rudolph/*.py"))),
+        ("model", model, model.rglob("*")), ("vqgan", vqgan, vqgan.rglob("*")),
+        ("code", HERE, (*HERE.glob("*.py"), *HERE.glob("rudolph/*.py"))),
     ):  # fmt: skip
         files += [(f"{kind}/{path.relative_to(folder)}", path) for path in sorted(found) if path.is_file()]
     return fingerprint(values, files)

@@ -196,6 +196,18 @@ def seed_of(seed: int, id: str, output: str) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
+def vqgan_of(folder: Path, other: str | os.PathLike[str] | None) -> Path:
+    """The folder of a model folder's VQGAN: its own, or where it has none the `other`."""
+    own = folder / "vqgan"
+    return own if other is None or own.exists() else Path(other)
+
+
+def _lacks(folder: Path, name: str) -> str:
+    what = f"lacks {name}" if folder.is_dir() else "does not exist or is no folder"
+    needed = "config.json, model.safetensors or pytorch_model.bin, bpe.model and vqgan/"
+    return f"model folder {folder} {what}; it must hold {needed}"
+
+
 class Rudolph:
     """RUDOLPH with its VQGAN and its tokenizer. Raises ValueError where their vocabularies do not fit together."""
 
@@ -218,9 +230,11 @@ class Rudolph:
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | os.PathLike[str], device: str = "auto", dtype: str = "auto", fast: bool = True
-    ) -> Rudolph:
-        """Load one folder: config.json, model.safetensors or pytorch_model.bin, bpe.model, vqgan/.
+        cls, folder: str | os.PathLike[str], device: str = "auto", dtype: str = "auto", fast: bool = True,
+        vqgan: str | os.PathLike[str] | None = None,
+    ) -> Rudolph:  # fmt: skip
+        """Load one folder: config.json, model.safetensors or pytorch_model.bin, bpe.model, vqgan/. Where it has no
+        vqgan/, `vqgan` is a folder with one.
 
         device: auto (CUDA where it can be used), cpu or cuda. dtype: a name of `DTYPES`; auto: bfloat16 on CUDA and on
         processors that multiply it, else float32; int8: the weights alone, the rest as with auto. The VQGAN, small and
@@ -233,15 +247,14 @@ class Rudolph:
         if not isinstance(dtype, str) or dtype not in DTYPE_NAMES:
             raise ValueError(f"dtype is {dtype!r}; it must be one of {', '.join(DTYPE_NAMES)}")
         folder = Path(folder)
-        for name in ("config.json", "bpe.model", "vqgan"):
+        for name in ("config.json", "bpe.model"):
             if not (folder / name).exists():
-                what = f"lacks {name}" if folder.is_dir() else "does not exist or is no folder"
-                raise ModelError(
-                    f"model folder {folder} {what}; it must hold config.json, model.safetensors or pytorch_model.bin, "
-                    "bpe.model and vqgan/"
-                )
-            if name != "vqgan" and not (folder / name).is_file():  # a pipe would be waited for without an end
+                raise ModelError(_lacks(folder, name))
+            if not (folder / name).is_file():  # a pipe would be waited for without an end
                 raise ModelError(f"model folder {folder} cannot be loaded: {name} is no regular file")
+        vqgan_folder = vqgan_of(folder, vqgan)
+        if not vqgan_folder.exists():
+            raise ModelError(_lacks(folder, "vqgan") + ("" if vqgan is None else f", and {vqgan} does not exist"))
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         elif device.startswith("cuda") and not torch.cuda.is_available():
@@ -249,17 +262,17 @@ class Rudolph:
         computed = DTYPES.get(dtype) or _best_dtype(device, dtype)
         try:
             model = RudolphDecoder.from_folder(folder, computed).to(device)
-            vqgan = VQGAN.from_pretrained(folder / "vqgan").to(device)
+            image_model = VQGAN.from_pretrained(vqgan_folder).to(device)
             _check_finite("the model's", model)
-            _check_finite("the VQGAN's", vqgan)
-            _check_range(model, vqgan)
+            _check_finite("the VQGAN's", image_model)
+            _check_range(model, image_model)
             if dtype == INT8:
                 quantize_int8_(model)
             elif fast and can_pack(model):
                 pack_(model)
             if fast and model.device.type == "cuda":
                 use_step_graphs_(model)
-            return cls(model, vqgan, Tokenizer.from_file(folder / "bpe.model"))
+            return cls(model, image_model, Tokenizer.from_file(folder / "bpe.model"))
         except (OSError, ValueError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
             raise ModelError(f"model folder {folder} cannot be loaded: {' '.join(str(error).split())}") from error
         except (TypeError, AttributeError, LookupError, ArithmeticError) as error:  # of damaged files, by their readers

@@ -47,10 +47,12 @@ Draws = Annotated[Sampling, BeforeValidator(_sampling)]
 class Settings:
     """How to answer; `config.yaml` documents each setting. Raises ValueError naming setting, value and what is allowed.
 
-    `model` is a folder. `max_answer_tokens` None: up to the end of the sequence.
+    `model` is a folder; `vqgan` one with the VQGAN, for a model folder that has none. `max_answer_tokens` None: up to
+    the end of the sequence.
     """
 
     model: Annotated[str, Field(min_length=1, description="the path of a model folder")] = "weights/nano"
+    vqgan: Annotated[str | None, Field(min_length=1, description="null, or the path of a folder")] = None
     dtype: DtypeName = "auto"
     batch_size: Annotated[
         Annotated[int, Field(ge=1)] | Literal["auto"], Field(description="auto, or a whole number, 1 or more")

@@ -154,6 +154,21 @@ def test_the_model_decides_where_the_form_does_not(place, tiny_model, bias, type
         assert entries[0]["type"] == ("text" if id in WITH_IMAGE | WITH_OPTIONS else type)
 
 
+def test_a_model_folder_without_a_vqgan_takes_the_settings_one(place, tiny_model):
+    """Two models share one; what the model's own folder has goes before it."""
+    tiny_model().save_pretrained(place / "submission" / "without")
+    (place / "submission" / "without" / "bpe.model").symlink_to(place / "submission" / "weights" / "nano" / "bpe.model")
+    config = place / "submission" / "config.yaml"
+    for stated, code in (("null", 1), ("weights/nano/vqgan", 0), ("weights/none", 1)):
+        config.write_text(f"model: without\nvqgan: {stated}\n", encoding="utf-8")
+        done = launch(place)
+        assert done.returncode == code, done.stderr
+        assert ("without lacks vqgan; it must hold" in done.stderr) == bool(code), done.stderr
+    assert f"and {place / 'submission' / 'weights' / 'none'} does not exist" in done.stderr
+    config.write_text("vqgan: weights/none\n", encoding="utf-8")
+    assert launch(place).returncode == 0
+
+
 @pytest.mark.parametrize("content", [None, '{"0": [', "[]"])
 def test_bad_input_is_one_line_and_code_2(place, content):
     path = place / "input" / "input.json"

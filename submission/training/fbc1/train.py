@@ -70,9 +70,8 @@ def tracked(folder: Path, country: str) -> Iterator[Callable[[], None]]:
 
 
 def ship(out: Path, name: str, shipped: Path) -> None:
-    """Writes a model's folder in half precision: RUDOLPH, `bpe.model` and `vqgan/`."""
+    """Writes a model's folder in half precision: RUDOLPH and `bpe.model`; the VQGAN is nano's."""
     RudolphModel.from_pretrained(out / name, dtype=torch.float32).bfloat16().save_pretrained(shipped)
-    shutil.copytree(VQGAN_FOLDER, shipped / "vqgan", dirs_exist_ok=True)
     shutil.copy(out / "bpe.model", shipped / "bpe.model")
     log.info("%s: %.1f MB", shipped, sum(f.stat().st_size for f in shipped.rglob("*") if f.is_file()) / 1e6)
 

@@ -398,7 +398,7 @@ def test_dtype(model_folder, questions):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"top_k": 5}, "key 'top_k' is unknown; allowed are model, dtype"),
+        ({"top_k": 5}, "key 'top_k' is unknown; allowed are model, vqgan"),
         ({1: 2}, "key 1 is unknown"),
         (["route"], r"the settings is \['route'\]; it must be keys and values"),
         ({"model": 7}, "model is 7; it must be the path of a model folder"),

@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 from contract_fbc1 import NOTHING, read_boxes
-from rudolph import VQGAN, RudolphConfig, Tokenizer
+from rudolph import RudolphConfig, RudolphModel, Tokenizer
 from rudolph.config import BOS, EOS
 from training.fbc1 import TASKS, constant, handwriting, make_example, objects, rows
 from training.fbc1.compare import Line, parameters, table
@@ -231,9 +231,9 @@ def test_everything_is_trained_and_shipped_by_settings_alone(tiny: Path, tmp_pat
             assert (tmp_path / stage / "energy.csv").exists() and (tmp_path / stage / "checkpoint.pt").exists()
     ship(tmp_path, "fused", tmp_path / "shipped")
     found = {path.relative_to(tmp_path / "shipped").as_posix() for path in (tmp_path / "shipped").rglob("*.*")}
-    assert {"config.json", "model.safetensors", "bpe.model", "vqgan/config.json", "vqgan/model.safetensors"} <= found
-    whole = sum(p.numel() for p in VQGAN.from_pretrained(tmp_path / "shipped" / "vqgan").parameters())
-    assert parameters(tmp_path / "shipped" / "vqgan" / "model.safetensors") == whole
+    assert {"config.json", "model.safetensors", "bpe.model"} <= found
+    whole = sum(p.numel() for p in RudolphModel.from_pretrained(tmp_path / "shipped").parameters())
+    assert parameters(tmp_path / "shipped" / "model.safetensors") == whole
     before = (tmp_path / "HTR" / "model.safetensors").stat().st_mtime_ns
     run_stage("HTR", runs, tmp_path, "RU")
     assert (tmp_path / "HTR" / "model.safetensors").stat().st_mtime_ns == before, "what is trained stays"
