@@ -370,7 +370,7 @@ class PredictionWriter:
     def finish(self, keep_journal: bool = False) -> Path:
         """Write what is on its way, give every image that is missing a file of its own, and clean up.
 
-        keep_journal: the run left something out, and a second one may go on. Returns the path of `predictions.json`.
+        keep_journal: the run left something out, and a second one may go on. Returns the output folder.
         """
         concurrent.futures.wait(self._pending)
         self._raise_errors()
@@ -380,7 +380,7 @@ class PredictionWriter:
         (self.folder / PLACEHOLDER_IMAGE).unlink(missing_ok=True)
         if self._journal is not None and not keep_journal:
             self._journal.remove()
-        return self.folder / PREDICTIONS_NAME
+        return self.folder
 
     def _fill_images(self) -> None:
         placeholder = (self.folder / PLACEHOLDER_IMAGE).read_bytes()

@@ -1,6 +1,6 @@
 """The file contract of FusionBrain Challenge 1.0, what a model is asked for each of its tasks, and what its text says.
 
-The input has a folder for each task; every task that is there is answered in a prediction_{TASK}.json of its own:
+The input has a folder for each task; every task that asks something is answered in a prediction_{TASK}.json of its own:
 
 * `C2C/requests.json`: `{"0": "<Java>"}`; the prediction is `{"0": "<Python>"}`;
 * `HTR/images/`: the prediction has `{"0.png": "<text>"}` for each picture;
@@ -13,6 +13,7 @@ The input has a folder for each task; every task that is there is answered in a 
 from __future__ import annotations
 
 import logging
+import os
 import re
 import string
 from collections.abc import Iterable, Iterator, Sequence
@@ -100,7 +101,8 @@ class Request(Example):
 
 def is_fbc1(folder: Path) -> bool:
     """Whether an input folder is one of FusionBrain Challenge 1.0: it has a task's folder, and no input.json."""
-    return not (folder / INPUT_NAME).exists() and any((folder / task).is_dir() for task in TASKS)
+    # Of os.path, which also says no of a path that cannot be looked at: whoever reads the input says why.
+    return not os.path.exists(folder / INPUT_NAME) and any(os.path.isdir(folder / task) for task in TASKS)
 
 
 def read_requests(folder: Path) -> list[Request]:
@@ -141,7 +143,7 @@ def _descriptions(folder: Path) -> Iterator[Request]:
             _warn(path, name, f"is {show(labels)}; it must be a list of descriptions; left out")
             labels = []
         if not labels:
-            yield _request("zsOD", name, None, folder, name)
+            yield _request("zsOD", name, None, folder, name, "-")
         for number, label in enumerate(dict.fromkeys(_text(path, name, label) for label in labels)):
             yield _request("zsOD", name, label, folder, name, number)
 
@@ -157,7 +159,7 @@ def _questions(folder: Path) -> Iterator[Request]:
 
 
 def _request(
-    task: str, key: str, text: str | None, folder: Path | None = None, image: Any = "", number: int | None = None
+    task: str, key: str, text: str | None, folder: Path | None = None, image: Any = "", number: int | str | None = None
 ) -> Request:
     entries: list[str | Path] = [prompt(task, text or "")]
     if folder is not None:
@@ -165,7 +167,7 @@ def _request(
             entries.append(image_file(folder, f"{IMAGE_FOLDER}/{_file_name(image)}"))
         except ValueError as error:
             _warn(folder, key, f"picture is {show(image)}; {error}; asked without it")
-    id = f"{task}/{key}" if number is None else f"{task}/{key}/{number}"
+    id = f"{task}/{key}" if number is None else f"{task}/{number}/{key}"  # a key may end in a slash and a number
     return Request(id, tuple(entries), True, task, key, text)
 
 
@@ -213,10 +215,6 @@ class Writer(PredictionWriter):
                 answers[request.key] = answer
         return documents
 
-    def finish(self, keep_journal: bool = False) -> Path:
-        """As `PredictionWriter.finish`. Returns the output folder."""
-        return super().finish(keep_journal).parent
-
 
 def read_answer(request: Request, text: str) -> str | list[list[float]]:
     """What a model's text says: boxes for zsOD, none without a picture; a text for the other tasks."""
@@ -227,11 +225,11 @@ def read_answer(request: Request, text: str) -> str | list[list[float]]:
 
 def _size(path: Path) -> tuple[int, int]:
     """Width and height of a picture in pixels; 0 × 0 of one that cannot be read, which has no boxes."""
-    from rudolph.images import upright_size  # torch, which comes with it, takes seconds to import
+    from rudolph.images import ImageError, upright_size  # torch, which comes with it, takes seconds to import
 
     try:
         return upright_size(path)
-    except (OSError, ValueError):
+    except ImageError:
         return 0, 0
 
 

@@ -88,8 +88,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )  # fmt: skip
     parser.add_argument(
         "--input", type=Path, metavar="DIR",
-        help="folder with input.json and images/, or with C2C/, HTR/, zsOD/, VQA/ (default: input where it has these "
-        "four, else ../input)",
+        help="folder with input.json and images/, or with C2C/, HTR/, zsOD/, VQA/ (default: input where it has one of "
+        "these four, else ../input)",
     )  # fmt: skip
     parser.add_argument(
         "--output", type=Path, default=Path("output"), metavar="DIR",

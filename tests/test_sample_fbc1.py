@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests.support.handwriting import needs_pictures
+
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLE = ROOT / "sample_input" / "fbc1"
-INSTALLED = ("fonts/truetype/sjfonts", "fonts/truetype/seto", "fonts/truetype/breip", "tuxpaint/stamps")
 PYTHON = {"def", "return", ":", "NEW_LINE", "INDENT", "DEDENT"}
 
 
@@ -66,9 +67,7 @@ def test_questions_in_two_languages() -> None:
     assert all(answer["answer"].strip().lower() == answer["answer"] != "" for answer in truth.values())
 
 
-@pytest.mark.skipif(
-    not all((Path("/usr/share") / name).is_dir() for name in INSTALLED), reason="its fonts or stamps are not installed"
-)
+@needs_pictures
 def test_what_is_built_is_what_is_here(tmp_path: Path) -> None:
     """Texts and truth; the pictures' bytes depend on Pillow's version, so they are compared with a second build."""
     for name in ("first", "second"):

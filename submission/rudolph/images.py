@@ -61,10 +61,13 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def upright_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Width and height of the image that `load_image` gives, without decoding it. Raises OSError where it is none."""
-    with Image.open(path, formats=FORMATS) as image:
-        width, height = image.size
-        return (height, width) if _orientation(image) in (5, 6, 7, 8) else (width, height)
+    """Width and height of the image that `load_image` gives, without decoding it. Raises ImageError."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            width, height = image.size
+            return (height, width) if _orientation(image) in (5, 6, 7, 8) else (width, height)
+    except Exception as error:  # as in `load_image`
+        raise ImageError(f"{os.fspath(path)}: cannot be read as an image: {error}") from error
 
 
 def _orientation(image: Image.Image) -> int:

@@ -174,7 +174,7 @@ def test_predictions_in_the_order_of_the_input(tmp_path):
         writer.add("ж", text="«ёж» 🦔")
         writer.add("ж", image=Image.new("RGB", (8, 8), "blue"))
         writer.add("2", text="a)")
-        assert writer.finish() == path
+        assert writer.finish() == path.parent
     content = path.read_text(encoding="utf-8")
     assert list(json.loads(content)) == ["2", "0", "ж", "3"]
     assert json.loads(content) == {
@@ -251,7 +251,7 @@ def test_odd_ids_stay_inside_the_folder(tmp_path):
         begin(writer)
         for id in ids:
             writer.add(id, image=Image.new("RGB", (4, 4)))
-        predictions = json.loads(writer.finish().read_text(encoding="utf-8"))
+        predictions = json.loads((writer.finish() / "predictions.json").read_text(encoding="utf-8"))
     assert list(predictions) == ids
     paths = {predictions[id][0]["content"] for id in ids}
     assert len(paths) == len(ids) and image_name("0") == "image_0.jpg"

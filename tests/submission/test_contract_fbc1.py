@@ -27,6 +27,7 @@ from contract_fbc1 import (
     write_boxes,
 )  # fmt: skip
 from resume import Journal
+from tests.submission.rudolph.test_images import png_claiming
 from tests.submission.test_run import FILES, SUBMISSION
 
 JAVA = "static int findSum ( int n ) { return n ; }"
@@ -50,7 +51,7 @@ def write_input(folder: Path, documents: dict[str, Any] = ASKED) -> Path:
 
 
 def test_a_layout_is_told_by_its_folders(tmp_path):
-    assert not is_fbc1(tmp_path / "nowhere") and not is_fbc1(tmp_path)
+    assert not is_fbc1(tmp_path / "nowhere") and not is_fbc1(tmp_path) and not is_fbc1(tmp_path / ("x" * 300))
     (tmp_path / "HTR").mkdir()
     assert is_fbc1(tmp_path)
     (tmp_path / "input.json").write_text("{}")
@@ -63,8 +64,8 @@ def test_requests_of_all_tasks_are_read_in_order(tmp_path, caplog):
     assert [(r.id, r.task, r.key, r.asked) for r in found] == [
         ("C2C/0", "C2C", "0", JAVA), ("C2C/7", "C2C", "7", "int x ;"),
         ("HTR/2.png", "HTR", "2.png", ""), ("HTR/10.png", "HTR", "10.png", ""),
-        ("zsOD/0.jpg/0", "zsOD", "0.jpg", "bald man"), ("zsOD/0.jpg/1", "zsOD", "0.jpg", "рыжий кот"),
-        ("zsOD/1.jpg", "zsOD", "1.jpg", None), ("VQA/0", "VQA", "0", "Куда он смотрит?"),
+        ("zsOD/0/0.jpg", "zsOD", "0.jpg", "bald man"), ("zsOD/1/0.jpg", "zsOD", "0.jpg", "рыжий кот"),
+        ("zsOD/-/1.jpg", "zsOD", "1.jpg", None), ("VQA/0", "VQA", "0", "Куда он смотрит?"),
     ]  # fmt: skip
     assert all(request.kinds == ("text",) for request in found)
     assert found[0].entries == (JAVA,)
@@ -76,10 +77,10 @@ def test_requests_of_all_tasks_are_read_in_order(tmp_path, caplog):
     ("name", "document", "named", "texts"),
     [
         ("C2C/requests.json", {"0": 5}, "'0': is 5; it must be a text", {"C2C/0": ""}),
-        ("zsOD/requests.json", {"0.jpg": "cat"}, "'0.jpg': is 'cat'; it must be a list", {"zsOD/0.jpg": None}),
-        ("zsOD/requests.json", {"0.jpg": [None]}, "is None; it must be a text", {"zsOD/0.jpg/0": ""}),
-        ("zsOD/requests.json", {"9.jpg": ["cat"]}, "'9.jpg'; there is no such file", {"zsOD/9.jpg/0": "cat"}),
-        ("zsOD/requests.json", {"../x": ["cat"]}, "must be a path inside", {"zsOD/../x/0": "cat"}),
+        ("zsOD/requests.json", {"0.jpg": "cat"}, "'0.jpg': is 'cat'; it must be a list", {"zsOD/-/0.jpg": None}),
+        ("zsOD/requests.json", {"0.jpg": [None]}, "is None; it must be a text", {"zsOD/0/0.jpg": ""}),
+        ("zsOD/requests.json", {"9.jpg": ["cat"]}, "'9.jpg'; there is no such file", {"zsOD/0/9.jpg": "cat"}),
+        ("zsOD/requests.json", {"../x": ["cat"]}, "must be a path inside", {"zsOD/0/../x": "cat"}),
         ("VQA/questions.json", {"0": "Кто?"}, "must be an object with file_name and question", {"VQA/0": ""}),
         ("VQA/questions.json", {"0": {"question": "Кто?"}}, "picture is ''; it must be the name", {"VQA/0": "Кто?"}),
         ("VQA/questions.json", {"0": {"question": "Кто?", "file_name": 3}}, "picture is 3;", {"VQA/0": "Кто?"}),
@@ -154,17 +155,32 @@ def test_a_request_without_its_picture_has_no_boxes():
     assert read_answer(Request("zsOD/0/0", ("найди: кот",), True, "zsOD", "0", "кот"), "a b c d") == []
 
 
+def test_a_picture_that_cannot_be_read_has_no_boxes(tmp_path):
+    """Not even one whose header alone is refused: it costs its own answer, not the run."""
+    bomb = tmp_path / "bomb.png"
+    bomb.write_bytes(png_claiming(30_000, 30_000))
+    none = Request("zsOD/0/0", ("найди: кот", bomb), True, "zsOD", "0", "кот")
+    assert read_answer(none, "+ a b c d") == []
+
+
+def test_no_two_requests_have_one_id(tmp_path):
+    asked = {"a.jpg": ["кот"], "a.jpg/0": [], "0/a.jpg": ["кот"], "-/a.jpg": []}
+    folder = write_input(tmp_path, ASKED | {"zsOD/requests.json": asked})
+    ids = [request.id for request in read_requests(folder) if request.task == "zsOD"]
+    assert len(set(ids)) == len(ids) == 4
+
+
 def test_a_stopped_writer_has_everything_and_goes_on(tmp_path):
     requests = read_requests(write_input(tmp_path / "input"))
     output = tmp_path / "output"
     with Writer(output, requests, 95) as writer:
         assert writer.begin("нет", Image.new("RGB", (8, 8)), Journal(output, "same")) == []
         writer.add("C2C/0", text="def findsum ( n ) : new_line indent return n new_line dedent")
-        writer.add("zsOD/0.jpg/1", text="a a z z")
+        writer.add("zsOD/1/0.jpg", text="a a z z")
         writer.save()
     with Writer(output, requests, 95) as writer:
         records = writer.begin("нет", Image.new("RGB", (8, 8)), Journal(output, "same"))
-        assert {record["id"] for record in records} == {"C2C/0", "zsOD/0.jpg/1"}
+        assert {record["id"] for record in records} == {"C2C/0", "zsOD/1/0.jpg"}
         writer.add("HTR/2.png", text="слово")
         assert writer.finish() == output
     assert {path.name: json.loads(path.read_text()) for path in output.iterdir()} == {
