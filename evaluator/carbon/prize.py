@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from evaluator.carbon import emission
 from evaluator.carbon.emission import Emission
-from evaluator.competition.definition import Competition, default
+from evaluator.competition.definition import Competition, named_in
 from evaluator.core import verdict
 from evaluator.core.errors import DataError, EvaluatorError, SubmissionError, show
 from evaluator.core.strict_json import read_document
@@ -223,14 +223,13 @@ def _kg(value: float | None) -> str:
 # --- candidates from files ---
 
 
-def read_candidates(paths: Sequence[Path], competition: Competition | None = None) -> list[Candidate]:
+def read_candidates(paths: Sequence[Path], competition: Competition) -> list[Candidate]:
     """The teams below `paths`. Each is a team's folder, a folder of such folders, or a team's scores.json or record.
 
     A team is called as its folder, which has its scores.json or record.json, and its ZIP or emission.csv with the
     encoded one; what the ZIP carries goes before what lies beside it. A folder with neither score is listed, not passed
     over. Raises `DataError` for paths that cannot be read, and for scores of another competition or of different data.
     """
-    competition = competition or default()
     results: list[tuple[Path, Path | None]] = []  # a team's folder, and its result
     for path in paths:
         try:
@@ -268,11 +267,10 @@ def read_candidates(paths: Sequence[Path], competition: Competition | None = Non
     return candidates
 
 
-def read_baseline(text: str | None, competition: Competition | None = None) -> float:
+def read_baseline(text: str | None, competition: Competition) -> float:
     """The baseline's score: a number, the path of its scores.json or record, or None for the competition's one. Raises
     `DataError`.
     """
-    competition = competition or default()
     if text is None:
         stated = competition.definition.integral.baseline
         if stated is None:
@@ -314,12 +312,12 @@ def _score(document: Any, path: Path, competition: Competition) -> tuple[float |
     ending = document.get("verdict") if isinstance(document, dict) else None
     if not isinstance(ending, str) or ending not in verdict.TABLE:
         raise DataError(f"{path}: is no scores.json and no record of a run: it has no verdict")
-    named = document.get("competition")
-    if named is not None and not (isinstance(named, dict) and named.get("digest") == competition.digest):
-        other = show(named.get("name") if isinstance(named, dict) else named)
-        raise DataError(f"{path}: is of the competition {other}, not of {competition.name} as it is defined here")
     if ending != verdict.OK.name:
         return None, f"its run ended with the verdict {ending}"
+    named = named_in(document)
+    if not (isinstance(named, dict) and named.get("digest") == competition.digest):
+        other = show(named.get("name") if isinstance(named, dict) else named)
+        raise DataError(f"{path}: is of the competition {other}, not of {competition.name} as it is defined here")
     scores = document["scores"] if isinstance(document.get("scores"), dict) else document
     integral = scores.get("integral")
     if isinstance(integral, bool) or not isinstance(integral, int | float):

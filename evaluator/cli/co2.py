@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from evaluator.cli import shared
+from evaluator.competition import DEFAULT
 from evaluator.core import files, results
 
 PANEL = "CO2"
@@ -68,7 +69,7 @@ def prize(
             help="the baseline's score, or its scores.json (default: the competition's)",
         ),
     ] = None,
-    competition: shared.CompetitionName = shared.DEFAULT_COMPETITION,
+    competition: shared.CompetitionName = DEFAULT,
     json: Annotated[Path | None, shared.path_option("--json", help="write the places to this file")] = None,
 ) -> None:
     """The prize for the most sustainable solution: who is in, who wins."""

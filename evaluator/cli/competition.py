@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from evaluator.cli import shared
+from evaluator.competition import DEFAULT
 from evaluator.core import limits
 from evaluator.core.text import aligned
 
@@ -20,7 +21,7 @@ app.add_typer(competition_app, name="competition", rich_help_panel=PANEL)
 def show(
     competition: Annotated[
         str, typer.Argument(metavar="NAME|FOLDER", help="fbc2, fbc1, or a folder with a competition.toml")
-    ] = shared.DEFAULT_COMPETITION,
+    ] = DEFAULT,
 ) -> None:
     """What a definition says, or all that is wrong in it."""
     from evaluator.competition.definition import find

@@ -4,6 +4,9 @@ from typing import Annotated
 
 import typer
 
+from evaluator.cli import shared
+from evaluator.competition import DEFAULT
+
 PANEL = "Machine"
 app = typer.Typer()
 
@@ -13,11 +16,14 @@ def doctor(
     image: Annotated[
         str | None,
         typer.Option(
-            "--image", metavar="IMAGE", help="the image that submissions run in (default: the repository's own)"
+            "--image", metavar="IMAGE", help="the image that submissions run in (default: the competition's)"
         ),
     ] = None,
+    competition: shared.CompetitionName = DEFAULT,
 ) -> int:
-    """Can this machine run submissions? Each failure with its fix."""
+    """Can this machine run a competition's submissions? Each failure with its fix."""
+    from evaluator.competition.definition import find
     from evaluator.sandbox import doctor
 
-    return doctor.report(doctor.examine(image or doctor.IMAGE), print)
+    chosen = find(competition)
+    return doctor.report(doctor.examine(image or chosen.definition.image, chosen.limits), print)

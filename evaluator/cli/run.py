@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from evaluator.cli import shared
-from evaluator.cli.shared import DEFAULT_COMPETITION
+from evaluator.competition import DEFAULT
 from evaluator.core import files, results
 from evaluator.core.errors import DataError
 
@@ -22,7 +22,7 @@ app = typer.Typer()
 def run(
     submission: Annotated[Path, shared.path_argument("folder or ZIP with metadata.json at its root", "SUBMISSION")],
     data: shared.Data,
-    competition: shared.CompetitionName = DEFAULT_COMPETITION,
+    competition: shared.CompetitionName = DEFAULT,
     ruwordnet: shared.RuWordNet = None,
     assets: shared.Assets = None,
     table: shared.Table = None,
@@ -113,7 +113,7 @@ def run(
 def score(
     output: Annotated[Path, shared.path_argument("folder with predictions.json and images/", "OUTPUT")],
     data: shared.Data,
-    competition: shared.CompetitionName = DEFAULT_COMPETITION,
+    competition: shared.CompetitionName = DEFAULT,
     ruwordnet: shared.RuWordNet = None,
     assets: shared.Assets = None,
     table: shared.Table = None,

@@ -112,7 +112,6 @@ def exclusive(**given: bool) -> None:
         raise typer.BadParameter(f"not allowed with {names[0]}", param_hint=names[1])
 
 
-DEFAULT_COMPETITION = "fbc2"
 Data = Annotated[Path, path_option("--data", help="data folder with input, truth and tasks.json", metavar="FOLDER")]
 CompetitionName = Annotated[
     str,

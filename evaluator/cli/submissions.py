@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from evaluator.cli import shared
+from evaluator.competition import DEFAULT
 from evaluator.core import files, limits, results, verdict
 
 PANEL = "Submissions"
@@ -34,7 +35,7 @@ def pack(
 @app.command("check", rich_help_panel=PANEL)
 def check(
     archive: Annotated[Path, shared.path_argument("the submission", "ZIP")],
-    competition: shared.CompetitionName = shared.DEFAULT_COMPETITION,
+    competition: shared.CompetitionName = DEFAULT,
     json: Annotated[Path | None, shared.path_option("--json", help="write verdict and findings to this file")] = None,
 ) -> None:
     """Look at a submission's ZIP without unpacking it."""

@@ -9,6 +9,7 @@
 import functools
 import hashlib
 import json
+import os
 import re
 import sys
 import tomllib
@@ -20,6 +21,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from evaluator.competition import DEFAULT
 from evaluator.competition.task import Task
 from evaluator.core.errors import DataError, meant, show
 from evaluator.core.files import sha256_of
@@ -44,7 +46,6 @@ from evaluator.metrics.registry import METRICS, add
 
 FILE = "competition.toml"
 BUILT_IN = tuple(sorted(path.parent.name for path in Path(__file__).parent.glob(f"*/{FILE}")))
-DEFAULT = "fbc2"
 MAX_TASKS = 1000
 _MAX_FILE_BYTES = 10**6
 
@@ -236,7 +237,9 @@ class Definition(StrictModel):
 
     @model_validator(mode="after")
     def _prizes_fit(self) -> Self:
-        minimum = sum(task.weight * (task.threshold or 0.0) for task in self.tasks)
+        weights = {task.number: task.weight for task in self.tasks}
+        thresholds = {task.number: task.threshold for task in self.tasks if task.threshold is not None}
+        minimum = least_total(weights, thresholds, self.integral.round_parts)
         if self.prizes.full_at is not None and self.prizes.full_at <= minimum:
             raise wrong(f"prizes.full_at must be above the sum of the thresholds, {minimum:g}")
         return self
@@ -355,6 +358,13 @@ class Competition:
         }
 
 
+def least_total(weights: Mapping[int, float], thresholds: Mapping[int, float], decimals: int | None) -> float:
+    """The integral score of a solution that just reaches the thresholds, by task number; a task without one counts 0.
+    `decimals` as in `rounded`.
+    """
+    return sum(weights[task] * rounded(least, decimals) for task, least in thresholds.items())
+
+
 def rounded(score: float, decimals: int | None) -> float:
     """`score` rounded to so many decimals; with None, as it is."""
     return score if decimals is None else round(score, decimals)
@@ -363,6 +373,13 @@ def rounded(score: float, decimals: int | None) -> float:
 def schema() -> dict[str, Any]:
     """The JSON Schema of competition.toml."""
     return Definition.model_json_schema()
+
+
+def named_in(document: Mapping[str, Any]) -> Any:
+    """What a scores.json or a record says of its competition, as `Competition.to_json` writes it; what an older
+    evaluator wrote, which named none, is of the one that there was.
+    """
+    return document.get("competition", default().to_json())
 
 
 @functools.cache
@@ -428,7 +445,7 @@ def _own_metrics(folder: Path, names: object, lines: list[str]) -> tuple[dict[st
         try:
             source = read_whole(folder / name, _MAX_FILE_BYTES)
             digests[name] = hashlib.sha256(source).hexdigest()
-            add(metrics, name, _module(f"competition_metric_{digests[name]}", folder / name, source).METRICS)
+            add(metrics, name, _module((folder / name).resolve(), source, digests[name]).METRICS)
         except OSError as error:
             lines.append(f"metrics: {name} cannot be read: {error.strerror}")
         except Exception as error:  # whatever the file does
@@ -447,8 +464,9 @@ def _own_files(folder: Path, names: object, lines: list[str]) -> dict[str, str]:
     return digests
 
 
-def _module(name: str, path: Path, source: bytes) -> Any:
+def _module(path: Path, source: bytes, digest: str) -> Any:
     """The module that these bytes make: not what an import would find, which may be the bytecode of another version."""
+    name = f"competition_metric_{digest}_{hashlib.sha256(os.fsencode(path)).hexdigest()}"
     if name not in sys.modules:
         sys.modules[name] = module = ModuleType(name)
         module.__file__ = str(path)  # what a metric reads may lie beside it

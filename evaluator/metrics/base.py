@@ -44,12 +44,14 @@ class Resource(Generic[T]):
 
     `load` gets the assets folder and gives the leaderboard's, or what stands in where that is not there; it raises
     `DataError` for what is there and wrong. `label` says of what was loaded why scores made with it cannot be compared;
-    None of the leaderboard's.
+    None of the leaderboard's. One that is `small` is loaded before a submission runs, so that hours are not lost where
+    something is wrong with it.
     """
 
     name: str
     load: Callable[[Path], T]
     label: Callable[[T], str | None]
+    small: bool = True
 
 
 class Resources:

@@ -38,7 +38,7 @@ class Encoders(Protocol):
         ...
 
 
-ENCODERS: Resource[Encoders] = Resource("encoders", assets.load_encoders, lambda encoders: encoders.label)
+ENCODERS: Resource[Encoders] = Resource("encoders", assets.load_encoders, lambda encoders: encoders.label, small=False)
 
 
 def encode_images(

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from evaluator.carbon import meter as carbon
-from evaluator.competition.definition import DEFAULT, Competition, find
+from evaluator.competition import DEFAULT
+from evaluator.competition.definition import Competition, find
 from evaluator.core import cores, files, limits, results
 from evaluator.core.errors import SHOWN_FAULTS, EvaluatorError, SubmissionError
 from evaluator.core.limits import Limits
@@ -75,8 +76,8 @@ class RunRequest(_Scoring):
 
     `limits` is a file in place of the competition's limits, of which `limit_settings` replace some, each as in
     `memory=2GB`. `record`, signed with the key in `key_file`, `log` (what the submission prints) and `keep` (a folder
-    for the workspace) are written where they are not None. `country` is an ISO 3166 alpha-2 code
-    for CO2 (None: the competition's).
+    for the workspace) are written where they are not None. `country` is an ISO 3166 alpha-2 code for CO2 (None: the
+    competition's).
 
     With `private`, for hidden data, nothing of single examples, nor what the submission prints, is shown, logged or
     written into `json` and `report`; `keep`, `log` and `table` have it all.
@@ -175,8 +176,9 @@ def _run(request: RunRequest, note: Show, show: Show) -> Scores:
 
     with results.explained(request.json, write, request.private), contextlib.ExitStack() as stack:
         data = read_data(request.data, competition)
-        # A wrong path should not be noticed after hours of running.
-        request.resources()
+        # What is wrong here should not be noticed after hours of running.
+        resources = request.resources()
+        scoring.load_small(data, resources)
         with launch.workspace(request.submission, data, request.keep, chosen) as space, _kept(space.log, request.log):
             metadata_read = metadata.read(space.submission)
             runner, notes = launch.choose_runner(request.runner, metadata_read.image, chosen)
@@ -198,7 +200,7 @@ def _run(request: RunRequest, note: Show, show: Show) -> Scores:
             launch.judge(outcome, chosen, space.log, request.private)
             predictions = stack.enter_context(contextlib.closing(read_predictions(space.collected, data)))
             note(cores.settle())  # not before: the submission chooses for itself
-            scores = scoring.score(predictions, data, request.resources())
+            scores = scoring.score(predictions, data, resources)
         failure = scores.failure
         if request.private:
             scores = replace(scores, notes=tuple(replace(each, where="") for each in scores.notes))  # they name ids

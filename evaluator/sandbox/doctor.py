@@ -15,6 +15,7 @@ from typing import Any
 
 import requests
 
+from evaluator.competition.definition import default
 from evaluator.core import gpus
 from evaluator.core.gpus import Gpu
 from evaluator.core.limits import RUN, Limits
@@ -24,7 +25,6 @@ from evaluator.sandbox.docker import USER
 docker: Any = importlib.import_module("docker")  # untyped, and mypy would take the folder docker/ for it
 types: Any = importlib.import_module("docker.types")
 
-IMAGE = "fusionbrain/fbc2:latest"
 GPU_CHECK = Path(__file__).resolve().parents[2] / "build" / "gpu-check" / "summary.json"
 ENGINE_SECONDS = 120  # for one answer of the engine; a first container of a large image takes its time
 MIN_ENGINE = (20, 10)
@@ -59,7 +59,7 @@ class Check:
         return f"{text}\n{'':15}fix: {self.fix}" if self.fix else text
 
 
-def examine(image: str = IMAGE, limits: Limits = RUN, gpu_check: Path = GPU_CHECK) -> Iterator[Check]:
+def examine(image: str, limits: Limits = RUN, gpu_check: Path = GPU_CHECK) -> Iterator[Check]:
     """Look at the engine, the image, the GPU, the driver, memory, CPUs and disk; a line as soon as it is known.
 
     gpu_check: what `make gpu-check` wrote last.
@@ -109,7 +109,8 @@ def _image(client: Any, name: str, limits: Limits) -> tuple[Any, Check]:
     except docker.errors.ImageNotFound:
         return None, Check(FAIL, "image", f"{name} is not built", "make build (without a GPU: make build DEVICE=cpu)")
     except _ENGINE_FAILURES as error:
-        return None, Check(FAIL, "image", f"{name}: {_one_line(error)}", "give --image a name such as " + IMAGE)
+        fix = f"give --image a name such as {default().definition.image}"
+        return None, Check(FAIL, "image", f"{name}: {_one_line(error)}", fix)
     labels = image.labels or {}
     version = labels.get("org.opencontainers.image.version", "unknown")
     commit = labels.get("org.opencontainers.image.revision", "unknown")

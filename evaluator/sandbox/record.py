@@ -80,7 +80,7 @@ def write(
         "findings": result["findings"],
         "run": result.get("run"),
         "competition": result.get("competition"),
-        **{name: result[name] for name in ("shared_parameters",) if name in result},
+        **({"shared_parameters": result["shared_parameters"]} if "shared_parameters" in result else {}),
         "scores": {
             "integral": result.get("integral"),
             "open_part": result.get("open_part"),

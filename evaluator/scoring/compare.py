@@ -6,7 +6,7 @@ interval without zero, and `FEWEST_IDS` ids.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeGuard
@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluator.competition.definition import MAX_TASKS, default, rounded
+from evaluator.competition.definition import MAX_TASKS, default, named_in, rounded
 from evaluator.core import limits
 from evaluator.core.errors import DataError, show
 from evaluator.core.strict_json import read_document
@@ -202,14 +202,17 @@ def _overall(
     if numbers == replicates.keys():
         interval = bootstrap.interval(np.sum([tasks[number].weight * replicates[number] for number in numbers], axis=0))
 
-    def total(parts: dict[int, float]) -> float:
-        return sum(tasks[number].weight * rounded(part, competition["round_parts"]) for number, part in parts.items())
+    def total(scores: Iterable[float]) -> float:
+        return sum(
+            tasks[number].weight * rounded(score, competition["round_parts"])
+            for number, score in zip(differences, scores, strict=True)
+        )
 
     return Difference(
         name,
         sum(difference.n for difference in differences.values()),
-        total({number: difference.a for number, difference in differences.items()}),
-        total({number: difference.b for number, difference in differences.items()}),
+        total(difference.a for difference in differences.values()),
+        total(difference.b for difference in differences.values()),
         interval,
     )
 
@@ -252,7 +255,7 @@ def _read(path: Path) -> _Scores:
         raise DataError(f"{path}: is no scores.json: it has no object of tasks")
     tasks: dict[int, _Task] = {}
     faults: list[str] = []
-    competition = document.get("competition", default().to_json())
+    competition = named_in(document)
     weights: dict[int, float] = {}
     if not _is_competition(competition):
         faults.append(f"competition must be what the evaluator writes, not {show(competition)}")

@@ -95,9 +95,10 @@ class Scores:
     notes: tuple[Finding, ...] = ()
 
     def _by_number(self, numbers: Iterable[int]) -> list[TaskScore] | None:
-        """The tasks of all `numbers`; None unless each has a score."""
+        """The tasks of all `numbers`; None unless there are some, and each has a score."""
         scored = {score.task.number: score for score in self.tasks if score.score is not None}
-        return [scored[number] for number in numbers] if set(numbers) <= scored.keys() else None
+        wanted = list(numbers)
+        return [scored[number] for number in wanted] if wanted and set(wanted) <= scored.keys() else None
 
     def _weighted(self, numbers: Sequence[int]) -> float | None:
         tasks = self._by_number(numbers)
@@ -197,22 +198,30 @@ def find_resources(ruwordnet: Path | None = None, assets: Path | None = None) ->
     """What metrics may ask for, from the folder `assets` of `evaluator.metrics.assets` (none: the evaluator's own). In
     place of the RuWordNet there `ruwordnet` names another SQLite database.
 
-    Raises `DataError` for an assets folder that is not there, and an unreadable RuWordNet.
+    Raises `DataError` for an assets folder that is not there, and for such a database that cannot be read.
     """
     if assets is not None and not assets.is_dir():
         raise DataError(f"assets folder {assets} does not exist or is not a folder")
-    folder = assets or FOLDER
-    return Resources(folder, {RUWORDNET: read_ruwordnet(ruwordnet) if ruwordnet else RUWORDNET.load(folder)})
+    return Resources(assets or FOLDER, {RUWORDNET: read_ruwordnet(ruwordnet)} if ruwordnet else {})
+
+
+def load_small(data: Data, resources: Resources) -> None:
+    """Load what the metrics of the data need, but for what is large. Raises `DataError` where it cannot be had."""
+    for task in data.by_task():
+        for resource in task.metric.requires:
+            if resource.small:
+                resources[resource]
 
 
 def score(predictions: Predictions, data: Data, resources: Resources | None = None) -> Scores:
     """Score the predictions that `evaluator.data.read_predictions` read and found right. Scores made with what stands
     in for a resource say so in their `labels`.
 
-    Raises `DataError` as `find_resources`, whose are taken where no `resources` are given. Any other failure is
-    recorded in the `TaskScore` it belongs to.
+    Raises `DataError` as `load_small`; where no `resources` are given, those of `find_resources` are taken. Any other
+    failure is recorded in the `TaskScore` it belongs to.
     """
     resources = resources or find_resources()
+    load_small(data, resources)
     by_task = data.by_task().items()
     tasks = tuple(_score_task(task, examples, predictions, data, resources) for task, examples in by_task)
     return Scores(data.competition, tasks, data_digest(data), (*data.notes, *predictions.notes))

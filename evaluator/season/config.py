@@ -24,7 +24,8 @@ from pydantic import (
     field_validator,
 )
 
-from evaluator.competition.definition import BUILT_IN, DEFAULT, Competition, find
+from evaluator.competition import DEFAULT
+from evaluator.competition.definition import BUILT_IN, Competition, find
 from evaluator.core.errors import DataError, meant, show, unknown_key
 from evaluator.core.limits import Limits
 from evaluator.core.validation import (

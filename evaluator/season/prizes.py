@@ -8,6 +8,7 @@ from typing import Any
 
 from evaluator.carbon import emission, prize
 from evaluator.carbon.emission import Emission
+from evaluator.competition.definition import least_total
 from evaluator.core.errors import DataError, SubmissionError, show
 from evaluator.season import PRIVATE, PUBLIC, board
 from evaluator.season.board import Line
@@ -84,7 +85,7 @@ def unfinished(snapshot: Snapshot) -> Unfinished:
 def main_prize(lines: Iterable[Line], season: Season) -> list[Eligibility]:
     """The teams of the private board that have a result, in its order."""
     rules = season.competition.definition.prizes
-    minimum = season.total(season.thresholds)
+    minimum = least_total(season.weights, season.thresholds, season.competition.definition.integral.round_parts)
     found: list[Eligibility] = []
     place = 0
     for line in lines:
@@ -92,8 +93,7 @@ def main_prize(lines: Iterable[Line], season: Season) -> list[Eligibility]:
             continue
         each = Eligibility(line, line.misses(season.thresholds))
         if each.eligible:
-            amount = None if minimum is None else rules.amount(place, line.total, minimum)
-            each, place = replace(each, amount=amount), place + 1
+            each, place = replace(each, amount=rules.amount(place, line.total, minimum)), place + 1
         found.append(each)
     return found
 
@@ -119,9 +119,8 @@ def sustainable(
     lines: Iterable[Line], season: Season, store: Store | Shared, digests: Mapping[int, str]
 ) -> prize.Prize | None:
     """The prize for the most sustainable solution among the teams of the private board; None where the competition has
-    none. `digests` are those of the
-    stored ZIPs, by submission. Only those of teams that are in by their score are looked into, as each is read whole
-    and, where the store is no folder, fetched.
+    none. `digests` are those of the stored ZIPs, by submission. Only those of teams that are in by their score are
+    looked into, as each is read whole and, where the store is no folder, fetched.
 
     Raises `DataError` where such a ZIP is not there, is not the one that was sent, or cannot be read: a storage that is
     down must not decide who wins.

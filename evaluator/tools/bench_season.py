@@ -27,6 +27,7 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy import insert, update
 
+from evaluator.competition.definition import default
 from evaluator.package.metadata import Metadata
 from evaluator.season import PRIVATE, PUBLIC, board, schema
 from evaluator.season.config import Season, read_season
@@ -35,7 +36,7 @@ from evaluator.season.ledger import Archive, Ledger, RunEnd
 from evaluator.season.site.pages import build
 from evaluator.season.store import Store
 
-TASKS = range(12)
+TASKS = default().numbers
 START = datetime(2022, 9, 28, 6, tzinfo=UTC)
 SECONDS_ALLOWED = 1.0  # for a board of 10 000 submissions
 SITE_SECONDS_ALLOWED = 30.0

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluator.carbon import emission
+from evaluator.competition.definition import default
 from evaluator.package import pack
 from evaluator.season import PRIVATE, PUBLIC
 from evaluator.tools.simulated_season.plan import Mode, Program
@@ -25,7 +26,7 @@ from evaluator.tools.simulated_season.plan import Mode, Program
 ROOT = Path(__file__).parents[3]
 KEY_NAME = "key.txt"
 KEPT_IN_MODE: dict[Mode, tuple[int, ...]] = {
-    "nano": tuple(range(12)),
+    "nano": tuple(default().numbers),
     "quick": (0, 1, 4, 5, 6, 7, 8, 9, 10, 11),  # those that are scored without encoders, which take seconds to start
 }
 EXAMPLES = {PUBLIC: 3, PRIVATE: 3}  # of each task, at most; sample_input has five of each hidden one

@@ -33,6 +33,7 @@ import sqlalchemy
 from sqlalchemy import Connection, Engine, select
 
 from evaluator.cli import season as texts
+from evaluator.competition.definition import default
 from evaluator.core import files
 from evaluator.core.errors import DataError, EvaluatorError, SubmissionError
 from evaluator.core.text import aligned
@@ -99,7 +100,7 @@ _SECONDS: dict[Mode, int] = {"nano": 90, "quick": 6}
 # eco2AI knows no country ZZ and does not start, which saves a quick run more than half of its time.
 _COUNTRY: dict[Mode, str] = {"nano": "RU", "quick": "ZZ"}
 _WITHOUT_ENCODERS = "2 = 0\n3 = 0\n"
-_BASELINE = dict.fromkeys(range(12), 0.1)
+_BASELINE = dict.fromkeys(default().numbers, 0.1)
 _THRESHOLDS: dict[Mode, dict[int, float]] = {
     "nano": {0: 0.1, 1: 0.1, 2: 0.05, 3: 0.15, 4: 0.1, 5: 0.02},
     "quick": {0: 0.1, 1: 0.0, 4: 0.0, 5: 0.02},
@@ -190,7 +191,7 @@ class Simulation:
             lease=LEASE_SECONDS,
             country=_COUNTRY[self.plan.mode],
             seconds=_SECONDS[self.plan.mode],
-            formula='open = "1/15"\nhidden = "1/10"\n' + (_WITHOUT_ENCODERS if quick else ""),
+            formula=_WITHOUT_ENCODERS if quick else "",
             baseline="\n".join(f"{task} = {value}" for task, value in _BASELINE.items()),
             thresholds="\n".join(f"{task} = {least}" for task, least in _THRESHOLDS[self.plan.mode].items()),
         )

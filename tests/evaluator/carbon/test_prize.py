@@ -11,6 +11,7 @@ import pytest
 from evaluator.carbon import emission, prize
 from evaluator.carbon.prize import Candidate, award
 from evaluator.cli.app import main
+from evaluator.competition.definition import default, find
 from evaluator.core.errors import DataError
 from tests.support.emission import emission_files, made
 
@@ -203,38 +204,41 @@ def runs(tmp_path: Path) -> Path:
 
 
 def test_candidates_of_a_folder(runs):
-    found = {candidate.team: candidate for candidate in prize.read_candidates([runs])}
+    found = {candidate.team: candidate for candidate in prize.read_candidates([runs], default())}
     assert [found[name].score for name in ("ёж", "b", "c", "d", "e", "f")] == [0.61, 0.62, 0.3, 0.63, None, None]
     assert [found[name].emission.counting.kg for name in ("ёж", "b", "c")] == [2.0, 3.0, 0.5]
     assert found["d"].emission is None and len(found) == 6
     assert found["e"].problem == "its run ended with the verdict TIMEOUT"
     assert found["f"].problem == "its folder has neither scores.json nor record.json"
-    again = prize.read_candidates([runs / "ёж", runs / "b" / "scores.json", runs / "c" / "record.json"])
+    again = prize.read_candidates([runs / "ёж", runs / "b" / "scores.json", runs / "c" / "record.json"], default())
     assert again == [found["ёж"], found["b"], found["c"]]
 
 
 def test_a_zip_that_cannot_be_read_is_the_teams_problem(runs):
     (runs / "b" / "b.zip").write_bytes(b"PK")
-    problem = {c.team: c.problem for c in prize.read_candidates([runs])}["b"]
+    problem = {c.team: c.problem for c in prize.read_candidates([runs], default())}["b"]
     assert problem.startswith("emission.csv cannot be read: b.zip: not a ZIP")
     (runs / "ёж" / "other.zip").write_bytes(b"")
-    assert "has 2 ZIPs" in {c.team: c.problem for c in prize.read_candidates([runs])}["ёж"]
+    assert "has 2 ZIPs" in {c.team: c.problem for c in prize.read_candidates([runs], default())}["ёж"]
 
 
 def test_paths_and_scores_that_cannot_be_used(runs, tmp_path):
     with pytest.raises(DataError, match="neither a folder of runs nor a scores.json"):
-        prize.read_candidates([tmp_path / "none"])
+        prize.read_candidates([tmp_path / "none"], default())
     with pytest.raises(DataError, match="no folders of teams"):
-        prize.read_candidates([runs / "f"])
+        prize.read_candidates([runs / "f"], default())
     (runs / "b" / "scores.json").write_text(scores(0.62, digest="1" * 64), encoding="utf-8")
     with pytest.raises(DataError, match="different data"):
-        prize.read_candidates([runs])
+        prize.read_candidates([runs], default())
+    (runs / "b" / "scores.json").write_text(scores(0.62), encoding="utf-8")
+    with pytest.raises(DataError, match="of the competition 'fbc2', not of fbc1"):  # which name none, as old ones do
+        prize.read_candidates([runs], find("fbc1"))
     (runs / "b" / "scores.json").write_text("[]", encoding="utf-8")
     with pytest.raises(DataError, match="no scores.json and no record"):
-        prize.read_candidates([runs])
+        prize.read_candidates([runs], default())
     (runs / "b" / "scores.json").write_text('{"verdict": "OK", "integral": NaN}', encoding="utf-8")
     with pytest.raises(DataError, match="json-number"):
-        prize.read_candidates([runs])
+        prize.read_candidates([runs], default())
 
 
 def test_the_command(runs, tmp_path, capsys):

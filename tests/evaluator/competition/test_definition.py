@@ -297,6 +297,25 @@ def test_the_prizes_of_2021_are_those_of_its_pages():
     assert rules.amount(3, 2.0, minimum) is None and default().definition.prizes.amount(0, 0.5, 0.1) is None
 
 
+def test_hidden_tasks_alone_have_no_open_part(write, data_folder, output_folder, tmp_path, capsys):
+    (tmp_path / "secret").mkdir()
+    hidden = """
+[[tasks]]
+number = 0
+name = "Secret"
+hidden = true
+answer = "text"
+metric = "exact_match"
+weight = 1
+"""
+    head = SMALL.partition("[[tasks]]")[0]
+    (tmp_path / "secret" / definition.FILE).write_text(head + hidden, encoding="utf-8")
+    example = Example("0", find(str(tmp_path / "secret")).tasks[0], (), ("кот",))
+    secret = find(str(tmp_path / "secret"))
+    found = score(Predictions(FOLDER, texts={"0": "кот"}), Data(FOLDER, secret, (example,), frozenset(), {}))
+    assert (found.integral, found.open_part, found.open_part_interval) == (1.0, None, None)
+
+
 def test_a_task_more_is_an_entry_of_the_definition(tmp_path, data_folder, output_folder, edit_json, capsys):
     """FusionBrain Challenge 2.0 with a thirteenth task: data, scores, table and page need nothing else."""
     folder, scores = tmp_path / "thirteen", tmp_path / "scores.json"

@@ -10,12 +10,14 @@ from pathlib import Path
 import docker
 import pytest
 
+from evaluator.competition.definition import default
 from evaluator.core.gpus import Gpu
 from evaluator.core.limits import RUN
 from evaluator.sandbox import doctor
 from evaluator.sandbox.doctor import FAIL, NOTE, OK, Check, _gpu_check
 
 ROOT = Path(__file__).resolve().parents[3]
+IMAGE = default().definition.image
 
 
 def lines_of(subject: str, *arguments: object) -> list[Check]:
@@ -46,7 +48,7 @@ def test_without_an_engine_the_fix_is_named_and_the_exit_code_is_2(tmp_path: Pat
 
 @pytest.mark.usefixtures("no_engine")
 def test_each_subject_has_a_line_and_each_failure_a_fix() -> None:
-    lines = list(doctor.examine(doctor.IMAGE, RUN.override(["unpacked=900000000GB"])))
+    lines = list(doctor.examine(IMAGE, RUN.override(["unpacked=900000000GB"])))
     assert [line.subject for line in lines] == ["engine", "image", "gpu", "memory", "cpus", "disk"]
     failed = [line for line in lines if line.state == FAIL]
     assert [line.subject for line in failed] == ["engine", "disk"]
@@ -58,8 +60,8 @@ def test_each_subject_has_a_line_and_each_failure_a_fix() -> None:
 def test_less_memory_or_fewer_cpus_than_the_limits_are_notes() -> None:
     tight, ample = RUN.override(["memory=1MB", "cpus=1"]), RUN.override(["memory=900000GB", "cpus=100000"])
     for subject in ("memory", "cpus"):
-        assert [line.state for line in lines_of(subject, doctor.IMAGE, tight)] == [OK]
-        [line] = lines_of(subject, doctor.IMAGE, ample)
+        assert [line.state for line in lines_of(subject, IMAGE, tight)] == [OK]
+        [line] = lines_of(subject, IMAGE, ample)
         assert line.state == NOTE
     assert "100000" in line.found
 

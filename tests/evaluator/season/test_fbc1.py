@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,11 @@ import torch
 from safetensors.torch import save
 
 from evaluator.cli.app import main
+from evaluator.competition import definition
 from evaluator.competition.definition import find
+from evaluator.season import prizes
+from evaluator.season.board import BoardResult, Line
+from evaluator.season.config import read_season
 from tests.support.fbc1 import build_fbc1
 
 RULES = """
@@ -72,6 +77,21 @@ def pack(path: Path, boxes: str, weights: dict[str, bytes]) -> Path:
     return path
 
 
+def test_a_task_without_a_threshold_counts_nothing_towards_the_least_total(call, tmp_path):
+    """The amounts of places are there all the same."""
+    own = tmp_path / "season" / "own"
+    own.mkdir()
+    text = (Path(definition.__file__).parent / "fbc1" / definition.FILE).read_text(encoding="utf-8")
+    (own / definition.FILE).write_text(text.replace("threshold = 0.25\n", ""), encoding="utf-8")
+    rules = tmp_path / "season" / "season.toml"
+    rules.write_text(RULES.replace('"fbc1"', '"own"'), encoding="utf-8")
+    season = read_season(rules)
+    result = BoardResult(1, 1, "Ёжики", datetime(2026, 1, 1, tzinfo=UTC), 0.6)
+    line = Line(1, "Ёжики", 0.6, {0: 0.2, 1: 0.3, 2: 0.1, 3: 0.0}, result)
+    [place] = prizes.main_prize([line], season)
+    assert place.eligible and place.amount == pytest.approx(1.0), "the least, at the sum of the thresholds"
+
+
 def test_a_season_from_the_first_team_to_the_prizes(call, tmp_path):
     call("season", "migrate")
     call("season", "check")
@@ -107,8 +127,8 @@ def test_a_season_from_the_first_team_to_the_prizes(call, tmp_path):
     call("queue", "finals")
     call("queue", "run", "--drain")
     text = call("prizes", "--json", tmp_path / "prizes.json")
-    prizes = json.loads((tmp_path / "prizes.json").read_text(encoding="utf-8"))
-    places = {each["team"]: (each["eligible"], each["missed"], each["amount"]) for each in prizes["main"]}
+    awarded = json.loads((tmp_path / "prizes.json").read_text(encoding="utf-8"))
+    places = {each["team"]: (each["eligible"], each["missed"], each["amount"]) for each in awarded["main"]}
     assert places == {
         "Лис": (False, {}, None),
         "Ёжики": (True, {}, 3.0),
@@ -116,8 +136,8 @@ def test_a_season_from_the_first_team_to_the_prizes(call, tmp_path):
         "Кот": (False, {"2": 0.1}, None),
     }
     assert "0.0 %, too little" in text and "not counted" in text and "at least 25 % for a place" in text
-    assert [each["team"] for each in prizes["nominations"]] == ["Лис"] * 4, "by a model of any kind"
-    assert prizes["sustainable"] is None
+    assert [each["team"] for each in awarded["nominations"]] == ["Лис"] * 4, "by a model of any kind"
+    assert awarded["sustainable"] is None
     call("site", "--out", tmp_path / "site")
     page = (tmp_path / "site" / "public" / "index.html").read_text(encoding="utf-8")
     assert "2.9170" in page and "ZsOD" in page
