@@ -57,6 +57,11 @@ def prompt(task: str, text: str = "") -> str:
     return PROMPTS[task].format(text)
 
 
+def prediction_file(task: str) -> str:
+    """The name of a task's file in the output folder."""
+    return f"prediction_{task}.json"
+
+
 def write_boxes(boxes: Iterable[Box], size: tuple[int, int]) -> str:
     """Boxes in a picture of `size` (width, height) as text: SOMETHING and four letters a box, left, top, right, bottom;
     or NOTHING.
@@ -206,7 +211,7 @@ class Writer(PredictionWriter):
             if text is not None and request.id not in self._answers:
                 self._answers[request.id] = read_answer(request, text)
             answer = self._answers.get(request.id, [] if request.task == "zsOD" else "")
-            answers = documents.setdefault(f"prediction_{request.task}.json", {})
+            answers = documents.setdefault(prediction_file(request.task), {})
             if request.task == "zsOD":
                 boxes = answers.setdefault(request.key, {})
                 if request.asked is not None:

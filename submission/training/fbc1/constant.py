@@ -11,7 +11,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from training.fbc1 import make_example
+from contract_fbc1 import TASKS, prediction_file
+from training.fbc1 import make_example, objects
 from training.fbc1.example import Box
 
 EXAMPLES = 300  # of each task
@@ -20,9 +21,9 @@ IOU = 0.5  # of a box that is met
 
 def write_constants(data: Path, folder: Path) -> None:
     """Answers a data folder of the published layout into prediction_{TASK}.json."""
-    truth = {task: _read(data / f"true_{task}.json") for task in ("C2C", "HTR", "zsOD", "VQA")}
-    program, word, box = _program(), _word(), [list(_box())]
-    answers = {language: _answer(language) for language in ("ru", "en")}
+    truth = {task: _read(data / f"true_{task}.json") for task in TASKS}
+    program, word, box = _program(), _word(), [list(best_box())]
+    answers = {language: _answer(language) for language in objects.LANGUAGES}
     predictions: dict[str, dict[str, Any]] = {
         "C2C": dict.fromkeys(truth["C2C"], program),
         "HTR": dict.fromkeys(truth["HTR"], word),
@@ -31,7 +32,7 @@ def write_constants(data: Path, folder: Path) -> None:
     }
     folder.mkdir(parents=True, exist_ok=True)
     for task, document in predictions.items():
-        (folder / f"prediction_{task}.json").write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
+        (folder / prediction_file(task)).write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
 
 
 def _program() -> str:
@@ -53,7 +54,8 @@ def _answer(language: str) -> str:
     return Counter(e.answer for e in examples if e.language == language).most_common(1)[0][0]
 
 
-def _box() -> Box:
+def best_box() -> Box:
+    """The box of the training examples that meets most of their boxes."""
     boxes = [box for number in range(EXAMPLES) for box in make_example("zsOD", number).boxes]
     return max(boxes, key=lambda box: sum(iou(box, other) >= IOU for other in boxes))
 

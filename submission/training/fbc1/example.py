@@ -4,7 +4,10 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-TASKS = ("C2C", "HTR", "zsOD", "VQA")
+from contract_fbc1 import TASKS
+
+__all__ = ["TASKS", "Box", "Example"]
+
 Box = tuple[int, int, int, int]  # left, top, width, height in pixels
 
 

@@ -1,6 +1,7 @@
-"""Writes held-out examples as a data folder of FusionBrain Challenge 1.0, with truth, in the published layout.
+"""Held-out examples, and how they are written as a data folder of FusionBrain Challenge 1.0, with truth, as published.
 
-    python -m training.fbc1.export --examples 200 --first-seed 10000 --out FOLDER
+    python -m training.fbc1.export --out FOLDER                                     # those of the model's card
+    python -m training.fbc1.export --out FOLDER --examples 50 --first-seed 30000    # others
 """
 
 from __future__ import annotations
@@ -9,54 +10,71 @@ import argparse
 import json
 import random
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from contract_fbc1 import REQUESTS
 from training.fbc1 import make_example, objects
 from training.fbc1.example import Example
 from training.worlds import seeded
 
-PICTURE_SHARE = 2  # examples of zsOD and VQA for each picture
-REQUESTS = 4  # descriptions a picture of zsOD
+#: Of each task, where nothing else is said; those of the model's card, on which no choice is to be made.
+EXAMPLES, FIRST_SEED = 200, 20_000
+DESCRIPTIONS = 4  # of a picture of zsOD
 QUALITY = 92  # of JPEG files
 
 
-def export(folder: Path, examples: int, first_seed: int) -> None:
-    """Writes `examples` programs, words and questions, and half as many pictures for zsOD and VQA each.
+class HeldOut(NamedTuple):
+    """Held-out examples of each task by the keys that the files have."""
 
-    Beside the tasks' folders stand true_C2C.json, true_HTR.json, true_zsOD.json and true_VQA.json.
-    """
+    programs: dict[str, Example]
+    words: dict[str, Example]
+    requests: dict[str, list[Example]]  # by picture
+    questions: dict[str, tuple[str, Example]]  # with the name of the picture
+
+
+def held_out(examples: int = EXAMPLES, first_seed: int = FIRST_SEED) -> HeldOut:
+    """So many programs, words and questions, and half as many pictures for zsOD and VQA each."""
     seeds = range(first_seed, first_seed + examples)
-    programs = {str(number): make_example("C2C", seed, "heldout") for number, seed in enumerate(seeds)}
-    _write(folder / "C2C" / "requests.json", {id: example.text for id, example in programs.items()})
+    found = HeldOut(
+        {str(number): make_example("C2C", seed, "heldout") for number, seed in enumerate(seeds)},
+        {f"{number}.png": make_example("HTR", seed, "heldout") for number, seed in enumerate(seeds)}, {}, {},
+    )  # fmt: skip
+    for number, seed in enumerate(seeds[: examples // objects.PER_SCENE]):
+        name = f"{number}.jpg"
+        rng, scene = _scene("zsOD", seed)
+        found.requests[name] = objects.requests(rng, scene, DESCRIPTIONS)
+        rng, scene = _scene("VQA", seed)
+        asked: dict[str, Example] = {}
+        while len(asked) < objects.PER_SCENE:
+            example = objects.question(rng, scene)
+            asked.setdefault(example.text, example)
+        for example in asked.values():
+            found.questions[str(len(found.questions))] = (name, example)
+    return found
+
+
+def export(folder: Path, examples: int = EXAMPLES, first_seed: int = FIRST_SEED) -> None:
+    """Writes `held_out` examples, with true_{TASK}.json beside the tasks' folders."""
+    programs, words, requests, questions = held_out(examples, first_seed)
+    _write(folder / "C2C" / REQUESTS["C2C"], {id: example.text for id, example in programs.items()})
     _write(folder / "true_C2C.json", {id: example.answer for id, example in programs.items()})
 
-    words = {f"{number}.png": make_example("HTR", seed, "heldout") for number, seed in enumerate(seeds)}
     for name, example in words.items():
         _save(example, folder / "HTR" / "images" / name)
     _write(folder / "true_HTR.json", {name: example.answer for name, example in words.items()})
 
-    requests: dict[str, list[Example]] = {}
-    questions: dict[str, tuple[str, Example]] = {}
-    for number in range(examples // PICTURE_SHARE):
-        name = f"{number}.jpg"
-        rng, scene = _scene("zsOD", first_seed + number)
-        requests[name] = objects.requests(rng, scene, REQUESTS)
-        _save(requests[name][0], folder / "zsOD" / "images" / name)
-        rng, scene = _scene("VQA", first_seed + number)
-        asked: dict[str, Example] = {}
-        while len(asked) < PICTURE_SHARE:
-            example = objects.question(rng, scene)
-            asked.setdefault(example.text, example)
-        for example in asked.values():
-            questions[str(len(questions))] = (name, example)
-        _save(example, folder / "VQA" / "images" / name)
-    _write(folder / "zsOD" / "requests.json", {name: [e.text for e in listed] for name, listed in requests.items()})
+    for name, listed in requests.items():
+        _save(listed[0], folder / "zsOD" / "images" / name)
+    _write(folder / "zsOD" / REQUESTS["zsOD"], {name: [e.text for e in listed] for name, listed in requests.items()})
     _write(
         folder / "true_zsOD.json",
         {name: {e.text: [list(box) for box in e.boxes] for e in listed} for name, listed in requests.items()},
     )
+
+    for name, example in dict(questions.values()).items():
+        _save(example, folder / "VQA" / "images" / name)
     _write(
-        folder / "VQA" / "questions.json",
+        folder / "VQA" / REQUESTS["VQA"],
         {id: {"file_name": name, "question": example.text} for id, (name, example) in questions.items()},
     )
     _write(
@@ -90,8 +108,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m training.fbc1.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--examples", type=int, default=200, help="of each task")
-    parser.add_argument("--first-seed", type=int, default=10_000, help="sample_input/fbc1 has those from 0 on")
+    parser.add_argument("--examples", type=int, default=EXAMPLES, help="of each task (default: %(default)s)")
+    parser.add_argument(
+        "--first-seed", type=int, default=FIRST_SEED, help="sample_input/fbc1 has 0 to 23 (default: %(default)s)"
+    )
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     export(arguments.out, arguments.examples, arguments.first_seed)

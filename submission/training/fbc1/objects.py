@@ -27,6 +27,7 @@ SHAPE_SHARE = 0.75
 SAME = 0.15  # share of the things that are like the one before
 ABSENT = 0.35  # of the draws of a request: what is drawn twice counts once, so of the requests about a half
 THINGS = (5, 3, 2)  # how often a scene has one, two and three things
+PER_SCENE = 2  # examples of a task about one scene, where there are many
 TRIES = 30  # places tried for one more thing
 
 
