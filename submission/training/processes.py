@@ -1,4 +1,4 @@
-"""Processes that train: alone in their folder, or together with others, and how they end."""
+"""Processes that train or measure: their log, alone in their folder or together with others, and how they end."""
 
 import atexit
 import contextlib
@@ -6,14 +6,40 @@ import fcntl
 import logging
 import os
 import socket
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
+
+import cores
 
 log = logging.getLogger(__name__)
 
 LOCK = ".lock"
+
+
+class StepError(RuntimeError):
+    """A step that failed; the message names it."""
+
+
+def log_training() -> None:
+    """Logs with the time, without what libraries say of themselves; the first line is of the threads."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    for library in ("pymorphy3", "apscheduler"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    log.info("%s", cores.settle())
+
+
+def run_python(name: str, arguments: Sequence[str | Path], folder: Path) -> None:
+    """Runs this Python in `folder`, to its end. Raises StepError, with the end of what it said, if it failed."""
+    log.info("%s …", name)
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, encoding="utf-8", errors="replace",
+    )  # fmt: skip
+    if done.returncode:
+        raise StepError(f"{name} ended with {done.returncode}:\n{done.stdout[-3000:]}")
 
 
 @contextlib.contextmanager

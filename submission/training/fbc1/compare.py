@@ -11,27 +11,29 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import math
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cores
+
+if __name__ == "__main__":
+    cores.settle()  # before torch is loaded
+
 from safetensors import safe_open
 
+from contract_fbc1 import TASKS, prediction_file
+from resume import JOURNAL_NAME
 from training.carbon import ENERGY, read_rows
 from training.fbc1.constant import write_constants
-from training.fbc1.example import TASKS
-from training.fbc1.export import export
+from training.fbc1.export import EXAMPLES, FIRST_SEED, export
 from training.fbc1.runs import DEFAULT, Runs, read_runs
 from training.fbc1.train import SHIPPED_RUN, run_stage, ship, stages
-from training.processes import exit_now, locked
-
-log = logging.getLogger("compare_fbc1")
+from training.processes import StepError, exit_now, locked, log_training, run_python
 
 SUBMISSION = Path(__file__).resolve().parents[2]
 REPOSITORY = SUBMISSION.parent
@@ -41,11 +43,6 @@ MODELS: dict[str, dict[str, str]] = {
     "single-task models": {task: task for task in TASKS},
     "one model": dict.fromkeys(TASKS, SHIPPED_RUN),
 }
-EXAMPLES, FIRST_SEED = 200, 20_000
-
-
-class CompareError(RuntimeError):
-    """A step that failed; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -64,19 +61,27 @@ class Line:
 
 
 def compare(out: Path, runs: Runs, examples: int, country: str) -> list[Line]:
-    """Trains, answers and scores what is not done yet in `out`. Raises CompareError for a step that failed."""
+    """Trains, answers and scores what is not done yet in `out`. Raises StepError for a step that failed."""
     for stage in stages(runs):
         run_stage(stage, runs, out, country)
-    data = out / "data"
+    data, answers = out / f"data-{examples}", out / f"answers-{examples}"
     if not data.exists():
-        export(data, examples, FIRST_SEED)
+        begun = data.with_suffix(".begun")
+        shutil.rmtree(begun, ignore_errors=True)
+        export(begun, examples, FIRST_SEED)
+        begun.rename(data)
     lines = []
     for name, trained in MODELS.items():
-        folder = out / "answers" / name.replace(" ", "-")
+        folder = answers / name.replace(" ", "-")
         if not trained:
             write_constants(data, folder)
+        folder.mkdir(parents=True, exist_ok=True)
         for run in dict.fromkeys(trained.values()):
-            _answer(out, data, run, [task for task in TASKS if trained[task] == run], folder)
+            tasks = [task for task in TASKS if trained[task] == run]
+            answered = answers / "runs" / run
+            _answer(out, data, run, tasks, answered)
+            for task in tasks:
+                shutil.copy(answered / prediction_file(task), folder)
         scores = _score(data, folder)
         found = {task["name"].lower(): float(task["score"]) for task in scores["tasks"].values()}
         by_task = {task: found[task.lower()] for task in TASKS}
@@ -98,36 +103,27 @@ def table(lines: Sequence[Line]) -> str:
 
 
 def _answer(out: Path, data: Path, run: str, tasks: Sequence[str], folder: Path) -> None:
-    """Predictions of a trained model for some tasks."""
-    if all((folder / f"prediction_{task}.json").exists() for task in tasks):
+    """Predictions of a trained model for some tasks, where a folder of its own has not all of them yet."""
+    # run.py has each file from its beginning on, and the journal until its end.
+    if not (folder / JOURNAL_NAME).exists() and all((folder / prediction_file(task)).exists() for task in tasks):
         return
     model, asked = out / "models" / run, out / "asked" / run
     ship(out, run, model)
     shutil.rmtree(asked, ignore_errors=True)
     for task in tasks:
         shutil.copytree(data / task, asked / task)
-    _run("run.py", ["run.py", "--input", asked, "--output", folder, "--model", model], SUBMISSION)
+    run_python("run.py", ["run.py", "--input", asked, "--output", folder, "--model", model], SUBMISSION)
 
 
 def _score(data: Path, folder: Path) -> dict[str, Any]:
     scores = folder.with_suffix(".json")
-    _run(
+    run_python(
         "evaluator",
         ["-m", "evaluator", "score", folder, "--data", data, "--competition", "fbc1", "--json", scores, "--no-report"],
         REPOSITORY,
     )
     document: dict[str, Any] = json.loads(scores.read_text(encoding="utf-8"))
     return document
-
-
-def _run(name: str, arguments: Sequence[str | Path], folder: Path) -> None:
-    log.info("%s …", name)
-    done = subprocess.run(
-        [sys.executable, *map(str, arguments)], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, encoding="utf-8", errors="replace",
-    )  # fmt: skip
-    if done.returncode:
-        raise CompareError(f"{name} ended with {done.returncode}:\n{done.stdout[-3000:]}")
 
 
 def _line(
@@ -159,11 +155,14 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=EXAMPLES, help="held-out, of each task (default: %(default)s)")
     parser.add_argument("--country", default="RU", help="two letters, for the CO2 of its electricity")
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    log_training()
     out: Path = arguments.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
-        print(table(compare(out, read_runs(arguments.runs), arguments.examples, arguments.country)))
+        try:
+            print(table(compare(out, read_runs(arguments.runs), arguments.examples, arguments.country)))
+        except StepError as error:
+            sys.exit(f"compare: {error}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from rudolph import VQGAN, RudolphConfig, Tokenizer
 from rudolph.images import preprocess
 from training.fbc1 import handwriting, make_example, objects
 from training.fbc1.example import TASKS, Example
-from training.fbc1.runs import DecoderTraining
 from training.nano.decoder import AnySteps, Row
 from training.tasks import LOSS_WEIGHTS, UNKNOWN_TOKENS
 
@@ -45,12 +44,12 @@ class Steps(AnySteps):
     """Steps of the four tasks, or of those that the run has shares of."""
 
     groups = (("C2C",), ("HTR", "zsOD", "VQA"))
-    training: DecoderTraining
+    loss_weights = {task: LOSS_WEIGHTS[like] for task, like in LIKE.items()}
 
     def rows(
         self, rng: random.Random, number: int, seen: int, tokenizer: Tokenizer, vqgan: VQGAN
     ) -> dict[str, list[Row]]:
-        """Of the same shares in every round. Two requests and two questions each are about one scene."""
+        """Of the same shares in every round. A scene has a few requests and questions each."""
         shares = self.training.shares
         examples = [
             make_example(task, number * shares[task] + i)
@@ -60,21 +59,20 @@ class Steps(AnySteps):
         while any(wanted.values()):
             scene = objects.draw_scene(rng)
             for task, lacking in wanted.items():
-                here = min(2, lacking)
+                here = min(objects.PER_SCENE, lacking)
                 wanted[task] -= here
                 examples += (
                     objects.requests(rng, scene, here) if task == "zsOD"
                     else [objects.question(rng, scene) for _ in range(here)]
                 )  # fmt: skip
         codes = self._codes([example.image for example in examples if example.image is not None], vqgan)
-        no_picture = torch.zeros(self.config.image_seq_length, dtype=torch.long)  # code 0 everywhere, as published
-        rows: dict[str, list[Row]] = {}
-        for example in examples:
-            left, right = left_and_right(self.config, tokenizer, example)
-            picture = no_picture if example.image is None else codes[id(example.image)]
-            weights = torch.tensor(LOSS_WEIGHTS[LIKE[example.task]])
-            rows.setdefault(example.task, []).append(Row(left, picture, right, weights))
-        return rows
+        return self.collected(
+            (
+                example.task, left_and_right(self.config, tokenizer, example),
+                None if example.image is None else codes[id(example.image)],
+            )
+            for example in examples
+        )  # fmt: skip
 
     def _codes(self, pictures: list[Image.Image], vqgan: VQGAN) -> dict[int, Tensor]:
         """Codes [m²] by the identity of the picture; each is encoded once."""

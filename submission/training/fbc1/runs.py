@@ -6,26 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict
 
-from training.nano.runs import AnyDecoderTraining
-
-
-class DecoderTraining(AnyDecoderTraining):
-    """A run of a decoder."""
-
-    begins_with: tuple[str, ...]  # earlier runs, the mean of whose weights is the beginning
-    shares: dict[str, int]  # examples of each task in a step
+from training.nano.runs import AnyDecoderTraining, Settings
 
 
-class Runs(BaseModel):
+class Runs(Settings):
     """Sizes of the models, and the trainings of decoders by name."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: dict[str, Any]  # of `rudolph.RudolphConfig`
     bpe_examples: int
-    decoder: dict[str, DecoderTraining]
+    decoder: dict[str, AnyDecoderTraining]
 
     def behind(self, name: str) -> tuple[str, ...]:
         """A run with all that it began with, the first ones first."""

@@ -14,10 +14,8 @@ import json
 import logging
 import math
 import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from typing import Any
 import yaml
 
 from training.nano.heldout import check_pictures, check_routes, export
+from training.processes import StepError, run_python
 from training.worlds import IMAGE_SIZE, TASKS
 
 log = logging.getLogger("bars")
@@ -67,14 +66,15 @@ SCORED: dict[str, tuple[str, str, float | None]] = {
 PICTURE_FACT, PICTURE_BAR, ROUTE_BAR = "colour and shape", 0.80, 0.99
 
 
-class BarsError(RuntimeError):
-    """A step that failed; the message names it."""
+class BarsError(ValueError):
+    """What cannot be measured as it is asked; the message says why."""
 
 
 def bars(out: Path, seed: int, n: int, model: Path | None = None) -> dict[str, Any]:
     """Exports `n` examples of each task into `out`, answers and scores them. Returns what `--json` writes.
 
-    Raises BarsError for an evaluator that is not beside the submission, and for a step that failed.
+    Raises BarsError for an evaluator that is not beside the submission, for a bad `n` and a folder that is not empty;
+    StepError for a step that failed.
     """
     if not (REPOSITORY / "evaluator" / "__main__.py").is_file():
         raise BarsError(
@@ -92,7 +92,7 @@ def bars(out: Path, seed: int, n: int, model: Path | None = None) -> dict[str, A
     (out / "config.yaml").write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
     named = () if model is None else ("--model", model)
     folders = ("--input", out / "data", "--output", out / "output")
-    _run("run.py", ["run.py", "--config", out / "config.yaml", *folders, *named], SUBMISSION)
+    run_python("run.py", ["run.py", "--config", out / "config.yaml", *folders, *named], SUBMISSION)
     scores = _score(out / "data", out / "output", out / "scores.json")
     captions = _score(*_captions_alone(out), out / "captions" / "scores.json")
     pictures, routes = check_pictures(out, out / "output"), check_routes(out, out / "output")
@@ -154,18 +154,8 @@ def _captions_alone(out: Path) -> tuple[Path, Path]:
 
 def _score(data: Path, output: Path, scores: Path) -> dict[str, Any]:
     command: list[str | Path] = ["-m", "evaluator", "score", output, "--data", data, "--json", scores, "--no-report"]
-    _run("evaluator", command, REPOSITORY)
+    run_python("evaluator", command, REPOSITORY)
     return _read(scores)
-
-
-def _run(name: str, arguments: Sequence[str | Path], folder: Path) -> None:
-    log.info("%s …", name)
-    done = subprocess.run(
-        [sys.executable, *map(str, arguments)], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, encoding="utf-8", errors="replace",
-    )  # fmt: skip
-    if done.returncode:
-        raise BarsError(f"{name} ended with {done.returncode}:\n{done.stdout[-3000:]}")
 
 
 def _scored(found: dict[str, Any], task: str, metric: str, bar: float | None) -> Bar:
@@ -217,7 +207,7 @@ def main() -> None:
         out = (arguments.out or Path(temporary)).resolve()
         try:
             document = bars(out, arguments.seed, arguments.n, arguments.model and arguments.model.resolve())
-        except BarsError as error:
+        except (BarsError, StepError) as error:
             sys.exit(f"bars: {error}")
     if arguments.json:
         _write(arguments.json, document)

@@ -1,4 +1,4 @@
-"""Trains the byte-pair encoding of `nano` on texts of the worlds."""
+"""Trains a byte-pair encoding, that of `nano` on texts of the worlds."""
 
 from __future__ import annotations
 
@@ -24,19 +24,15 @@ ALPHABET = (
 )
 
 
-def train_bpe(path: Path, vocab_size: int) -> None:
-    """Writes nano's YouTokenToMe model of `vocab_size` ids in which every digit is an id of its own."""
-    train_bpe_on(_texts(), path, vocab_size)
-
-
-def _texts() -> Iterator[str]:
+def texts() -> Iterator[str]:
+    """What nano's BPE is made of: questions and answers of all tasks, fewer of signs, which are spelt."""
     for task in TASKS:
         for seed in range(EXAMPLES_PER_TASK if task != "TRitW" else EXAMPLES_PER_TASK // 20):
             example = make_example(task, seed)
             yield from (text for text in (*example.inputs, *example.answers[:1]) if isinstance(text, str))
 
 
-def train_bpe_on(texts: Iterable[str], path: Path, vocab_size: int) -> None:
+def train_bpe(texts: Iterable[str], path: Path, vocab_size: int) -> None:
     """Writes a YouTokenToMe model of texts with `vocab_size` ids, in which every digit is an id of its own."""
     with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as corpus:
         for text in texts:

@@ -7,7 +7,7 @@ import itertools
 import logging
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, cast
 
@@ -112,6 +112,7 @@ class AnySteps(IterableDataset[list[Group]]):
 
     #: Tasks whose rows share a layout, so that a group is cut as short as its longest texts allow.
     groups: ClassVar[tuple[tuple[str, ...], ...]]
+    loss_weights: ClassVar[Mapping[str, Sequence[float]]] = LOSS_WEIGHTS
 
     def __init__(
         self, config: RudolphConfig, tokenizer: Path, vqgan: Path, training: Any,
@@ -142,6 +143,17 @@ class AnySteps(IterableDataset[list[Group]]):
                 if any(task in rows for task in tasks)
             ]
             seen += sum(map(len, rows.values())) * self.world
+
+    def collected(
+        self, examples: Iterable[tuple[str, tuple[Tensor, Tensor], Tensor | None]]
+    ) -> dict[str, list[Row]]:
+        """Rows by task, of examples as (task, ids of both texts, codes [m²] or None without a picture)."""
+        no_picture = torch.zeros(self.config.image_seq_length, dtype=torch.long)  # code 0 everywhere, as published
+        rows: dict[str, list[Row]] = {}
+        for task, (left, right), codes in examples:
+            weights = torch.tensor(self.loss_weights[task])
+            rows.setdefault(task, []).append(Row(left, no_picture if codes is None else codes, right, weights))
+        return rows
 
     def _group(self, name: str, rows: list[Row], whole: bool) -> Group:
         config = self.config
@@ -187,16 +199,13 @@ class Steps(AnySteps):
                     examples.append((scene_example(task, rng, scene, "train"), len(pictures)))
             pictures.append(scene.image)
         codes = vqgan.encode(torch.stack([preprocess(picture, size) for picture in pictures]))
-        no_picture = torch.zeros(config.image_seq_length, dtype=torch.long)  # code 0 everywhere, as published
-        rows: dict[str, list[Row]] = {}
-        for example, picture in examples:
-            left, right = left_and_right(config, tokenizer, example, rng, training)
-            row = Row(
-                left, no_picture if picture is None else codes[picture], right,
-                torch.tensor(LOSS_WEIGHTS[example.task]),
-            )  # fmt: skip
-            rows.setdefault(example.task, []).append(row)
-        return rows
+        return self.collected(
+            (
+                example.task, left_and_right(config, tokenizer, example, rng, training),
+                None if picture is None else codes[picture],
+            )
+            for example, picture in examples
+        )  # fmt: skip
 
 
 class ShortLoss:

@@ -11,11 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Model(BaseModel):
+class Settings(BaseModel):
+    """Settings that name no other keys and stay as they are read."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class VQGANTraining(_Model):
+class VQGANTraining(Settings):
     """A run of the VQGAN."""
 
     steps: int
@@ -30,9 +32,11 @@ class VQGANTraining(_Model):
     seed: int
 
 
-class AnyDecoderTraining(_Model):
+class AnyDecoderTraining(Settings):
     """A run of a decoder, whatever its examples are."""
 
+    begins_with: tuple[str, ...]  # earlier runs, the mean of whose weights is the beginning
+    shares: dict[str, int]  # examples of each task in a step of one process
     samples: int
     whole_share: Share  # of the steps keep all padding and zeros; the others are cut
     whole_from: int  # samples after which every step does
@@ -44,11 +48,8 @@ class AnyDecoderTraining(_Model):
 
 
 class DecoderTraining(AnyDecoderTraining):
-    """A run of nano's decoder."""
+    """A run of nano's decoder; a scene is drawn and encoded once for its three tasks."""
 
-    begins_with: tuple[str, ...]  # earlier runs, the mean of whose weights is the beginning
-    # Examples of each task in a step of one process; a scene is drawn and encoded once for its three tasks.
-    shares: dict[str, int]
     late_from: int  # samples after which `late_shares` hold
     late_shares: dict[str, int]
     easy_until: int  # samples up to which most scenes are single shapes (`scenes.EASY_KINDS`)
@@ -57,7 +58,7 @@ class DecoderTraining(AnyDecoderTraining):
     blurred_share: Share  # of the UNK examples whose instruction stands alone have half its words replaced
 
 
-class Runs(_Model):
+class Runs(Settings):
     """All runs by name, in their order, and those of which the mean is shipped."""
 
     vqgan: dict[str, VQGANTraining]

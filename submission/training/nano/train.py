@@ -29,14 +29,14 @@ if __name__ == "__main__":
 import torch
 import torch.distributed as dist
 
-from rudolph import VQGAN, RudolphConfig
+from rudolph import VQGAN, RudolphConfig, RudolphModel
 from rudolph.config import SIZES
 from training.carbon import use_steady_clock
-from training.nano.bpe import train_bpe
+from training.nano.bpe import texts, train_bpe
 from training.nano.decoder import load_mean, train_decoder
 from training.nano.runs import RUNS
 from training.nano.vqgan import train_vqgan
-from training.processes import exit_now, locked
+from training.processes import exit_now, locked, log_training
 
 log = logging.getLogger("train_nano")
 
@@ -50,7 +50,7 @@ def run_stage(stage: str, out: Path, shipped: Path) -> None:
     bpe, vqgan = out / "bpe.model", out / "vqgan"
     if stage == "bpe":
         if not bpe.exists():
-            train_bpe(bpe, config.bpe_vocab_size)
+            train_bpe(texts(), bpe, config.bpe_vocab_size)
     elif stage == "vqgan":
         if not (vqgan / "model.safetensors").exists():
             first = out / "vqgan-first"
@@ -68,10 +68,14 @@ def run_stage(stage: str, out: Path, shipped: Path) -> None:
 
 def ship(out: Path, shipped: Path) -> None:
     """Writes the model's folder in half precision: RUDOLPH, `bpe.model` and `vqgan/`."""
-    model = load_mean([out / name for name in RUNS.shipped])
-    model.bfloat16().save_pretrained(shipped)
     VQGAN.from_pretrained(out / "vqgan").save_pretrained(shipped / "vqgan", dtype=torch.float16)
-    shutil.copy(out / "bpe.model", shipped / "bpe.model")
+    ship_model(load_mean([out / name for name in RUNS.shipped]), out / "bpe.model", shipped)
+
+
+def ship_model(model: RudolphModel, bpe: Path, shipped: Path) -> None:
+    """Writes a model in half precision, with its `bpe.model`, into a folder that may have its VQGAN already."""
+    model.bfloat16().save_pretrained(shipped)
+    shutil.copy(bpe, shipped / "bpe.model")
     log.info("%s: %.1f MB", shipped, sum(f.stat().st_size for f in shipped.rglob("*") if f.is_file()) / 1e6)
 
 
@@ -84,10 +88,7 @@ def main() -> None:
     parser.add_argument("--stage", choices=STAGES, action="append", help="only this stage (may be repeated)")
     parser.add_argument("--country", default="RU", help="two letters, for the CO2 of its electricity")
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    for library in ("pymorphy3", "apscheduler"):
-        logging.getLogger(library).setLevel(logging.WARNING)
-    log.info("%s", cores.settle())
+    log_training()
     if "WORLD_SIZE" in os.environ:
         dist.init_process_group("gloo")
         if dist.get_rank() > 0:

@@ -11,15 +11,16 @@ import pytest
 import yaml
 from PIL import Image
 
-from contract_fbc1 import NOTHING, read_boxes
+from contract_fbc1 import NOTHING, prediction_file, read_boxes
+from resume import JOURNAL_NAME
 from rudolph import RudolphConfig, RudolphModel, Tokenizer
 from rudolph.config import BOS, EOS
-from training.fbc1 import TASKS, constant, handwriting, make_example, objects, rows
+from training.fbc1 import TASKS, compare, constant, handwriting, kinds, make_example, objects, rows, train
 from training.fbc1.compare import Line, parameters, table
-from training.fbc1.export import export
+from training.fbc1.export import export, held_out
 from training.fbc1.runs import read_runs
 from training.fbc1.train import VQGAN_FOLDER, run_stage, ship, stages
-from training.nano.bpe import train_bpe_on
+from training.nano.bpe import train_bpe
 from training.worlds import seeded
 from training.worlds.grammar import analyzer
 from training.worlds.signs import FONTS
@@ -89,9 +90,13 @@ def test_boxes_hold_their_things_and_nothing_else() -> None:
         for _, (x, y, w, h) in scene.things:
             inside = outside[y : y + h, x : x + w]
             assert inside.shape == (h, w, 3)
-            # The thing reaches each side of its box: no outermost row or column is like the background beside it.
-            for edge in (inside[0], inside[-1], inside[:, 0], inside[:, -1]):
-                assert np.ptp(edge, axis=0).max() > 0 or min(w, h) > 20
+            # The thing reaches each side of its box: its outermost row or column is unlike the background beside it.
+            for edge, beside in (
+                (inside[0], outside[y - 1 : y, x : x + w]), (inside[-1], outside[y + h : y + h + 1, x : x + w]),
+                (inside[:, 0], outside[y : y + h, x - 1 : x]), (inside[:, -1], outside[y : y + h, x + w : x + w + 1]),
+            ):  # fmt: skip
+                if beside.size:  # the box may end with the picture
+                    assert np.abs(edge - beside.reshape(-1, 3)).max() > 3  # background beside background: 1
         covered = np.zeros(outside.shape[:2], bool)
         for _, (x, y, w, h) in scene.things:
             assert not covered[y : y + h, x : x + w].any(), "things overlap"
@@ -175,6 +180,38 @@ def test_the_best_constant_box_meets_boxes(tmp_path: Path) -> None:
     answers = json.loads((tmp_path / "prediction_VQA.json").read_text()).values()
     assert set(answers) <= {"да", "нет", "yes", "no", "1", "2", "3"}
 
+    true = [box for seed in range(constant.EXAMPLES) for box in make_example("zsOD", seed).boxes]
+    hits = {
+        box: sum(constant.iou(box, other) >= 0.5 for other in true)
+        for box in (constant.best_box(), (0, 0, *objects.SIZE), (50, 30, 60, 60), (55, 35, 55, 55), (0, 0, 60, 60))
+    }
+    assert boxes == {str([list(constant.best_box())])} and hits[constant.best_box()] == max(hits.values()) > 20
+
+
+@needs_pictures
+def test_kinds_count_what_is_right(tmp_path: Path) -> None:
+    examples = held_out(12, 100)
+    export(tmp_path / "data", 12, 100)
+    truth = {task: json.loads((tmp_path / "data" / f"true_{task}.json").read_text()) for task in TASKS}
+    truth["VQA"] = {id: question["answer"] for id, question in truth["VQA"].items()}
+
+    def measured() -> dict[str, list[bool]]:
+        for task, document in truth.items():
+            (tmp_path / prediction_file(task)).write_text(json.dumps(document))
+        return kinds.kinds(examples, tmp_path)
+
+    found = measured()
+    assert all(all(right) for right in found.values())
+    for task, number in (("C2C", 12), ("HTR", 12), ("zsOD", 6 * 4 + 6), ("VQA", 2 * 12)):
+        assert sum(len(right) for kind, right in found.items() if kind.startswith(task)) == number
+    assert {"C2C range", "HTR ru", "HTR en", "zsOD 0 boxes", "zsOD 1 boxes", "VQA ru", "VQA count"} <= set(found)
+
+    truth["HTR"] = {name: word + "a" for name, word in truth["HTR"].items()}
+    truth["zsOD"] = {name: dict.fromkeys(boxes, [[0, 0, 1, 1]]) for name, boxes in truth["zsOD"].items()}
+    found = measured()
+    wrong = {kind for kind, right in found.items() if not any(right)}
+    assert wrong == {kind for kind in found if kind.startswith(("HTR", "zsOD"))}
+
 
 # --- trainings
 
@@ -197,7 +234,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_rows_ask_as_the_submission_does(tmp_path: Path) -> None:
     runs = read_runs()
     config = RudolphConfig(**runs.model)
-    train_bpe_on(rows.texts(1000), tmp_path / "bpe.model", config.bpe_vocab_size)
+    train_bpe(rows.texts(1000), tmp_path / "bpe.model", config.bpe_vocab_size)
     tokenizer = Tokenizer.from_file(tmp_path / "bpe.model")
     training = runs.decoder["fused"].model_copy(update={"whole_share": 0.0, "shares": dict.fromkeys(TASKS, 3)})
     steps = rows.Steps(config, tmp_path / "bpe.model", VQGAN_FOLDER, training, 0, 0, 0, 1)
@@ -225,10 +262,10 @@ def test_everything_is_trained_and_shipped_by_settings_alone(tiny: Path, tmp_pat
     runs = read_runs(tiny)
     assert runs.behind("fused") == ("first", "fused") and runs.behind("HTR") == ("HTR",)
     assert stages(runs) == ("bpe", "first", "fused", *TASKS)
-    for stage in ("bpe", "first", "fused", "HTR"):
+    for stage in ("fused", "HTR"):  # with the BPE and what they begin with
         run_stage(stage, runs, tmp_path, "RU")
-        if stage != "bpe":
-            assert (tmp_path / stage / "energy.csv").exists() and (tmp_path / stage / "checkpoint.pt").exists()
+        for trained in runs.behind(stage):
+            assert (tmp_path / trained / "energy.csv").exists() and (tmp_path / trained / "checkpoint.pt").exists()
     ship(tmp_path, "fused", tmp_path / "shipped")
     found = {path.relative_to(tmp_path / "shipped").as_posix() for path in (tmp_path / "shipped").rglob("*.*")}
     assert {"config.json", "model.safetensors", "bpe.model"} <= found
@@ -244,6 +281,48 @@ def test_settings_that_do_not_exist_are_named(tmp_path: Path) -> None:
     path.write_text("decoderz: {}", encoding="utf-8")
     with pytest.raises(ValueError, match="decoderz"):
         read_runs(path)
+
+
+@needs_pictures
+def test_stages_are_those_of_the_settings(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = yaml.safe_load(tiny.read_text(encoding="utf-8"))
+    values["decoder"] = {"small": values["decoder"]["C2C"]}
+    path = tmp_path / "other.yaml"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    arguments = ["train", "--out", str(tmp_path / "out"), "--runs", str(path), "--stage"]
+    monkeypatch.setattr("sys.argv", [*arguments, "fused"])
+    with pytest.raises(SystemExit):
+        train.main()
+    assert f"--stage fused: with {path} it is one of bpe, small, ship" in capsys.readouterr().err
+    monkeypatch.setattr("sys.argv", [*arguments, "small"])
+    train.main()
+    assert (tmp_path / "out" / "small" / "model.safetensors").exists()
+
+
+@pytest.mark.slow
+@needs_pictures
+def test_an_interrupted_comparison_scores_no_placeholders(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "data-2.begun" / "C2C").mkdir(parents=True)  # an export that was cut off
+    (tmp_path / "data-2.begun" / "C2C" / "requests.json").write_text("{")
+    run = tmp_path / "answers-2" / "runs" / "C2C"  # and answers
+    run.mkdir(parents=True)
+    (run / prediction_file("C2C")).write_text('{"0": "placeholder", "1": ""}')
+    (run / JOURNAL_NAME).write_text("")
+    lines = compare.compare(tmp_path, read_runs(tiny), 2, "RU")
+    assert [line.name for line in lines] == list(compare.MODELS)
+    assert "placeholder" not in (run / prediction_file("C2C")).read_text() and not (run / JOURNAL_NAME).exists()
+    assert len(json.loads((tmp_path / "data-2" / "true_HTR.json").read_text())) == 2
+    for line in lines:
+        assert line.integral == pytest.approx(sum(round(score, 3) for score in line.scores.values()))
+    assert lines[1].parameters == len(TASKS) * lines[2].parameters > 0 < lines[2].hours
+    folder = tmp_path / "answers-2" / "single-task-models"
+    assert (folder / prediction_file("C2C")).read_bytes() == (run / prediction_file("C2C")).read_bytes()
+
+    whole = (run / prediction_file("C2C")).stat().st_mtime_ns
+    assert compare.compare(tmp_path, read_runs(tiny), 2, "RU") == lines
+    assert (run / prediction_file("C2C")).stat().st_mtime_ns == whole, "what is answered stays"
 
 
 def test_the_table_is_that_of_the_slides() -> None:

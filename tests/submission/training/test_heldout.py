@@ -8,6 +8,7 @@ import yaml
 
 from training.nano import bars
 from training.nano.heldout import check_pictures, check_routes, export, true_pictures
+from training.processes import StepError, run_python
 from training.worlds import make_example, scenes, seeded
 from training.worlds.signs import FONT_FILES, FONTS
 from training.worlds.sizes import sizes
@@ -126,8 +127,8 @@ def test_bars_refuse_what_they_cannot_do(tmp_path: Path, monkeypatch: pytest.Mon
         bars.bars(tmp_path, seed=1, n=4)
     with pytest.raises(bars.BarsError, match="n is 1; it must be 2"):
         bars.bars(tmp_path / "new", seed=1, n=1)
-    with pytest.raises(bars.BarsError, match="run.py ended with 3:\nвесов нет\n"):
-        bars._run("run.py", ["-c", "import sys; print('весов нет'); sys.exit(3)"], tmp_path)
+    with pytest.raises(StepError, match="run.py ended with 3:\nвесов нет\n"):
+        run_python("run.py", ["-c", "import sys; print('весов нет'); sys.exit(3)"], tmp_path)
     monkeypatch.setattr(bars, "REPOSITORY", tmp_path)
     with pytest.raises(bars.BarsError, match="has no evaluator/"):
         bars.bars(tmp_path / "other", seed=1, n=4)

@@ -11,7 +11,7 @@ from rudolph import VQGAN, RudolphConfig, RudolphModel, Tokenizer
 from rudolph.config import EOS
 from rudolph.modeling import Losses
 from rudolph.vqgan import VQGANConfig
-from training.nano.bpe import spaced_digits, train_bpe
+from training.nano.bpe import spaced_digits, texts, train_bpe
 from training.nano.decoder import (
     Group,
     Layout,
@@ -54,7 +54,7 @@ def bpe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("training.nano.bpe.TASKS", ("TextQA", "MathQA"))
         patch.setattr("training.nano.bpe.EXAMPLES_PER_TASK", 300)
-        train_bpe(path, 600)
+        train_bpe(texts(), path, 600)
     yield path
 
 
@@ -219,11 +219,11 @@ def test_some_instructions_that_stand_alone_are_blurred(bpe: Path, config: Rudol
         assert text.endswith("ёж на траве") and not right.any()
         found.add((int(left[1]) == unknown, text == wanted))
     assert found == {(False, True), (True, True), (True, False)}
-    for texts, told in (
+    for entries, told in (
         (["ответь по картинке", "что это?"], True), (["что это?"], False), (["что это?", "a) ёж; b) кот"], False),
         (["ответь по картинке", "что это?", "a) ёж; b) кот"], True),
     ):  # fmt: skip
-        assert stands_alone("VisualQA", texts) == told
+        assert stands_alone("VisualQA", entries) == told
     joined = Example("ImageGeneration", "", ["нарисуй картину: ёж на траве"], [])
     for number in range(10):
         left, _ = left_and_right(config, tokenizer, joined, seeded(number), training)
