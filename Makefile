@@ -103,7 +103,8 @@ train-nano: $(INSTALLED) ## train the weights of submission/weights/nano anew (t
 	cd submission && ../$(VENV) -m training.nano.train --stage ship $(ARGS)
 
 .PHONY: train-fbc1
-train-fbc1: $(INSTALLED) ## train the models of FusionBrain Challenge 1.0 anew, for each task and one for all, and compare them (takes hours)
+train-fbc1: $(INSTALLED) ## train the weights of submission/weights/fbc1 anew, and a model for each task to compare with (takes hours)
+	cd submission && ../$(VENV) -m training.fbc1.train $(ARGS)
 	cd submission && ../$(VENV) -m training.fbc1.compare $(ARGS)
 
 .PHONY: bars
