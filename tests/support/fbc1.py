@@ -7,6 +7,17 @@ import numpy as np
 from PIL import Image
 
 SIZE = (80, 60)
+_PROGRAM = """
+import json, os
+def write(task, answers):
+    json.dump(answers, open(f"output/prediction_{task}.json", "w", encoding="utf-8"))
+def read(name):
+    return json.load(open(f"input/{name}", encoding="utf-8"))
+write("C2C", {id: "def x ( ) : NEW_LINE INDENT pass DEDENT" for id in read("C2C/requests.json")})
+write("HTR", {name: "последовал" for name in os.listdir("input/HTR/images")})
+write("zsOD", {name: {label: BOXES for label in labels} for name, labels in read("zsOD/requests.json").items()})
+write("VQA", {id: question["question"].split()[-1] for id, question in read("VQA/questions.json").items()})
+"""
 
 
 def write(path: Path, document: object) -> None:
@@ -29,3 +40,8 @@ def build_fbc1(root: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((SIZE[1], SIZE[0], 3), 200, dtype=np.uint8)).save(path)
     return root
+
+
+def program(boxes: str) -> str:
+    """A run.py that answers what `build_fbc1` asks, rightly but for the `boxes` that it finds whatever is described."""
+    return f"BOXES = {boxes}\n{_PROGRAM}"

@@ -15,7 +15,7 @@ from evaluator.competition.definition import find
 from evaluator.season import prizes
 from evaluator.season.board import BoardResult, Line
 from evaluator.season.config import read_season
-from tests.support.fbc1 import build_fbc1
+from tests.support.fbc1 import build_fbc1, program
 
 RULES = """
 [season]
@@ -32,17 +32,6 @@ private = "data/private"
 [runs]
 runner = "local"
 country = "ZZ"
-"""
-RUN = """
-import json, os
-def write(task, answers):
-    json.dump(answers, open(f"output/prediction_{task}.json", "w", encoding="utf-8"))
-def read(name):
-    return json.load(open(f"input/{name}", encoding="utf-8"))
-write("C2C", {id: "def x ( ) : NEW_LINE INDENT pass DEDENT" for id in read("C2C/requests.json")})
-write("HTR", {name: "последовал" for name in os.listdir("input/HTR/images")})
-write("zsOD", {name: {label: BOXES for label in labels} for name, labels in read("zsOD/requests.json").items()})
-write("VQA", {id: question["question"].split()[-1] for id, question in read("VQA/questions.json").items()})
 """
 
 
@@ -73,7 +62,7 @@ def pack(path: Path, boxes: str, weights: dict[str, bytes]) -> Path:
         for name, content in weights.items():
             file.writestr(name, content)
         file.writestr("metadata.json", json.dumps({"image": "a/b:1", "entrypoint": "python -S /home/jovyan/run.py"}))
-        file.writestr("run.py", f"BOXES = {boxes}\n{RUN}")
+        file.writestr("run.py", program(boxes))
     return path
 
 

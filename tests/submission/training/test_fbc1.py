@@ -15,6 +15,7 @@ from contract_fbc1 import NOTHING, prediction_file, read_boxes
 from resume import JOURNAL_NAME
 from rudolph import RudolphConfig, RudolphModel, Tokenizer
 from rudolph.config import BOS, EOS
+from tests.support.handwriting import needs_pictures
 from training.fbc1 import TASKS, compare, constant, handwriting, kinds, make_example, objects, rows, train
 from training.fbc1.compare import Line, parameters, table
 from training.fbc1.export import export, held_out
@@ -23,14 +24,6 @@ from training.fbc1.train import VQGAN_FOLDER, run_stage, ship, stages
 from training.nano.bpe import train_bpe
 from training.worlds import seeded
 from training.worlds.grammar import analyzer
-from training.worlds.signs import FONTS
-from training.worlds.stamps import STAMPS
-
-FONT_FILES = [FONTS / file for files in handwriting.FONT_FILES.values() for file in files]
-needs_pictures = pytest.mark.skipif(
-    not STAMPS.is_dir() or not all(file.exists() for file in FONT_FILES),
-    reason="Debian's stamps and handwriting fonts are not installed",
-)
 
 
 def as_lines(python: str) -> str:
