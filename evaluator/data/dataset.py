@@ -43,6 +43,9 @@ INPUT_PLACE = Rule(
     "input-place", "input images outside of gt_images/, which teams never see", "move the image, or name another"
 )
 TRUTH_JSON = Rule("truth-json", "a value that the metric allows", "correct the value, or choose a metric")
+TRUTH_LANGUAGE = Rule(
+    "truth-language", "the language of what is asked, where the task's metric needs it", 'write "language": "ru"'
+)
 INPUT_ENTRY = Rule(
     "input-entry", "an entry of the type that the task's metric compares with", "complete the input, or choose a metric"
 )
@@ -222,6 +225,9 @@ def read_data(folder: Path | str, competition: Competition | None = None) -> Dat
         if metric.input_image and not example.images:
             compares = f"no image entry, but metric {metric.name} compares with the input's image"
             found.add(INPUT_ENTRY, f"input.json: {where}", compares)
+        if metric.language and accepted is not None and accepted.language is None:
+            missing = f"no language, but metric {metric.name} compares by it"
+            found.add(TRUTH_LANGUAGE, f"ground_truth.json: {where}", missing)
         if metric.output == "image" and not example.texts:
             compares = f"no text entry, but metric {metric.name} compares with the input's text"
             found.add(INPUT_ENTRY, f"input.json: {where}", compares)

@@ -136,12 +136,12 @@ class Metric:
     """How a task is scored: `evaluate` gets all samples of a task, and its parameters as keywords.
 
     `output` is the type of the entry that it reads from a prediction. `requires` are the resources that it asks for,
-    whose labels mark its scores; with `input_image` each input must have an image. `best` is what no score exceeds;
-    charts reach from 0 to it. `part_titles` are the names for people of a result's parts that have others. `schema` is
-    the pydantic type of a JSON answer; `missing` is what counts for an id without a prediction, where there may be
-    such. Reports show an answer as it `shows`: boxes drawn over the input's image, code beside the reference with what
-    differs. `check_truth` and `check_answer` say what is wrong, by more than the schema, with a JSON truth, and with an
-    answer to it.
+    whose labels mark its scores; with `input_image` each input must have an image, with `language` each truth must say
+    its language. `best` is what no score exceeds; charts reach from 0 to it. `part_titles` are the names for people of
+    a result's parts that have others. `schema` is the pydantic type of a JSON answer and its truth, any by default;
+    `missing` is what counts for an id without a prediction, where there may be such. Reports show an answer as it
+    `shows`: boxes drawn over the input's image, code beside the reference with what differs. `check_truth` and
+    `check_answer` say what is wrong, by more than the schema, with a JSON truth, and with an answer to it.
     """
 
     name: str
@@ -151,9 +151,10 @@ class Metric:
     parameters: type[Parameters] = Parameters
     requires: tuple[Resource[Any], ...] = ()
     input_image: bool = False
+    language: bool = False
     best: float = 1.0
     part_titles: tuple[tuple[str, str], ...] = ()
-    schema: Any = None
+    schema: Any = Any
     missing: Any = None
     shows: Literal["boxes", "code"] | None = None
     check_truth: Callable[[Any], str | None] | None = None

@@ -10,9 +10,11 @@ labels and pictures:
   than the predicted ones.
 * Equal boxes side by side in a prediction count once, apart they count again; what is missed still counts them all.
 * `[[]]` as a prediction is no box.
+
+What is predicted is looked at where the truth has boxes to compare it with, and only counted where it has none:
+`{"cat": [5]}` is one false positive, and labels that the truth does not have may say anything.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -24,6 +26,7 @@ from evaluator.core.errors import show
 from evaluator.metrics.base import Metric, Resources, Result, Sample
 
 IOU_THRESHOLD = 0.5
+MAX_COORDINATE = 1e300  # numbers beyond it may have no float
 _PAIRS = 2**20  # of boxes compared at once: some 100 MB
 
 Box = Sequence[float]
@@ -38,17 +41,15 @@ class Counts(NamedTuple):
 
 
 def count(prediction: Sequence[Box], truth: Sequence[Box]) -> Counts:
-    """Of one label of one picture. The time is the product of both numbers of boxes.
-
-    Raises ValueError for a box that is not of four finite numbers; what is only counted, where the other side has no
-    box, is not looked at.
+    """Of one label of one picture, in which `truth_fault` and `answer_fault` find none. The time is the product of both
+    numbers of boxes.
     """
-    if len(prediction) == 1 and not prediction[0]:
+    if prediction == [[]]:
         prediction = ()
     if not prediction or not truth:
         return Counts(0, len(prediction), len(truth))
     single = [box for box, _ in groupby(prediction)]
-    boxes, true = _boxes(single, "prediction"), _boxes(truth, "truth")
+    boxes, true = np.array(single, dtype=np.float64), np.array(truth, dtype=np.float64)
     rows = max(1, _PAIRS // len(true))
     hits = sum(
         int((iou(boxes[start : start + rows], true) >= IOU_THRESHOLD).any(axis=1).sum())
@@ -58,11 +59,7 @@ def count(prediction: Sequence[Box], truth: Sequence[Box]) -> Counts:
 
 
 def count_picture(prediction: Mapping[str, Sequence[Box]], truth: Mapping[str, Sequence[Box]]) -> dict[str, Counts]:
-    """Of each label of the truth; further labels of the prediction are ignored. Raises ValueError as `count` does, and
-    for a label without a prediction, which is not the same as one with no boxes.
-    """
-    if missing := [label for label in truth if label not in prediction]:
-        raise ValueError(f"prediction: has no entry for {missing[0]!r}; each label of the truth needs one")
+    """Of each label of the truth; further labels of the prediction are ignored."""
     return {label: count(prediction[label], boxes) for label, boxes in truth.items()}
 
 
@@ -104,7 +101,7 @@ def truth_fault(truth: Any) -> str | None:
     if not isinstance(truth, dict) or not all(isinstance(boxes, list) for boxes in truth.values()):
         return f"must be an object with a list of boxes for each description, not {show(truth)}"
     for label, boxes in truth.items():
-        if not all(map(_is_box, boxes)):
+        if not all(map(is_box, boxes)):
             return f"{show(label)} must have boxes of four finite numbers, not {show(boxes)}"
     return None
 
@@ -121,26 +118,18 @@ def answer_fault(predicted: Any, truth: Mapping[str, Sequence[Box]]) -> str | No
         boxes = predicted[label]
         if not isinstance(boxes, list):
             return f"{show(label)} must have a list of boxes, not {show(boxes)}"
-        if true and boxes != [[]] and not all(map(_is_box, boxes)):
+        if true and boxes != [[]] and not all(map(is_box, boxes)):
             return f"{show(label)} must have boxes of four numbers, not {show(boxes)}"
     return None
 
 
-def _is_box(box: Any) -> bool:
+def is_box(box: Any) -> bool:
+    """Whether a JSON value is four finite numbers."""
     return (
         isinstance(box, list)
         and len(box) == 4
-        and all(type(number) in (int, float) and abs(number) < 1e300 and math.isfinite(number) for number in box)
+        and all(type(number) in (int, float) and abs(number) < MAX_COORDINATE for number in box)  # NaN is not, either
     )
-
-
-def _boxes(boxes: Sequence[Box], name: str) -> NDArray[np.float64]:
-    """[N, 4]"""
-    for box in boxes:
-        numbers = isinstance(box, Sequence) and all(type(number) in (int, float) for number in box)
-        if not numbers or len(box) != 4 or not np.isfinite(np.array(box, dtype=np.float64)).all():
-            raise ValueError(f"{name}: {box!r} is no box; needed are four finite numbers [x, y, width, height]")
-    return np.array(boxes, dtype=np.float64)
 
 
 def _evaluate(samples: Sequence[Sample], resources: Resources) -> Result:
@@ -156,15 +145,12 @@ def _evaluate(samples: Sequence[Sample], resources: Resources) -> Result:
     )
 
 
-#: The boxes of each label: what is in them is looked at where there are boxes to compare them with, as published.
-Boxes = dict[str, list[list[Any]]]
 METRICS = (
     Metric(
         "box_f1",
         "F1 of boxes, IoU at least 0.5",
         "json",
         _evaluate,
-        schema=Boxes,
         shows="boxes",
         check_truth=truth_fault,
         check_answer=answer_fault,

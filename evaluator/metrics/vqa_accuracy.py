@@ -54,11 +54,9 @@ _DIGIT_COMMA_DIGIT = re.compile(r"\d,\d")
 _STOP = re.compile(r"\.(?!\d)")
 
 
-def vqa_accuracy(prediction: str, answer: object, lang: str) -> float:
-    """1.0 if the normalised prediction is the answer, or one of a list of them, else 0.0. What is no text is never
-    met.
-    """
-    return float(normalise(prediction, lang) in (answer if isinstance(answer, list) else [answer]))
+def vqa_accuracy(prediction: str, answers: Sequence[str], lang: str | None) -> float:
+    """1.0 if the normalised prediction is one of the answers, else 0.0."""
+    return float(normalise(prediction, lang) in answers)
 
 
 def accuracy(values: Sequence[float]) -> float:
@@ -68,7 +66,7 @@ def accuracy(values: Sequence[float]) -> float:
     return round(float(sum(values)) / len(values), DECIMALS)
 
 
-def normalise(prediction: str, lang: str) -> str:
+def normalise(prediction: str, lang: str | None) -> str:
     """A prediction as it is compared.
 
     A mark is deleted where it touches a space anywhere in the prediction; all are where a comma stands between digits
@@ -88,8 +86,8 @@ def normalise(prediction: str, lang: str) -> str:
 
 
 def _evaluate(samples: Sequence[Sample], resources: Resources) -> Result:
-    values = [vqa_accuracy(each.prediction, list(each.answers), each.language or RUSSIAN) for each in samples]
+    values = [vqa_accuracy(each.prediction, each.answers, each.language) for each in samples]
     return replace(Result.mean(values), total=accuracy(values))
 
 
-METRICS = (Metric("vqa_accuracy", "accuracy of normalised answers", "text", _evaluate),)
+METRICS = (Metric("vqa_accuracy", "accuracy of normalised answers", "text", _evaluate, language=True),)

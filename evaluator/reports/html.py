@@ -10,6 +10,7 @@ type="application/json">` with `<`, `>` and `&` escaped, and the page's script s
 import base64
 import difflib
 import io
+import itertools
 import json
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ from evaluator.core.files import write_text
 from evaluator.data.dataset import Data, Example
 from evaluator.data.images import load_image
 from evaluator.data.predictions import Predictions
+from evaluator.metrics.box_f1 import is_box
 from evaluator.metrics.codebleu import KEYWORDS
 from evaluator.reports.provenance import digests, versions
 from evaluator.reports.rendering import environment, visible
@@ -333,13 +335,13 @@ def thumbnail(image: Image.Image) -> tuple[int, int, str]:
 
 def _boxes(value: Any) -> list[list[Any]]:
     """Label, x, y, width and height of the boxes of each label that can be drawn, as far as there is room for them."""
-    drawn = [
+    drawn = (
         [visible(label[:MAX_LABEL_CHARACTERS]), *map(float, box)]
-        for label, boxes in value.items()
-        for box in boxes
-        if len(box) == 4 and all(type(number) in (int, float) and abs(number) < MAX_COORDINATE for number in box)
-    ]
-    return drawn[:MAX_SHOWN_BOXES]
+        for label, boxes in (value.items() if isinstance(value, dict) else ())
+        for box in (boxes if isinstance(boxes, list) else ())  # of a label that nobody asked for it may be anything
+        if is_box(box) and all(abs(number) < MAX_COORDINATE for number in box)
+    )
+    return list(itertools.islice(drawn, MAX_SHOWN_BOXES))
 
 
 def difference(reference: str, answer: str) -> list[list[str]]:

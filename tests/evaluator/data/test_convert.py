@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from evaluator.cli.app import main
+from evaluator.competition import definition
 from evaluator.competition.definition import find
 from evaluator.core.errors import DataError, SubmissionError
 from evaluator.data.contracts import read_data, read_predictions
@@ -245,7 +246,6 @@ TRUTH, INPUT = "ground_truth.json", "input.json"
     [
         (TRUTH, lambda d: d["C2C/0"][0]["content"].append("pass"), "id 'C2C/0' (C2C): 2 accepted texts"),
         (TRUTH, lambda d: d["C2C/0"][0].update(language="ru"), "id 'C2C/0' (C2C): has a language, 'ru'"),
-        (TRUTH, lambda d: d["VQA/0"][0].pop("language"), "id 'VQA/0' (VQA): has no language"),
         (TRUTH, lambda d: d["VQA/0"][1].update(content=5), "id 'VQA/0' (VQA): a further entry of the truth, 5"),
         (TRUTH, lambda d: d["VQA/0"][1]["content"].update(lang="en"), "(VQA): a further entry of the truth, {"),
         (TRUTH, lambda d: d["VQA/0"][1]["content"].update(answer="да"), "(VQA): a further entry of the truth, {"),
@@ -288,6 +288,21 @@ def test_an_entry_may_stand_without_its_list(tmp_path, standard):
     change(standard / TRUTH, lambda d: d.update({"HTR/0.png": d["HTR/0.png"][0]}))
     convert_data(standard, tmp_path / "back", FBC1)
     assert document(tmp_path / "back" / "true_HTR.json")["0.png"] == "последовал"
+
+
+def test_a_language_that_no_metric_needs(tmp_path, standard):
+    """And the other layout does."""
+    published = Path(definition.__file__).parent / "fbc1" / "competition.toml"
+    text = published.read_text(encoding="utf-8").replace("vqa_accuracy", "exact_match")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "competition.toml").write_text(text, encoding="utf-8")
+    own = definition.find(str(tmp_path / "own"))
+    change(standard / TRUTH, lambda d: d["VQA/0"][0].pop("language"))
+    with pytest.raises(DataError, match=r"no language, but metric vqa_accuracy compares by it"):
+        read_data(standard, FBC1)
+    read_data(standard, own)
+    with pytest.raises(DataError, match=r"id 'VQA/0' \(VQA\): has no language"):
+        convert_data(standard, tmp_path / "new", own)
 
 
 def test_a_language_is_a_text(tmp_path, standard):

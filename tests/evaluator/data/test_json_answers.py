@@ -68,13 +68,13 @@ def test_boxes_are_scored(folders):
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ([1], "Input should be a valid dictionary"),
-        ({"кот": 1}, "Input should be a valid list at ['кот']"),
-        ({"кот": [1]}, "Input should be a valid list at ['кот'][0]"),
+        ([1], "must be an object of descriptions, not [1]"),
+        ({"кот": 1}, "'кот' must have a list of boxes, not 1"),
+        ({"кот": [1]}, "'кот' must have boxes of four numbers, not [1]"),
     ],
 )
-def test_what_is_not_of_the_schema_is_named(folders, value, said):
-    data, output, competition = folders(entry("json", {"кот": []}), entry("json", value))
+def test_what_are_no_boxes_is_named(folders, value, said):
+    data, output, competition = folders(entry("json", {"кот": [[0, 0, 1, 1]]}), entry("json", value))
     with pytest.raises(SubmissionError) as caught:
         scored(data, output, competition)
     assert f"id 'a' (Boxes): {said}" in str(caught.value) and caught.value.findings[0].rule == "answer-json"
@@ -96,6 +96,49 @@ def test_boxes_that_are_none_are_the_submissions_fault(folders, value, said):
     with pytest.raises(SubmissionError) as caught:
         scored(*folders(entry("json", {"кот": [[1, 2, 3, 4]]}), entry("json", value)))
     assert f"id 'a' (Boxes): {said}" in str(caught.value) and caught.value.findings[0].rule == "answer-json"
+
+
+def test_what_is_only_counted_may_be_anything(folders):
+    """As in the layout of FusionBrain Challenge 1.0, so that an answer scores the same in both."""
+    [result] = scored(*folders(entry("json", {"кот": []}), entry("json", {"кот": [5], "пёс": 7}))).tasks
+    assert result.parts == {"tp": 0, "fp": 1, "fn": 0}
+
+
+OWN_METRIC = """
+from evaluator.metrics.base import Metric, Result
+
+def evaluate(samples, resources):
+    return Result.mean([float(each.predicted_json == each.reference_json) for each in samples])
+
+METRICS = (Metric("equal", "equal values", "json", evaluate),)
+"""
+
+
+@pytest.mark.parametrize(("answer", "score"), [({"a": [1, None]}, 1.0), (None, 0.0), ("{}", 0.0)])
+def test_an_own_metric_without_a_schema_takes_any_value(folders, tmp_path, answer, score):
+    (tmp_path / "equal.py").write_text(OWN_METRIC, encoding="utf-8")
+    text = 'metrics = ["equal.py"]\n' + DEFINITION.replace("box_f1", "equal")
+    [result] = scored(*folders(entry("json", {"a": [1, None]}), entry("json", answer), text)).tasks
+    assert result.score == score
+
+
+def test_what_is_not_of_an_own_metrics_schema_is_named(folders, tmp_path):
+    own = OWN_METRIC.replace("evaluate)", "evaluate, schema=dict[str, list[int]])")
+    (tmp_path / "equal.py").write_text(own, encoding="utf-8")
+    text = 'metrics = ["equal.py"]\n' + DEFINITION.replace("box_f1", "equal")
+    with pytest.raises(SubmissionError, match=r"id 'a' \(Boxes\): Input should be a valid integer at \['кот'\]\[1\]"):
+        scored(*folders(entry("json", {"кот": [1]}), entry("json", {"кот": [1, "2"]}), text))
+
+
+def test_a_metric_that_compares_by_language_must_be_told_it(folders):
+    """By the data, which no submission answers for; an English question must not be taken for a Russian one."""
+    text = DEFINITION.replace('"json"', '"text"').replace("box_f1", "vqa_accuracy")
+    data, output, competition = folders(entry("text", ["cat"]), entry("text", "a cat"), text)
+    with pytest.raises(DataError, match="no language, but metric vqa_accuracy compares by it.*truth-language"):
+        read_data(data, competition)
+    truth = [{"type": "text", "content": ["cat"], "language": "en"}]
+    (data / "ground_truth.json").write_text(json.dumps({"a": truth}), encoding="utf-8")
+    assert scored(data, output, competition).tasks[0].score == 1
 
 
 def test_true_boxes_that_are_none_are_the_organizers(folders):

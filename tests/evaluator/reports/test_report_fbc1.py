@@ -75,6 +75,22 @@ def test_published_results_stand_beside_the_own_one(report, driver):
     assert [row[1] for row in rows if row[0] == "this report"] == [page.one("#total").text]
 
 
+@pytest.mark.parametrize("found", [{"кот": [], "extra": 5}, {"кот": [5]}, {"кот": [["x"], [1, 2, 3, 10**9]]}])
+def test_what_is_only_counted_is_not_drawn(tmp_path, found):
+    """The published evaluation takes whatever stands where no box is true, and so must the report."""
+    data, output, path = build_fbc1(tmp_path / "data"), tmp_path / "output", tmp_path / "report.html"
+    for name in ("C2C", "HTR", "VQA"):
+        (data / name / f"true_{name}.json").unlink()
+    write(data / "zsOD" / "requests.json", {"0.jpg": ["кот"]})
+    write(data / "zsOD" / "true_zsOD.json", {"0.jpg": {"кот": []}})
+    write(output / "prediction_zsOD.json", {"0.jpg": found})
+    words = ("score", output, "--data", data, "--competition", "fbc1", "--report", path)
+    assert main([str(word) for word in words]) == 0
+    content = path.read_text(encoding="utf-8").partition('<script type="application/json"')[2].partition(">")[2]
+    page = json.loads(content.partition("</script>")[0])
+    assert page["examples"][0]["answer"]["boxes"] == []
+
+
 def test_a_difference_is_word_by_word():
     assert html.difference("a b c", "a x c d") == [
         ["same", "a"],
