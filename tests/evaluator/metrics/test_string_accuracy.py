@@ -5,19 +5,30 @@ from pathlib import Path
 
 import pytest
 
-from evaluator.metrics.string_accuracy import string_accuracy
+from evaluator.metrics.assets import FOLDER
+from evaluator.metrics.base import Resources, Sample
+from evaluator.metrics.string_accuracy import METRICS
 
 DATA = Path(__file__).parents[2] / "data" / "fbc1"
 CASES = json.loads((DATA / "htr.json").read_text(encoding="utf-8"))
 SCORES = json.loads((DATA / "scores.json").read_text(encoding="utf-8"))["htr"]
+(METRIC,) = METRICS
+
+
+def result(predictions: dict, truth: dict):
+    samples = [
+        Sample(id, predicted_json=predictions.get(id, METRIC.missing), reference_json=text)
+        for id, text in truth.items()
+    ]
+    return METRIC.evaluate(samples, Resources(FOLDER))
 
 
 def test_equals_the_published_score_for_every_picture_and_set():
-    values = dict(zip(CASES["true"], string_accuracy(CASES["prediction"], CASES["true"]), strict=True))
+    values = dict(zip(CASES["true"], result(CASES["prediction"], CASES["true"]).values, strict=True))
     assert values == SCORES["per_id"] and len(values) == 60
     for name, pictures in CASES["sets"].items():
         truth = {picture: CASES["true"][picture] for picture in pictures}
-        score = string_accuracy(CASES["prediction"], truth).mean()
+        score = result(CASES["prediction"], truth).total
         assert score == pytest.approx(SCORES["sets"][name]["score"], abs=1e-12)
 
 
@@ -26,7 +37,7 @@ def test_special_files_that_have_a_score():
     assert len(scored) == 8
     for name, expected in scored.items():
         case = CASES["special"][name]
-        assert string_accuracy(case["prediction"], case["true"]).mean() == pytest.approx(expected["score"]), name
+        assert result(case["prediction"], case["true"]).total == pytest.approx(expected["score"]), name
 
 
 @pytest.mark.parametrize(
@@ -42,9 +53,4 @@ def test_special_files_that_have_a_score():
     ],
 )
 def test_every_character_counts(prediction, text, expected):
-    assert string_accuracy(prediction, {"0.png": text}).tolist() == [expected]
-
-
-def test_a_truth_without_pictures_has_no_score():
-    with pytest.raises(ValueError, match="truth: has no pictures"):
-        string_accuracy({"0.png": "кот"}, {})
+    assert result(prediction, {"0.png": text}).values.tolist() == [expected]

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evaluator.data.fbc1 import answer_texts
 from evaluator.metrics.vqa_accuracy import CONTRACTIONS, MARKS, accuracy, normalise, vqa_accuracy
 
 DATA = Path(__file__).parents[2] / "data" / "fbc1"
@@ -15,7 +16,7 @@ SCORES = json.loads((DATA / "scores.json").read_text(encoding="utf-8"))["vqa"]
 
 
 def values(predictions: dict, truth: dict) -> list[float]:
-    return [vqa_accuracy(predictions[id_], entry["answer"], entry["lang"]) for id_, entry in truth.items()]
+    return [vqa_accuracy(predictions[id], answer_texts(entry["answer"]), entry["lang"]) for id, entry in truth.items()]
 
 
 def test_equals_the_published_score_for_every_question_and_set():
@@ -66,8 +67,8 @@ def test_normalisation(prediction, lang, expected):
 
 
 def test_only_the_prediction_is_normalised():
-    assert vqa_accuracy("Белая", "Белая", "ru") == 0
-    assert vqa_accuracy("Белая", "белый", "ru") == 1
+    assert vqa_accuracy("Белая", ["Белая"], "ru") == 0
+    assert vqa_accuracy("Белая", ["белый"], "ru") == 1
     assert vqa_accuracy("two", ["two", "2"], "en") == 1
     assert vqa_accuracy("2", ["two"], "en") == 0
 
