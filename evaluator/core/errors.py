@@ -1,6 +1,7 @@
 """Whose fault a failure is, and what exactly was wrong: errors with a verdict, made of findings of named rules."""
 
 import difflib
+import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from evaluator.core.verdict import DATA_ERROR, INFRA, Verdict
 SHOWN_FAULTS = 20
 SHOWN_ALIKE = 3
 SHOWN_CHARACTERS = 60
+_LIKE = 0.65  # of difflib's ratio: how much a name must be like the one that was meant
 MAX_FINDINGS = 1000  # kept of one folder; the rest is counted, so that 10^6 faults cost neither memory nor a huge file
 
 
@@ -219,5 +221,15 @@ def unknown_key(key: str, known: Iterable[str], allows: str = "allowed are") -> 
 
 def meant(name: str, known: Iterable[str]) -> str:
     """The end of a line about a name that is not known: which may be meant; empty where none is near."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"; is {near[0]!r} meant?" if near else ""
+    near = near_name(name, known)
+    return f"; is {show(near)} meant?" if near else ""
+
+
+def near_name(name: str, others: Iterable[str]) -> str | None:
+    """The one of `others` that may have been meant by `name`: case, ending or a letter apart."""
+    others = sorted(others)
+    stem = os.path.splitext(name)[0].lower()
+    for other in others:
+        if other != name and os.path.splitext(other)[0].lower() == stem:
+            return other
+    return next(iter(difflib.get_close_matches(name, others, 1, _LIKE)), None)

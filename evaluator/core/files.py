@@ -3,19 +3,18 @@ our own, whole or not at all.
 """
 
 import contextlib
-import difflib
 import hashlib
 import itertools
 import json
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from evaluator.core import limits
-from evaluator.core.errors import DataError, Rule, RuleBroken, show
+from evaluator.core.errors import DataError, Rule, RuleBroken, near_name, show
 from evaluator.core.regular import KINDS
 
 OUTPUT_FOLDER = Rule(
@@ -45,7 +44,6 @@ def file_size(limit: int) -> Rule:
 
 _NEAR_NAMES = 1000  # that are compared with one that does not exist
 _FOLDERS_BELOW, _FOLDERS_LOOKED_AT = 2, 20  # how deep, and how many in a folder
-_LIKE = 0.65  # of difflib's ratio: how much a name must be like the missing one
 
 
 def read_regular(root: Path, relative: str, limit: int, near: bool = False) -> bytes:
@@ -87,16 +85,6 @@ def read_regular(root: Path, relative: str, limit: int, near: bool = False) -> b
         if folder >= 0:
             os.close(folder)
     return content
-
-
-def near_name(name: str, others: Iterable[str]) -> str | None:
-    """The one of `others` that may have been meant by `name`: case, ending or a letter apart."""
-    others = sorted(others)
-    stem = os.path.splitext(name)[0].lower()
-    for other in others:
-        if other != name and os.path.splitext(other)[0].lower() == stem:
-            return other
-    return next(iter(difflib.get_close_matches(name, others, 1, _LIKE)), None)
 
 
 def _names(folder: int) -> list[str]:

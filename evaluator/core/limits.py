@@ -140,6 +140,9 @@ IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 MAX_FOLDER_IMAGE_BYTES = 15 * 10**9  # all scored images together
 MAX_FOLDER_PIXELS = 5 * 10**9  # all scored images together, 15 GB decoded; 10 000 of 256 x 256 are 0.66 * 10^9
 
+#: Names that are unknown or missing for which a near one is looked for, which costs time; of one folder.
+NEAR_FAULTS = 20
+
 # Not published: how long decoding an untrusted image may take, and in how much memory. It happens in a process of its
 # own.
 DECODE_SECONDS = 20.0  # one image, by the clock; a JPEG of 4096 x 4096 with 99 scans takes two
@@ -162,7 +165,9 @@ MAX_TENSOR_DIMENSIONS = 32
 MAX_TENSOR_NAME_CHARACTERS = 500
 MAX_CHECKPOINT_HEADER_BYTES = 32 * 10**6  # a safetensors header, data.pkl, an index of shards
 MAX_MODELS_BYTES = 10**6  # models.json
+MAX_MODEL_PATHS = MAX_CHECKPOINTS  # that the model of one task is made of
 PICKLE_SECONDS = 30.0  # to read one data.pkl, in a process of its own; 200 000 tensors take 2
+ALL_PICKLES_SECONDS = 600.0  # of a submission; to start 1000 such processes takes 150, on a busy machine more
 PICKLE_MEMORY_BYTES = 2**30  # address space of that process
 
 # Not published: what per-id results are written as, by the file's name.

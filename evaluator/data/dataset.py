@@ -22,7 +22,7 @@ from evaluator.core import limits
 from evaluator.core.errors import DataError, Finding, Findings, Rule, RuleBroken, show
 from evaluator.core.files import read_regular
 from evaluator.core.strict_json import parse_file
-from evaluator.data.entries import ALL_TYPES, NEAR_FAULTS, check_ids, depth_note, json_kind, read_entries
+from evaluator.data.entries import ALL_TYPES, check_ids, depth_note, json_kind, read_entries
 from evaluator.data.images import DEEP_MODE, decode, pixel_digest
 
 NO_EXAMPLES = Rule("no-examples", "at least one example", "write the examples into input.json")
@@ -272,7 +272,7 @@ def _read_image(
     try:
         if misplaced:
             raise misplaced
-        content = read_regular(root, path, limits.MAX_IMAGE_BYTES, near=found.total < NEAR_FAULTS)
+        content = read_regular(root, path, limits.MAX_IMAGE_BYTES, near=found.total < limits.NEAR_FAULTS)
         image = decode(content)
     except RuleBroken as broken:
         found.add(broken.rule, f"{where}: image {show(path)}", broken.found)

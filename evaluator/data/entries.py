@@ -32,7 +32,6 @@ UNKNOWN_ID = Rule("unknown-id", "the ids of input.json alone", "drop the id, or 
 TYPES = ("text", "image")
 ALL_TYPES = (*TYPES, "json")
 NAMED_IDS = 3  # in a note about many
-NEAR_FAULTS = 20  # files that are missing for which a near name is looked for: each time a folder is read
 
 
 class FileEntry(NamedTuple):

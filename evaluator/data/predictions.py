@@ -28,7 +28,7 @@ from evaluator.core.errors import EvaluatorError, Finding, Findings, Rule, RuleB
 from evaluator.core.files import CONTROL_CHARACTER, OUTPUT_FOLDER, read_regular
 from evaluator.core.verdict import BAD_OUTPUT
 from evaluator.data.dataset import Data, Example
-from evaluator.data.entries import ALL_TYPES, NEAR_FAULTS, TYPES, FileEntry, check_ids, depth_note, read_entries
+from evaluator.data.entries import ALL_TYPES, TYPES, FileEntry, check_ids, depth_note, read_entries
 from evaluator.data.images import DEEP_MODE, FOLDER_BYTES, Decoder, pixel_digest
 from evaluator.metrics.base import Output
 
@@ -227,7 +227,7 @@ class _Images:
                 raise RuleBroken(FOLDER_BYTES, f"images before this one have {self._bytes} bytes")
             self._decoder.check_folder()
             self._missing += 1
-            content = read_regular(self._root, path, limits.MAX_IMAGE_BYTES, near=self._missing <= NEAR_FAULTS)
+            content = read_regular(self._root, path, limits.MAX_IMAGE_BYTES, near=self._missing <= limits.NEAR_FAULTS)
             self._missing -= 1
             self._bytes += len(content)
             if os.path.realpath(self._root / path) in self._truth_paths:

@@ -81,12 +81,14 @@ class Tensor:
     memory: Memory
 
 
-def read(root: Path, path: str) -> list[Tensor]:
-    """The tensors of the checkpoint at `path` below `root`, in its order. Raises `RuleBroken`."""
+def read(root: Path, path: str, deadline: float = math.inf) -> list[Tensor]:
+    """The tensors of the checkpoint at `path` below `root`, in its order; a pickle is read until `deadline` (of
+    time.monotonic). Raises `RuleBroken`.
+    """
     with _opened(root, path) as file:
         start = os.pread(file, max(len(_ZIP_MARK), len(_LEGACY_MARK)), 0)
         if start.startswith(_ZIP_MARK):
-            return _read_torch(file, path)
+            return _read_torch(file, path, deadline)
         if path.endswith(".safetensors"):
             return _read_safetensors(root, file, path)
         if start.startswith(_LEGACY_MARK):
@@ -167,7 +169,7 @@ def _memory(name: str, path: str, start: int, dtype: str, shape: tuple[int, ...]
 # --- torch.save ---
 
 
-def _read_torch(file: int, path: str) -> list[Tensor]:
+def _read_torch(file: int, path: str, deadline: float) -> list[Tensor]:
     findings = Findings()
     try:
         entries, _ = read_entries(file, limits.MAX_ARCHIVE_ENTRIES, findings)
@@ -188,7 +190,7 @@ def _read_torch(file: int, path: str) -> list[Tensor]:
     # Its CRC is not looked at: torch.save can be told to write none.
     tensors: list[Tensor] = []
     views: dict[str, set[Memory]] = {name: set() for name in by_name if name.startswith(folder)}
-    for described in pickled.describe(os.pread(file, content.size, content.data)):
+    for described in pickled.describe(os.pread(file, content.size, content.data), deadline):
         storage = by_name.get(folder + described.key)
         if storage is None:
             found = f"the tensor {show(described.name)} is in {show(folder + described.key)}, which is not there"

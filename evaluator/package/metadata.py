@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluator.core.errors import Findings, RuleBroken, SubmissionError, show
-from evaluator.core.files import near_name, read_regular
+from evaluator.core.errors import Findings, RuleBroken, SubmissionError, near_name, show
+from evaluator.core.files import read_regular
 from evaluator.core.strict_json import parse as parse_json
 from evaluator.core.verdict import BAD_METADATA
 from evaluator.package import rules

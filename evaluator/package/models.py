@@ -9,14 +9,15 @@ It is a file of its own, and no key of metadata.json, whose two keys are publish
 """
 
 import posixpath
+import time
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from evaluator.core import limits
-from evaluator.core.errors import Findings, RuleBroken, show
-from evaluator.core.files import near_name
+from evaluator.core.errors import Findings, RuleBroken, meant, show
 from evaluator.core.strict_json import parse_file
 from evaluator.package import checkpoints, rules
 from evaluator.package.checkpoints import Tensor
@@ -79,17 +80,18 @@ def read_weights(root: Path, sizes: Mapping[str, int], findings: Findings) -> We
         findings.add(rules.CHECKPOINT_SIZE, "", f"{len(paths)} checkpoints")
         paths = []
     room = limits.MAX_TENSORS
+    deadline = time.monotonic() + limits.ALL_PICKLES_SECONDS
     for path in paths:
         try:
             if path.endswith(".bin") and not checkpoints.is_torch(root, path):
                 continue
-            tensors[path] = checkpoints.read(root, path)
+            tensors[path] = checkpoints.read(root, path, deadline)
             room -= len(tensors[path])
             if room < 0:
                 raise RuleBroken(rules.CHECKPOINT_SIZE, f"{limits.MAX_TENSORS - room} tensors up to this checkpoint")
         except RuleBroken as broken:
             findings.add_broken(path, broken)
-            if room < 0:
+            if room < 0 or broken.rule is rules.CHECKPOINT_TIME:
                 break
     indices = {}
     for path in sizes:
@@ -146,48 +148,54 @@ def each_alone(weights: Weights) -> list[Parts]:
     return [Parts((), files) for files in sorted({*alone, *weights.indices.values()}) if weights.filled & {*files}]
 
 
-def chosen(weights: Weights, models: Mapping[str, Sequence[str]], faults: list[str]) -> list[Parts]:
+def chosen(weights: Weights, models: Mapping[str, Sequence[str]], findings: Findings) -> list[Parts]:
     """The models that `models` names, by task, as paths; tasks with the same checkpoints have one. What cannot be
-    followed is added to `faults`.
+    followed is added to `findings`.
     """
+    places, filled = _places(weights), weights.filled
     tasks_of: dict[tuple[str, ...], list[str]] = {}
     for task, paths in models.items():
-        files: list[str] = []
-        for path in paths:
-            found = _below(weights, path)
-            if not found:
-                known = [*weights.tensors, *weights.indices]
+        if len(paths) > limits.MAX_MODEL_PATHS:
+            findings.add(rules.MODELS, NAME, f"task {show(task)}: names {len(paths)} paths")
+            continue
+        files: set[str] = set()
+        for place, path in {posixpath.normpath(path): path for path in paths}.items():
+            if (found := places.get(place)) is None:
                 wrong = f"task {show(task)}: {show(path)} is no checkpoint, no index and no folder of some"
-                faults.append(wrong + _meant(path, known))
-            files += found
-        if files and not weights.filled & {*files}:
-            faults.append(f"task {show(task)}: {show(', '.join(paths))} has no parameters")
-        tasks_of.setdefault(tuple(sorted(set(files))), []).append(task)
+                findings.add(rules.MODELS, NAME, wrong + _near(path, (*weights.tensors, *weights.indices), findings))
+            else:
+                files |= found
+        if files and not filled & files:
+            findings.add(rules.MODELS, NAME, f"task {show(task)}: {show(', '.join(paths))} has no parameters")
+        tasks_of.setdefault(tuple(sorted(files)), []).append(task)
     return [Parts(tuple(tasks), files) for files, tasks in tasks_of.items()]
 
 
-def _below(weights: Weights, path: str) -> list[str]:
-    path = posixpath.normpath(path)
-    if path in weights.indices:
-        return list(weights.indices[path])
-    return [file for file in weights.tensors if path in (file, ".") or file.startswith(f"{path}/")]
+def _places(weights: Weights) -> dict[str, set[str]]:
+    """The checkpoints that each path stands for: that of a checkpoint, of a folder above some, of an index."""
+    places: dict[str, set[str]] = defaultdict(set)
+    for file in weights.tensors:
+        for place in (PurePosixPath(file), *PurePosixPath(file).parents):
+            places[str(place)].add(file)
+    return dict(places) | {index: set(files) for index, files in weights.indices.items()}
 
 
-def check_tasks(models: Mapping[str, Sequence[str]], tasks: Collection[str], faults: list[str]) -> None:
-    """Add to `faults` where `models` names other tasks than `tasks`; fewer than two where these are not known."""
+def check_tasks(models: Mapping[str, Sequence[str]], tasks: Collection[str], findings: Findings) -> None:
+    """Add to `findings` where `models` names other tasks than `tasks`; fewer than two where these are not known."""
     if not tasks and len(models) < 2:
-        faults.append("must name the models of two tasks or more")
+        findings.add(rules.MODELS, NAME, "must name the models of two tasks or more")
     for task in tasks:
         if task not in models:
-            faults.append(f"names no model of the task {task}")
+            findings.add(rules.MODELS, NAME, f"names no model of the task {task}")
     for task in models if tasks else ():
         if task not in tasks:
-            faults.append(f"{show(task)} is no task; there are {', '.join(tasks)}{_meant(task, tasks)}")
+            wrong = f"{show(task)} is no task; there are {', '.join(tasks)}"
+            findings.add(rules.MODELS, NAME, wrong + _near(task, tasks, findings))
 
 
-def _meant(name: str, known: Iterable[str]) -> str:
-    near = near_name(name, known)
-    return f"; is {show(near)} meant?" if near else ""
+def _near(name: str, known: Iterable[str], findings: Findings) -> str:
+    """Which of the known names may be meant, of the first that are not known."""
+    return meant(name, known) if findings.total < limits.NEAR_FAULTS else ""
 
 
 def left_over(weights: Weights, models: Sequence[Parts]) -> list[Parts]:

@@ -19,6 +19,7 @@ import pickle
 import resource
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -83,8 +84,13 @@ class PickledTensor:
     strides: tuple[int, ...]
 
 
-def describe(content: bytes) -> list[PickledTensor]:
-    """The tensors of a checkpoint's data.pkl, in its order. Raises `RuleBroken`."""
+def describe(content: bytes, deadline: float = math.inf) -> list[PickledTensor]:
+    """The tensors of a checkpoint's data.pkl, in its order, read until `deadline` (of time.monotonic) at most. Raises
+    `RuleBroken`.
+    """
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise RuleBroken(rules.CHECKPOINT_TIME, "the checkpoints before it took all of the time")
     paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
         # -P: the current folder, which may hold anything, is no place to import from.
@@ -94,11 +100,10 @@ def describe(content: bytes) -> list[PickledTensor]:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-            timeout=limits.PICKLE_SECONDS,
+            timeout=min(left, limits.PICKLE_SECONDS),
         )
-    except subprocess.TimeoutExpired:
-        found = f"data.pkl takes longer than {limits.PICKLE_SECONDS:g} s to read"
-        raise RuleBroken(rules.CHECKPOINT_SIZE, found) from None
+    except subprocess.TimeoutExpired as error:
+        raise RuleBroken(rules.CHECKPOINT_TIME, f"data.pkl takes longer than {error.timeout:.3g} s to read") from None
     if done.returncode:
         raise RuleBroken(rules.CHECKPOINT_DAMAGED, "data.pkl made its reader crash or run out of memory")
     answer = json.loads(done.stdout)

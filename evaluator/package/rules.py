@@ -172,8 +172,14 @@ CHECKPOINT_SIZE = Rule(
     "checkpoint-size",
     f"at most {limits.MAX_CHECKPOINTS} checkpoints, {limits.MAX_TENSORS} tensors in all of them, each with a name of at"
     f" most {limits.MAX_TENSOR_NAME_CHARACTERS} characters and at most {limits.MAX_TENSOR_DIMENSIONS} dimensions;"
-    f" headers of at most {limits.MAX_CHECKPOINT_HEADER_BYTES} bytes, read within {limits.PICKLE_SECONDS:g} s",
+    f" headers of at most {limits.MAX_CHECKPOINT_HEADER_BYTES} bytes",
     "save the state dict alone, and leave out what the entrypoint does not read",
+)
+CHECKPOINT_TIME = Rule(
+    "checkpoint-time",
+    f"a data.pkl that is read within {limits.PICKLE_SECONDS:g} s, and those of all checkpoints within"
+    f" {limits.ALL_PICKLES_SECONDS:g} s",
+    "save the state dict alone, or with safetensors, which needs none",
 )
 CHECKPOINT_TENSORS = Rule(
     "checkpoint-tensors",
@@ -193,6 +199,7 @@ CHECKPOINT_INDEX = Rule(
 MODELS = Rule(
     "models",
     'an object like {"C2C": ["trunk.safetensors", "c2c.safetensors"], "VQA": "vqa"}: for each task the paths, from the'
-    " submission's root, of the checkpoints, indices or folders that its model is made of",
+    f" submission's root, of the checkpoints, indices or folders that its model is made of, {limits.MAX_MODEL_PATHS} at"
+    " most",
     "write models.json so, or leave it out if each checkpoint is the model of a task",
 )

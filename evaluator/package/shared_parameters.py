@@ -196,13 +196,12 @@ def count_unpacked(
         raise SubmissionError(BAD_WEIGHTS, rules.CHECKPOINT_MISSING.finding(name, found))
     serving = models.each_alone(weights)
     if stated is not None:
-        faults: list[str] = []
-        models.check_tasks(stated, tasks, faults)
-        serving = models.chosen(weights, stated, faults)
-        if faults and source == "--model":
-            raise DataError([f"{source}: {fault}" for fault in faults])
-        if faults:
-            raise SubmissionError(BAD_WEIGHTS, [rules.MODELS.finding(models.NAME, fault) for fault in faults])
+        models.check_tasks(stated, tasks, findings)
+        serving = models.chosen(weights, stated, findings)
+        if findings and source == "--model":
+            raise DataError([f"{source}: {finding.found}" for finding in findings.kept], findings.total)
+        if findings:
+            raise SubmissionError(BAD_WEIGHTS, findings)
     try:
         return _compare(root, weights, serving, required, source)
     except RuleBroken as broken:  # a file that was changed meanwhile

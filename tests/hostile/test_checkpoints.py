@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save as safetensors_bytes
 
 from evaluator.core import limits
-from evaluator.core.errors import RuleBroken
+from evaluator.core.errors import DataError, RuleBroken
 from evaluator.core.verdict import BAD_WEIGHTS
 from evaluator.package import checkpoints
 from evaluator.package.shared_parameters import count
@@ -311,7 +311,52 @@ def test_what_is_large_and_no_harm(tmp_path, content):
 def test_what_takes_forever_is_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(limits, "PICKLE_SECONDS", 2.0)
     write(tmp_path / "a.pt", shared_tuples(100))
-    assert rule_of(tmp_path, "a.pt") == "checkpoint-size"
+    assert rule_of(tmp_path, "a.pt") == "checkpoint-time"
+
+
+@pytest.mark.parametrize(("each", "all"), [(2.0, 60.0), (60.0, 2.0)])
+def test_the_first_that_takes_forever_is_the_last_that_is_read(tmp_path, monkeypatch, each, all):
+    """Else a thousand of them would hold the evaluator for hours before a run. The rest is not looked at."""
+    monkeypatch.setattr(limits, "PICKLE_SECONDS", each)
+    monkeypatch.setattr(limits, "ALL_PICKLES_SECONDS", all)
+    for name in "abc":
+        write(tmp_path / f"{name}.pt", shared_tuples(100))
+    with raises_verdict(BAD_WEIGHTS) as caught:
+        count(tmp_path)
+    (finding,) = caught.value.findings
+    assert (finding.rule, finding.where) == ("checkpoint-time", "a.pt")
+    assert finding.found == "data.pkl takes longer than 2 s to read"
+
+
+def test_no_pickle_is_read_when_the_time_of_all_is_over(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "ALL_PICKLES_SECONDS", 0.0)
+    (tmp_path / "a.safetensors").write_bytes(safetensors_bytes({"a": torch.ones(3)}))
+    assert count(tmp_path).total == 3
+    write(tmp_path / "b.pt", pickled({"вес": tensor()}))
+    with raises_verdict(BAD_WEIGHTS, "the checkpoints before it took all of the time"):
+        count(tmp_path)
+
+
+def test_a_model_of_many_paths(tmp_path, monkeypatch):
+    """Each counts once, however it is written; more than there may be checkpoints are a fault."""
+    for name in ("a/x.safetensors", "a/b/y.safetensors", "z.safetensors"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(safetensors_bytes({name: torch.ones(3)}))
+    many = [".", "a", "./a/", "a/b/..", "a/b", "z.safetensors"] * 100
+    (model,) = count(tmp_path, {"C2C": many, "VQA": ["."]}).models
+    assert model.files == ("a/b/y.safetensors", "a/x.safetensors", "z.safetensors") and model.parameters == 9
+    monkeypatch.setattr(limits, "MAX_MODEL_PATHS", 599)
+    with pytest.raises(DataError, match="task 'C2C': names 600 paths"):
+        count(tmp_path, {"C2C": many, "VQA": ["."]})
+
+
+def test_names_are_looked_for_of_the_first_faults_alone(tmp_path):
+    (tmp_path / "trunk.safetensors").write_bytes(safetensors_bytes({"a": torch.ones(3)}))
+    (tmp_path / "models.json").write_text(json.dumps({"C2C": [f"trunk{i}.safetensors" for i in range(999)], "VQA": "."}))
+    with raises_verdict(BAD_WEIGHTS) as caught:
+        count(tmp_path)
+    hints = [finding.found.endswith("; is 'trunk.safetensors' meant?") for finding in caught.value.findings]
+    assert caught.value.total == 999 and hints[0] and sum(hints) == limits.NEAR_FAULTS
 
 
 def test_containers_in_themselves_and_in_each_other(tmp_path):
