@@ -73,10 +73,9 @@ def convert_predictions(
 ) -> None:
     """Predictions for such data into the layout that the data are not in."""
     from evaluator.competition.definition import find
-    from evaluator.data import convert
-    from evaluator.data.contracts import read_either
+    from evaluator.data import convert, fbc1
 
-    read = read_either(data, find(competition))
+    read = fbc1.read_data(data, find(competition))
     for finding in convert.convert_predictions(output, new_folder, read):
         shared.note(f"note: {finding}")
     print(f"{new_folder}: contract {convert.OTHER[read.contract]}; {len(read.examples)} answers")

@@ -21,7 +21,7 @@ from evaluator.core.errors import DataError, EvaluatorError, Finding, Findings, 
 from evaluator.core.files import new_folder, read_regular, write_text
 from evaluator.core.strict_json import parse_file
 from evaluator.data import fbc1
-from evaluator.data.contracts import CONTRACTS, Documents, read_either, read_predictions
+from evaluator.data.contracts import CONTRACTS, Documents, read_predictions
 from evaluator.data.dataset import Data, Example, data_digest
 
 #: The name of the other contract.
@@ -50,7 +50,7 @@ def convert_data(folder: Path, target: Path, competition: Competition) -> Data:
     exists or cannot be written.
     """
     with new_folder(target) as temporary:
-        data = read_either(folder, competition)
+        data = fbc1.read_data(folder, competition)
         _check(data, _unsaid(data))
         moved = [_with_moved_pictures(each) for each in data.examples]
         _write(temporary, CONTRACTS[OTHER[data.contract]].documents(replace(data, examples=tuple(moved))))
@@ -58,7 +58,7 @@ def convert_data(folder: Path, target: Path, competition: Competition) -> Data:
             for path, copy in zip(old.images, new.images, strict=True):
                 _copy_picture(data.root, path, temporary / copy)
         with _new_folders_faults():
-            made = read_either(temporary, competition)
+            made = fbc1.read_data(temporary, competition)
         if data_digest(made) != data_digest(data):
             raise EvaluatorError(f"{folder}: the new folder does not say the same; did a picture change meanwhile?")
     return replace(made, root=target)

@@ -150,10 +150,7 @@ def read_data(folder: Path | str, competition: Competition | None = None) -> Dat
     Raises `DataError` with all faults.
     """
     competition = competition or definition.default()
-    root = Path(folder)
-    if not root.is_dir():
-        raise DataError(f"data folder {root} does not exist or is not a folder")
-    root = root.resolve()
+    root = data_root(folder)
     found = Findings()
     files: dict[str, str] = {}
     inputs = read_entries(root, "input.json", found, DataError, files)
@@ -209,7 +206,8 @@ def read_data(folder: Path | str, competition: Competition | None = None) -> Dat
             broken = None
             if PurePosixPath(wanted) in asked and not _is_truths(wanted):
                 broken = RuleBroken(TRUTH_PLACE, "is an input's image as well")
-            image = _read_image(root, wanted, f"ground_truth.json: {where}", broken, found, files)
+            place = f"ground_truth.json: {where}: image {show(wanted)}"
+            image = read_image(root, wanted, place, found, files, broken)
             if image is not None:
                 digests.add(pixel_digest(image))
                 if DEEP_MODE in image.info:
@@ -218,7 +216,7 @@ def read_data(folder: Path | str, competition: Competition | None = None) -> Dat
             broken = None
             if _is_truths(path):
                 broken = RuleBroken(INPUT_PLACE, "must not lie in gt_images/")
-            image = _read_image(root, path, f"input.json: {where}", broken, found, files)
+            image = read_image(root, path, f"input.json: {where}: image {show(path)}", found, files, broken)
             if image is not None and DEEP_MODE in image.info:
                 deep["input.json"].append(id)
         metric = task.metric
@@ -237,6 +235,14 @@ def read_data(folder: Path | str, competition: Competition | None = None) -> Dat
     notes = tuple(depth_note(name, ids) for name, ids in deep.items() if ids)
     shown = {path: path for path in ("input.json", *(path for example in examples for path in example.images))}
     return Data(root, competition, tuple(examples), frozenset(digests), files, notes, shown)
+
+
+def data_root(folder: Path | str) -> Path:
+    """The data folder's path, without links. Raises `DataError` where it is none."""
+    root = Path(folder)
+    if not root.is_dir():
+        raise DataError(f"data folder {root} does not exist or is not a folder")
+    return root.resolve()
 
 
 def documents(data: Data) -> dict[str, dict[str, Any]]:
@@ -263,11 +269,11 @@ def _is_truths(path: str) -> bool:
     return PurePosixPath(path).parts[:1] == ("gt_images",)
 
 
-def _read_image(
-    root: Path, path: str, where: str, misplaced: RuleBroken | None, found: Findings, files: dict[str, str]
+def read_image(
+    root: Path, path: str, where: str, found: Findings, files: dict[str, str], misplaced: RuleBroken | None = None
 ) -> Image.Image | None:
-    """Check an image of the data and add its file's SHA-256 to `files`; returns the image, None for a faulty one.
-    `misplaced` says that it may not lie where it does.
+    """Check an image of the data and add its file's SHA-256 to `files`; returns the image, None for a faulty one, whose
+    fault at `where` is added to `found`. `misplaced` says that it may not lie where it does.
     """
     try:
         if misplaced:
@@ -275,7 +281,7 @@ def _read_image(
         content = read_regular(root, path, limits.MAX_IMAGE_BYTES, near=found.total < limits.NEAR_FAULTS)
         image = decode(content)
     except RuleBroken as broken:
-        found.add(broken.rule, f"{where}: image {show(path)}", broken.found)
+        found.add_broken(where, broken)
         return None
     files[path] = hashlib.sha256(content).hexdigest()
     return image

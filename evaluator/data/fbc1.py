@@ -14,25 +14,21 @@ whoever wrote it, with its file and key: a missing prediction (but in HTR, where
 noted), one too many in zsOD and VQA, an answer that is no text, boxes that are none.
 """
 
-import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from evaluator.competition.definition import Competition, TaskDefinition
 from evaluator.competition.task import Task
-from evaluator.core import limits
-from evaluator.core.errors import DataError, Findings, Rule, RuleBroken, SubmissionError, show
-from evaluator.core.files import OUTPUT_FOLDER, read_regular
+from evaluator.core.errors import DataError, Findings, Rule, SubmissionError, show
 from evaluator.core.strict_json import parse_file
 from evaluator.core.verdict import BAD_OUTPUT
-from evaluator.data.dataset import Data, Entry, Example
+from evaluator.data import dataset
+from evaluator.data.dataset import Data, Entry, Example, data_root, read_image
 from evaluator.data.entries import MISSING_ID, UNKNOWN_ID, json_kind
-from evaluator.data.images import decode
-from evaluator.data.predictions import TEXT_LENGTH, Predictions
-from evaluator.metrics import box_f1
+from evaluator.data.predictions import Predictions, check_text, output_root
 
 #: What an answer is, by task; a text in HTR may be any JSON value, and is then compared as Python does.
 TASKS = {"C2C": "text", "HTR": "json", "zsOD": "json", "VQA": "text"}
@@ -58,19 +54,14 @@ def named(task: Task | TaskDefinition) -> str:
     return _FILE_NAMES.get(task.name, task.name)
 
 
-def contract_of(folder: Path | str) -> str:
-    """The contract that a data folder of these tasks is written by: the standard one where it has an input.json."""
-    return "standard" if os.path.lexists(Path(folder) / "input.json") else "fbc1"
-
-
-def check_tasks(competition: Competition) -> None:
+def _check_tasks(competition: Competition) -> None:
     """Raise `DataError` for a competition with tasks that this layout does not have."""
     if others := [task.name for task in competition.definition.tasks if TASKS.get(named(task)) != task.answer]:
         known = ", ".join(f"{name} ({output})" for name, output in TASKS.items())
         raise DataError(f"competition {competition.name}: {', '.join(others)}: the contract fbc1 has {known} alone")
 
 
-def keyed(data: Data) -> Data:
+def _keyed(data: Data) -> Data:
     """The data with results by the keys that this layout has, where all ids in the folder are TASK/key. Truths alone
     show a submission nothing.
     """
@@ -83,18 +74,22 @@ def keyed(data: Data) -> Data:
 
 
 def read_data(folder: Path | str, competition: Competition) -> Data:
-    """Read and check the data folder: truths, and of tasks whose folder is there, what is asked and the pictures.
+    """Read and check a data folder of these tasks, in this layout or, where it has an input.json, in the standard
+    contract, whatever the competition says of the contract. Results are by the keys of this layout.
 
     Raises `DataError` with all faults.
     """
-    root = Path(folder)
-    if not root.is_dir():
-        raise DataError(f"data folder {root} does not exist or is not a folder")
-    root = root.resolve()
+    _check_tasks(competition)
+    standard = os.path.lexists(Path(folder) / "input.json")
+    return _keyed((dataset.read_data if standard else _read_layout)(folder, competition))
+
+
+def _read_layout(folder: Path | str, competition: Competition) -> Data:
+    """Truths, and of tasks of which it is there what is asked, with the pictures."""
+    root = data_root(folder)
     found = Findings()
     files: dict[str, str] = {}
     examples: list[Example] = []
-    check_tasks(competition)
     shown: dict[str, str] = {}
     for task in competition.tasks.values():
         name = next((name for name in _truth_places(named(task)) if (root / name).is_file()), None)
@@ -110,7 +105,7 @@ def read_data(folder: Path | str, competition: Competition) -> Data:
         asked, inputs = _asked(root, task, truth, found, files)
         shown |= {f"{named(task)}/{place}": path for place, path in inputs.items()}
         for key, accepted in truth.items():
-            if (fault := _TRUTH_FAULTS[named(task)](accepted)) is not None:
+            if (fault := _truth_fault(task, accepted)) is not None:
                 found.add(TRUTH_SHAPE, f"{name}: {show(key)}", fault)
                 continue
             examples.append(_example(task, key, accepted, asked.get(key, ())))
@@ -125,12 +120,8 @@ def read_predictions(folder: Path | str, data: Data) -> Predictions:
     """Read and check the predictions of the tasks that the data have. Raises `SubmissionError` (BAD_OUTPUT) with all
     faults.
     """
-    root = Path(folder)
+    root = output_root(folder)
     found = Findings()
-    if root.is_symlink() or not root.is_dir():
-        kind = "is a symbolic link" if root.is_symlink() else "does not exist or is not a folder"
-        found.add(OUTPUT_FOLDER, f"output folder {root}", kind)
-        raise SubmissionError(BAD_OUTPUT, found)
     predictions = Predictions(root)
     for task, examples in data.by_task().items():
         name, before = f"prediction_{named(task)}.json", found.total
@@ -154,8 +145,10 @@ def read_predictions(folder: Path | str, data: Data) -> Predictions:
                 continue
             missing += example.key not in document
             predicted = document.get(example.key, task.metric.missing)
+            if isinstance(predicted, str):
+                check_text(predicted, where, found)
             if (fault := _prediction_fault(task, predicted, example)) is not None:
-                found.add_broken(where, fault)
+                found.add(PREDICTION_SHAPE, where, fault)
             elif task.output == "json":
                 predictions.values[example.id] = predicted
             else:
@@ -251,20 +244,20 @@ def _example(task: Task, key: str, accepted: Any, inputs: tuple[Entry, ...]) -> 
 def _asked(
     root: Path, task: Task, truth: Mapping[str, Any], found: Findings, files: dict[str, str]
 ) -> tuple[dict[str, tuple[Entry, ...]], dict[str, str]]:
-    """The inputs of each key, and the files that a submission gets by their place in the task's folder; none where that
-    is not there.
+    """The inputs of each key, and the files that a submission gets by their place in the task's folder; none where what
+    is asked is not there, whatever else the folder has.
     """
-    base = next((base for base in (f"input/{named(task)}", named(task)) if (root / base).is_dir()), None)
-    if base is None:
+    asking = f"{named(task)}/images" if named(task) == "HTR" else _requests(named(task))
+    prefix = next((prefix for prefix in ("input/", "") if os.path.lexists(root / prefix / asking)), None)
+    if prefix is None:
         return {}, {}
+    base = f"{prefix}{named(task)}"
     shown: dict[str, str] = {}
     inputs: dict[str, tuple[Entry, ...]] = dict.fromkeys(truth, ())
     if named(task) == "HTR":
         asked: dict[str, list[tuple[str, str]]] = {key: [("image", key)] for key in truth}
     else:
-        name = base.removesuffix(named(task)) + _requests(named(task))
-        if not (root / name).exists():
-            return {}, {}
+        name = prefix + asking
         shown[name.removeprefix(f"{base}/")] = name
         before = found.total
         document = parse_file(root, name, found, digests=files)
@@ -288,7 +281,7 @@ def _asked(
         )
         for entry in inputs[key]:
             if entry.type == "image" and entry.content not in files:
-                _read_image(root, entry.content, found, files)
+                read_image(root, entry.content, entry.content, found, files)
             if entry.type == "image":
                 shown[entry.content.removeprefix(f"{base}/")] = entry.content
     return inputs, shown
@@ -307,49 +300,23 @@ def _entries(task: str, key: str, request: Any) -> list[tuple[str, str]] | None:
     return [("image", request["file_name"]), ("text", request["question"])]
 
 
-def _read_image(root: Path, path: str, found: Findings, files: dict[str, str]) -> None:
-    try:
-        content = read_regular(root, path, limits.MAX_IMAGE_BYTES)
-        decode(content)
-    except RuleBroken as broken:
-        found.add_broken(path, broken)
-        return
-    files[path] = hashlib.sha256(content).hexdigest()
+# --- faults ---
 
 
-# --- truths ---
-
-
-def _text_fault(accepted: Any) -> str | None:
-    return None if isinstance(accepted, str) else f"must be a text, not {show(accepted)}"
-
-
-def _answer_fault(accepted: Any) -> str | None:
+def _truth_fault(task: Task, accepted: Any) -> str | None:
+    if task.output == "json":
+        return task.metric.truth_fault(accepted)
+    if named(task) == "C2C":
+        return None if isinstance(accepted, str) else f"must be a text, not {show(accepted)}"
     if not isinstance(accepted, dict) or "answer" not in accepted:
         return f"must be an object with answer and lang, not {show(accepted)}"
     return None if isinstance(accepted.get("lang"), str) else f"lang must be a text, not {show(accepted.get('lang'))}"
 
 
-_TRUTH_FAULTS: Mapping[str, Callable[[Any], str | None]] = {
-    "C2C": _text_fault,
-    "HTR": lambda accepted: None,  # what is no text is compared all the same
-    "zsOD": box_f1.truth_fault,
-    "VQA": _answer_fault,
-}
-
-
-# --- predictions ---
-
-
-def _prediction_fault(task: Task, predicted: Any, example: Example) -> RuleBroken | None:
-    if named(task) == "zsOD":
-        fault = box_f1.answer_fault(predicted, example.truth_json)
-        return None if fault is None else RuleBroken(PREDICTION_SHAPE, fault)
-    if task.output == "text" and not isinstance(predicted, str):
-        return RuleBroken(PREDICTION_SHAPE, f"must be a text, not {json_kind(predicted)}")
-    if isinstance(predicted, str) and len(predicted) > limits.MAX_TEXT_CHARACTERS:
-        return RuleBroken(TEXT_LENGTH, f"the text has {len(predicted)} characters")
-    return None
+def _prediction_fault(task: Task, predicted: Any, example: Example) -> str | None:
+    if task.output == "json":
+        return task.metric.answer_fault(predicted, example.truth_json)
+    return None if isinstance(predicted, str) else f"must be a text, not {json_kind(predicted)}"
 
 
 def _hint(root: Path, task: str, found: Findings) -> None:

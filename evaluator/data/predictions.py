@@ -108,14 +108,8 @@ def read_predictions(folder: Path | str, data: Data) -> Predictions:
     Raises `SubmissionError` (BAD_OUTPUT) with all faults; `EvaluatorError` where this machine cannot take the
     images in.
     """
-    root = Path(folder)
+    root = output_root(folder)
     found = Findings()
-    if root.is_symlink():
-        found.add(OUTPUT_FOLDER, f"output folder {root}", "is a symbolic link")
-    elif not root.is_dir():
-        found.add(OUTPUT_FOLDER, f"output folder {root}", "does not exist or is not a folder")
-    if found:
-        raise SubmissionError(BAD_OUTPUT, found)
     files: dict[str, str] = {}
     types = ALL_TYPES if any(example.task.output == "json" for example in data.examples) else TYPES
     bad_output = partial(SubmissionError, BAD_OUTPUT)
@@ -133,10 +127,12 @@ def read_predictions(folder: Path | str, data: Data) -> Predictions:
             predictions.types[example.id] = tuple(entry.type for entry in entries)
             if example.task.output == "text":
                 predictions.texts[example.id] = content
-                _check_text(content, where, found)
+                check_text(content, where, found)
                 continue
             if example.task.output == "json":
                 predictions.values[example.id] = content
+                if isinstance(content, str):
+                    check_text(content, where, found)
                 if fault := example.task.metric.answer_fault(content, example.truth_json):
                     found.add(ANSWER_JSON, where, fault)
                 continue
@@ -155,6 +151,15 @@ def read_predictions(folder: Path | str, data: Data) -> Predictions:
     if deep:
         predictions.notes.append(depth_note("predictions.json", deep))
     return predictions
+
+
+def output_root(folder: Path | str) -> Path:
+    """The output folder's path. Raises `SubmissionError` (BAD_OUTPUT) where it is none, or a link to one."""
+    root = Path(folder)
+    if root.is_symlink() or not root.is_dir():
+        kind = "is a symbolic link" if root.is_symlink() else "does not exist or is not a folder"
+        raise SubmissionError(BAD_OUTPUT, OUTPUT_FOLDER.finding(f"output folder {root}", kind))
+    return root
 
 
 def prediction_documents(predictions: Predictions, data: Data) -> dict[str, dict[str, Any]]:
@@ -186,7 +191,8 @@ def _outputs(
             yield example, where, entries, scored.content
 
 
-def _check_text(text: str, where: str, found: Findings) -> None:
+def check_text(text: str, where: str, found: Findings) -> None:
+    """Add to `found` what is wrong with a text that was predicted: its length, and its first control character."""
     if len(text) > limits.MAX_TEXT_CHARACTERS:
         found.add(TEXT_LENGTH, where, f"a text of {len(text)} characters")
     if control := _CONTROL.search(text):

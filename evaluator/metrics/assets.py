@@ -134,11 +134,7 @@ def load_encoders(folder: str | os.PathLike[str] = FOLDER) -> LeaderboardEncoder
     The `label` of the encoders tells which: None for the leaderboard's. Raises `DataError` where an asset differs from
     what the lock file records, or cannot be loaded.
     """
-    findings = _unchanged(folder, ENCODERS)
-    lacking = [finding for finding in findings if finding.state is not AssetState.VERIFIED]
-    if lacking:
-        if len(lacking) < len(findings) or any(finding.state is AssetState.UNRECORDED for finding in lacking):
-            logger.warning("the nano encoders stand in: %s", "; ".join(finding.reason for finding in lacking))
+    if not _have(folder, ENCODERS, "the nano encoders stand in"):
         from evaluator.metrics.nano import NanoEncoders
 
         return NanoEncoders.load()
@@ -154,10 +150,7 @@ def load_encoders(folder: str | os.PathLike[str] = FOLDER) -> LeaderboardEncoder
 
 def ruwordnet_path(folder: str | os.PathLike[str] = FOLDER) -> Path | None:
     """RuWordNet's database, verified; None where it is not there. Raises `DataError` where it has changed."""
-    (finding,) = _unchanged(folder, (RUWORDNET,))
-    if finding.state is AssetState.UNRECORDED:
-        logger.warning("RuWordNet is not used: %s", finding.reason)
-    return Path(folder) / RUWORDNET.path if finding.state is AssetState.VERIFIED else None
+    return Path(folder) / RUWORDNET.path if _have(folder, (RUWORDNET,), "RuWordNet is not used") else None
 
 
 def load_grammar(folder: str | os.PathLike[str] = FOLDER) -> Grammar:
@@ -171,11 +164,7 @@ def load_grammar(folder: str | os.PathLike[str] = FOLDER) -> Grammar:
     from evaluator.metrics.syntax_trees import CurrentGrammar
 
     folder = Path(folder)
-    findings = _unchanged(folder, GRAMMAR)
-    lacking = [finding for finding in findings if finding.state is not AssetState.VERIFIED]
-    if lacking:
-        if len(lacking) < len(findings) or any(finding.state is AssetState.UNRECORDED for finding in lacking):
-            logger.warning("the current grammar stands in: %s", "; ".join(finding.reason for finding in lacking))
+    if not _have(folder, GRAMMAR, "the current grammar stands in"):
         return CurrentGrammar()
     library, lock = folder / GRAMMAR_LIBRARY, read_lock(folder)
     built = lock.get(GRAMMAR_LIBRARY)
@@ -311,11 +300,17 @@ def fetch(folder: str | os.PathLike[str] = FOLDER, assets: Sequence[Asset] = ASS
         raise DataError(reasons)
 
 
-def _unchanged(folder: str | os.PathLike[str], assets: Sequence[Asset]) -> list[AssetCheck]:
+def _have(folder: str | os.PathLike[str], assets: Sequence[Asset], instead: str) -> bool:
+    """Whether all of the assets are there and verified. Where some are there, and not all, a warning says what is done
+    `instead` and why. Raises `DataError` where one has changed.
+    """
     findings = inspect(folder, assets)
     if changed := [finding.reason for finding in findings if finding.state is AssetState.CHANGED]:
         raise DataError(changed)
-    return findings
+    lacking = [finding for finding in findings if finding.state is not AssetState.VERIFIED]
+    if lacking and any(finding.state is not AssetState.MISSING for finding in findings):
+        logger.warning("%s: %s", instead, "; ".join(finding.reason for finding in lacking))
+    return not lacking
 
 
 def _inspect(folder: Path, asset: Asset, record: LockEntry | None) -> AssetCheck:

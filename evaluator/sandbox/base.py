@@ -17,6 +17,7 @@ from evaluator.core.errors import EvaluatorError, Findings, Rule, SubmissionErro
 from evaluator.core.files import FILE_PATH, FILE_UNREADABLE, OUTPUT_FOLDER
 from evaluator.core.limits import Limits
 from evaluator.core.verdict import Verdict
+from evaluator.data.contracts import CONTRACTS, Layout
 
 LOG_CUT = "\n[{} of what the submission printed are left out here, as the log has a limit; the end follows]\n"
 LOG_LONG = "\n[the log's limit is near; of what follows the end alone is kept, and shown when the run is over]\n"
@@ -24,6 +25,7 @@ LOG_ERRORS = "\n[the end of what the submission wrote to stderr, which the engin
 LOG_TAIL_BYTES = 2**20  # of a long log's end; a quarter of the limit where that is less
 #: Of a submission's environment: the time limit of its run, in seconds, for it to plan by.
 BUDGET_VARIABLE = "FUSIONBRAIN_BUDGET"
+STANDARD = CONTRACTS["standard"].layout
 TMP_FILES = 10**6  # files and folders in /tmp
 _SIGNALS = 64  # of Linux
 FILE, FOLDER, HARD_LINK = "a file", "a folder", "a hard link"
@@ -46,29 +48,6 @@ _TAR_KINDS = {
     tarfile.FIFOTYPE: "a FIFO",
     tarfile.CHRTYPE: "a character device",
     tarfile.BLKTYPE: "a block device",
-}
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where a contract has a submission's folder, its input and its output, as absolute paths in a container. The
-    output is a folder of the submission's; the input is one, or lies beside it.
-    """
-
-    submission: str
-    input: str
-    output: str
-
-    @property
-    def nested(self) -> bool:
-        """Whether the input lies in the submission's folder."""
-        return self.input.startswith(f"{self.submission}/")
-
-
-STANDARD = Layout("/work/submission", "/work/input", "/work/submission/output")
-LAYOUTS = {
-    "standard": STANDARD,
-    "fbc1": Layout("/home/jovyan", "/home/jovyan/input", "/home/jovyan/output"),
 }
 
 

@@ -34,12 +34,12 @@ from evaluator.core import verdict
 from evaluator.core.errors import EvaluatorError, SubmissionError, show
 from evaluator.core.gpus import find as find_gpus
 from evaluator.core.limits import Limits
+from evaluator.data.contracts import Layout
 from evaluator.sandbox.base import (
     BUDGET_VARIABLE,
     STANDARD,
     TMP_FILES,
     Execution,
-    Layout,
     LogCopier,
     Workspace,
     collect_tar,

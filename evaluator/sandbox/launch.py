@@ -25,11 +25,12 @@ from evaluator.core.errors import (
     show,
 )
 from evaluator.core.limits import RUN, Limits
+from evaluator.data.contracts import CONTRACTS
 from evaluator.data.dataset import Data
 from evaluator.package import archive, metadata
 from evaluator.package.folder import copy_folder, make_folders
 from evaluator.sandbox import crash, local
-from evaluator.sandbox.base import LAYOUTS, LOG_TAIL_BYTES, TMP_FILES, Execution, Runner, Workspace
+from evaluator.sandbox.base import LOG_TAIL_BYTES, TMP_FILES, Execution, Runner, Workspace
 
 RunnerName = Literal["auto", "engine", "docker", "local"]
 
@@ -62,7 +63,7 @@ def workspace(
     # Two folders with names of their own: from the workspace no relative path leads to the log.
     with leftovers.private_folder("run") as base, leftovers.private_folder("aside") as aside:
         local.sweep()
-        space = Workspace(base, aside, data.root, LAYOUTS[data.contract])
+        space = Workspace(base, aside, data.root, CONTRACTS[data.contract].layout)
         try:
             make_folders(space.base, (str(path.relative_to(space.base)) for path in (space.work, space.submission)))
             if source.is_dir():

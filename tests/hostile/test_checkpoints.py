@@ -352,7 +352,8 @@ def test_a_model_of_many_paths(tmp_path, monkeypatch):
 
 def test_names_are_looked_for_of_the_first_faults_alone(tmp_path):
     (tmp_path / "trunk.safetensors").write_bytes(safetensors_bytes({"a": torch.ones(3)}))
-    (tmp_path / "models.json").write_text(json.dumps({"C2C": [f"trunk{i}.safetensors" for i in range(999)], "VQA": "."}))
+    paths = [f"trunk{number}.safetensors" for number in range(999)]
+    (tmp_path / "models.json").write_text(json.dumps({"C2C": paths, "VQA": "."}))
     with raises_verdict(BAD_WEIGHTS) as caught:
         count(tmp_path)
     hints = [finding.found.endswith("; is 'trunk.safetensors' meant?") for finding in caught.value.findings]

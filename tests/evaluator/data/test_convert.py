@@ -335,11 +335,10 @@ def test_other_tasks_have_no_such_layout(tmp_path):
         convert_data(build_fbc1(tmp_path / "fbc1"), tmp_path / "new", find("fbc2"))
 
 
-def test_predictions_that_the_standard_contract_does_not_take(tmp_path):
+def test_predictions_that_neither_contract_takes(tmp_path):
     output = answered(tmp_path / "output", OUTPUT | {"VQA": {"0": "\x07"}})
     data = read_data(build_fbc1(tmp_path / "fbc1"), FBC1)
-    read_predictions(output, data)
-    with pytest.raises(SubmissionError, match="predictions.json: id 'VQA/0' .* of the new folder: a text with a contr"):
+    with pytest.raises(SubmissionError, match="prediction_VQA.json: '0': a text with a control character"):
         convert_predictions(output, tmp_path / "new", data)
     assert not (tmp_path / "new").exists()
 

@@ -4,14 +4,16 @@ end, and what is said of folders that are not as they should be.
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from evaluator.competition.definition import find
+from evaluator.competition.definition import Definition, find
 from evaluator.core.errors import DataError, SubmissionError
-from evaluator.data.contracts import read_data, read_predictions
+from evaluator.data.contracts import CONTRACTS, read_data, read_predictions
+from evaluator.data.convert import OTHER
 from evaluator.scoring.score import score
 from tests.support.fbc1 import write
 
@@ -206,6 +208,85 @@ def test_faults_of_the_data_are_named(whole, fbc1, name, content, said):
     with pytest.raises(DataError) as caught:
         read_data(whole, fbc1)
     assert said in str(caught.value), str(caught.value)
+
+
+def test_a_picture_under_a_near_name_is_named(whole, fbc1):
+    (whole / "input" / "HTR" / "images" / "0.png").rename(whole / "input" / "HTR" / "images" / "0.PNG")
+    with pytest.raises(DataError, match=r"input/HTR/images/0.png: the file does not exist; there is '0.PNG'"):
+        read_data(whole, fbc1)
+
+
+def test_truths_alone_may_lie_in_their_tasks_folders(tmp_path, fbc1):
+    """A folder of a task that has its truth has not what is asked, too."""
+    for task, truth in (("HTR", {"0.png": "ёж"}), ("C2C", {"0": "x"})):
+        write(tmp_path / "data" / task / f"true_{task}.json", truth)
+        write(tmp_path / "output" / f"prediction_{task}.json", truth)
+    data = read_data(tmp_path / "data", fbc1)
+    assert data.shown == {} and not any(example.inputs for example in data.examples)
+    assert [task.score for task in score(read_predictions(tmp_path / "output", data), data).tasks][1] == 1
+
+
+TRUE = {
+    "C2C": "def x ( ) :\n\treturn 1\r\n",
+    "HTR": "ёж",
+    "VQA": {"answer": "кот", "lang": "ru"},
+}
+
+
+@pytest.mark.parametrize("task", TRUE)
+def test_texts_keep_the_rules_of_the_standard_contract(folders, fbc1, task):
+    """Lines and tabs, as programs have them, and no other control characters, which terminals obey."""
+    made = folders(**{task: ({"0": TRUE[task]}, {"0": "def x ( ) :\n\treturn 1\r\n"})})
+    scored(made, fbc1)
+    folders(**{task: ({"0": TRUE[task]}, {"0": "кот\x1b[2J"})})
+    with pytest.raises(SubmissionError) as caught:
+        scored(made, fbc1)
+    (finding,) = caught.value.findings
+    assert finding.rule == "control-character" and finding.where == f"prediction_{task}.json: '0'"
+    assert finding.found == "a text with a control character, U+001B at character 3"
+    folders(**{task: ({"0": TRUE[task]}, {"0": "x" * 20_001})})
+    with pytest.raises(SubmissionError, match=r"a text of 20001 characters; .*\[text-length\]"):
+        scored(made, fbc1)
+
+
+OWN_METRICS = """
+from evaluator.metrics.base import Metric, Result
+
+def evaluate(samples, resources):
+    return Result.mean([float(each.predicted_json == each.reference_json) for each in samples])
+
+def short(answer, truth):
+    return "must be as long as the truth" if len(answer) != len(truth) else None
+
+METRICS = (Metric("equal_lists", "equal lists", "json", evaluate, schema=list[int], check_answer=short),)
+"""
+
+
+@pytest.mark.parametrize("task", ["HTR", "zsOD"])
+def test_an_own_metric_says_what_an_answer_is(folders, tmp_path, task):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "lists.py").write_text(OWN_METRICS, encoding="utf-8")
+    (tmp_path / "own" / "competition.toml").write_text(
+        'name = "other"\nimage = "a/b:1"\ntitle = {}\ncontract = "fbc1"\nmetrics = ["lists.py"]\n'
+        f'[[tasks]]\nnumber = 0\nname = "{task}"\nanswer = "json"\nmetric = "equal_lists"\nweight = 1\n',
+        encoding="utf-8",
+    )
+    own = find(str(tmp_path / "own"))
+    assert scored(folders(**{task: ({"0": [1, 2]}, {"0": [1, 2]})}), own).integral == 1
+    for truth, answer, error, said in (
+        ([1], ["1"], SubmissionError, "Input should be a valid integer at [0]"),
+        ([1], [1, 2], SubmissionError, "must be as long as the truth"),
+        ({"кот": []}, [1], DataError, "Input should be a valid list"),
+    ):
+        with pytest.raises(error) as caught:
+            scored(folders(**{task: ({"0": truth}, {"0": answer})}), own)
+        assert f"_{task}.json: '0': {said}" in str(caught.value)
+
+
+def test_every_contract_has_what_it_needs():
+    assert set(CONTRACTS) == set(get_args(Definition.model_fields["contract"].annotation)) == set(OTHER)
+    for name, contract in CONTRACTS.items():
+        assert OTHER[OTHER[name]] == name != OTHER[name] and contract.layout.output.startswith("/")
 
 
 def test_no_truth_at_all(tmp_path, fbc1):

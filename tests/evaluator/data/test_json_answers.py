@@ -130,6 +130,12 @@ def test_what_is_not_of_an_own_metrics_schema_is_named(folders, tmp_path):
         scored(*folders(entry("json", {"кот": [1]}), entry("json", {"кот": [1, "2"]}), text))
 
 
+def test_a_json_answer_that_is_a_text_keeps_the_rules_of_texts(folders):
+    text = DEFINITION.replace("box_f1", "string_accuracy")
+    with pytest.raises(SubmissionError, match=r"id 'a' \(Boxes\): a text with a control character, U\+007F"):
+        scored(*folders(entry("json", "кот"), entry("json", "кот\x7f"), text))
+
+
 def test_a_metric_that_compares_by_language_must_be_told_it(folders):
     """By the data, which no submission answers for; an English question must not be taken for a Russian one."""
     text = DEFINITION.replace('"json"', '"text"').replace("box_f1", "vqa_accuracy")
