@@ -9,6 +9,7 @@ import typer
 from evaluator.cli import shared
 from evaluator.competition import DEFAULT
 from evaluator.core import files, limits, results, verdict
+from evaluator.core.errors import DataError
 
 PANEL = "Submissions"
 app = typer.Typer()
@@ -76,7 +77,15 @@ def shared_parameters(
     share: Annotated[
         float | None,
         typer.Option(
-            "--share", metavar="SHARE", parser=shared.share, help="the least share (default: the rule's, 0.25)"
+            "--share", metavar="SHARE", parser=shared.share, help="the least share (default: the competition's)"
+        ),
+    ] = None,
+    competition: Annotated[
+        str | None,
+        typer.Option(
+            "--competition",
+            metavar="NAME|FOLDER",
+            help="whose rule, and whose tasks all must have a model (default: fbc1's rule, of any tasks)",
         ),
     ] = None,
     model: Annotated[
@@ -90,12 +99,17 @@ def shared_parameters(
     ] = [],  # noqa: B006  Typer hands over a list of its own
 ) -> int:
     """Count the parameters that the models of all tasks share."""
+    from evaluator.competition.definition import find
     from evaluator.package import shared_parameters
 
     results.prepare({"--json": json})
     with results.explained(json):
-        required = shared_parameters.SHARE if share is None else share
-        counted = shared_parameters.count(submission, _models(model), required)
+        chosen = find(competition or "fbc1")
+        required = chosen.definition.prizes.shared_parameters if share is None else share
+        if required is None:
+            raise DataError(f"the prizes of competition {chosen.name} state no shared_parameters: give a --share")
+        tasks = chosen.names.values() if competition else ()
+        counted = shared_parameters.count(submission, required, _models(model), tuple(tasks))
         print("\n".join(counted.lines()))
         if json is not None:
             files.write_json(json, verdict.OK.to_json() | {"findings": [], "findings_total": 0} | counted.to_json())

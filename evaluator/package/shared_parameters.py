@@ -19,8 +19,8 @@ place in the architecture. (The formula beside the sentence has 0.3; so it is a 
 That shared parameters are used, and help, is the rule's second part, and for a person to judge; so they are listed, and
 so is what may hold parameters and could not be read.
 
-    count(submission: Path, stated: Mapping[str, Sequence[str]] | None = None, ...) -> SharedParameters
-    count_unpacked(root: Path, sizes: Mapping[str, int], ...) -> SharedParameters
+    count(submission: Path, required: float, ...) -> SharedParameters
+    count_unpacked(root: Path, sizes: Mapping[str, int], required: float, ...) -> SharedParameters
 """
 
 import contextlib
@@ -40,7 +40,6 @@ from evaluator.package.checkpoints import Memory, Tensor
 from evaluator.package.folder import list_folder
 from evaluator.package.models import Parts, Weights
 
-SHARE = 0.25  # of all parameters, that must be common to all tasks' models
 _SHOWN = 5  # of the shared tensors
 _INTEGERS = ("BOOL", "I", "U")  # kinds of numbers begin so
 Source = Literal["each checkpoint", "models.json", "--model"]
@@ -156,8 +155,8 @@ class SharedParameters:
 
 def count(
     submission: Path,
+    required: float,
     stated: Mapping[str, Sequence[str]] | None = None,
-    required: float = SHARE,
     tasks: Collection[str] = (),
 ) -> SharedParameters:
     """Count the parameters of a submission, a folder or a ZIP, that all tasks' models have in common.
@@ -170,14 +169,14 @@ def count(
     used.
     """
     with _unpacked(submission) as (root, sizes):
-        return count_unpacked(root, sizes, stated, required, tasks, submission.name)
+        return count_unpacked(root, sizes, required, stated, tasks, submission.name)
 
 
 def count_unpacked(
     root: Path,
     sizes: Mapping[str, int],
+    required: float,
     stated: Mapping[str, Sequence[str]] | None = None,
-    required: float = SHARE,
     tasks: Collection[str] = (),
     name: str = "submission",
 ) -> SharedParameters:

@@ -228,9 +228,7 @@ def _count_shared_parameters(space: Workspace, competition: Competition, note: S
         return {}
     tasks = tuple(competition.names.values())
     try:
-        found = shared_parameters.count_unpacked(
-            space.submission, launch.delivered(space), required=required, tasks=tasks
-        )
+        found = shared_parameters.count_unpacked(space.submission, launch.delivered(space), required, tasks=tasks)
     except SubmissionError as error:
         for line in str(error).splitlines():
             note(f"shared parameters cannot be counted: {line}")

@@ -25,7 +25,7 @@ from evaluator.core import limits
 from evaluator.core.errors import DataError, RuleBroken
 from evaluator.core.verdict import BAD_WEIGHTS
 from evaluator.package import checkpoints
-from evaluator.package.shared_parameters import count
+from tests.support.counting import count
 from tests.support.verdicts import raises_verdict
 
 REBUILD = torch._utils._rebuild_tensor_v2

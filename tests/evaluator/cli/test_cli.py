@@ -314,6 +314,10 @@ def test_shared_parameters(call, make_submission, tmp_path):
     document = json.loads(results.read_text(encoding="utf-8"))
     assert (done.returncode, document["fault"]) == (2, "organizer")
     assert "'htr.safetensors' is no checkpoint" in done.stderr and "verdict" not in done.stderr
+    done = call("shared-parameters", folder, "--competition", "fbc1", *models)
+    assert done.returncode == 2 and "names no model of the task HTR" in done.stderr
+    done = call("shared-parameters", folder, "--competition", "fbc2")
+    assert done.returncode == 2 and "competition fbc2 state no shared_parameters: give a --share" in done.stderr
     (folder / "vqa.safetensors").write_bytes(b"")
     done = call("shared-parameters", folder, "--json", results)
     document = json.loads(results.read_text(encoding="utf-8"))

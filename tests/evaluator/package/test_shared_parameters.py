@@ -13,7 +13,8 @@ from evaluator.core import limits
 from evaluator.core.errors import DataError
 from evaluator.core.verdict import BAD_WEIGHTS, BAD_ZIP
 from evaluator.package import checkpoints
-from evaluator.package.shared_parameters import SharedParameters, count
+from evaluator.package.shared_parameters import SharedParameters
+from tests.support.counting import count
 from tests.support.verdicts import raises_verdict
 
 TASKS = ("C2C", "HTR", "ZsOD", "VQA")
