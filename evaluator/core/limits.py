@@ -165,6 +165,7 @@ MAX_TENSOR_DIMENSIONS = 32
 MAX_TENSOR_NAME_CHARACTERS = 500
 MAX_CHECKPOINT_HEADER_BYTES = 32 * 10**6  # a safetensors header, data.pkl, an index of shards
 MAX_MODELS_BYTES = 10**6  # models.json
+MAX_MODEL_TASKS = 1000  # that it names; no competition has more
 MAX_MODEL_PATHS = MAX_CHECKPOINTS  # that the model of one task is made of
 PICKLE_SECONDS = 30.0  # to read one data.pkl, in a process of its own; 200 000 tensors take 2
 ALL_PICKLES_SECONDS = 600.0  # of a submission; to start 1000 such processes takes 150, on a busy machine more

@@ -130,6 +130,9 @@ def read_models(root: Path, findings: Findings) -> dict[str, list[str]]:
     if not isinstance(document, dict) or not document:
         findings.add(rules.MODELS, NAME, f"must be an object like the one allowed, not {show(document)}")
         return {}
+    if len(document) > limits.MAX_MODEL_TASKS:
+        findings.add(rules.MODELS, NAME, f"names {len(document)} tasks")
+        return {}
     for task, paths in document.items():
         listed: list[Any] = paths if isinstance(paths, list) else [paths]
         if not listed or not all(isinstance(path, str) and path for path in listed):

@@ -200,6 +200,6 @@ MODELS = Rule(
     "models",
     'an object like {"C2C": ["trunk.safetensors", "c2c.safetensors"], "VQA": "vqa"}: for each task the paths, from the'
     f" submission's root, of the checkpoints, indices or folders that its model is made of, {limits.MAX_MODEL_PATHS} at"
-    " most",
+    f" most; {limits.MAX_MODEL_TASKS} tasks at most",
     "write models.json so, or leave it out if each checkpoint is the model of a task",
 )

@@ -231,6 +231,7 @@ def test_tasks_of_the_competition_must_all_have_a_model(submission):
         ({"C2C": "/etc", "HTR": "trunk.pt"}, "'/etc' is no checkpoint"),
         ({"C2C": "empty.pt", "HTR": "trunk.pt"}, "'empty.pt' has no parameters"),
         ({"C2C": "trunk.pt"}, "two tasks or more"),
+        ({f"{number}": "." for number in range(1001)}, "names 1001 tasks"),
     ],
 )
 def test_wrong_models_json(submission, models, found):
