@@ -81,7 +81,7 @@ class Season:
         self.zone = ZoneInfo(rules["season"]["time_zone"])
         self.start, self.end = rules["season"]["start"], rules["season"]["end"]
         self.choose_until = rules["season"]["choose_until"]
-        weights = {task: formula.get(str(task), formula["open" if task < 6 else "hidden"]) for task in range(12)}
+        weights = {task: formula.get(str(task), "1/15" if task < 6 else "1/10") for task in range(12)}
         self.weights = {task: float(Fraction(weight)) for task, weight in weights.items() if Fraction(weight)}
         self.baseline = {int(task): value for task, value in rules["baseline"].items()}
         self.thresholds = {int(task): value for task, value in rules["thresholds"].items()}

@@ -90,6 +90,8 @@ def check(ledger: Ledger, pending: int | None = None) -> None:
         ).all()
         queue = connection.execute(sqlalchemy.select(schema.job.c.run_id, schema.job.c.token))
         jobs = {run: token for run, token in queue}
+        public = schema.result.c.test_set == PUBLIC
+        scored = connection.execute(sqlalchemy.select(schema.result.c.submission_id).where(public)).scalars().all()
     lives: dict[int, list[str]] = {}
     submission_of: dict[int, int] = {}
     for run, submission, kind in rows:
@@ -101,7 +103,6 @@ def check(ledger: Ledger, pending: int | None = None) -> None:
         assert run not in jobs or (jobs[run] is not None) == (len(life) == 2)
     waiting = [submission_of[run] for run in jobs]
     assert len(waiting) == len(set(waiting))
-    scored = [result.submission for result in ledger.results(PUBLIC)]
     assert len(scored) == len(set(scored)) and not set(scored) & set(waiting)
     if pending is not None:
         attempts = ledger.attempts("Ёжики")
