@@ -15,9 +15,7 @@ app = typer.Typer()
 def doctor(
     image: Annotated[
         str | None,
-        typer.Option(
-            "--image", metavar="IMAGE", help="the image that submissions run in (default: the competition's)"
-        ),
+        typer.Option("--image", metavar="IMAGE", help="the image that submissions run in (default: the competition's)"),
     ] = None,
     competition: shared.CompetitionName = DEFAULT,
 ) -> int:

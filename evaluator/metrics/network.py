@@ -25,9 +25,7 @@ def precision(device: torch.device) -> torch.dtype:
     return torch.float16 if device.type == "cuda" else torch.float32
 
 
-def load_network(
-    make: Callable[[], N], weights: Weights, device: torch.device, dtype: torch.dtype | None = None
-) -> N:
+def load_network(make: Callable[[], N], weights: Weights, device: torch.device, dtype: torch.dtype | None = None) -> N:
     """The network that `make` builds, with `weights`, for inference on `device` in `dtype` (None: its `precision`).
 
     Built without memory of its own and given the tensors as they are, so weights are never held twice on one device.

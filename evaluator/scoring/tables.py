@@ -23,6 +23,7 @@ import csv
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -32,8 +33,6 @@ from evaluator.core.limits import TABLE_FORMATS
 from evaluator.data.dataset import Data, Example
 from evaluator.scoring.score import Scores
 
-_TEXTS = ("id", "name", "title", "metric", "prediction", "instruction", "error")
-_LISTS = ("answers", "images", "labels")
 _FORMULA = "=+-@＝＋－＠"
 _UNSAFE = ("\t", "\r", "\n", "\0", "'")
 _BREAKS = ";\t\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"  # after which some spreadsheet begins a cell
@@ -79,16 +78,16 @@ def _accepted(example: Example) -> list[str]:
 
 
 def write(path: Path, rows: pd.DataFrame) -> None:
-    """Write `frame`'s rows in the format that the name tells, whole or not at all. Raises `DataError` for another."""
+    """Write rows, such as `frame`'s, in the format that the name tells, whole or not at all. Raises `DataError` for
+    another.
+    """
     if path.suffix.lower() not in TABLE_FORMATS:
         raise DataError(f"table {path}: the name must end in {' or '.join(TABLE_FORMATS)}")
     with replacing(path) as temporary:
         if path.suffix.lower() == ".csv":
             safe = rows.copy()
-            for column in _LISTS:
-                safe[column] = rows[column].map(_list)
-            for column in _TEXTS:
-                safe[column] = rows[column].map(escape)
+            for column in rows.select_dtypes("object"):
+                safe[column] = rows[column].map(_cell)
             safe.to_csv(temporary, index=False, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n", encoding="utf-8")
         else:
             rows.to_parquet(temporary, index=False)
@@ -113,6 +112,13 @@ def escape(text: str) -> str:
 def unescape(cell: str) -> str:
     """The text that `escape` made this cell of."""
     return _ESCAPED.sub(r"\1", cell)
+
+
+def _cell(value: Any) -> Any:
+    """What stands in a CSV for a text or a list; other values as they are."""
+    if isinstance(value, list):
+        return _list(value)
+    return escape(value) if isinstance(value, str) else value
 
 
 def _list(texts: list[str]) -> str:

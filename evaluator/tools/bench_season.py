@@ -132,9 +132,7 @@ def _fill(database: Database, season: Season, submissions: int, teams: int, chan
         if verdict == "OK":
             scores = {task: chance.random() for task in TASKS}
             total = season.total(scores)
-            rows["result"].append(
-                {"run_id": runs, "submission_id": submission, "test_set": test_set, "total": total}
-            )
+            rows["result"].append({"run_id": runs, "submission_id": submission, "test_set": test_set, "total": total})
             rows["score"] += [{"run_id": runs, "task": task, "value": value} for task, value in scores.items()]
 
     for team in range(1, teams + 1):

@@ -32,7 +32,7 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy import Connection, Engine, select
 
-from evaluator.cli import season as texts
+from evaluator.cli.season import texts
 from evaluator.competition.definition import default
 from evaluator.core import files
 from evaluator.core.errors import DataError, EvaluatorError, SubmissionError
@@ -145,10 +145,10 @@ class Simulation:
         for test_set in TEST_SETS:
             board = actions.read_board(ledger, test_set)
             files.write_json(self.folder / f"{test_set}.json", board.to_json())
-            files.write_text(self.folder / f"{test_set}.txt", texts.board_text(board) + "\n")
+            files.write_text(self.folder / f"{test_set}.txt", texts.board(board) + "\n")
         prizes = actions.award_prizes(ledger)
         files.write_json(self.folder / "prizes.json", prizes.to_json())
-        files.write_text(self.folder / "prizes.txt", texts.prizes_text(prizes) + "\n")
+        files.write_text(self.folder / "prizes.txt", texts.prizes(prizes) + "\n")
         pages.build(ledger, self.folder / "site", private=True)
 
     def _begin(self) -> int:

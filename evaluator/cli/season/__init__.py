@@ -1,0 +1,12 @@
+"""A season: its teams, their submissions, the queue of runs, boards, choices, prizes and pages.
+
+The library is imported when a command is called, as it needs packages that other commands do without.
+"""
+
+import typer
+
+from evaluator.cli.season import boards, queue, rules, teams
+
+app = typer.Typer()
+for group in (rules.app, teams.app, queue.app, boards.app):
+    app.add_typer(group)

@@ -1,0 +1,165 @@
+"""The runs that wait, and working on them."""
+
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+
+from evaluator.cli import shared
+from evaluator.cli.season import options, texts
+
+app = typer.Typer()
+queue_app = typer.Typer(cls=shared.Group, help="The runs that wait, and working on them.")
+app.add_typer(queue_app, name="queue", rich_help_panel=options.PANEL)
+
+
+@queue_app.command("list")
+def list_queue(
+    submission: Annotated[
+        int | None,
+        typer.Option(
+            "--submission", metavar="N", parser=options.number, help="all that ever happened to this submission"
+        ),
+    ] = None,
+    season: options.Rules = options.DEFAULT_RULES,
+) -> None:
+    """What waits, runs, or needs somebody."""
+    from evaluator.season import actions
+
+    ledger = actions.open_ledger(season)
+    if submission is not None:
+        events = [
+            [run, test_set, kind, texts.moment(at, ledger.season), verdict or "", _why(detail)]
+            for run, test_set, kind, at, verdict, detail in ledger.history(submission)
+        ]
+        print(texts.table(["run", "set", "what", "when", "verdict", "why"], events))
+        return
+    states = ledger.waiting()
+    rows = [
+        [
+            state.submission.id,
+            state.submission.team,
+            state.test_set,
+            state.name,
+            texts.moment(state.at, ledger.season),
+            state.failures + state.is_infrastructure_failure,
+            state.worker or _why(state.detail),
+        ]
+        for state in states
+    ]
+    print(texts.table(["submission", "team", "set", "state", "since", "failures", "worker or why"], rows))
+    queued = sum(state.kind == "queued" for state in states)
+    stuck = sum(state.is_infrastructure_failure for state in states)
+    running = len(states) - queued - stuck
+    print(f"{queued} queued, {running} running, {stuck} infrastructure failures: retry or cancel")
+
+
+@queue_app.command("run")
+def run_queue(
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            metavar="N",
+            parser=shared.whole_number(1000),
+            help="runs at a time (default: as many as GPUs allow, or 1)",
+        ),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray",
+            metavar="ADDRESS",
+            help="run on the nodes of this Ray cluster, `auto` for the one of this machine",
+        ),
+    ] = None,
+    drain: Annotated[bool, shared.flag("--drain", help="end when the queue is empty")] = False,
+    season: options.Rules = options.DEFAULT_RULES,
+) -> int:
+    """Work on the queue, on this machine or a cluster."""
+    from evaluator.season import actions
+
+    ledger = actions.open_ledger(season)
+
+    def say(line: str) -> None:
+        print(f"{datetime.now(ledger.season.zone):%Y-%m-%d %H:%M:%S} {line}", flush=True)
+
+    if actions.work(ledger, say, workers, ray, drain):
+        return 0
+    checks = "`python -m evaluator season check` and `python -m evaluator doctor`"
+    shared.note(f"evaluator error: look at runs/*/evaluator.log, {checks}")
+    return 3
+
+
+@queue_app.command("logs")
+def show_logs(
+    run: Annotated[
+        int,
+        typer.Argument(metavar="RUN", parser=options.number, help="its number, as `queue list --submission N` has it"),
+    ],
+    follow: Annotated[bool, shared.flag("--follow", help="go on until the run has ended")] = False,
+    printed: Annotated[
+        bool,
+        shared.flag("--printed", help="what the submission printed, when it has ended; may have hidden data"),
+    ] = False,
+    season: options.Rules = options.DEFAULT_RULES,
+) -> None:
+    """What the evaluator of a run says, of one under way too."""
+    from evaluator.season import actions
+
+    ledger, name = actions.open_ledger(season), "log.txt" if printed else "evaluator.log"
+    is_empty = True
+    for text in actions.read_log(ledger, run, name, follow):
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        is_empty = False
+    if is_empty:
+        print(f"run {run} has no {name} yet" if ledger.is_pending(run) else f"run {run} left no {name}")
+
+
+@queue_app.command("retry")
+def retry(
+    submission: options.Submission,
+    reason: options.Reason,
+    test_set: options.TestSetName = "public",
+    season: options.Rules = options.DEFAULT_RULES,
+) -> None:
+    """Queue another run of a submission that failed."""
+    from evaluator.season import actions
+
+    actions.open_ledger(season).retry(submission, test_set, reason)
+    print(f"submission {submission} ({test_set}): queued")
+
+
+@queue_app.command("cancel")
+def cancel(
+    submission: options.Submission,
+    reason: options.Reason,
+    test_set: options.TestSetName = "public",
+    season: options.Rules = options.DEFAULT_RULES,
+) -> None:
+    """End a run that waits or runs; it costs no attempt."""
+    from evaluator.season import actions
+
+    actions.open_ledger(season).cancel(submission, test_set, reason)
+    print(f"submission {submission} ({test_set}): cancelled")
+
+
+@queue_app.command("finals")
+def finals(season: options.Rules = options.DEFAULT_RULES) -> None:
+    """Queue the private runs, after the last day to choose."""
+    from evaluator.season import actions
+
+    found = actions.queue_finals(actions.open_ledger(season))
+    print(f"{found.queued} private runs queued")
+    if found.pending:
+        print(f"{found.pending} public runs are not done; do this again when they are")
+    if found.failed:
+        print(f"{found.failed} public runs ended as infrastructure failures: retry or cancel them, then do this again")
+
+
+def _why(detail: Mapping[str, Any]) -> str:
+    findings = detail.get("findings") or [{}]
+    return str(detail.get("reason") or findings[0].get("found") or detail.get("worker") or "")

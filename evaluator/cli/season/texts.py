@@ -1,0 +1,87 @@
+"""What a season's commands print for people."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from evaluator.core.text import aligned
+from evaluator.season import PRIVATE
+
+if TYPE_CHECKING:
+    from evaluator.season.actions import Board, Prizes, Season
+    from evaluator.season.board import Sharing
+
+
+def board(board: "Board") -> str:
+    """A board for a terminal."""
+    names = board.season.competition.names
+    numbers = sorted(board.season.weights)
+    needed = board.season.competition.definition.prizes.shared_parameters
+    rows = [
+        [
+            line.rank or "",
+            line.team or "(baseline)",
+            _score(line.total),
+            *(f"{line.scores[number]:.2f}" if number in line.scores else "-" for number in numbers),
+            *([] if needed is None else [_sharing(line.sharing)]),
+            f"{line.count}/{line.expected}" if board.test_set == PRIVATE and line.team else line.count or "",
+            line.result.submission if line.result else "",
+            moment(line.result.submitted_at, board.season) if line.result else "",
+        ]
+        for line in board.lines
+    ]
+    shared_column = [] if needed is None else ["shared"]
+    tasks = [names[number] for number in numbers]
+    header = ["rank", "team", "score", *tasks, *shared_column, "results", "submission", "sent"]
+    return f"{board.season.name}: {board.test_set} board\n{table(header, rows)}"
+
+
+def prizes(prizes: "Prizes") -> str:
+    """The prizes for a terminal."""
+    names, rules = prizes.season.competition.names, prizes.season.competition.definition.prizes
+    unit = rules.unit if rules.places else None
+    needed = rules.shared_parameters
+    rows: list[list[object]] = []
+    for each in prizes.main:
+        line = each.line
+        missed = [f"{names[task]} {_score(line.scores.get(task))} < {least}" for task, least in each.missed.items()]
+        amount = [] if unit is None else ["" if each.amount is None else f"{each.amount:.3f}"]
+        can = "yes" if each.eligible else "no"
+        shared_parameters = [] if needed is None else [_sharing(line.sharing)]
+        rows.append([line.rank, line.team, _score(line.total), can, *amount, *shared_parameters, ", ".join(missed)])
+    lines = [f"{prizes.missing}\n"] if prizes.missing else []
+    lines += ["Main prize, by the private board"]
+    shared_column = [] if needed is None else ["shared"]
+    header = ["rank", "team", "score", "eligible", *([] if unit is None else [unit]), *shared_column]
+    lines += [table([*header, "below the threshold"], rows)]
+    if needed is not None:
+        lines += [f"shared: of all parameters, by the models of all tasks; at least {100 * needed:g} % for a place"]
+    if prizes.nominations:
+        best = [[names[each.task], each.team or "nobody", _score(each.score)] for each in prizes.nominations]
+        lines += [f"\nThe best score of each task: {rules.nomination:g} {rules.unit} each"]
+        lines += [table(["task", "team", "score"], best)]
+    if prizes.sustainable is not None:
+        lines += ["\nPrize for the most sustainable solution", *prizes.sustainable.lines()]
+    return "\n".join(lines)
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _sharing(sharing: "Sharing | None") -> str:
+    if sharing is None:
+        return ""
+    share = "not counted" if sharing.share is None else f"{100 * sharing.share:.1f} %"
+    return share if sharing.met or sharing.share is None else f"{share}, too little"
+
+
+def moment(moment: datetime, season: "Season") -> str:
+    return f"{moment.astimezone(season.zone):%Y-%m-%d %H:%M:%S}"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Columns as wide as they need to be; numbers to the right."""
+    cells = [list(header), *([str(cell) for cell in row] for row in rows)]
+    left = {column for column in range(len(header)) if not rows or not isinstance(rows[0][column], int | float)}
+    return "\n".join(aligned(cells, left, rules=(1,)))
