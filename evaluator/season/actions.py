@@ -12,14 +12,14 @@ from typing import Any
 from sqlalchemy import Connection
 
 from evaluator.carbon.prize import Prize
-from evaluator.core.errors import DataError
+from evaluator.core.errors import DataError, show
 from evaluator.data import contracts, dataset
 from evaluator.package import archive
-from evaluator.season import PRIVATE, PUBLIC, TEST_SETS, board, prizes
+from evaluator.season import PRIVATE, PUBLIC, board, prizes
 from evaluator.season.board import Line
 from evaluator.season.config import Season, read_season
 from evaluator.season.database import open_database
-from evaluator.season.ledger import Archive, Attempts, Ledger, RunState
+from evaluator.season.ledger import Archive, Attempts, Ledger, Refused, RunState
 from evaluator.season.prizes import Eligibility, Nomination, Unfinished
 from evaluator.season.queue import Queue
 from evaluator.season.runs import machine_gpus
@@ -55,12 +55,12 @@ class TestSet:
 
 def read_test_sets(season: Season) -> Iterator[TestSet]:
     """The season's test sets, one after the other. Raises `DataError` for one that cannot be read or lacks a task."""
-    for name in TEST_SETS:
-        data = contracts.read_data(season.data[name], season.competition)
+    for name, folder in season.data.items():
+        data = contracts.read_data(folder, season.competition)
         tasks = {example.task.number for example in data.examples}
         if missing := season.weights.keys() - tasks:
             wanted = ", ".join(map(str, sorted(missing)))
-            raise DataError(f"the {name} test set {season.data[name]} has no examples of task {wanted}")
+            raise DataError(f"the {name} test set {folder} has no examples of task {wanted}")
         yield TestSet(name, len(data.examples), len(tasks), dataset.data_digest(data))
 
 
@@ -171,19 +171,24 @@ def choose(ledger: Ledger, team: str, submissions: Sequence[int]) -> Finals:
     """Enter a team's choice for the private board, if any are given; returns what stands. Raises `Refused`."""
     if submissions:
         ledger.choose(team, submissions)
-    choices = ledger.choices()
-    name = ledger.team(team).name
-    finals = board.finals(ledger.results(PUBLIC), choices, ledger.season.chosen).get(name, ())
+    snapshot = ledger.snapshot()
+    choices, name = snapshot.choices(), ledger.team(team).name
+    finals = board.finals(snapshot.results(PUBLIC), choices, snapshot.season.chosen).get(name, ())
     return Finals(name, any(choice.team == name for choice in choices), finals)
 
 
 @dataclass(frozen=True)
 class Board:
-    """The public or the private board."""
+    """The board of a test set: where it is a frozen one, as it was at `frozen_at`; `labels` say why its scores are not
+    the leaderboard's. `waiting` results are of another edition, and stand on it when they are scored again.
+    """
 
     season: Season
     test_set: str
     lines: Sequence[Line]
+    frozen_at: datetime | None = None
+    labels: tuple[str, ...] = ()
+    waiting: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """What `board --json` writes."""
@@ -192,13 +197,24 @@ class Board:
             "competition": {"name": self.season.competition.name, "digest": self.season.competition.digest},
             "test_set": self.test_set,
             "computed_at": _now(self.season),
+            "frozen_at": self.frozen_at and self.frozen_at.isoformat(),
+            "labels": list(self.labels),
+            "to_be_rescored": self.waiting,
             "lines": [line.to_json() for line in self.lines],
         }
 
 
-def read_board(ledger: Ledger, test_set: str) -> Board:
-    """The board as it stands."""
-    return Board(ledger.season, test_set, board.lines(ledger, test_set))
+def read_board(ledger: Ledger, test_set: str, live: bool = False) -> Board:
+    """The board as it stands, or `live` as it would without being frozen. Raises `Refused` where there is no such test
+    set.
+    """
+    season, edition = ledger.rules(), ledger.edition(test_set)
+    if test_set not in season.data:
+        raise Refused(f"test set {show(test_set)}: must be one of {', '.join(season.data)}")
+    frozen_at = ledger.frozen_at if test_set == PUBLIC and not live else None
+    waiting = len(ledger.runs_of(test_set)) - len(ledger.results(test_set))
+    labels = () if edition is None else edition.labels
+    return Board(season, test_set, board.lines(ledger, test_set, live), frozen_at, labels, waiting)
 
 
 @dataclass(frozen=True)
@@ -219,7 +235,8 @@ class Prizes:
 
 def award_prizes(ledger: Ledger) -> Prizes:
     """The prizes by the private board as it stands. Raises `DataError` where a ZIP that decides cannot be read."""
-    season, snapshot = ledger.season, ledger.snapshot()
+    snapshot = ledger.snapshot()
+    season = snapshot.season
     lines = board.lines(snapshot, PRIVATE)
     digests = {state.submission.id: state.submission.digest for state in snapshot.states}
     sustainable = prizes.sustainable(lines, season, open_store(season), digests)

@@ -34,7 +34,10 @@ class Sharing:
 
 @dataclass(frozen=True)
 class BoardResult:
-    """A submission's total on a test set; `sharing` is of use where the competition asks for it."""
+    """A submission's total on a test set; `sharing` is of use where the competition asks for it. `entered_at` is when
+    its run ended; `edition` is the one that it is of (None: the first), `rescored` the number under which it was scored
+    again, where it was; `competes` tells whether its team has a rank.
+    """
 
     run: int
     submission: int
@@ -42,6 +45,10 @@ class BoardResult:
     submitted_at: datetime
     total: float
     sharing: Sharing = Sharing()
+    entered_at: datetime | None = None
+    edition: int | None = None
+    rescored: int | None = None
+    competes: bool = True
 
     @property
     def order(self) -> tuple[float, datetime, int]:
@@ -61,8 +68,7 @@ class Choice:
 class Source(Protocol):
     """What the boards are computed of: the ledger, or a snapshot of it."""
 
-    @property
-    def season(self) -> Season:
+    def rules(self) -> Season:
         """The rules that hold."""
 
     def results(self, test_set: str) -> list[BoardResult]:
@@ -71,15 +77,20 @@ class Source(Protocol):
     def choices(self) -> list[Choice]:
         """What teams have chosen for the private board, in the order of time."""
 
-    def scores(self, runs: Iterable[int]) -> dict[int, dict[int, float]]:
-        """The scores of each run, by task number."""
+    def scores(self, results: Iterable[BoardResult]) -> dict[int, dict[int, float]]:
+        """The scores of each of these results, by run and task number."""
+
+    @property
+    def frozen_at(self) -> datetime | None:
+        """The moment whose public board is shown; None where it is shown as it is."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A row of a board: a team's, or with `team` None the baseline's, which has no rank. `result` is the best one, None
-    where there is none yet; `scores` are its tasks'. `count` is of the results it is the best of, `expected` how many
-    there will be. `sharing` is the best result's, None where the competition does not ask for it.
+    """A row of a board: a team's, or with `team` None the baseline's, which has no rank; nor has a team that does not
+    compete. `result` is the best one, None where there is none yet; `scores` are its tasks'. `count` is of the results
+    it is the best of, `expected` how many there will be. `sharing` is the best result's, None where the competition
+    does not ask for it.
     """
 
     rank: int | None
@@ -90,6 +101,7 @@ class Line:
     count: int = 0
     expected: int = 0
     sharing: Sharing | None = None
+    competes: bool = True
 
     def misses(self, thresholds: Mapping[int, float]) -> dict[int, float]:
         """The thresholds, by task, that the scores do not reach."""
@@ -107,18 +119,28 @@ class Line:
             "submitted_at": best and best.submitted_at.isoformat(),
             "results": self.count,
             "expected": self.expected,
+            "competes": self.competes,
             **({"shared_parameters": self.sharing.to_json()} if self.sharing else {}),
         }
 
 
-def lines(source: Source, test_set: str) -> list[Line]:
-    """The public or the private board, as the ledger or a snapshot has it."""
-    season, public = source.season, source.results(PUBLIC)
-    if test_set == PUBLIC:
-        return public_lines(public, source.scores(result.run for result in best(public).values()), season)
-    wanted = finals(public, source.choices(), season.chosen)
-    private = private_results(source.results(PRIVATE), wanted)
-    return private_lines(private, wanted, source.scores(result.run for result in best(private).values()), season)
+def lines(source: Source, test_set: str, live: bool = False) -> list[Line]:
+    """The board of a test set, as the ledger or a snapshot has it; of a public one that is frozen, the one of that
+    moment, unless it is to be `live`.
+    """
+    season, found = source.rules(), source.results(test_set)
+    if test_set == PRIVATE:
+        wanted = finals(source.results(PUBLIC), source.choices(), season.chosen)
+        private = private_results(found, wanted)
+        return private_lines(private, wanted, source.scores(best(private).values()), season)
+    if test_set == PUBLIC and not live:
+        found = until(found, source.frozen_at)
+    return public_lines(found, source.scores(best(found).values()), season)
+
+
+def until(results: Iterable[BoardResult], moment: datetime | None) -> list[BoardResult]:
+    """Those that were there at a moment; all where it is None."""
+    return [result for result in results if moment is None or result.entered_at is None or result.entered_at <= moment]
 
 
 def best(results: Iterable[BoardResult]) -> dict[str, BoardResult]:
@@ -187,19 +209,23 @@ def _ranked(
 ) -> list[Line]:
     """Lines in order, the baseline's below every team that reaches it."""
     asked = season.competition.definition.prizes.shared_parameters is not None
-    lines = [
-        Line(
-            rank,
-            result.team,
-            result.total,
-            scores[result.run],
-            result,
-            counts[result.team],
-            expected[result.team],
-            result.sharing if asked else None,
+    lines: list[Line] = []
+    ranks = 0
+    for result in sorted(found.values(), key=lambda result: result.order):
+        ranks += result.competes
+        lines.append(
+            Line(
+                ranks if result.competes else None,
+                result.team,
+                result.total,
+                scores[result.run],
+                result,
+                counts[result.team],
+                expected[result.team],
+                result.sharing if asked else None,
+                result.competes,
+            )
         )
-        for rank, result in enumerate(sorted(found.values(), key=lambda result: result.order), start=1)
-    ]
     baseline = baseline_line(season)
     above = [line for line in lines if baseline.total is None or (line.total or 0.0) >= baseline.total]
     waiting = [Line(None, team, None, expected=expected[team]) for team in sorted(counts) if team not in found]

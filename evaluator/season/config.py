@@ -116,6 +116,7 @@ class Season(StrictModel):
     key_file: FilePath | None = _at("runs", "key_file", None)
     limit_settings: tuple[str, ...]
     limits: Limits
+    added: dict[str, Path] = {}  # test sets beside these two; not from season.toml
     formula: dict[str, Weight] = _table("formula")
     baseline: dict[TaskNumber, Score] = _table("baseline")
     thresholds: dict[TaskNumber, Score] = _table("thresholds")
@@ -164,13 +165,29 @@ class Season(StrictModel):
 
     @property
     def data(self) -> dict[str, Path]:
-        """The data folders by test set."""
-        return {name: getattr(self, name) for name in TEST_SETS}
+        """The data folders by test set: public, private, and those that were added."""
+        return {name: getattr(self, name) for name in TEST_SETS} | self.added
 
     @cached_property
     def weights(self) -> dict[int, float]:
         """The weights in the total by task number; only tasks that have one."""
         return _weights(self.competition, self.formula)
+
+    def changed(
+        self, values: Mapping[str, Any], data: Mapping[str, Path], weights: Mapping[int, float] | None
+    ) -> "Season":
+        """The same rules with other values of some fields, other test sets, and where they are given other weights of
+        all tasks.
+        """
+        folders = {name: data[name] for name in TEST_SETS}
+        changed: dict[str, Any] = dict(values) | folders | {"added": dict(data.items() - folders.items())}
+        if weights is not None:
+            changed["formula"] = {str(task): weights.get(task, 0.0) for task in self.competition.numbers}
+            stated = self.competition.thresholds | self.thresholds
+            changed["thresholds"] = {task: least for task, least in stated.items() if weights.get(task)}
+        season = self.model_copy(update=changed)
+        season.__dict__.pop("weights", None)  # a cached property, which the copy has of the original
+        return season
 
     def day(self, moment: datetime) -> date:
         """The season's day that a moment (with a time zone) falls on."""

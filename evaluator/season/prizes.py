@@ -106,7 +106,7 @@ def nominations(lines: Sequence[Line], season: Season) -> list[Nomination]:
         return []
     found = []
     for task, least in sorted(season.thresholds.items()):
-        ranked = [line for line in lines if line.team and line.scores.get(task, -1.0) >= least]
+        ranked = [line for line in lines if line.team and line.competes and line.scores.get(task, -1.0) >= least]
         if ranked:
             best = max(ranked, key=lambda line: line.scores[task])
             found.append(Nomination(task, best.team, best.scores[task]))
@@ -130,7 +130,7 @@ def sustainable(
     baseline = season.total(season.baseline)
     if baseline is None:
         raise DataError(f"season {season.path}: [baseline] has no score for some task that has weight")
-    teams = {line.team: line for line in lines if line.team}
+    teams = {line.team: line for line in lines if line.team and line.competes}
     candidates = {team: prize.Candidate(team, line.total) for team, line in teams.items()}
     for place in prize.award(candidates.values(), baseline).places:
         if place.cause == "no-file":  # all that a team without a file can be out for, but its score

@@ -125,6 +125,8 @@ class RayRuns:
         """As `Runs.start`."""
         self._store.clear(job.run)
         its_call = call(self._season, self._store, job).resolved()
+        if its_call.data not in self._bundles:  # of a test set that came in mid-season
+            self._bundles[its_call.data] = self._shared.publish(its_call.data)
         needed = {its_call.data, *filter(None, [its_call.competition_folder, its_call.assets, its_call.ruwordnet])}
         bundles = {path: digest for path, digest in self._bundles.items() if path in needed}
         storage = self._season.storage or str(self._season.folder)

@@ -23,6 +23,7 @@ from typing import Any, Protocol
 from evaluator.core.errors import DataError, show
 from evaluator.core.gpus import find as find_gpus
 from evaluator.core.verdict import BAD_METADATA, BAD_ZIP, INFRA, OK, TABLE
+from evaluator.sandbox import record
 from evaluator.season.board import Sharing
 from evaluator.season.config import Season
 from evaluator.season.database import URL_VARIABLE
@@ -165,7 +166,7 @@ def call(season: Season, store: Store, job: Job) -> Call:
     return Call(
         store.archive(job.submission.digest),
         store.run(job.run),
-        season.data[job.test_set],
+        job.data,
         season.runner,
         season.country,
         season.competition.name,
@@ -400,7 +401,8 @@ def read_end(folder: Path, returncode: int) -> RunEnd:
             return RunEnd(verdict, fault, detail=detail)
         tasks = document["tasks"].items()
         scores = {int(number): float(task["score"]) for number, task in tasks if task["score"] is not None}
-        return RunEnd(verdict, None, scores, document["data_digest"], detail, document["competition"]["digest"])
+        competition = document["competition"]["digest"]
+        return RunEnd(verdict, None, scores, document["data_digest"], detail, competition, record.code_digest())
     except FileNotFoundError:
         return failed(f"the evaluator ended with {returncode} and wrote no scores.json{_tail(folder)}")
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

@@ -1,10 +1,11 @@
 """The tables.
 
 History is only ever appended to, and triggers of the database refuse anything else: teams, submissions, runs, events,
-results, scores and choices. Others, in migrations/versions/, refuse totals and scores that cannot be, and to
-change what a test set's results have in common. What a run or a submission is now follows from its events. The
-one table that changes and shrinks is `job`, the queue itself: a row for each run that has not ended, with the lease of
-the worker that has it.
+results, scores, choices, what organizers changed, and editions with what was scored again. Others, in
+migrations/versions/, refuse totals and scores that cannot be, and to change what a test set's results have in common.
+What a run or a submission is now follows from its events, and what holds of teams, submissions and rules from
+season.toml and the changes (`changes.py`). The one table that changes and shrinks is `job`, the queue itself: a row for
+each run that has not ended, with the lease of the worker that has it.
 
 A change here needs a migration beside it (migrations/versions) and its name in `REVISION`.
 """
@@ -31,7 +32,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0004"
+REVISION = "0005"
 
 # What can happen to a run, and after what. The step is the event's place in the run's life; a run has at most one event
 # of each, so of two that would end it, or begin it, one fails.
@@ -136,6 +137,7 @@ result = Table(
     Column("submission_id", ForeignKey("submission.id"), nullable=False),
     Column("test_set", ForeignKey("test_set.name"), nullable=False),
     Column("total", Float(53), nullable=False),
+    Column("edition_id", ForeignKey("edition.id")),  # that it was made for; null: the test set's first
     UniqueConstraint("submission_id", "test_set"),  # this is what an attempt is charged for: once
     Index(None, "test_set"),
 )
@@ -163,9 +165,24 @@ chosen = Table(
     Column("submission_id", ForeignKey("submission.id"), primary_key=True, autoincrement=False),
 )
 
-HISTORY = (team, submission, run, event, result, score, choice, chosen)
+# What an organizer changed, and why; `changes.py` has the kinds, and what they say in `detail`.
+change = Table(
+    "change",
+    metadata,
+    _id(),
+    Column("at", Moment, nullable=False),
+    Column("by", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("team_id", ForeignKey("team.id")),
+    Column("submission_id", ForeignKey("submission.id")),
+    Column("test_set", ForeignKey("test_set.name")),
+    Column("detail", JSON, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("undoes", ForeignKey("change.id"), unique=True),
+)
 
-# What results of a test set have in common. The first result sets them, and nothing changes them after.
+# What results of a test set have in common. The first result sets that of the first edition, and nothing changes it
+# after. Of later ones each is a row of `edition`, which a change brought.
 test_set = Table(
     "test_set",
     metadata,
@@ -175,6 +192,60 @@ test_set = Table(
     Column("labels", JSON(none_as_null=True)),  # why no score is the leaderboard's, such as encoders that stand in
     Column("competition", String(64)),  # its digest; null of what older versions set, whose seasons were all of one
     Column("best", Float),  # of all scores of its tasks; null: 1
+    Column("evaluator", String(64)),  # the digest of the code that scored; null of what older versions set
+)
+
+edition = Table(
+    "edition",
+    metadata,
+    _id(),
+    Column("change_id", ForeignKey("change.id"), nullable=False),
+    Column("test_set", ForeignKey("test_set.name"), nullable=False),
+    Column("data_digest", String(64), nullable=False),
+    Column("weights", JSON, nullable=False),
+    Column("labels", JSON, nullable=False),
+    Column("competition", String(64), nullable=False),
+    Column("best", Float, nullable=False),
+    Column("evaluator", String(64), nullable=False),
+    Index(None, "test_set"),
+)
+
+# A submission that has a result gets another one in each later edition: of what its run `run_id` had answered, or of
+# another run. `edition_id` null is the first edition, for one whose result is of a later one.
+rescored = Table(
+    "rescored",
+    metadata,
+    _id(),
+    Column("edition_id", ForeignKey("edition.id")),
+    Column("test_set", ForeignKey("test_set.name"), nullable=False),
+    Column("submission_id", ForeignKey("submission.id"), nullable=False),
+    Column("run_id", ForeignKey("run.id"), nullable=False),
+    Column("total", Float(53), nullable=False),
+    UniqueConstraint("submission_id", "test_set", "edition_id"),
+    Index(None, "test_set"),
+)
+
+rescored_score = Table(
+    "rescored_score",
+    metadata,
+    Column("rescored_id", ForeignKey("rescored.id"), primary_key=True, autoincrement=False),
+    Column("task", Integer, primary_key=True, autoincrement=False),
+    Column("value", Float(53), nullable=False),
+)
+
+HISTORY = (
+    team,
+    submission,
+    run,
+    event,
+    result,
+    score,
+    choice,
+    chosen,
+    change,
+    edition,
+    rescored,
+    rescored_score,
 )
 
 job = Table(

@@ -1,0 +1,263 @@
+"""What an organizer changes in a season that runs, a typed call each: teams, submissions, days, test sets. Each is
+entered with who and why, is in force at once, and can be undone.
+"""
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+from evaluator.core.errors import DataError, show
+from evaluator.core.validation import is_line
+from evaluator.data import contracts
+from evaluator.scoring import tables
+from evaluator.season import TEST_SETS, changes, names
+from evaluator.season.changes import Change
+from evaluator.season.ledger import Ledger, Refused, Team, View
+
+# Columns of the table of teams; what is not in these can be told of a team, but not imported.
+COLUMNS = ("team", "members", "contact")
+_BETWEEN = ", "  # members
+
+
+@dataclass(frozen=True)
+class Organizer:
+    """Who changes something in a season."""
+
+    ledger: Ledger
+    by: str
+
+    # --- teams ---
+
+    def rename(self, team: str, name: str, reason: str) -> Change:
+        """Call a team otherwise. Raises `DataError` for a name that is none, `Refused` for one that is taken."""
+        return self._of_team(changes.RENAMED, team, reason, {"name": names.checked(name)})
+
+    def set_members(self, team: str, members: Sequence[str], contact: str, reason: str) -> Change:
+        """Say who a team is, and how to reach it, in place of what was said before."""
+        return self._of_team(changes.MEMBERS, team, reason, _members(members, contact))
+
+    def remove(self, team: str, reason: str) -> Change:
+        """Take a team out of the season, as if it had never been there."""
+        return self._of_team(changes.REMOVED, team, reason, {}, _competing(team))
+
+    def disqualify(self, team: str, reason: str) -> Change:
+        """Take a team off all boards and prizes; it may send and choose nothing more."""
+        return self._of_team(changes.DISQUALIFIED, team, reason, {}, _competing(team))
+
+    def take_out_of_competition(self, team: str, reason: str) -> Change:
+        """Let a team go on without a rank, and without prizes."""
+        return self._of_team(changes.OUT_OF_COMPETITION, team, reason, {}, _competing(team))
+
+    def reinstate(self, team: str, reason: str) -> Change:
+        """Undo what took a team out. Raises `Refused` where nothing did."""
+
+        def out(view: View) -> int:
+            id = view.find(team).id
+            kinds = (changes.REMOVED, changes.DISQUALIFIED, changes.OUT_OF_COMPETITION)
+            return _last(view, lambda change: change.team == id and change.kind in kinds, f"team {show(team)} competes")
+
+        return self.ledger.record(changes.UNDONE, self.by, reason, team=team, undoes=out)
+
+    def merge(self, team: str, into: str, reason: str) -> Change:
+        """Make a team a part of another one: what it has sent, and its attempts, are that one's."""
+
+        def check(view: View) -> None:
+            if view.find(team).id == view.find(into).id:
+                raise Refused(f"team {show(team)}: cannot be merged into itself")
+
+        detail = {"into": self.ledger.team(into).id}
+        return self._of_team(changes.MERGED, team, reason, detail, check)
+
+    def extend(self, team: str, reason: str, until: date | None, attempts: int | None, day: date | None) -> Change:
+        """Give a team a later last day, or more valid attempts on a day (None: today)."""
+        detail: dict[str, Any] = {}
+        if until is not None:
+            detail["until"] = until.isoformat()
+        if attempts is not None:
+            detail |= {"attempts": attempts, "day": (day or self.ledger.attempts(team).day).isoformat()}
+        if not detail:
+            raise Refused(f"team {show(team)}: say until which day, or by how many attempts")
+        return self._of_team(changes.EXTENDED, team, reason, detail)
+
+    def import_teams(self, path: Path, reason: str) -> tuple[int, int]:
+        """Add the teams of a CSV with the `COLUMNS`, and change the members and contacts of those that are there where
+        they are others; all rows, or none. Returns how many were added, and how many changed.
+
+        Raises `DataError` with a line for each faulty row.
+        """
+        rows = _read(path)
+        return self.ledger.import_teams(self.by, reason, rows)
+
+    # --- submissions ---
+
+    def withdraw(self, submission: int, reason: str) -> Change:
+        """Take a submission off all boards, choices and prizes. Its attempt stays used."""
+
+        def check(view: View) -> None:
+            if submission in view.standing.withdrawn:
+                raise Refused(f"submission {submission} is withdrawn already")
+
+        return self.ledger.record(changes.WITHDRAWN, self.by, reason, submission=submission, check=check)
+
+    def restore(self, submission: int, reason: str) -> Change:
+        """Undo a withdrawal. Raises `Refused` where there is none."""
+
+        def withdrawal(view: View) -> int:
+            return _last(
+                view,
+                lambda change: change.submission == submission and change.kind == changes.WITHDRAWN,
+                f"submission {submission} is not withdrawn",
+            )
+
+        return self.ledger.record(changes.UNDONE, self.by, reason, submission=submission, undoes=withdrawal)
+
+    def set_day(self, submission: int, day: date, reason: str) -> Change:
+        """Say on which day a submission was sent, where a clock was wrong: its attempt is one of that day."""
+        detail = {"day": day.isoformat()}
+        return self.ledger.record(changes.DATED, self.by, reason, submission=submission, detail=detail)
+
+    # --- rules ---
+
+    def set_rules(self, values: Mapping[str, date | int], reason: str) -> Change:
+        """Change days and numbers of attempts: keys of `changes.DEADLINES` and `changes.ATTEMPTS`. Raises `Refused`
+        where days would not follow each other.
+        """
+        if not values:
+            raise Refused("say what is to be changed")
+        detail = {key: value.isoformat() if isinstance(value, date) else value for key, value in values.items()}
+        return self.ledger.record(changes.RULES_CHANGED, self.by, reason, detail=detail)
+
+    def freeze(self, at: datetime | None, reason: str) -> Change:
+        """Have the public board show what was there at a moment (None: now), until it is unfrozen."""
+        moment = at or self.ledger.now()
+        return self.ledger.record(changes.FROZEN, self.by, reason, detail={"at": moment.isoformat()})
+
+    def unfreeze(self, reason: str) -> Change:
+        """Have the public board show what is there. Raises `Refused` where it is not frozen."""
+
+        def last(view: View) -> int:
+            return _last(view, lambda change: change.kind == changes.FROZEN, "the public board is not frozen")
+
+        return self.ledger.record(changes.UNDONE, self.by, reason, undoes=last)
+
+    # --- test sets ---
+
+    def add_test_set(self, name: str, folder: Path, reason: str) -> Change:
+        """Add a test set for finals or a rehearsal. Raises `DataError` where its data cannot be read."""
+        if not is_line(name) or not name.isidentifier():
+            raise DataError(f"test set {show(name)}: must be a name of letters, digits and _")
+        contracts.read_data(folder, self.ledger.season.competition)
+        return self.ledger.add_test_set(self.by, reason, name, relative(self.ledger, folder))
+
+    def withdraw_test_set(self, name: str, reason: str) -> Change:
+        """Take a test set that was added out again: nothing more is run on it, and it has no board."""
+
+        def check(view: View) -> None:
+            if name in TEST_SETS or name not in view.season.data:
+                added = [name for name in view.season.data if name not in TEST_SETS]
+                raise Refused(
+                    f"test set {show(name)}: must be one that was added: {', '.join(added) or 'there is none'}"
+                )
+
+        return self.ledger.record(changes.SET_WITHDRAWN, self.by, reason, test_set=name, check=check)
+
+    # --- all ---
+
+    def undo(self, change: int, reason: str) -> Change:
+        """Take a change back. Raises `Refused` where it does not hold."""
+
+        def it(view: View) -> int:
+            if change not in {each.id for each in view.changes}:
+                raise Refused(f"there is no change {change}; `python -m evaluator changes list` names them")
+            if change not in view.standing.in_force:
+                raise Refused(f"change {change} is undone already")
+            return change
+
+        return self.ledger.record(changes.UNDONE, self.by, reason, undoes=it)
+
+    def _of_team(
+        self,
+        kind: str,
+        team: str,
+        reason: str,
+        detail: Mapping[str, Any],
+        check: Callable[[View], None] = lambda view: None,
+    ) -> Change:
+        return self.ledger.record(kind, self.by, reason, team=team, detail=detail, check=check)
+
+
+def relative(ledger: Ledger, folder: Path) -> str:
+    """A folder as changes name it: relative to the season's, where it lies in that."""
+    path, own = folder.resolve(), ledger.season.folder.resolve()
+    return path.relative_to(own).as_posix() if path.is_relative_to(own) else str(path)
+
+
+def team_rows(teams: Sequence[Team]) -> list[dict[str, Any]]:
+    """A row for each team, as `teams export` writes them."""
+    into = {team.id: team.name for team in teams}
+    return [
+        {
+            "team": team.name,
+            "members": _BETWEEN.join(team.members),
+            "contact": team.contact,
+            "id": team.id,
+            "status": team.status or "",
+            "merged_into": "" if team.into is None else into[team.into],
+            "until": "" if team.until is None else team.until.isoformat(),
+        }
+        for team in teams
+    ]
+
+
+def _last(view: View, wanted: Callable[[Change], bool], otherwise: str) -> int:
+    found = [change.id for change in view.changes if change.id in view.standing.in_force and wanted(change)]
+    if not found:
+        raise Refused(otherwise)
+    return found[-1]
+
+
+def _competing(team: str) -> Callable[[View], None]:
+    def check(view: View) -> None:
+        if status := view.find(team).status:
+            raise Refused(f"team {show(team)} is {status} already; `teams reinstate` undoes that")
+
+    return check
+
+
+def _members(members: Sequence[str], contact: str) -> dict[str, Any]:
+    for text in (*members, contact):
+        if text and not is_line(text):
+            raise DataError(f"{show(text)}: must be one line of printable characters")
+    return {"members": list(members), "contact": contact}
+
+
+def _read(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Names, with members and contact, of a CSV. Raises `DataError`."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise DataError(f"{path}: is no UTF-8 text") from None
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    rows: list[tuple[str, dict[str, Any]]] = []
+    lines: list[str] = []
+    try:
+        if "team" not in (reader.fieldnames or ()):
+            raise DataError(f"{path}: the first line must name the columns {', '.join(COLUMNS)}, `team` at least")
+        for row in reader:
+            try:
+                cells = {key: tables.unescape(row.get(key) or "").strip() for key in COLUMNS}
+                members = [name for name in map(str.strip, cells["members"].split(_BETWEEN.strip())) if name]
+                rows.append((names.checked(cells["team"]), _members(members, cells["contact"])))
+            except DataError as error:
+                lines += [f"{path} line {reader.line_num}: {reason}" for reason in error.reasons]
+    except csv.Error as error:
+        lines.append(f"{path} line {reader.line_num}: {error}")
+    if lines:
+        raise DataError(lines)
+    return rows
