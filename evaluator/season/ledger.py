@@ -1023,8 +1023,8 @@ class Ledger:
             return self._record(connection, view, values | {"test_set": name})
 
     def import_teams(self, by: str, reason: str, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[int, int]:
-        """Add the teams that are not there yet, each with its members, and change those of the others where they differ;
-        all, or nothing. Returns how many were added, and how many changed.
+        """Add the teams that are not there yet, each with its members, and change those of the others where they
+        differ; all, or nothing. Returns how many were added, and how many changed.
 
         Raises `Refused` with a line for each name that cannot be.
         """
@@ -1043,8 +1043,8 @@ class Ledger:
                 added += not known
                 if {"members": list(team.members), "contact": team.contact} != members:
                     changed += bool(known)
-                    values = {"kind": changes.MEMBERS, "by": by, "reason": reason, "detail": dict(members)}
-                    values |= {"team_id": team.id, "at": self._now(connection)}
+                    values: dict[str, Any] = {"kind": changes.MEMBERS, "by": by, "reason": reason}
+                    values |= {"detail": dict(members), "team_id": team.id, "at": self._now(connection)}
                     connection.execute(insert(_change).values(values))
             if faults:
                 raise Refused(faults)
