@@ -115,11 +115,7 @@ def read_predictions(folder: Path | str, data: Data) -> Predictions:
     bad_output = partial(SubmissionError, BAD_OUTPUT)
     predicted = read_entries(root, "predictions.json", found, bad_output, files, types=types)
     check_ids("predictions.json", {example.id: None for example in data.examples}, predicted, found)
-    leftovers.sweep(_PREFIX)
-    private = leftovers.PrivateFolder(_PREFIX)
-    predictions = Predictions(private.path, files=files)
-    for close in (private.remove, predictions.decoder.close):
-        predictions.closing.callback(weakref.finalize(predictions, close))
+    predictions = private_predictions(files)
     deep: list[str] = []
     with _Images(root, predictions, data) as images, ExitStack() as unless_read:
         unless_read.callback(predictions.close)  # an error's traceback would keep `predictions` alive
@@ -150,6 +146,16 @@ def read_predictions(folder: Path | str, data: Data) -> Predictions:
         unless_read.pop_all()
     if deep:
         predictions.notes.append(depth_note("predictions.json", deep))
+    return predictions
+
+
+def private_predictions(files: dict[str, str]) -> Predictions:
+    """No predictions yet, with an empty private folder for images. Raises OSError."""
+    leftovers.sweep(_PREFIX)
+    private = leftovers.PrivateFolder(_PREFIX)
+    predictions = Predictions(private.path, files=files)
+    for close in (private.remove, predictions.decoder.close):
+        predictions.closing.callback(weakref.finalize(predictions, close))
     return predictions
 
 
