@@ -54,7 +54,7 @@ def run(
         shared.flag(
             "--private",
             help="for hidden data: show neither what the submission prints nor anything of single examples, here, in"
-            " the JSON and in the page; --keep, --log and --table still have it all",
+            " the JSON and in the page; --keep, --keep-output, --log and --table still have it all",
         ),
     ] = False,
     record: Annotated[
@@ -70,6 +70,14 @@ def run(
         Path | None,
         shared.path_option(
             "--keep", help="keep the workspace and the log in this new or empty folder", metavar="FOLDER"
+        ),
+    ] = None,
+    keep_output: Annotated[
+        Path | None,
+        shared.path_option(
+            "--keep-output",
+            help="keep what was scored, predictions and images, in this ZIP, to be scored again; the organizer's, as it"
+            " has what --private hides",
         ),
     ] = None,
     country: Annotated[
@@ -103,6 +111,7 @@ def run(
         key_file=key_file,
         log=log,
         keep=keep,
+        keep_output=keep_output,
         country=country,
     )
     with _stopped_by_signals():

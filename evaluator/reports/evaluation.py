@@ -1,12 +1,12 @@
 """Runs a submission as the leaderboard does, scores it, and writes what comes of it: scores.json, the table of ids, the
-record and the page. `score` scores an output folder alone.
+record and the page. `score` scores an output folder alone, `rescore` what was kept of a run.
 """
 
 import contextlib
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from evaluator.competition.definition import Competition, find
 from evaluator.core import cores, files, limits, results
 from evaluator.core.errors import SHOWN_FAULTS, EvaluatorError, SubmissionError
 from evaluator.core.limits import Limits
+from evaluator.data import kept
 from evaluator.data.contracts import read_data, read_predictions
 from evaluator.data.dataset import Data
 from evaluator.data.predictions import Predictions
@@ -76,11 +77,11 @@ class RunRequest(_Scoring):
 
     `limits` is a file in place of the competition's limits, of which `limit_settings` replace some, each as in
     `memory=2GB`. `record`, signed with the key in `key_file`, `log` (what the submission prints) and `keep` (a folder
-    for the workspace) are written where they are not None. `country` is an ISO 3166 alpha-2 code for CO2 (None: the
-    competition's).
+    for the workspace) are written where they are not None; `keep_output` is a file for what was scored
+    (`evaluator.data.kept`). `country` is an ISO 3166 alpha-2 code for CO2 (None: the competition's).
 
     With `private`, for hidden data, nothing of single examples, nor what the submission prints, is shown, logged or
-    written into `json` and `report`; `keep`, `log` and `table` have it all.
+    written into `json` and `report`; `keep`, `keep_output`, `log` and `table` have it all.
     """
 
     submission: Path
@@ -92,14 +93,19 @@ class RunRequest(_Scoring):
     key_file: Path | None = None
     log: Path | None = None
     keep: Path | None = None
+    keep_output: Path | None = None
     country: str | None = None
 
     def result_files(self) -> dict[str, Path | None]:
         """Those of scoring, and what a run leaves beside them."""
-        return super().result_files() | {"--record": self.record, "--log": self.log}
+        own = {"--record": self.record, "--log": self.log, "--keep-output": self.keep_output}
+        return super().result_files() | own
 
 
 Show = Callable[[str], None]
+
+# Of the scores.json of a run, what stays true however its output is scored again.
+_CARRIED = ("shared_parameters", "run")
 
 
 def score(request: ScoreRequest, show: Show) -> Scores:
@@ -169,7 +175,8 @@ def _run(request: RunRequest, note: Show, show: Show) -> Scores:
         if request.json is not None:
             files.write_json(request.json, document)
         if request.record is not None:
-            sources, outputs = [request.submission, request.data], [request.json] if request.json else []
+            sources = [request.submission, request.data]
+            outputs = [path for path in (request.json, request.keep_output) if path is not None and path.exists()]
             record.write(
                 request.record, sources, outputs, document, chosen, started, key, seconds=time.monotonic() - clock
             )
@@ -199,12 +206,13 @@ def _run(request: RunRequest, note: Show, show: Show) -> Scores:
             }
             launch.judge(outcome, chosen, space.log, request.private)
             predictions = stack.enter_context(contextlib.closing(read_predictions(space.collected, data)))
+            if request.keep_output is not None:  # before it is scored, which may fail
+                facts["output_sha256"] = kept.write(request.keep_output, predictions)
             note(cores.settle())  # not before: the submission chooses for itself
             scores = scoring.score(predictions, data, resources)
         failure = scores.failure
         if request.private:
-            scores = replace(scores, notes=tuple(replace(each, where="") for each in scores.notes))  # they name ids
-            failure = failure and failure.without_contents()
+            scores, failure = _without_places(scores), failure and failure.without_contents()
         document = scores.to_json() | counted | {"run": facts}
         if not (request.private and failure):  # the table has the reasons
             show(table.table(scores, meter.reading, outcome.seconds))
@@ -216,6 +224,41 @@ def _run(request: RunRequest, note: Show, show: Show) -> Scores:
         _write_page(request, show, document, data, predictions, request.submission, private)
         if failure is not None:
             raise failure
+    return scores
+
+
+def rescore(
+    output: Path,
+    digest: str,
+    data: Data,
+    resources: Resources,
+    folder: Path,
+    *,
+    earlier: Mapping[str, Any] | None = None,
+    submission: Path | None = None,
+    ruwordnet: Path | None = None,
+    assets: Path | None = None,
+) -> Scores:
+    """Score again what a run answered, kept in `output` with the SHA-256 `digest`, on `data` and with `resources` that
+    serve many: what is large is loaded by the first call that asks for it. `cores.settle` comes before that, as in a
+    run. Into `folder`, made where it is missing, go scores.json and report.html as a run with `private` writes them:
+    nothing of single examples.
+
+    `earlier` is the content of the run's own scores.json: what it says of the run and of shared parameters stands in
+    the new one, too. The page names `submission`, the ZIP of the run, and `ruwordnet` and `assets`, where the resources
+    are of these. A task that cannot be scored is no end of it: `Scores.failure` says so, and scores.json.
+
+    Raises as `evaluator.data.kept.read`: `Unanswered` where the run was not asked what the data ask, `DataError`; then
+    nothing is written.
+    """
+    with contextlib.closing(kept.read(output, digest, data)) as predictions:
+        scores = scoring.score(predictions, data, resources)
+        carried = {name: earlier[name] for name in _CARRIED if name in earlier} if earlier else {}
+        document = _without_places(scores).to_json() | carried
+        failure = scores.failure and scores.failure.without_contents()
+        files.write_json(folder / "scores.json", _without_examples(document, failure))
+        page = folder / "report.html"
+        html.write(page, document, data, predictions, submission, ruwordnet, assets, private=True)
     return scores
 
 
@@ -257,6 +300,11 @@ def _kept(log: Path, target: Path | None) -> Iterator[None]:
     finally:
         if target is not None and log.exists():
             shutil.copyfile(log, target)
+
+
+def _without_places(scores: Scores) -> Scores:
+    """The same scores with notes that name no ids."""
+    return replace(scores, notes=tuple(replace(each, where="") for each in scores.notes))
 
 
 def _without_examples(document: dict[str, Any], failure: EvaluatorError | None) -> dict[str, Any]:
