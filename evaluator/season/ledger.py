@@ -306,7 +306,7 @@ class NewEdition:
 
     data_digest: str
     labels: tuple[str, ...]
-    evaluator: str
+    evaluator: str | None
     scores: Mapping[int, tuple[int, Mapping[int, float]]]
 
 
@@ -1054,6 +1054,17 @@ class Ledger:
         """The database's clock."""
         with self.database.read() as connection:
             return self._now(connection)
+
+    def kept_outputs(self, runs: Sequence[int]) -> dict[int, str]:
+        """The digests of what these runs answered, by run, of those that kept it."""
+        found: dict[int, str] = {}
+        with self.database.read() as connection:
+            for start in range(0, len(runs), _AT_ONCE):
+                wanted = and_(_event.c.run_id.in_(runs[start : start + _AT_ONCE]), _event.c.kind == "done")
+                for run, detail in connection.execute(select(_event.c.run_id, _event.c.detail).where(wanted)):
+                    if digest := detail.get("output_sha256"):
+                        found[run] = digest
+        return found
 
     def runs_of(self, test_set: str) -> list[BoardResult]:
         """A result for each submission that has one on a test set, in whatever edition: the one that the board shows,

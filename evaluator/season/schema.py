@@ -206,7 +206,7 @@ edition = Table(
     Column("labels", JSON, nullable=False),
     Column("competition", String(64), nullable=False),
     Column("best", Float, nullable=False),
-    Column("evaluator", String(64), nullable=False),
+    Column("evaluator", String(64)),
     Index(None, "test_set"),
 )
 

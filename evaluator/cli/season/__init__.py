@@ -5,7 +5,9 @@ The library is imported when a command is called, as it needs packages that othe
 
 import typer
 
-from evaluator.cli.season import boards, queue, rules, teams
+from evaluator.cli.season import boards, queue, rescore, rules, teams
+
+__all__ = ["app", "rescore"]  # whose command is one of the group of rules
 
 app = typer.Typer()
 for group in (rules.app, teams.app, queue.app, boards.app):

@@ -1,5 +1,6 @@
 """Options that several of a season's commands have."""
 
+import getpass
 import json as json_format
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,10 @@ Team = Annotated[str, typer.Option("--team", metavar="NAME", help="the team")]
 Submission = Annotated[int, typer.Argument(metavar="N", parser=number, help="number of a submission")]
 TestSetName = Annotated[Literal["public", "private"], typer.Option("--set", help="of its run on which test set")]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="for the record")]
+By = Annotated[
+    str | None,
+    typer.Option("--by", metavar="NAME", envvar="SEASON_BY", help="who does it (default: the user's login name)"),
+]
 Json = Annotated[
     Path | None,
     shared.path_option("--json", help="write it as JSON to this file, too; `-` prints the JSON in place of the text"),
@@ -30,6 +35,11 @@ Table = Annotated[
 ]
 
 _STDOUT = Path("-")
+
+
+def who(by: str | None) -> str:
+    """Who does something, for the record."""
+    return by or getpass.getuser()
 
 
 def check_outputs(json: Path | None, table: Path | None = None) -> None:

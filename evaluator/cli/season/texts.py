@@ -10,6 +10,7 @@ from evaluator.season import PRIVATE
 if TYPE_CHECKING:
     from evaluator.season.actions import Board, Prizes, Season
     from evaluator.season.board import Sharing
+    from evaluator.season.rescore import Rescoring
 
 
 def board(board: "Board") -> str:
@@ -34,6 +35,29 @@ def board(board: "Board") -> str:
     tasks = [names[number] for number in numbers]
     header = ["rank", "team", "score", *tasks, *shared_column, "results", "submission", "sent"]
     return f"{board.season.name}: {board.test_set} board\n{table(header, rows)}"
+
+
+def rescoring(found: "Rescoring", dry_run: bool) -> str:
+    """What scoring again changes, or has changed, for a terminal."""
+    lines: list[str] = []
+    for each in found.sets:
+        lines.append(f"{each.test_set}: {each.results} results scored again, {each.changed} with another total")
+        moved = [place for place in each.moved if place.is_changed]
+        rows: list[list[object]] = []
+        for place in [place.to_json() for place in moved]:
+            totals = [_score(place[f"total_{when}"]) for when in ("before", "after")]
+            rows.append([place["team"], *totals, *(place[f"rank_{when}"] or "-" for when in ("before", "after"))])
+        lines += [table(["team", "before", "after", "rank before", "rank after"], rows)] if moved else []
+        lines += [f"submission {submission} is missing: {why}" for submission, why in each.missing.items()]
+    if dry_run:
+        return "\n".join([*lines, "nothing was changed: a dry run"])
+    if found.change is not None:
+        lines.append(f"change {found.change.id}: boards show this now; `changes undo {found.change.id}` takes it back")
+    else:
+        lines.append("boards show this already, or there are no results yet")
+    if found.queued:
+        lines.append(f"queued again: submissions {', '.join(map(str, found.queued))}")
+    return "\n".join(lines)
 
 
 def prizes(prizes: "Prizes") -> str:

@@ -70,7 +70,7 @@ def upgrade() -> None:
         sa.Column("labels", sa.JSON, nullable=False),
         sa.Column("competition", sa.String(64), nullable=False),
         sa.Column("best", sa.Float, nullable=False),
-        sa.Column("evaluator", sa.String(64), nullable=False),
+        sa.Column("evaluator", sa.String(64)),
         sa.PrimaryKeyConstraint("id", name="pk_edition"),
         sa.ForeignKeyConstraint(["change_id"], ["change.id"], name="fk_edition_change_id"),
         sa.ForeignKeyConstraint(["test_set"], ["test_set.name"], name="fk_edition_test_set"),
