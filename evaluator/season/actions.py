@@ -15,11 +15,12 @@ from evaluator.carbon.prize import Prize
 from evaluator.core.errors import DataError, show
 from evaluator.data import contracts, dataset
 from evaluator.package import archive
+from evaluator.sandbox import record
 from evaluator.season import PRIVATE, PUBLIC, board, prizes
 from evaluator.season.board import Line
 from evaluator.season.config import Season, read_season
 from evaluator.season.database import open_database
-from evaluator.season.ledger import Archive, Attempts, Ledger, Refused, RunState
+from evaluator.season.ledger import Archive, Attempts, Edition, Ledger, Refused, RunState
 from evaluator.season.prizes import Eligibility, Nomination, Unfinished
 from evaluator.season.queue import Queue
 from evaluator.season.runs import machine_gpus
@@ -101,6 +102,7 @@ def work(ledger: Ledger, say: Callable[[str], None], workers: int | None, ray: s
     Returns False where it ended since only infrastructure failures come of it. Raises `DataError`.
     """
     season = ledger.season
+    check_evaluator(ledger)
     with contextlib.ExitStack() as stack:
         if ray:
             from evaluator.season.ray_runs import RayRuns  # needs Ray, which a season on one machine does without
@@ -119,6 +121,20 @@ def work(ledger: Ledger, say: Callable[[str], None], workers: int | None, ray: s
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: queue.stop())
         return queue.run(drain)
+
+
+def check_evaluator(ledger: Ledger) -> None:
+    """Raises `DataError` where this code scores otherwise than the results so far may have been scored: what it gives
+    could not stand beside them.
+    """
+    code = record.code_digest()
+    for name in ledger.rules().data:
+        edition = ledger.edition(name)
+        if edition is not None and edition.evaluator not in (None, code):
+            raise DataError(
+                f"the {name} results were scored by another version of the evaluator than this one: go back to that, or"
+                f" score all anew by this one, `python -m evaluator season rescore --test-set {name} --reason ...`"
+            )
 
 
 def read_log(ledger: Ledger, run: int, name: str, follow: bool) -> Iterator[str]:
@@ -179,16 +195,21 @@ def choose(ledger: Ledger, team: str, submissions: Sequence[int]) -> Finals:
 
 @dataclass(frozen=True)
 class Board:
-    """The board of a test set: where it is a frozen one, as it was at `frozen_at`; `labels` say why its scores are not
-    the leaderboard's. `waiting` results are of another edition, and stand on it when they are scored again.
+    """The board of a test set: where it is a frozen one, as it was at `frozen_at`. All of its results are of one
+    `edition`, None before the first; `waiting` ones are of another, and stand on it when they are scored again.
     """
 
     season: Season
     test_set: str
     lines: Sequence[Line]
     frozen_at: datetime | None = None
-    labels: tuple[str, ...] = ()
+    edition: Edition | None = None
     waiting: int = 0
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Why its scores are not the leaderboard's."""
+        return () if self.edition is None else self.edition.labels
 
     def to_json(self) -> dict[str, Any]:
         """What `board --json` writes."""
@@ -198,7 +219,7 @@ class Board:
             "test_set": self.test_set,
             "computed_at": _now(self.season),
             "frozen_at": self.frozen_at and self.frozen_at.isoformat(),
-            "labels": list(self.labels),
+            "edition": self.edition and self.edition.to_json(),
             "to_be_rescored": self.waiting,
             "lines": [line.to_json() for line in self.lines],
         }
@@ -213,8 +234,7 @@ def read_board(ledger: Ledger, test_set: str, live: bool = False) -> Board:
         raise Refused(f"test set {show(test_set)}: must be one of {', '.join(season.data)}")
     frozen_at = ledger.frozen_at if test_set == PUBLIC and not live else None
     waiting = len(ledger.runs_of(test_set)) - len(ledger.results(test_set))
-    labels = () if edition is None else edition.labels
-    return Board(season, test_set, board.lines(ledger, test_set, live), frozen_at, labels, waiting)
+    return Board(season, test_set, board.lines(ledger, test_set, live), frozen_at, edition, waiting)
 
 
 @dataclass(frozen=True)

@@ -183,6 +183,17 @@ class Edition:
             return f"earlier {self.test_set} results were scored by another version of the evaluator"
         return None
 
+    def to_json(self) -> dict[str, Any]:
+        """Which data, labels, code and formula its results are of."""
+        return {
+            "change": self.change,
+            "data_digest": self.data_digest,
+            "labels": list(self.labels),
+            "evaluator": self.evaluator,
+            "competition": self.competition,
+            "weights": dict(self.weights),
+        }
+
 
 @dataclass(frozen=True)
 class Snapshot:
