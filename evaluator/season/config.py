@@ -67,6 +67,7 @@ Storage = Annotated[Line, AfterValidator(_storage)]
 Zone = Annotated[ZoneInfo, BeforeValidator(_zone), allowed("a time zone such as 'Europe/Moscow'")]
 Day = Annotated[date, allowed("a day such as 2022-11-13, without quotes")]
 Runner = Annotated[Literal["auto", "docker", "local"], allowed("one of auto, docker, local")]
+Days = Annotated[int, number(0, 36500, "whole number")]
 Count = Annotated[int, number(1, 1000, "whole number")]
 TaskNumber = Annotated[int, BeforeValidator(int)]
 Score = Annotated[float, number(0)]
@@ -114,6 +115,7 @@ class Season(StrictModel):
     lease_seconds: Annotated[float, number(1, 3600)] = _at("runs", "lease_seconds", 60.0)
     retry_seconds: Annotated[float, number(0, 24 * 3600)] = _at("runs", "retry_seconds", 300.0)
     key_file: FilePath | None = _at("runs", "key_file", None)
+    keep_outputs_days: Days | None = _at("runs", "keep_outputs_days", None)  # None: for good; 0: none are kept
     limit_settings: tuple[str, ...]
     limits: Limits
     added: dict[str, Path] = {}  # test sets beside these two; not from season.toml

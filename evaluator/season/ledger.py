@@ -770,6 +770,13 @@ class Ledger:
                 raise DataError(f"there is no run {run}; `python -m evaluator queue list` names them")
             return connection.execute(select(_job.c.run_id).where(_job.c.run_id == run)).first() is not None
 
+    def ended(self, days: int) -> list[int]:
+        """The runs that ended so many days ago, or before."""
+        with self.database.read() as connection:
+            since = self._now(connection) - timedelta(days=days)
+            last = _event.c.step == schema.STEPS["done"]
+            return list(connection.execute(select(_event.c.run_id).where(last, _event.c.at <= since)).scalars())
+
     def unfinished(self, without: Collection[str] = ()) -> int:
         """How many runs wait or run, those that wait of the teams `without` left out."""
         with self.database.read() as connection:

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DataError as DatabaseDataError
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from evaluator.core.errors import show
+from evaluator.season.expiry import Expiry
 from evaluator.season.ledger import Job, Ledger, RunEnd
 from evaluator.season.runs import Host, LocalRuns, Lost, Run, Runs, failed, is_infrastructure_failure
 from evaluator.season.store import Store
@@ -59,6 +60,7 @@ class Queue:
         self._held: list[_Held] = []
         self._leaving: list[Run] = []  # told to stop, and not gone yet
         self._stopping = False
+        self._expiry = Expiry(ledger, say)
 
     def run(self, drain: bool) -> bool:
         """Work until told to `stop`, or with `drain` until the queue is empty, runs of other machines and those that
@@ -74,6 +76,7 @@ class Queue:
                         self._beat()
                         next_beat = time.monotonic() + self._season.lease_seconds / 3
                     self._leaving = [run for run in self._leaving if not run.gone()]
+                    self._expiry.look()
                     idle = not self._held and not self._leaving
                     if self._stopping or (self._runs.broken and idle):
                         return not self._runs.broken
@@ -81,7 +84,8 @@ class Queue:
                         place = self._runs.room()
                         if (place is None and idle) or (place is not None and not self._fill(place)):
                             next_look = time.monotonic() + IDLE_SECONDS
-                            if drain and idle and not self._ledger.unfinished(self._runs.set_aside):
+                            drained = drain and idle and not self._expiry.busy
+                            if drained and not self._ledger.unfinished(self._runs.set_aside):
                                 return self._none_is_left()
                 except DBAPIError as error:  # away for a while: leases tell what this queue still has when it is back
                     self._say(f"the database does not answer: {' '.join(str(error.orig).split())}")

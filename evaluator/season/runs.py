@@ -17,8 +17,9 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from evaluator.core.errors import DataError, show
 from evaluator.core.gpus import find as find_gpus
@@ -28,14 +29,16 @@ from evaluator.season.board import Sharing
 from evaluator.season.config import Season
 from evaluator.season.database import URL_VARIABLE
 from evaluator.season.ledger import Job, RunEnd, Submission
-from evaluator.season.store import RUN_FILES, Store, digest
+from evaluator.season.store import OUTPUT, RUN_FILES, Store, digest
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 STOP_SECONDS = 30.0  # for a run to clean up after it was told to stop
 # Infrastructure failures one after another; then somebody has to look at the machine, or at the team's submissions.
 MAX_FAILURES = 3
 MAX_KEPT_FINDINGS = 20  # of a run, in the database; scores.json has more
+_RUN_FACTS = ("runner", "image_digest", "seconds", "exit_code", "peak_memory", "output_sha256")
 MAX_SCORES_BYTES = 64 * 10**6
 _SECRETS = (URL_VARIABLE, "AWS_", "RAY_AUTH_")  # beginnings of variables that the evaluator has no use for
 _TAIL_CHARACTERS = 500
@@ -126,6 +129,7 @@ class Call:
     assets: Path | None
     ruwordnet: Path | None
     key_file: Path | None
+    keep_output: bool = True
 
     def with_paths(self, change: Callable[[Path], Path]) -> "Call":
         """The same call with each of its paths changed."""
@@ -150,6 +154,7 @@ class Call:
             *(("--limit", setting) for setting in self.limit_settings),
         ]
         for name, path in (
+            ("--keep-output", self.folder / OUTPUT if self.keep_output else None),
             ("--assets", self.assets),
             ("--ruwordnet", self.ruwordnet),
             ("--key-file", self.key_file),
@@ -175,6 +180,7 @@ def call(season: Season, store: Store, job: Job) -> Call:
         season.assets,
         season.ruwordnet,
         season.key_file,
+        season.keep_outputs_days != 0,
     )
 
 
@@ -351,7 +357,9 @@ class _LocalRun:
         if end.verdict not in (BAD_ZIP.name, BAD_METADATA.name):
             return end
         if self._found is None:
-            self._found = _in_thread(digest, self._call.archive)  # of up to 15 GB; leases must be kept meanwhile
+            self._found = in_thread(
+                partial(digest, self._call.archive)
+            )  # of up to 15 GB; leases must be kept meanwhile
         if not self._found.done():
             return None
         if error := self._found.exception():
@@ -361,13 +369,13 @@ class _LocalRun:
         return RunEnd.organizers(f"{self._call.archive} is not the ZIP that was sent any more", end.detail)
 
 
-def _in_thread(function: Callable[[Path], str], path: Path) -> Future[str]:
+def in_thread(function: Callable[[], T]) -> Future[T]:
     """What the call returns or raises, in a thread that does not keep the process from ending."""
-    found: Future[str] = Future()
+    found: Future[T] = Future()
 
     def call() -> None:
         try:
-            found.set_result(function(path))
+            found.set_result(function())
         except Exception as error:
             found.set_exception(error)
 
@@ -389,7 +397,7 @@ def read_end(folder: Path, returncode: int) -> RunEnd:
         detail = {
             "fix": document["fix"],
             "findings": document["findings"][:MAX_KEPT_FINDINGS],
-            **{name: run.get(name) for name in ("runner", "image_digest", "seconds", "exit_code", "peak_memory")},
+            **{name: run.get(name) for name in _RUN_FACTS},
             "labels": document.get("labels", []),
         }
         if "shared_parameters" in document:

@@ -10,7 +10,7 @@ import os
 import re
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# What a run leaves; log.txt is what the submission printed.
-RUN_FILES = ("scores.json", "report.html", "record.json", "log.txt", "evaluator.log")
+# What a run leaves; log.txt is what the submission printed, output.zip what it answered, to be scored again.
+OUTPUT = "output.zip"
+RUN_FILES = ("scores.json", "report.html", "record.json", "log.txt", "evaluator.log", OUTPUT)
 
 _CHUNK = 1 << 20
 _PARTIAL = "incoming-"
@@ -52,6 +53,14 @@ class Store:
         """Remove a run's files: another run of this number may have left some, before the database began anew."""
         for name in RUN_FILES:
             (self.run(run) / name).unlink(missing_ok=True)
+
+    def remove_output(self, run: int) -> bool:
+        """Remove what a run answered; False where it is not there."""
+        try:
+            (self.run(run) / OUTPUT).unlink()
+        except FileNotFoundError:
+            return False
+        return True
 
     def add(self, source: Path, digest: str) -> None:
         """Keep a copy of `source`, on disk when this returns; what is there already stays. What copies that were killed
@@ -173,6 +182,14 @@ class Shared:
             with contextlib.suppress(FileNotFoundError):
                 self._files.rm_file(self._path(f"{_run(run)}/{name}"))
 
+    def remove_output(self, run: int) -> bool:
+        """As `Store.remove_output`."""
+        try:
+            self._files.rm_file(self._path(f"{_run(run)}/{OUTPUT}"))
+        except FileNotFoundError:
+            return False
+        return True
+
     def bring(self, run: int, folder: Path) -> None:
         """Copy all of a run's files that there are into `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -245,6 +262,17 @@ def open_store(season: "Season") -> Store | Shared:
 def open_shared(season: "Season") -> Shared:
     """What all machines reach: the place that season.toml names, or else the season's folder, on a shared disk."""
     return Shared(season.storage or str(season.folder))
+
+
+def remove_outputs(season: "Season", runs: Iterable[int]) -> int:
+    """Remove what these runs answered, wherever the season keeps it; returns of how many there was something.
+
+    Raises `DataError` for a storage that cannot be used, OSError where it fails.
+    """
+    places: list[Store | Shared] = [Store(season.folder)]
+    if season.storage is not None:
+        places.append(Shared(season.storage))
+    return sum(any([place.remove_output(run) for place in places]) for run in runs)
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ from evaluator.season.database import Database
 from evaluator.season.ledger import Archive, Job, Ledger, RunEnd, Submission
 from evaluator.season.runs import MAX_FAILURES, Call, Host, Lost
 from evaluator.season.runs import failed as runs_failed
-from evaluator.season.store import Damaged, Shared, Store, digest
+from evaluator.season.store import OUTPUT, Damaged, Shared, Store, digest
 from tests.support.season import NOON, RUN, TRUTH, public_state
 from tests.support.workers import ROOT, SECONDS, command_line, start, wait
 
@@ -213,8 +213,9 @@ def test_a_killed_node_and_a_killed_queue_cost_retries_and_no_attempt(
     run = max(event.run for event in ledger.history(1))
     folder = Store(season.folder).run(run)
     assert {path.name for path in folder.iterdir()} == set(
-        ("scores.json", "report.html", "record.json", "log.txt", "evaluator.log")
+        ("scores.json", "report.html", "record.json", "log.txt", "evaluator.log", "output.zip")
     )
+    assert ledger.history(1)[-1].detail["output_sha256"] == digest(folder / "output.zip")
     names = json.loads((folder / "record.json").read_text(encoding="utf-8"))["files"]
     assert "../../data/public/input.json" in names
     capfd.readouterr()
@@ -365,6 +366,12 @@ def test_a_storage_gives_back_what_it_was_given_and_finds_what_is_damaged(
     assert shared.publish(data) == bundle
     shared.unpack(bundle, tmp_path / "cache", tmp_path / "четыре")
 
+    (tmp_path / OUTPUT).write_bytes(b"PK")
+    for run in (7, 8):
+        shared.send(run, tmp_path / OUTPUT)
+    assert [shared.remove_output(7), shared.remove_output(7), shared.remove_output(9)] == [True, False, False]
+    assert shared.read(7, OUTPUT) is None and shared.read(8, OUTPUT) == b"PK"
+
     shared.send(8, tmp_path / "log.txt")
     shared.clear(7)
     shared.clear(7)  # of what is not there is no error
@@ -412,6 +419,7 @@ def test_a_nodes_work_is_refused_or_signed(
     assert "has another version" in found(node.work(replace(task, code="")))
     outcome = node.work(task)
     assert (outcome.verdict, dict(outcome.scores)) == ("OK", {5: 1.0})
+    assert outcome.detail["output_sha256"] == digest(store.run(1) / OUTPUT)
     assert main(["verify", str(store.run(1) / "record.json"), "--key-file", str(key)]) == 0
     assert not list(Path(tempfile.gettempdir()).glob("fbc2-evaluator-node-*/**/record.key"))
 
