@@ -2,9 +2,11 @@
 
 import difflib
 import os
+import traceback
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from evaluator.core.verdict import DATA_ERROR, INFRA, Verdict
@@ -13,6 +15,7 @@ SHOWN_FAULTS = 20
 SHOWN_ALIKE = 3
 SHOWN_CHARACTERS = 60
 _LIKE = 0.65  # of difflib's ratio: how much a name must be like the one that was meant
+_ROOT = Path(__file__).resolve().parents[2]
 MAX_FINDINGS = 1000  # kept of one folder; the rest is counted, so that 10^6 faults cost neither memory nor a huge file
 
 
@@ -21,6 +24,9 @@ class Finding:
     """One fault: the rule's stable name, the place, what was found there, what is allowed and how to fix it.
 
     `where`, `allowed` and `fix` are empty where a fault has none. All texts are of one line.
+
+    `bare` is `found` without what it may quote of the data, or of what a submission wrote after it saw them; `where`
+    must then quote nothing either. None: nothing can be said but that the rule is broken.
     """
 
     rule: str
@@ -28,6 +34,7 @@ class Finding:
     found: str
     allowed: str = ""
     fix: str = ""
+    bare: str | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.found}" if self.where else self.found
@@ -78,15 +85,15 @@ class Findings:
         self.total = 0
         self.by_rule: dict[str, int] = {}
 
-    def add(self, rule: Rule, where: str, found: str) -> None:
-        """Count a fault, and keep it where there is room."""
+    def add(self, rule: Rule, where: str, found: str, bare: str | None = None) -> None:
+        """Count a fault, and keep it where there is room. `bare` is as of `Finding`."""
         self.total += 1
         self.by_rule[rule.name] = self.by_rule.get(rule.name, 0) + 1
-        if len(self.kept) < MAX_FINDINGS:
-            self.kept.append(rule.finding(where, found))
-        elif self.by_rule[rule.name] == 1:
+        if len(self.kept) >= MAX_FINDINGS:
+            if self.by_rule[rule.name] > 1:
+                return
             self._make_room()
-            self.kept.append(rule.finding(where, found))
+        self.kept.append(replace(rule.finding(where, found), bare=bare))
 
     def _make_room(self) -> None:
         kept = Counter(finding.rule for finding in self.kept)
@@ -110,9 +117,14 @@ class EvaluatorError(Exception):
 
     A reason is a `Finding`, or one line of text where no rule of the contract applies; it then becomes a finding of
     the verdict's own rule. `total` counts reasons beyond those given.
+
+    Such a text is the evaluator's own, of this machine and of what the organizer calls with: it may be seen where the
+    data may not. What else the error has to say, and may quote the data or the submission's output, is `quoting`.
     """
 
-    def __init__(self, reasons: Reasons, total: int | None = None, verdict: Verdict = INFRA) -> None:
+    def __init__(
+        self, reasons: Reasons, total: int | None = None, verdict: Verdict = INFRA, *, quoting: object = ""
+    ) -> None:
         by_rule: dict[str, int] = {}
         if isinstance(reasons, Findings):
             total, by_rule = reasons.total, dict(reasons.by_rule)
@@ -120,8 +132,10 @@ class EvaluatorError(Exception):
         elif isinstance(reasons, str | Finding):
             reasons = [reasons]
         self.verdict = verdict
+        said = f": {quoting}" if str(quoting) else ""
         self.findings = [
-            reason if isinstance(reason, Finding) else Finding(verdict.rule, "", reason) for reason in reasons
+            reason if isinstance(reason, Finding) else Finding(verdict.rule, "", reason + said, bare=reason)
+            for reason in reasons
         ]
         self.total = len(self.findings) if total is None else total
         self._by_rule = by_rule  # how many of each, where more were found than are kept
@@ -170,8 +184,9 @@ class EvaluatorError(Exception):
         return self.verdict.to_json() | {"findings": findings, "findings_total": self.total}
 
     def without_contents(self) -> "EvaluatorError":
-        """The same failure for a team that must not see the data: each rule once, and how often it was broken. Places
-        and what was found there are left out, as a submission can write what it read into both.
+        """The same failure for whoever must not see the data: what is `bare` of each finding, and of the others each
+        rule once, and how often it was broken. Places and what was found there are left out, as a submission can write
+        what it read into both; of what is its own fault, always.
         """
         if not self.verdict.quotes_data:
             return self
@@ -179,14 +194,13 @@ class EvaluatorError(Exception):
         for finding in self.findings:
             by_rule.setdefault(finding.rule, []).append(finding)
         counts = {rule: self._by_rule.get(rule, len(findings)) for rule, findings in by_rule.items()}
-        bare = EvaluatorError(
-            [
-                Finding(rule, "", f"{counts[rule]} of this kind", findings[0].allowed, findings[0].fix)
-                for rule, findings in by_rule.items()
-            ],
-            self.total,
-            self.verdict,
-        )
+        shown: list[str | Finding] = []
+        for rule, findings in by_rule.items():
+            bare_ones = [one for one in findings if one.bare is not None and self.verdict.fault != "team"]
+            shown += [replace(one, found=one.bare or "") for one in bare_ones]
+            if others := counts[rule] - len(bare_ones):
+                shown.append(Finding(rule, "", f"{others} of this kind", findings[0].allowed, findings[0].fix))
+        bare = EvaluatorError(shown, self.total, self.verdict)
         bare._by_rule, bare._one_for_all = counts, True
         return bare
 
@@ -203,6 +217,18 @@ class DataError(EvaluatorError):
 
     def __init__(self, reasons: Reasons, total: int | None = None) -> None:
         super().__init__(reasons, total, DATA_ERROR)
+
+
+def outline(error: Exception) -> str:
+    """What can be said of any error but its message, which may quote anything: its type, what the system calls an
+    `OSError`'s number, and where in the evaluator it happened.
+    """
+    said = type(error).__name__
+    if isinstance(error, OSError) and isinstance(error.errno, int):
+        said += f": {os.strerror(error.errno)}"
+    frames = [(Path(frame.f_code.co_filename), line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    ours = [(path, line) for path, line in frames if path.is_relative_to(_ROOT / "evaluator")]
+    return f"{said}, in {ours[-1][0].relative_to(_ROOT)}, line {ours[-1][1]}" if ours else said
 
 
 def show(value: object) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from evaluator.core.errors import DataError, EvaluatorError
+from evaluator.core.errors import DataError, EvaluatorError, outline
 from evaluator.core.files import check_writable, write_json
 
 
@@ -38,11 +38,11 @@ class OwnNote(str):
 
 def shown(error: Exception, private: bool = False) -> EvaluatorError:
     """An error as it may be shown; one of no class of ours is the evaluator's own fault. With `private` nothing of the
-    data stands in it.
+    data, nor of what a submission wrote, stands in it.
     """
     if isinstance(error, EvaluatorError):
         return error.without_contents() if private else error
-    return EvaluatorError(type(error).__name__ if private else f"{type(error).__name__}: {error}")
+    return EvaluatorError(outline(error) if private else f"{type(error).__name__}: {error}")
 
 
 @contextlib.contextmanager

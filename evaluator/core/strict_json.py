@@ -83,14 +83,18 @@ def parse_file(
     """
     try:
         content = read_regular(root, name, limit, near=True)
-        if digests is not None:
-            digests[name] = hashlib.sha256(content).hexdigest()
+    except RuleBroken as broken:
+        said, near, _ = broken.found.partition("; there is ")  # of nearly this name, in the folder itself
+        elsewhere = file_elsewhere(root, name) if broken.rule is FILE_MISSING and not near else None
+        found = broken.found + (f"; there is {show(elsewhere)}" if elsewhere else "")
+        findings.add(broken.rule, name, found, bare=said)
+        return None
+    if digests is not None:
+        digests[name] = hashlib.sha256(content).hexdigest()
+    try:
         return parse(content, name, findings)
     except RuleBroken as broken:
-        # A near name in the folder itself is in the message.
-        missing = broken.rule is FILE_MISSING and "; there is" not in broken.found
-        elsewhere = file_elsewhere(root, name) if missing else None
-        findings.add(broken.rule, name, broken.found + (f"; there is {show(elsewhere)}" if elsewhere else ""))
+        findings.add_broken(name, broken)
         return None
 
 

@@ -362,7 +362,7 @@ def collect_tar(chunks: Iterable[bytes], target: Path, limits: Limits) -> None:
                 with open(target / path, "xb") as sink:
                     shutil.copyfileobj(file, sink)
     except (tarfile.TarError, OSError) as error:
-        raise EvaluatorError(f"the output cannot be copied out of the container: {error}") from error
+        raise EvaluatorError("the output cannot be copied out of the container", quoting=error) from error
     if caps.findings:
         raise SubmissionError(verdict.BAD_OUTPUT, caps.findings)
 

@@ -129,15 +129,16 @@ class DockerRunner:
         space.output.mkdir(exist_ok=True)  # the volume's mount point, as the folder around it is read-only
         for attempt in range(1, ATTEMPTS + 1):
             shutil.rmtree(space.collected, ignore_errors=True)
+            run = _Run(self._client, space, arguments, identity, limits, terminal)
             try:
-                return _Run(self._client, space, arguments, identity, limits, terminal).outcome()
+                return run.outcome()
             except _EngineError as error:
                 if attempt == ATTEMPTS:
-                    raise EvaluatorError(f"the Docker engine failed {ATTEMPTS} times: {error}") from error
+                    raise run.failure(f"the Docker engine failed {ATTEMPTS} times", str(error)) from error
                 logger.warning("the Docker engine failed, trying again: %s", error)
                 time.sleep(RETRY_SECONDS)
             except docker.errors.APIError as error:  # of a call whose answer depends on nothing of the submission
-                raise EvaluatorError(f"the Docker engine refuses: {_reason(error)}") from error
+                raise run.failure("the Docker engine refuses", _reason(error)) from error
         raise AssertionError
 
 
@@ -205,6 +206,13 @@ class _Run:
         self._client, self._space, self._layout, self._arguments = client, space, space.layout, arguments
         self._image, self._limits, self._terminal = image, limits, terminal
         self._labels = {RUN_LABEL: str(space.base), HOST_LABEL: _host()}
+        self._started = False  # the submission
+
+    def failure(self, what: str, said: str) -> EvaluatorError:
+        """The error that the engine failed, which `said` why; of a run that was started it can name what that wrote."""
+        if self._started:
+            return EvaluatorError(f"{what} after the submission was started", quoting=said)
+        return EvaluatorError(f"{what}: {said}")
 
     def outcome(self) -> Execution:
         with contextlib.ExitStack() as stack:
@@ -215,6 +223,7 @@ class _Run:
             self._check_program(container)
             self._printed = _Printed(_call(container.attach, stream=True, demux=True))
             self._start(container)
+            self._started = True
             outcome = self._wait(container)
             _call(keeper.reload)
             if outcome.ending is verdict.EXIT:  # it can fill output/ and end before the meter looks

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from evaluator.competition.definition import Competition
 from evaluator.competition.task import Task
 from evaluator.core import verdict as verdicts
-from evaluator.core.errors import DataError, EvaluatorError, Finding
+from evaluator.core.errors import DataError, EvaluatorError, Finding, outline
 from evaluator.data.dataset import Data, Example, data_digest
 from evaluator.data.images import load_image
 from evaluator.data.predictions import Predictions
@@ -46,6 +46,7 @@ class TaskScore:
     parts: dict[str, float] = field(default_factory=dict)
     encoders: str | None = None
     error: str | None = None
+    bare_error: str | None = None  # `error` without what it may quote of the data or of the predictions
     exit_code: int = 0  # of `error`: whose fault it is, as in `evaluator.core.errors`
     labels: tuple[str, ...] = ()
     replicates: NDArray[np.float64] | None = field(default=None, repr=False, compare=False)
@@ -157,7 +158,11 @@ class Scores:
             return None
         ours = any(score.exit_code == verdicts.INFRA.exit_code for score in failed)
         row = verdicts.METRIC_ERROR if ours else verdicts.METRIC_DATA_ERROR
-        findings = [Finding(row.rule, score.task.name, f"cannot be scored: {score.error}") for score in failed]
+        said = "cannot be scored: "
+        findings = [
+            Finding(row.rule, score.task.name, f"{said}{score.error}", bare=f"{said}{score.bare_error}")
+            for score in failed
+        ]
         return EvaluatorError(findings, verdict=row)
 
     def to_json(self) -> dict[str, Any]:
@@ -243,12 +248,12 @@ def _score_task(
         result = metric.evaluate(samples, resources, **task.parameters)
         replicates = _replicates(result, [sample.id for sample in samples], task.number)
     except Exception as error:  # recorded as this task's error; the others still get their scores
-        exit_code, reason = verdicts.INFRA.exit_code, f"{type(error).__name__}: {error}"
+        exit_code, reason, bare = verdicts.INFRA.exit_code, f"{type(error).__name__}: {error}", outline(error)
         if isinstance(error, EvaluatorError):
-            exit_code, reason = error.exit_code, str(error)
+            exit_code, reason, bare = error.exit_code, str(error), str(error.without_contents())
         else:
             logger.exception("%s could not be scored", task.name)
-        return replace(score, error=" ".join(reason.split()), exit_code=exit_code)
+        return replace(score, error=_one_line(reason), bare_error=_one_line(bare), exit_code=exit_code)
     return replace(
         score,
         score=float(result.total),
@@ -257,6 +262,10 @@ def _score_task(
         replicates=replicates,
         replicates_of=result.replicates_of,
     )
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _sample(example: Example, predictions: Predictions, data: Data) -> Sample:

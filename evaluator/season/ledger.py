@@ -269,6 +269,15 @@ class RunEnd:
         return cls(INFRA.name, INFRA.fault, detail={**detail, "fix": INFRA.fix, "findings": [_finding(found)]})
 
 
+def reason(detail: Mapping[str, Any]) -> str:
+    """Why something happened to a run, as the detail of the event says, in a line; empty where it does not."""
+    if said := detail.get("reason"):
+        return str(said)
+    findings = detail.get("findings") or ()
+    lines = [" ".join(f"{one.get('where') or one.get('rule', '')}: {one.get('found', '')}".split()) for one in findings]
+    return f"{lines[0]} ... and {len(lines) - 1} more" if len(lines) > 1 else "".join(lines)
+
+
 def _finding(found: str) -> dict[str, str]:
     return {"rule": "season-failure", "where": "", "found": found, "allowed": "", "fix": ""}
 

@@ -9,16 +9,15 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy.exc import DataError as DatabaseDataError
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from evaluator.core.errors import show
 from evaluator.season.expiry import Expiry
-from evaluator.season.ledger import Job, Ledger, RunEnd
+from evaluator.season.ledger import Job, Ledger, RunEnd, reason
 from evaluator.season.runs import Host, LocalRuns, Lost, Run, Runs, failed, is_infrastructure_failure
 from evaluator.season.store import Store
 
@@ -142,16 +141,16 @@ class Queue:
             if isinstance(end, Lost):
                 self._say(f"{_what(held.job)} is lost after {seconds}: {end.reason}")
             else:
-                self._say(f"{_what(held.job)} ended as {end.verdict} in {seconds}{_reason(end)}")
+                self._say(f"{_what(held.job)} ended as {end.verdict} in {seconds}{_colon(reason(end.detail))}")
             self._runs.entered(held.job, held.run.place, end)
 
-    def _refuse(self, held: _Held, reason: str) -> None:
+    def _refuse(self, held: _Held, why: str) -> None:
         """What is to be entered of one run is nothing that the database takes; the others must not wait for it."""
         if held.refused:
-            self._say(f"{_what(held.job)} is left to its lease: {reason}")
+            self._say(f"{_what(held.job)} is left to its lease: {why}")
             self._abandon(held)
         else:
-            held.refused, held.end = True, failed(f"the database does not take how the run ended: {reason}")
+            held.refused, held.end = True, failed(f"the database does not take how the run ended: {why}")
 
     def _beat(self) -> None:
         still = self._ledger.beat([held.job for held in self._held]) if self._held else set()
@@ -185,9 +184,8 @@ class Queue:
                 self._say(f"{_what(held.job)} is not given back, its lease will run out: {error.orig}")
 
 
-def _reason(end: RunEnd) -> str:
-    findings: Sequence[Mapping[str, Any]] = end.detail.get("findings", ())
-    return f": {findings[0]['found']}" if findings else ""
+def _colon(text: str) -> str:
+    return f": {text}" if text else ""
 
 
 def _what(job: Job) -> str:

@@ -412,7 +412,7 @@ def read_end(folder: Path, returncode: int) -> RunEnd:
         competition = document["competition"]["digest"]
         return RunEnd(verdict, None, scores, document["data_digest"], detail, competition, record.code_digest())
     except FileNotFoundError:
-        return failed(f"the evaluator ended with {returncode} and wrote no scores.json{_tail(folder)}")
+        return failed(f"the evaluator ended with {returncode} and wrote no scores.json", _tail(folder))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         return failed(f"scores.json cannot be read: {type(error).__name__}: {error}")
 
@@ -432,10 +432,11 @@ def machine_gpus() -> list[str]:
     return [gpu.uuid for gpu in find_gpus().usable]
 
 
-def failed(found: str) -> RunEnd:
-    """An infrastructure failure, which may not repeat."""
+def failed(found: str, log: str = "") -> RunEnd:
+    """An infrastructure failure, which may not repeat. `log` is what evaluator.log ended with, which no page shows."""
     finding = {"rule": INFRA.rule, "where": "", "found": found, "allowed": "", "fix": ""}
-    return RunEnd(INFRA.name, INFRA.fault, detail={"fix": INFRA.fix, "findings": [finding]})
+    detail: dict[str, Any] = {"fix": INFRA.fix, "findings": [finding]}
+    return RunEnd(INFRA.name, INFRA.fault, detail=detail | ({"log": log} if log else {}))
 
 
 def _tail(folder: Path) -> str:
@@ -443,4 +444,4 @@ def _tail(folder: Path) -> str:
         text = (folder / "evaluator.log").read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return ""
-    return f": {' '.join(text[-_TAIL_CHARACTERS:].split())}" if text else ""
+    return " ".join(text[-_TAIL_CHARACTERS:].split())

@@ -48,6 +48,7 @@ TASKS = range(12)
 # What must be in no page for everybody, and in no other team's. The texts are as long as to be found nowhere else.
 TRUTH = "ТАЙНА-ИСТИНА-Ёлки-палки"
 LOG = "ТАЙНА-ЖУРНАЛ-печать программы"
+OURS = "the evaluator ended with 3"  # of a run that failed by no fault of the team's
 TAIL = "ТАЙНА-ХВОСТ-evaluator.log"
 
 
@@ -187,8 +188,9 @@ class _Player:
             detail |= {"findings": [found], "fix": verdict.fix}
             self.ledger.finish(job, RunEnd(verdict.name, verdict.fault, detail=detail))
         elif luck < 0.94:
-            found = {"rule": "evaluator-failure", "found": f"the evaluator ended with 3: {TAIL}"}
-            self.ledger.finish(job, RunEnd(INFRA.name, INFRA.fault, detail=detail | {"findings": [found]}))
+            found = {"rule": "evaluator-failure", "found": OURS}
+            detail |= {"findings": [found], "log": TAIL}
+            self.ledger.finish(job, RunEnd(INFRA.name, INFRA.fault, detail=detail))
         elif luck < 0.97:
             found = {"rule": "metric-failure", "found": "1 of this kind"}
             detail |= {"findings": [found], "fix": METRIC_ERROR.fix}

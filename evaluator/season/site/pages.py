@@ -35,7 +35,7 @@ from evaluator.reports.rendering import environment, visible
 from evaluator.season import PRIVATE, PUBLIC, board, prizes
 from evaluator.season.board import BoardResult, Line, Sharing
 from evaluator.season.config import Season
-from evaluator.season.ledger import Ledger, Refused, RunState, Snapshot, Team
+from evaluator.season.ledger import Ledger, Refused, RunState, Snapshot, Team, reason
 from evaluator.season.site import cells, charts, publish, team_reports, usage, words
 from evaluator.season.store import Store, open_store
 
@@ -466,8 +466,4 @@ def _environment(season: Season) -> jinja2.Environment:
 
 def why(state: RunState) -> str:
     """Why a run is an infrastructure failure, for the organizer. What the evaluator's log ended with stays there."""
-    if reason := state.detail.get("reason"):
-        return str(reason)
-    first, *_ = state.detail.get("findings") or [{}]
-    rule = str(first.get("rule", ""))
-    return rule if rule == INFRA.rule else f"{rule}: {first.get('found', '')}"
+    return reason(state.detail)

@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 import evaluator
 from evaluator.cli.app import main
 from evaluator.core import verdict
-from evaluator.core.errors import SubmissionError
+from evaluator.core.errors import DataError, SubmissionError
 from evaluator.data.predictions import Predictions
 from evaluator.reports.evaluation import ScoreRequest, score
 from evaluator.sandbox import record
@@ -441,8 +441,89 @@ def test_a_private_run_that_breaks_says_nothing_of_what_it_read(
     command = ["run", make_submission("pass"), "--data", make_data(2), "--json", tmp_path / "s.json", "--private"]
     assert main(list(map(str, command))) == 3
     printed = capsys.readouterr()
-    assert "evaluator error: ValueError" in printed.err
+    assert "evaluator error: ValueError, in evaluator/reports/evaluation.py, line " in printed.err
     assert "secret" not in printed.out + printed.err + caplog.text + (tmp_path / "s.json").read_text()
+
+
+def private_run(call, tmp_path, *arguments) -> tuple[list[dict[str, Any]], str]:
+    """The findings of a private run that fails, and all that it shows."""
+    (tmp_path / "s.json").unlink(missing_ok=True)
+    done = call(*RUN, *arguments, "--json", tmp_path / "s.json", "--private")
+    text = (tmp_path / "s.json").read_text(encoding="utf-8")
+    assert done.returncode in (2, 3)
+    return json.loads(text)["findings"], done.stdout + done.stderr + text
+
+
+def test_a_private_run_says_why_the_machine_or_the_organizer_failed(
+    call, make_data, make_submission, tmp_path, monkeypatch
+):
+    submission, data = make_submission("pass"), make_data(5)
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no-engine")
+    monkeypatch.setattr("evaluator.sandbox.docker.RETRY_SECONDS", 0.0)
+    cases = [
+        ("no Docker engine answers", submission, "--data", data, "--runner", "docker"),
+        (f"{tmp_path}/deleted.zip does not exist", tmp_path / "deleted.zip", "--data", data),
+        (f"data folder {tmp_path}/none does not exist", submission, "--data", tmp_path / "none"),
+        (f"assets folder {tmp_path}/none does not exist", submission, "--data", data, "--assets", tmp_path / "none"),
+    ]
+    for why, *arguments in cases:
+        (finding,), shown = private_run(call, tmp_path, *arguments)
+        assert why in finding["found"] and why in shown
+
+    def full(*_: object) -> None:
+        with open("/dev/full", "w") as file:
+            file.write("x")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("evaluator.sandbox.launch.make_folders", full)
+        (finding,), _ = private_run(call, tmp_path, submission, "--data", data)
+    assert finding["found"].startswith("OSError: No space left on device, in evaluator/sandbox/launch.py, line ")
+
+    (data / "input.json").rename(data / f"inputs-{CANARY}.json")
+    (finding,), shown = private_run(call, tmp_path, submission, "--data", data)
+    assert (finding["where"], finding["found"]) == ("input.json", "the file does not exist") and CANARY not in shown
+
+
+def test_a_private_run_says_nothing_of_data_that_are_wrong(call, make_data, make_submission, edit_json, tmp_path):
+    submission, data = make_submission("pass"), make_data(2, 5)
+    for name in ("ground_truth.json", "input.json", "sample_ids.json"):
+        whole = (data / name).read_text(encoding="utf-8")
+        for broken in (
+            whole[:-1] + f', "{CANARY}": NaN, "{CANARY}": 1}}',
+            f'{{"{CANARY}": {CANARY}}}',
+            json.dumps({CANARY: [{"type": CANARY, "content": f"images/{CANARY}.png"}]}),
+        ):
+            (data / name).write_text(broken, encoding="utf-8")
+            findings, shown = private_run(call, tmp_path, submission, "--data", data)
+            assert CANARY not in shown and all(finding["found"].endswith("of this kind") for finding in findings)
+        (data / name).write_text(whole, encoding="utf-8")
+
+    def rename(document: Any) -> None:
+        for entry in (entry for entries in document.values() for entry in entries if entry["type"] == "image"):
+            entry["content"] = f"{CANARY}.png"
+
+    edit_json(data / "ground_truth.json", rename)
+    findings, shown = private_run(call, tmp_path, submission, "--data", data)
+    assert CANARY not in shown and "file-missing" in {finding["rule"] for finding in findings}
+
+
+def test_a_task_that_cannot_be_scored_in_private_says_where_and_not_what(
+    call, make_data, make_submission, answering_code, monkeypatch, tmp_path
+):
+    def broken(*_):
+        raise ValueError(CANARY)
+
+    def lacking(*_):
+        raise DataError("the encoders are not those of the lock file")
+
+    arguments = make_submission(answering_code), "--data", make_data(5), "--runner", "local"
+    monkeypatch.setattr("evaluator.scoring.score._replicates", broken)
+    ((finding,), shown) = private_run(call, tmp_path, *arguments)
+    assert CANARY not in shown and finding["where"] == "TRitW"
+    assert finding["found"].startswith("cannot be scored: ValueError, in evaluator/scoring/score.py, line ")
+    monkeypatch.setattr("evaluator.scoring.score._replicates", lacking)
+    ((finding,), shown) = private_run(call, tmp_path, *arguments)
+    assert finding["found"] == "cannot be scored: the encoders are not those of the lock file"
 
 
 def test_to_whoever_called_wrongly_no_verdict_matters(make_data, make_submission, tmp_path, capsys):

@@ -1,9 +1,12 @@
 import pickle
+import re
+from pathlib import Path
 
 import pytest
 
-from evaluator.core import errors, verdict
+from evaluator.core import errors, results, verdict
 from evaluator.core.errors import MAX_FINDINGS, DataError, EvaluatorError, Finding, Findings, Rule, SubmissionError
+from evaluator.core.files import sha256_of
 from evaluator.core.limits import FILE, RUN, read_limits
 
 
@@ -58,6 +61,37 @@ def test_contents_can_be_left_out():
         ("unknown-id", "", "3 of this kind", "the ids"),
         ("json-syntax", "", "1 of this kind", "JSON"),
     ]
+
+
+def test_our_own_words_stay_when_contents_are_left_out():
+    bare = EvaluatorError("no Docker engine answers").without_contents()
+    assert bare.reasons == ["no Docker engine answers"] and bare.without_contents().to_json() == bare.to_json()
+    error = EvaluatorError("the output cannot be copied", quoting=ValueError("секрет"))
+    assert str(error) == "the output cannot be copied: секрет"
+    assert str(pickle.loads(pickle.dumps(error)).without_contents()) == "the output cannot be copied"
+
+    findings = Findings()
+    findings.add(Rule("file-missing", "an existing file", "write it"), "input.json", "no; there is 'секрет'", bare="no")
+    for number in range(3):
+        findings.add(Rule("file-missing", "an existing file", "write it"), f"id 'секрет {number}'", "секрет")
+    bare = DataError(findings).without_contents()
+    assert "секрет" not in str(bare.to_json()) and bare.total == 4
+    assert [(one.where, one.found) for one in bare.findings] == [("input.json", "no"), ("", "3 of this kind")]
+    # What a submission is at fault for it has written itself, whatever the place.
+    bare = SubmissionError(verdict.BAD_OUTPUT, findings).without_contents()
+    assert [(one.where, one.found) for one in bare.findings] == [("", "4 of this kind")]
+
+
+def test_of_any_other_error_the_system_s_words_and_the_place_stay():
+    with pytest.raises(OSError) as caught, open("/dev/full", "w") as file:
+        file.write("секрет")
+    assert results.shown(caught.value, private=True).reasons == ["OSError: No space left on device"]
+    with pytest.raises(FileNotFoundError) as caught:
+        sha256_of(Path("/секрет"))
+    (reason,) = results.shown(caught.value, private=True).reasons
+    assert re.fullmatch(r"FileNotFoundError: No such file or directory, in evaluator/core/files.py, line \d+", reason)
+    assert results.shown(ValueError("секрет"), private=True).reasons == ["ValueError"]
+    assert results.shown(OSError("секрет"), private=True).reasons == ["OSError"]
 
 
 def test_counts_survive_when_contents_are_left_out():

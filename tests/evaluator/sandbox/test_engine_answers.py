@@ -73,8 +73,9 @@ def test_whose_fault_an_answer_is(status: int, answer: str, fault: str) -> None:
 def test_a_run_waits_before_it_tries_again(failures, tmp_path, monkeypatch):
     waits, tries = [], []
 
-    class FailingRun:
+    class FailingRun(sandbox._Run):
         def __init__(self, *_: object) -> None:
+            self._started = False
             tries.append(len(waits))
 
         def outcome(self) -> str:
@@ -93,7 +94,18 @@ def test_a_run_waits_before_it_tries_again(failures, tmp_path, monkeypatch):
     if failures < sandbox.ATTEMPTS:
         assert runner.run(space, ["x"], "image", RUN, io.StringIO()) == "done"
     else:
-        with pytest.raises(EvaluatorError, match="the Docker engine failed"):
+        with pytest.raises(EvaluatorError, match="the Docker engine failed 3 times: no answer") as caught:
             runner.run(space, ["x"], "image", RUN, io.StringIO())
+        assert "no answer" in str(caught.value.without_contents())  # by then no submission had seen anything
     assert waits == [sandbox.RETRY_SECONDS] * min(failures, sandbox.ATTEMPTS - 1)
     assert tries == list(range(len(waits) + 1))  # one wait before each further try
+
+
+def test_what_an_engine_says_of_a_submission_that_was_started_is_not_shown_where_data_are_hidden(tmp_path):
+    space = Workspace(tmp_path, tmp_path / "aside", tmp_path / "data")
+    run = sandbox._Run(None, space, ["x"], {}, RUN, io.StringIO())
+    run._started = True
+    error = run.failure("the Docker engine failed 3 times", "lstat output/secret: no such file")
+    assert "output/secret" in str(error)
+    bare = str(error.without_contents())
+    assert "the Docker engine failed 3 times after the submission was started" in bare and "secret" not in bare

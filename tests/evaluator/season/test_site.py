@@ -294,6 +294,7 @@ def test_nobody_sees_logs_hidden_data_or_what_is_another_teams(
             text = path.read_text(encoding="utf-8")
             never = [demo.TRUTH, demo.LOG, demo.TAIL, "ТАЙНА", str(made.season.folder), made.season.url, key, *digests]
             assert [secret for secret in never if secret in text] == [], path
+            assert demo.OURS not in text or path.parent.name == "organizer", path
             for team, folder in own.items():
                 if folder not in path.parents:
                     assert demo.finding_of(team) not in text, path
@@ -301,6 +302,7 @@ def test_nobody_sees_logs_hidden_data_or_what_is_another_teams(
                 else:
                     count += demo.finding_of(team) in text
         assert count > 20
+    assert demo.OURS in (tmp_path / "site" / "organizer" / "index.html").read_text(encoding="utf-8")
 
 
 class _WithoutPrivate:
