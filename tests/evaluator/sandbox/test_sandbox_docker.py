@@ -576,7 +576,8 @@ def test_an_engine_that_fails_is_tried_again_and_then_infra(run, monkeypatch):
     failures = 1
     assert run("print('x')").ending is verdict.OK and len(calls) == 2
     failures = 100
-    with pytest.raises(EvaluatorError, match="failed 3 times after the submission was started: containerd has gone") as caught:
+    said = "failed 3 times after the submission was started: containerd has gone"
+    with pytest.raises(EvaluatorError, match=said) as caught:
         run("print('x')")
     assert caught.value.verdict is verdict.INFRA and not caught.value.to_json()["counts"]
 

@@ -302,7 +302,6 @@ def test_nobody_sees_logs_hidden_data_or_what_is_another_teams(
                 else:
                     count += demo.finding_of(team) in text
         assert count > 20
-    assert demo.OURS in (tmp_path / "site" / "organizer" / "index.html").read_text(encoding="utf-8")
 
 
 class _WithoutPrivate:
