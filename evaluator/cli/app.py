@@ -1,7 +1,7 @@
 """The whole command line, and how what happens in a command becomes an exit code and a few lines on stderr.
 
-Exit codes: 0 all is well; 1 the submission's fault; 2 the organizer's data or wrong usage; 3 the evaluator's own; 128
-and a signal's number: it was interrupted.
+Exit codes: 0 all is well; 1 the submission's fault; 2 the organizer's data or wrong usage; 3 the evaluator's own; 4
+refused by the season's rules; 128 and a signal's number: it was interrupted.
 """
 
 import io
@@ -19,13 +19,18 @@ from evaluator.core.errors import EvaluatorError
 logger = logging.getLogger("evaluator")
 
 _PROGRAM = "python -m evaluator"
-_KINDS = {1: "submission error", 2: "data error", 3: "evaluator error"}  # by exit code
+_KINDS = {  # by exit code
+    1: "submission error",
+    2: "data error",
+    3: "evaluator error",
+    verdict.REFUSED_EXIT_CODE: "refused",
+}
 
 app = typer.Typer(
     cls=shared.Group,
     help="Score submissions to FusionBrain Challenge 2.0 and to competitions of your own.",
     epilog="Exit codes: 0 all is well; 1 the submission's fault; 2 the organizer's data or wrong usage; 3 the"
-    " evaluator's own; 128 and a signal's number: interrupted.",
+    " evaluator's own; 4 refused by the season's rules; 128 and a signal's number: interrupted.",
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

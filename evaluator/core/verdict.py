@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 Fault = Literal["team", "organizer", "infra"]
 _EXIT_CODES: dict[Fault | None, int] = {None: 0, "team": 1, "organizer": 2, "infra": 3}
+REFUSED_EXIT_CODE = 4  # of what a season's rules do not allow: nothing is at fault, and no run ends so
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, fun
 
 from evaluator.competition.definition import default
 from evaluator.core.errors import DataError, EvaluatorError, show
-from evaluator.core.verdict import INFRA, OK
+from evaluator.core.verdict import INFRA, OK, REFUSED_EXIT_CODE
 from evaluator.package.metadata import Metadata
 from evaluator.season import PRIVATE, PUBLIC, changes, names, schema
 from evaluator.season.board import BoardResult, Choice, Sharing, finals
@@ -38,7 +38,10 @@ _change, _edition, _rescored, _rescored_score = schema.change, schema.edition, s
 class Refused(DataError):
     """The rules do not allow what was asked for."""
 
-    rule = "season-refused"
+    @property
+    def exit_code(self) -> int:
+        """Apart from an organizer's mistake, for who calls commands for teams."""
+        return REFUSED_EXIT_CODE
 
 
 @dataclass(frozen=True)

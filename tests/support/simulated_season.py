@@ -196,7 +196,7 @@ def _send(season: Season, expected: Expected, team: str, key: str, at: datetime,
     if kind in TURNED_AWAY:
         return "turned away"
     if team not in season.plan["teams"]:
-        return "refused, as the call is wrong"
+        return "refused"
     if any((sent.team, sent.key) == (team, key) for sent in expected.sent):
         return "the same attempt"
     states = [sent.state for sent in expected.sent if (sent.team, sent.day) == (team, day)]

@@ -222,8 +222,8 @@ class Simulation:
                 sent = actions.submit(self._ledger(event.at), path, event.team)
             except SubmissionError:
                 return "turned away"
-            except EvaluatorError as error:
-                return _refusal(error)
+            except Refused:
+                return "refused"
         return "accepted" if sent.is_new else "the same attempt"
 
     def _kill_sending(self, event: PlannedEvent) -> str:
@@ -250,8 +250,8 @@ class Simulation:
         numbers = [self._number(key, event.team) for key in event.programs]
         try:
             actions.choose(self._ledger(event.at), event.team, numbers)
-        except EvaluatorError as error:
-            return _refusal(error)
+        except Refused:
+            return "refused"
         return "chosen"
 
     def _cancel(self, event: PlannedEvent) -> str:
@@ -261,8 +261,8 @@ class Simulation:
                 self._wait_for_run(pid, event.delay)
             try:
                 self._ledger(event.at).cancel(number, PUBLIC, "отозвана: ёж")
-            except EvaluatorError as error:
-                return _refusal(error)
+            except Refused:
+                return "refused"
         return "cancelled"
 
     def _spoil(self, event: PlannedEvent) -> str:
@@ -317,8 +317,8 @@ class Simulation:
     def _finals(self, event: PlannedEvent) -> str:
         try:
             found = actions.queue_finals(self._ledger(event.at))
-        except EvaluatorError as error:
-            return _refusal(error)
+        except Refused:
+            return "refused"
         return f"{found.queued} private runs queued"
 
     # --- work ---
@@ -521,10 +521,6 @@ def read_journal(folder: Path) -> list[dict[str, Any]]:
 
 def _log_line(line: str) -> None:
     print(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {line}", flush=True)
-
-
-def _refusal(error: EvaluatorError) -> str:
-    return "refused" if isinstance(error, Refused) else "refused, as the call is wrong"
 
 
 def _made(folder: Path) -> Path:

@@ -284,9 +284,7 @@ def test_files_put_in_place_by_hand_are_recorded_without_a_network(servers: Serv
         (b"weights of something else", "inception.pth: has SHA-256 .* begins with"),
     ],
 )
-def test_what_is_put_there_by_hand_is_looked_at(
-    servers: Servers, tmp_path: Path, content: bytes, message: str
-) -> None:
+def test_what_is_put_there_by_hand_is_looked_at(servers: Servers, tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "inception.pth").write_bytes(content)
     with pytest.raises(DataError, match=message):
         fetch(tmp_path, servers.assets)

@@ -195,7 +195,7 @@ def test_an_epoch_that_was_done_anew_has_its_losses_once(run):
         (LOSS, "epoch,stage,loss\n1,a,much\n", "row 2: loss must be a number, not 'much'"),
         (LOSS, "epoch,stage,loss\none,a,1\n", "row 2: epoch must be a whole number, not 'one'"),
         (LOSS, "epoch,stage,loss\n1,a\n", "row 2 has 2 cells, not 3"),
-        (LOSS, "epoch,stage,loss\n1,\"a\"b,1\n", "row 2: "),
+        (LOSS, 'epoch,stage,loss\n1,"a"b,1\n', "row 2: "),
         (ENERGY, "stage,epoch,complete,kwh,kg\na,1,1,-1,0\n", "kwh must be in 0..1e+12, not '-1'"),
         (ENERGY, "stage,epoch,complete,kwh,kg\na,1,1,nan,0\n", "kwh must be in 0..1e+12, not 'nan'"),
         (NAME, "a,b\n", "column 'id' is missing"),

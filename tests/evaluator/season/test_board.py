@@ -94,9 +94,7 @@ def test_boards_equal_the_rules_computed_one_by_one(
         tops = [
             one for one in candidates if not any(o.team == one.team and better(o, one) for o in candidates if o != one)
         ]
-        return [
-            (one.team, one.submission) for one in sorted(tops, key=lambda one: sum(better(o, one) for o in tops))
-        ]
+        return [(one.team, one.submission) for one in sorted(tops, key=lambda one: sum(better(o, one) for o in tops))]
 
     lines = public(*results)
     assert [(line.team, line.result.submission) for line in lines if line.result] == ranked(results)

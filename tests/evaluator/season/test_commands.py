@@ -61,7 +61,7 @@ def test_a_season_from_the_first_team_to_the_board(make_running, make_zip, call,
     code, text = call(season, "teams", "list")
     assert text.splitlines()[2].split() == ["Ёжики", "1", "0", "0", "99"]
     code, text = call(season, "queue", "finals")
-    assert code == 2 and "choices are open until 2090-01-01" in text
+    assert code == 4 and "choices are open until 2090-01-01" in text
 
     # What is kept of a run can be verified, and nothing but scores is in it for a team.
     store = Store(season.folder)
@@ -95,7 +95,7 @@ def test_prizes_are_by_the_private_board_and_the_thresholds(make_running, make_z
         text = text.replace(f"{key} = 2090-01-01", f"{key} = 2021-01-01")
     season.path.write_text(text + "\n[thresholds]\n5 = 0.5\n", encoding="utf-8")
     code, shown = call(season, "submit", make_zip("x"), "--team", "Кот")
-    assert code == 2 and "submissions are taken from 2020-01-01 to 2021-01-01" in shown
+    assert code == 4 and "submissions are taken from 2020-01-01 to 2021-01-01" in shown
     assert call(season, "queue", "finals") == (0, "3 private runs queued\n")
     assert call(season, "queue", "run", "--drain", "--workers", "2")[0] == 0
     code, shown = call(season, "board", "--private")
@@ -129,16 +129,37 @@ def test_a_faulty_zip_is_told_at_once_and_leaves_nothing(make_running, call, tmp
 def test_wrong_calls_are_the_callers_fault(make_running, make_zip, call, tmp_path) -> None:
     season = make_running()
     for arguments, why in (
-        (("submit", make_zip(), "--team", "Лис"), "there is no team 'Лис'"),
         (("submit", tmp_path / "none.zip", "--team", "Ёжики"), "cannot be read: No such file"),
-        (("choose", "--team", "Ёжики", "7"), "submission 7 is none of team 'Ёжики'"),
-        (("queue", "retry", "7", "--reason", "x"), "submission 7 has no run"),
-        (("teams", "add", "ёжики"), "there is a team 'Ёжики' already"),
+        (("teams", "add", "\u200b"), "must be 1..60 printable characters"),
+        (("queue", "list", "--submission", "77"), "there is no submission 77"),
     ):
         code, text = call(season, *arguments)
         assert (code, text.count("\n")) == (2, 1) and text.startswith("data error: ") and why in text
     code, text = call(season, "queue", "cancel", "7")
     assert code == 2 and text.startswith("usage error: Missing option '--reason'")
+
+
+def test_what_the_rules_do_not_allow_is_refused_with_a_code_of_its_own(make_running, make_zip, call) -> None:
+    season = make_running(valid_a_day="1")
+    assert call(season, "submit", make_zip(), "--team", "Ёжики")[0] == 0
+    for arguments, why in (
+        (("submit", make_zip("x"), "--team", "Ёжики"), "has no attempt left on"),
+        (("submit", make_zip(), "--team", "Лис"), "there is no team 'Лис'"),
+        (("choose", "--team", "\udcff"), "there is no team"),
+        (("choose", "--team", "Ёжики", "7"), "submission 7 is none of team 'Ёжики'"),
+        (("choose", "--team", "Ёжики", "1"), "submission 1 has no public score: queued"),
+        (("queue", "retry", "7", "--reason", "x"), "submission 7 has no run"),
+        (("queue", "retry", "1", "--reason", "x"), "submission 1 (public) is queued already"),
+        (("queue", "finals"), "choices are open until"),
+        (("site", "--out", season.folder / "site", "--private"), "choices are open until"),
+        (("teams", "add", "ёжики"), "there is a team 'Ёжики' already"),
+    ):
+        code, text = call(season, *arguments)
+        assert (code, text.count("\n")) == (4, 1) and text.startswith("refused: ") and why in text
+    text = season.path.read_text(encoding="utf-8")
+    season.path.write_text(text.replace("2090-01-01", "2021-01-01"), encoding="utf-8")
+    code, text = call(season, "choose", "--team", "Ёжики", "1")
+    assert code == 4 and text.startswith("refused: choices were open until 2021-01-01")
 
 
 def test_what_was_killed_while_copying_is_removed_and_what_is_there_stays(tmp_path) -> None:
@@ -217,7 +238,6 @@ def test_a_cancelled_zip_that_is_sent_again_is_told_to_wait_for_nothing(make_run
         (("board", "--json", "."), "--json . is a folder"),
         (("prizes", "--json", "season.toml/x.json"), "--json season.toml/x.json: its folder cannot be made"),
         (("queue", "list", "--submission", "77"), "there is no submission 77"),
-        (("choose", "--team", "\udcff"), "there is no team"),
         (("queue", "logs", "77"), "there is no run 77"),
     ],
 )

@@ -468,9 +468,7 @@ def test_of_several_drawings_the_one_that_reads_best_is_kept(model_folder, quest
     asked = [question for question in questions if not question.images and not question.answer_in_text]
     drawn = [answer.image.tobytes() for answer in rudolph.answer(asked, settings)]
     config = rudolph.model.config
-    prompt = rudolph.tokenizer.encode_text(
-        "Опиши изображение.", config.l_text_seq_length, config.special_id("LT_UNK")
-    )
+    prompt = rudolph.tokenizer.encode_text("Опиши изображение.", config.l_text_seq_length, config.special_id("LT_UNK"))
     others = 0
     for question, image in zip(asked, drawn, strict=True):
         right = rudolph.tokenizer.encode_text(

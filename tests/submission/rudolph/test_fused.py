@@ -47,9 +47,7 @@ def states(model: RudolphModel, ids: Tensor, fuse: bool) -> Tensor:
 
 
 @pytest.mark.parametrize(("rows", "sandwich", "splits"), [(1, True, 2), (1, False, 1), (3, True, 1), (2, False, 4)])
-def test_a_step_is_the_same_by_triton(
-    monkeypatch: pytest.MonkeyPatch, rows: int, sandwich: bool, splits: int
-) -> None:
+def test_a_step_is_the_same_by_triton(monkeypatch: pytest.MonkeyPatch, rows: int, sandwich: bool, splits: int) -> None:
     # Small, so that every loop runs more than once and the last of its turns is not full.
     for name, value in {"KEYS_AT_A_TIME": 16, "WHOLE_INPUTS": 32, "INPUTS_AT_A_TIME": 32, "GEMV_OUTPUTS": 8,
                         "GEMV_TILES": 3, "LONG_GEMV_OUTPUTS": 8, "MOST_SPLITS": splits}.items():  # fmt: skip

@@ -772,7 +772,7 @@ def test_every_source_explains_itself(capsys):
 @pytest.mark.parametrize("chunk", [1, 2, 7, 2**20])
 def test_lists_are_read_piece_by_piece(chunk, tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "CHUNK", chunk)
-    items = [{"a": "ёж 🦔", "b": [1, 2.5, None]}, "стро\"ка", 12345, -7, True, [], {}]
+    items = [{"a": "ёж 🦔", "b": [1, 2.5, None]}, 'стро"ка', 12345, -7, True, [], {}]
     for text in (json.dumps(items), json.dumps(items, ensure_ascii=False, indent=2), "\ufeff " + json.dumps(items)):
         path = tmp_path / "list.json"
         path.write_text(text, "utf-8")

@@ -503,9 +503,7 @@ def launch(processes: int, function: Callable[..., None], *arguments: Any) -> No
                 signal.signal(number, handler)
 
 
-def test_two_processes_give_the_gradients_of_one(
-    model_folder: Path, ready: ForkServerContext, tmp_path: Path
-) -> None:
+def test_two_processes_give_the_gradients_of_one(model_folder: Path, ready: ForkServerContext, tmp_path: Path) -> None:
     gradients, curves = [], []
     for processes in (1, 2):
         config = write_config(

@@ -121,7 +121,7 @@ def test_what_is_set_otherwise_counts(tmp_path: Path, monkeypatch: pytest.Monkey
     values["trainer"]["checkpoints"]["save_top_k"] = -1
     run = read(tmp_path, monkeypatch, values)
     (stage,) = run.stages
-    (name, task), = stage.tasks.items()
+    ((name, task),) = stage.tasks.items()
     assert (name, task.task_weight, task.lt, task.img, task.rt) == ("VisualQA", 2.0, 1.0, 3.0, 7.0)
     assert task.train_input == str(tmp_path / "my/data/vqa/vqa_train.json")
     assert (stage.model, stage.precision) == (str(model_folder), "float32")
