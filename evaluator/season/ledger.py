@@ -639,7 +639,7 @@ class Ledger:
                     .where(_run.c.test_set == test_set)
                 ).scalars()
             )
-            teams = dict(connection.execute(select(_submission.c.id, _submission.c.team_id)).tuples())
+            teams = _submitters(connection)
             now, new = self._now(connection), []
             for submission in sorted(set(submissions)):
                 if submission not in teams:
@@ -975,7 +975,7 @@ class Ledger:
         id = connection.execute(insert(_change).values(at=now, **values).returning(_change.c.id)).scalar_one()
         after = self._view(connection)
         _check_view(before, after)
-        teams = dict(connection.execute(select(_submission.c.id, _submission.c.team_id)).tuples())
+        teams = _submitters(connection)
         for state in _states(connection, after):
             is_out = after.is_out(state.submission.id, teams[state.submission.id], state.test_set)
             if is_out and state.pending:
@@ -1263,6 +1263,11 @@ def _of_team(view: View, team: Team) -> ColumnElement[bool]:
 def _of_day(view: View, day: date) -> ColumnElement[bool]:
     """Whether a submission may be one of this day: its own says, unless that was corrected."""
     return or_(_submission.c.day == day, _submission.c.id.in_(sorted(view.standing.days)))
+
+
+def _submitters(connection: Connection) -> dict[int, int]:
+    """The numbers of the teams that sent each submission."""
+    return {id: team for id, team in connection.execute(select(_submission.c.id, _submission.c.team_id))}
 
 
 def _read_submission(view: View, row: Sequence[Any]) -> Submission:
