@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from evaluator.core.errors import DataError
+from evaluator.scoring import score as scoring
 from evaluator.season import PRIVATE, PUBLIC, actions, board, rescore
 from evaluator.season.config import Season
 from evaluator.season.ledger import Ledger, Refused
 from evaluator.season.organize import Organizer
 from evaluator.season.rescore import Request, Rescoring
 from evaluator.season.store import OUTPUT, Store
-from tests.support.season import TASK, TRUTH
+from tests.support.season import RUN, TASK, TRUTH
 
 OTHER = "Палки-ёлки 🦔"
 
@@ -90,7 +91,7 @@ def test_new_runs_are_scored_by_the_corrected_truth(going: Ledger, make_zip: Cal
     again(going, test_set=PUBLIC, data=corrected(going.season))
     actions.submit(going, make_zip(OTHER, name="второй"), "Ёжики")
     going.choose("Ёжики", [1])
-    actions.submit(going, make_zip(f"{OTHER} ", name="третий"), "Ёжики")
+    actions.submit(going, make_zip(code=f"{RUN % OTHER}# третий", name="третий"), "Ёжики")
     assert actions.work(going, print, 1, None, drain=True)
     results = {result.submission: result.total for result in going.results(PUBLIC)}
     assert results[3] == results[4] == 1.0 and len({result.edition for result in going.results(PUBLIC)}) == 1
@@ -151,8 +152,7 @@ def test_questions_that_a_run_was_not_asked(going: Ledger) -> None:
 
 def test_a_metric_that_fails_publishes_nothing(going: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     before = totals(going)
-    metric = going.season.competition.task(TASK).metric
-    monkeypatch.setattr(type(metric), "evaluate", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(scoring, "_sample", lambda *_: 1 / 0)
     with pytest.raises(Exception, match="run 1: .*ZeroDivisionError"):
         again(going, test_set=PUBLIC, data=corrected(going.season))
     assert totals(going) == before and going.changes() == []
