@@ -29,6 +29,9 @@ MAX_RECORD_BYTES = 200 * 10**6
 MIN_KEY_BYTES, MAX_KEY_BYTES = 16, 10**6
 MAX_FILE_BYTES = 100 * 10**9  # of a file that a record names
 _CHUNK = 1 << 20
+# In the folder of a season that was restored from a backup: where files lie by the paths that records have for them.
+PLACES = "places.json"
+MAX_PLACES_BYTES = 10**8
 SCORING_WINGS = ("core", "metrics", "competition", "data", "package", "sandbox", "scoring")
 SCORING_FILES = ("reports/evaluation.py",)  # what a run is from its limits to its scores.json
 
@@ -94,8 +97,8 @@ def write(
 def verify(path: Path, key: bytes | None = None) -> list[Finding]:
     """What differs from the time of the run, in the record and in the files that it names; empty where nothing does.
 
-    Without `key` a signature is not looked at, and the digest stands alone. Raises `DataError` where there is no
-    record.
+    Without `key` a signature is not looked at, and the digest stands alone. Files that were moved are looked for where
+    `PLACES`, two folders above the record's, says. Raises `DataError` where there is no record.
     """
     try:
         content = read_whole(path, MAX_RECORD_BYTES)
@@ -120,10 +123,11 @@ def verify(path: Path, key: bytes | None = None) -> list[Finding]:
         why = "is not as it was written" if key is None else "is not as it was signed, or not with this key"
         return [Finding("record-changed", str(path), why, "the bytes that were written", "fetch the record anew")]
     found = []
+    moved = _Moved(path)
     known: dict[tuple[int, int], str] = {}  # of each file: a record may name one by a million paths
     for name, digest in files.items():
         try:
-            actual = _named_sha256(path.parent / name, known)
+            actual = _named_sha256(moved.place(name), known)
         except (OSError, ValueError) as error:
             reason = f"cannot be read: {_reason(error)}"
             found.append(Finding(FILE_MISSING.name, show(name), reason, "", "put the file back"))
@@ -139,6 +143,41 @@ def verify(path: Path, key: bytes | None = None) -> list[Finding]:
                 )
             )
     return found
+
+
+def read_places(folder: Path) -> dict[str, str]:
+    """The `PLACES` of a folder: paths of files and folders below it by the paths from it that records have for them;
+    empty where there are none. Raises `DataError`.
+    """
+    try:
+        places = json.loads(read_whole(folder / PLACES, MAX_PLACES_BYTES))
+        if not isinstance(places, dict) or not all(isinstance(place, str) for place in places.values()):
+            raise ValueError("must be an object of texts")
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{folder / PLACES} cannot be read: {_reason(error)}") from None
+    return places
+
+
+class _Moved:
+    """Where the files lie that a record names."""
+
+    def __init__(self, record: Path) -> None:
+        self._folder = Path(os.path.abspath(record)).parent
+        self._top = self._folder.parent.parent
+        self._places = read_places(self._top)
+
+    def place(self, name: str) -> Path:
+        """Of the file that the record names so."""
+        path = os.path.normpath(self._folder.relative_to(self._top) / name) if self._places else ""
+        inner = ""
+        while path:
+            if path in self._places:
+                return self._top / self._places[path] / inner
+            path, _, last = path.rpartition("/")
+            inner = f"{last}/{inner}" if inner else last
+        return self._folder / name
 
 
 def _shown(digest: str) -> str:

@@ -82,21 +82,51 @@ class Database:
 
     def migrate(self) -> None:
         """Make the tables, or bring them to this version's; again, or by two at once, is no error."""
+        with self._reached():
+            self._make_file()
+            with self.write() as connection:
+                self._upgrade(connection)
+
+    @contextlib.contextmanager
+    def filling(self) -> Iterator[Connection]:
+        """One transaction that makes the tables and fills them: all of it, or nothing.
+
+        Raises `DataError` where the database has tables, and for what it refuses.
+        """
+        made = self._path if self._path is not None and not self._path.exists() else None
+        try:
+            with self._reached():
+                self._make_file()
+                with self.write() as connection:
+                    if tables := sqlalchemy.inspect(connection).get_table_names():
+                        raise DataError(
+                            f"database {self.shown} is not empty, it has the table {tables[0]}; name one that is"
+                        )
+                    self._upgrade(connection)
+                    yield connection
+        except BaseException:
+            if made is not None:
+                self.engine.dispose()
+                for ending in ("", "-wal", "-shm"):
+                    made.with_name(made.name + ending).unlink(missing_ok=True)
+            raise
+
+    def _make_file(self) -> None:
+        if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self.engine.connect() as connection:  # outside of a transaction; the file remembers it
+                connection.connection.cursor().execute("PRAGMA journal_mode = WAL")
+
+    def _upgrade(self, connection: Connection) -> None:
         from alembic import command
         from alembic.config import Config
 
         configuration = Config()
         configuration.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-        with self._reached():
-            if self._path is not None:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                with self.engine.connect() as connection:  # outside of a transaction; the file remembers it
-                    connection.connection.cursor().execute("PRAGMA journal_mode = WAL")
-            with self.write() as connection:
-                if not self.sqlite:
-                    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
-                configuration.attributes["connection"] = connection
-                command.upgrade(configuration, "head")
+        if not self.sqlite:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+        configuration.attributes["connection"] = connection
+        command.upgrade(configuration, "head")
 
     def check(self) -> None:
         """Raises `DataError` unless the database is there, with tables of this version."""

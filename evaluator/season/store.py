@@ -45,6 +45,17 @@ class Store:
         """A stored ZIP's path."""
         return self._root / _archive(digest)
 
+    def size(self, digest: str) -> int | None:
+        """Bytes of a stored ZIP; None where it is not there."""
+        try:
+            return self.archive(digest).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def open(self, digest: str) -> IO[bytes]:
+        """A stored ZIP, to read. Raises OSError."""
+        return open(self.archive(digest), "rb")
+
     def run(self, run: int) -> Path:
         """The folder of a run's `RUN_FILES`."""
         return self._root / _run(run)
@@ -120,6 +131,15 @@ class Shared:
                 raise DataError(f"{source} changed while it was read; send it again")
         except OSError as error:
             raise DataError(f"{source} cannot be kept in {self.shown}: {error}") from None
+
+    def size(self, digest: str) -> int | None:
+        """As `Store.size`."""
+        return self._size(self._path(_archive(digest)))
+
+    def open(self, digest: str) -> IO[bytes]:
+        """As `Store.open`."""
+        file: IO[bytes] = self._files.open(self._path(_archive(digest)), "rb")
+        return file
 
     def fetch(self, digest: str, target: Path) -> None:
         """Copy the ZIP of `digest` to `target`. Raises `Damaged` where its bytes are others by now."""

@@ -5,14 +5,16 @@
 
 Fills a database (default: SQLite in a temporary folder; a URL must name an empty one) with submissions, runs, events,
 results and scores as a season leaves them, and times each view, the best of five; the site, written anew and once more
-over itself, with a report of a kilobyte for each result and tiny ZIPs; then the ledger's own work for a thousand
-submissions, one after another: submit, claim, finish. The last line is one JSON object.
+over itself, with a report of a kilobyte for each result and tiny ZIPs; a backup of all that with test sets of a
+gigabyte, and restoring it into SQLite; then the ledger's own work for a thousand submissions, one after another:
+submit, claim, finish. The last line is one JSON object.
 """
 
 import argparse
 import hashlib
 import io
 import json
+import os
 import platform
 import random
 import sys
@@ -29,7 +31,7 @@ from sqlalchemy import insert, update
 
 from evaluator.competition.definition import default
 from evaluator.package.metadata import Metadata
-from evaluator.season import PRIVATE, PUBLIC, board, schema
+from evaluator.season import PRIVATE, PUBLIC, backup, board, schema
 from evaluator.season.config import Season, read_season
 from evaluator.season.database import Database
 from evaluator.season.ledger import Archive, Ledger, RunEnd
@@ -50,6 +52,7 @@ def main() -> int:
     parser.add_argument("--teams", type=int, default=300)
     parser.add_argument("--cycles", type=int, default=1000, help="submissions that go through the ledger one by one")
     parser.add_argument("--url", default="sqlite:///bench.sqlite3", help="default: %(default)s, in a temporary folder")
+    parser.add_argument("--test-set-bytes", type=int, default=10**9, help="of the backup (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="season-bench-") as folder:
@@ -75,6 +78,7 @@ def main() -> int:
             began = time.perf_counter()
             build(ledger, Path(folder) / "site", private=True)
             seconds[name] = time.perf_counter() - began
+        seconds |= _back_up(season, options.test_set_bytes)
         for name, value in seconds.items():
             print(f"{name:<24} {value:8.4f} s")
         ledger = Ledger(season, database, lambda _: moment)
@@ -101,7 +105,8 @@ def main() -> int:
 def _season(folder: Path, url: str) -> Season:
     rules = (Path(__file__).parents[1] / "season" / "season.example.toml").read_text(encoding="utf-8")
     path = folder / "season.toml"
-    path.write_text(rules.replace("valid_a_day = 3", "valid_a_day = 1000"), encoding="utf-8")
+    rules = rules.replace("valid_a_day = 3", "valid_a_day = 1000").replace("sqlite:///season.sqlite3", url)
+    path.write_text(rules, encoding="utf-8")
     return read_season(path)
 
 
@@ -201,6 +206,23 @@ def _leave_files(ledger: Ledger) -> None:
         for result in ledger.results(test_set):
             store.run(result.run).mkdir(parents=True)
             (store.run(result.run) / "report.html").write_bytes(REPORT)
+
+
+def _back_up(season: Season, size: int) -> dict[str, float]:
+    seconds = {}
+    for path in season.data.values():
+        path.mkdir(parents=True)
+        with open(path / "input.json", "wb") as file:
+            for _ in range(size // len(season.data) >> 20):
+                file.write(os.urandom(1 << 20))
+    archive, folder = season.folder / "backup.tar", season.folder / "restored"
+    began = time.perf_counter()
+    backup.back_up(season.path, archive)
+    seconds["backup"] = time.perf_counter() - began
+    began = time.perf_counter()
+    backup.restore(archive, folder, "sqlite:///restored.sqlite3")
+    seconds["restore"] = time.perf_counter() - began
+    return seconds
 
 
 def _best(function: Callable[[], object]) -> float:

@@ -3,11 +3,12 @@
 import typer
 
 from evaluator.cli import shared
-from evaluator.cli.season import options
+from evaluator.cli.season import backups, options
 
 app = typer.Typer()
 season_app = typer.Typer(cls=shared.Group, help="Make a season's database, look at its rules.")
 app.add_typer(season_app, name="season", rich_help_panel=options.PANEL)
+season_app.add_typer(backups.app)
 
 
 @season_app.command("migrate")

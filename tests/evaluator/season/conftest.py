@@ -1,5 +1,6 @@
 """Seasons on SQLite and on a PostgreSQL of the tests' own, and submissions that are real programs."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -65,7 +66,20 @@ def _environment() -> dict[str, str]:
 @pytest.fixture(params=BACKENDS)
 def url(request: pytest.FixtureRequest) -> Iterator[str]:
     """A season's database, of either kind, that is not made yet."""
-    if request.param == "sqlite":
+    with _new_database(request, request.param) as made:
+        yield made
+
+
+@pytest.fixture(params=BACKENDS)
+def other_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Another one, for what is restored."""
+    with _new_database(request, request.param) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def _new_database(request: pytest.FixtureRequest, kind: str) -> Iterator[str]:
+    if kind == "sqlite":
         yield "sqlite:///season.sqlite3"
         return
     socket = request.getfixturevalue("postgres")
