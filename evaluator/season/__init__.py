@@ -2,11 +2,11 @@
 
 `config` reads season.toml, `schema` and `database` are the tables and how to reach them, `ledger` alone writes them,
 `store` keeps ZIPs and what runs leave, `queue` has what waits run, on this machine (`runs`) or on the nodes of a Ray
-cluster (`ray_runs`, and `node` there), `backup` packs all of it into one file and restores it (`dump` the rows, `packed`
-a tar with digests), `board` and `prizes` compute results, `site` writes the pages (`pages` and
-`templates`, `words` in two languages, `cells` and `charts` of scores, `usage` of machines, `team_reports`, `publish`:
-replacing a folder at once). `actions` has what teams and organizers do, a typed call each. `config` and `board` do
-without the packages of the extra `season`; `ray_runs` needs those of `ray`.
+cluster (`ray_runs`, and `node` there), `backup` packs all of it into one file and restores it (`dump` the rows,
+`packed` a tar with digests), `board` and `prizes` compute results, `site` writes the pages (`pages` and `templates`,
+`words` in two languages, `cells` and `charts` of scores, `usage` of machines, `team_reports`, `publish`: replacing a
+folder at once). `actions` has what teams and organizers do, a typed call each. `config` and `board` do without the
+packages of the extra `season`; `ray_runs` needs those of `ray`.
 """
 
 PUBLIC, PRIVATE = "public", "private"
