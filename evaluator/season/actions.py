@@ -17,9 +17,12 @@ from evaluator.data import contracts, dataset
 from evaluator.package import archive
 from evaluator.sandbox import record
 from evaluator.season import PRIVATE, PUBLIC, board, prizes
+from evaluator.season import notices as notices_of
 from evaluator.season.board import Line
+from evaluator.season.clock import behind_line, read_times
 from evaluator.season.config import Season, read_season
 from evaluator.season.database import open_database
+from evaluator.season.history import History
 from evaluator.season.ledger import Archive, Attempts, Edition, Ledger, Refused, RunState
 from evaluator.season.prizes import Eligibility, Nomination, Unfinished
 from evaluator.season.queue import Queue
@@ -35,6 +38,11 @@ def open_ledger(rules: Path, clock: Callable[[Connection], datetime] | None = No
     """
     season = read_season(rules)
     return Ledger(season, open_database(season), clock)
+
+
+def read_history(rules: Path) -> History:
+    """All runs of a season and what happened to them, as they are now. Raises `DataError`."""
+    return History(open_ledger(rules))
 
 
 def migrate(rules: Path) -> str:
@@ -68,12 +76,13 @@ def read_test_sets(season: Season) -> Iterator[TestSet]:
 @dataclass(frozen=True)
 class Sent:
     """What came of sending a ZIP: `state` is that of the submission's latest run, `attempts` those of the team today.
-    It is not new where the team has sent the same ZIP before.
+    It is not new where the team has sent the same ZIP before. `notices` are lines for the organizer alone.
     """
 
     state: RunState
     is_new: bool
     attempts: Attempts
+    notices: tuple[str, ...] = ()
 
 
 def submit(ledger: Ledger, path: Path, team: str) -> Sent:
@@ -92,7 +101,9 @@ def submit(ledger: Ledger, path: Path, team: str) -> Sent:
         name = path.name.encode("utf-8", "replace").decode()  # a file's name may be any bytes
         submission, is_new = ledger.submit(team, Archive(sent, name, report.packed, report.metadata))
     state = next(state for state in ledger.states(team) if state.submission.id == submission.id)
-    return Sent(state, is_new, ledger.attempts(team))
+    times = read_times(ledger)
+    notices = (notices_of.same_zip(ledger, submission), behind_line(times) if times.behind else "")
+    return Sent(state, is_new, ledger.attempts(team), tuple(filter(None, notices)))
 
 
 def work(ledger: Ledger, say: Callable[[str], None], workers: int | None, ray: str | None, drain: bool) -> bool:

@@ -137,6 +137,7 @@ class Event(NamedTuple):
     at: datetime
     verdict: str | None
     detail: Mapping[str, Any]
+    fault: str | None = None
 
 
 @dataclass(frozen=True)
@@ -245,6 +246,18 @@ class Job:
     test_set: str
     failures: int
     data: Path
+
+
+class Queued(NamedTuple):
+    """How many runs are `ready` to start, wait for their next try (`later`, the first one from `next_try` on), are of
+    teams that are set `aside`, and are `running`, wherever.
+    """
+
+    ready: int
+    later: int
+    next_try: datetime | None
+    aside: int
+    running: int
 
 
 @dataclass(frozen=True)
@@ -564,7 +577,7 @@ class Ledger:
         """All that happened to a submission's runs, in order. Raises `DataError` where there is no such submission."""
         with self.database.read() as connection:
             rows = connection.execute(
-                select(_run.c.id, _run.c.test_set, _event.c.kind, _event.c.at, _event.c.verdict, _event.c.detail)
+                select(_run.c.id, _run.c.test_set, *_EVENT)
                 .join(_event, _event.c.run_id == _run.c.id)
                 .where(_run.c.submission_id == submission)
                 .order_by(_run.c.id, _event.c.step)
@@ -581,7 +594,7 @@ class Ledger:
             view = self._view(connection)
             states = _states(connection, view)
             events = connection.execute(
-                select(_run.c.id, _run.c.test_set, _event.c.kind, _event.c.at, _event.c.verdict, _event.c.detail)
+                select(_run.c.id, _run.c.test_set, *_EVENT)
                 .join(_event, _event.c.run_id == _run.c.id)
                 .order_by(_run.c.id, _event.c.step)
             )
@@ -794,6 +807,24 @@ class Ledger:
         with self.database.read() as connection:
             left_out = and_(_job.c.token.is_(None), _is_of(self._view(connection), without))
             return connection.execute(select(func.count()).select_from(_job).where(~left_out)).scalar_one()
+
+    def queued(self, without: Collection[str] = ()) -> Queued:
+        """What is in the queue, those of the teams `without` apart."""
+        with self.database.read() as connection:
+            now, aside = self._now(connection), _is_of(self._view(connection), without)
+            waits = _job.c.token.is_(None)
+
+            def count(*where: ColumnElement[bool]) -> int:
+                return connection.execute(select(func.count()).select_from(_job).where(*where)).scalar_one()
+
+            later = waits, ~aside, _job.c.available_at > now
+            return Queued(
+                count(waits, ~aside, _job.c.available_at <= now),
+                count(*later),
+                connection.execute(select(func.min(_job.c.available_at)).where(*later)).scalar_one(),
+                count(waits, aside),
+                count(~waits),
+            )
 
     def _held(self, connection: Connection, job: Job) -> bool:
         """Whether the lease still stands. An expired one does, until somebody takes the run for lost."""
@@ -1109,6 +1140,7 @@ _CHANGE = tuple(
     _change.c[name]
     for name in ("id", "at", "by", "kind", "team_id", "submission_id", "test_set", "detail", "reason", "undoes")
 )
+_EVENT = tuple(_event.c[name] for name in ("kind", "at", "verdict", "detail", "fault"))
 _TEAM = (_team.c.id, _team.c.name, _team.c.created_at)
 _SUBMISSION = tuple(
     _submission.c[name] for name in ("id", "team_id", "digest", "name", "bytes", "image", "submitted_at", "day")

@@ -16,8 +16,12 @@ from sqlalchemy.exc import DataError as DatabaseDataError
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from evaluator.core.errors import show
+from evaluator.season import PUBLIC
+from evaluator.season.clock import ClockWatch, read_times
 from evaluator.season.expiry import Expiry
+from evaluator.season.history import waits_for
 from evaluator.season.ledger import Job, Ledger, RunEnd, reason
+from evaluator.season.notices import same_zip
 from evaluator.season.runs import Host, LocalRuns, Lost, Run, Runs, failed, is_infrastructure_failure
 from evaluator.season.store import Store
 
@@ -60,6 +64,8 @@ class Queue:
         self._leaving: list[Run] = []  # told to stop, and not gone yet
         self._stopping = False
         self._expiry = Expiry(ledger, say)
+        self._clock = ClockWatch()
+        self._waits_for = ""  # as it was said last
 
     def run(self, drain: bool) -> bool:
         """Work until told to `stop`, or with `drain` until the queue is empty, runs of other machines and those that
@@ -74,6 +80,8 @@ class Queue:
                     if time.monotonic() >= next_beat:
                         self._beat()
                         next_beat = time.monotonic() + self._season.lease_seconds / 3
+                        for line in self._clock.look(read_times(self._ledger), time.monotonic()):
+                            self._say(line)
                     self._leaving = [run for run in self._leaving if not run.gone()]
                     self._expiry.look()
                     idle = not self._held and not self._leaving
@@ -86,6 +94,8 @@ class Queue:
                             drained = drain and idle and not self._expiry.busy
                             if drained and not self._ledger.unfinished(self._runs.set_aside):
                                 return self._none_is_left()
+                            if idle:
+                                self._say_what_for(place)
                 except DBAPIError as error:  # away for a while: leases tell what this queue still has when it is back
                     self._say(f"the database does not answer: {' '.join(str(error.orig).split())}")
                     time.sleep(IDLE_SECONDS)
@@ -103,6 +113,17 @@ class Queue:
             self._say(f"{left} runs of {', '.join(map(show, sorted(self._runs.set_aside)))} are left waiting")
         return not left
 
+    def _say_what_for(self, place: Host | None) -> None:
+        """What is waited for, when that is something else: whoever watches sees that the queue is alive."""
+        if place is None:
+            why = self._runs.why_no_room()
+            line = f"no room: {why}" if why else ""
+        else:
+            line = waits_for(self._ledger.queued(self._runs.set_aside), self._season)
+        if line and line != self._waits_for:
+            self._say(f"waiting: {line}")
+        self._waits_for = line
+
     def _fill(self, place: Host) -> bool:
         """Claim and start a run; False where none waits."""
         job = self._ledger.claim(f"{self._name}{place}", self._runs.set_aside)
@@ -110,8 +131,11 @@ class Queue:
             return False
         after = f", after {job.failures} infrastructure failures" if job.failures else ""
         self._say(f"{_what(job)} starts{place}{after}")
+        self._waits_for = ""
         started = time.monotonic()
         self._held.append(_Held(job, self._runs.start(job, place), started))
+        if job.test_set == PUBLIC and not job.failures and (line := same_zip(self._ledger, job.submission)):
+            self._say(line)
         return True
 
     def _reap(self) -> None:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import ray
@@ -20,7 +21,7 @@ from evaluator.core.errors import DataError
 from evaluator.core.verdict import BAD_IMAGE
 from evaluator.metrics import assets
 from evaluator.sandbox import record
-from evaluator.season.config import Season
+from evaluator.season.config import Season, utc_now
 from evaluator.season.ledger import Job, RunEnd
 from evaluator.season.node import RemoteRun, has_image, work
 from evaluator.season.runs import (
@@ -89,7 +90,7 @@ class RayRuns:
         self._runs: list[_RayRun] = []
         self._unfit: set[str] = set()  # nodes that are up and lack GPUs
         self._failures = Failures()
-        self._rests_until: dict[str, float] = {}
+        self._rests_until: dict[str, tuple[float, datetime]] = {}  # monotonic, and as people have it
         # Since the last good end: nodes with a failure, and teams.
         self._suspects: set[str] = set()
         self._suspect_teams: set[str] = set()
@@ -120,6 +121,19 @@ class RayRuns:
         fit = [id for id, node in self._nodes.items() if used[id] < node.size and not self._is_out(id)]
         best = min(fit, key=lambda id: (len(self._failures.at(id)), used[id] / self._nodes[id].size), default=None)
         return None if best is None else self._nodes[best].place
+
+    def why_no_room(self) -> str:
+        """As `Runs.why_no_room`: of each node why it gets nothing."""
+        if not self._nodes:
+            return "no node that is up has room for a run"
+        lines = []
+        for id, node in self._nodes.items():
+            if self._failures.is_out(id, len(self._nodes)):
+                lines.append(f"node {node.place.name} gets nothing more after its failures")
+            elif until := self._rests(id):
+                at = f"{until.astimezone(self._season.zone):%Y-%m-%d %H:%M:%S}"
+                lines.append(f"node {node.place.name} rests until {at} after a failure")
+        return "; ".join(lines)
 
     def start(self, job: Job, place: Host) -> Run:
         """As `Runs.start`."""
@@ -159,7 +173,7 @@ class RayRuns:
             self._say(line)
         if isinstance(end, Lost) or self._failures.at(place.id):
             rest = SILENT_SECONDS if isinstance(end, Lost) else self._season.retry_seconds
-            self._rests_until[place.id] = time.monotonic() + rest
+            self._rests_until[place.id] = time.monotonic() + rest, utc_now() + timedelta(seconds=rest)
         if self._failures.is_out(place.id, len(self._nodes)) and not was_out and place.id in self._nodes:
             self._say(
                 f"node {place.name}: infrastructure failures in a row, and not of one team's submissions: nothing more"
@@ -179,7 +193,12 @@ class RayRuns:
 
     def _is_out(self, id: str) -> bool:
         """Whether a node gets nothing, for good or for now."""
-        return self._failures.is_out(id, len(self._nodes)) or time.monotonic() < self._rests_until.get(id, 0.0)
+        return self._failures.is_out(id, len(self._nodes)) or self._rests(id) is not None
+
+    def _rests(self, id: str) -> datetime | None:
+        """Until when a node rests."""
+        until, shown = self._rests_until.get(id, (0.0, None))
+        return shown if time.monotonic() < until else None
 
     def _look(self) -> None:
         """See which nodes are up, and say what changed."""

@@ -107,6 +107,9 @@ class Runs(Protocol):
     def room(self) -> Host | None:
         """A place for one more run."""
 
+    def why_no_room(self) -> str:
+        """What `room` waits for, where it gives no place and nothing runs; empty where runs go on."""
+
     def start(self, job: Job, place: Host) -> Run:
         """Start a run at a place that `room` gave. Does not wait, and does not raise: what fails is the run's end."""
 
@@ -300,6 +303,10 @@ class LocalRuns:
     def room(self) -> Host | None:
         """As `Runs.room`: one of this machine's slots, which have no names."""
         return Host("", "") if any(run is None or run.gone() for run in self._runs) else None
+
+    def why_no_room(self) -> str:
+        """As `Runs.why_no_room`: workers are busy, and nothing else."""
+        return ""
 
     def start(self, job: Job, place: Host) -> Run:
         """As `Runs.start`."""

@@ -1,18 +1,37 @@
 """The runs that wait, and working on them."""
 
 import sys
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 import typer
 
 from evaluator.cli import shared
 from evaluator.cli.season import options, texts
+from evaluator.core import verdict as verdicts
 
 app = typer.Typer()
 queue_app = typer.Typer(cls=shared.Group, help="The runs that wait, and working on them.")
 app.add_typer(queue_app, name="queue", rich_help_panel=options.PANEL)
+
+
+def _verdict(text: str) -> str:
+    if text.upper() not in verdicts.TABLE:
+        raise typer.BadParameter(f"must be one of {', '.join(verdicts.TABLE)}, not {text!r}")
+    return text.upper()
+
+
+TeamFilter = Annotated[str | None, typer.Option("--team", metavar="NAME", help="of this team alone")]
+SetFilter = Annotated[str | None, typer.Option("--set", metavar="NAME", help="on this test set alone")]
+SinceFilter = Annotated[
+    datetime | None,
+    typer.Option(
+        "--since",
+        metavar="WHEN",
+        formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"],
+        help="from a day (2022-11-13) or a moment (2022-11-13T18:00) of the season's time zone on",
+    ),
+]
 
 
 @queue_app.command("list")
@@ -23,37 +42,68 @@ def list_queue(
             "--submission", metavar="N", parser=options.number, help="all that ever happened to this submission"
         ),
     ] = None,
+    json: options.Json = None,
+    table: options.Table = None,
     season: options.Rules = options.DEFAULT_RULES,
 ) -> None:
-    """What waits, runs, or needs somebody."""
+    """What waits, runs, or needs somebody, and why."""
     from evaluator.season import actions
 
-    ledger = actions.open_ledger(season)
+    options.check_outputs(json, table)
+    history = actions.read_history(season)
     if submission is not None:
-        events = [
-            [run, test_set, kind, texts.moment(at, ledger.season), verdict or "", _why(detail)]
-            for run, test_set, kind, at, verdict, detail in ledger.history(submission)
-        ]
-        print(texts.table(["run", "set", "what", "when", "verdict", "why"], events))
+        events = history.of(submission)
+        rows = [event.to_json(history.season) for event in events]
+        options.give(texts.events(events, history.season), rows, json, rows, table)
         return
-    states = ledger.waiting()
-    rows = [
-        [
-            state.submission.id,
-            state.submission.team,
-            state.test_set,
-            state.name,
-            texts.moment(state.at, ledger.season),
-            state.failures + state.is_infrastructure_failure,
-            state.worker or _why(state.detail),
-        ]
-        for state in states
-    ]
-    print(texts.table(["submission", "team", "set", "state", "since", "failures", "worker or why"], rows))
-    queued = sum(state.kind == "queued" for state in states)
-    stuck = sum(state.is_infrastructure_failure for state in states)
-    running = len(states) - queued - stuck
-    print(f"{queued} queued, {running} running, {stuck} infrastructure failures: retry or cancel")
+    waiting = history.waiting()
+    rows = [row.to_json(history.season) for row in waiting]
+    options.give(texts.queue(waiting, history.season), rows, json, rows, table)
+
+
+@app.command("runs", rich_help_panel=options.PANEL)
+def list_runs(
+    team: TeamFilter = None,
+    test_set: SetFilter = None,
+    verdict: Annotated[
+        str | None, typer.Option("--verdict", metavar="VERDICT", parser=_verdict, help="that ended with this verdict")
+    ] = None,
+    state: Annotated[
+        Literal["queued", "running", "done", "lost", "interrupted", "cancelled"] | None,
+        typer.Option("--state", help="of which this was the last to happen"),
+    ] = None,
+    since: SinceFilter = None,
+    json: options.Json = None,
+    table: options.Table = None,
+    season: options.Rules = options.DEFAULT_RULES,
+) -> None:
+    """All runs, or some."""
+    from evaluator.season import actions
+
+    options.check_outputs(json, table)
+    history = actions.read_history(season)
+    found = history.runs(history.select(team, test_set, verdict, state, since))
+    rows = [row.to_json(history.season) for row in found]
+    options.give(texts.runs(found, history.season), rows, json, rows, table)
+
+
+@app.command("events", rich_help_panel=options.PANEL)
+def list_events(
+    team: TeamFilter = None,
+    test_set: SetFilter = None,
+    since: SinceFilter = None,
+    json: options.Json = None,
+    table: options.Table = None,
+    season: options.Rules = options.DEFAULT_RULES,
+) -> None:
+    """All that happened to runs, in order."""
+    from evaluator.season import actions
+
+    options.check_outputs(json, table)
+    history = actions.read_history(season)
+    found = history.events(history.select(team, test_set, since=since))
+    rows = [row.to_json(history.season) for row in found]
+    options.give(texts.events(found, history.season), rows, json, rows, table)
 
 
 @queue_app.command("run")
@@ -158,8 +208,3 @@ def finals(season: options.Rules = options.DEFAULT_RULES) -> None:
         print(f"{found.pending} public runs are not done; do this again when they are")
     if found.failed:
         print(f"{found.failed} public runs ended as infrastructure failures: retry or cancel them, then do this again")
-
-
-def _why(detail: Mapping[str, Any]) -> str:
-    findings = detail.get("findings") or [{}]
-    return str(detail.get("reason") or findings[0].get("found") or detail.get("worker") or "")

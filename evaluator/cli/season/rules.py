@@ -19,6 +19,21 @@ def migrate(season: options.Rules = options.DEFAULT_RULES) -> None:
     print(f"{actions.migrate(season)}: ready")
 
 
+@season_app.command("notices")
+def notices(
+    json: options.Json = None, table: options.Table = None, season: options.Rules = options.DEFAULT_RULES
+) -> None:
+    """What to look at: the same ZIP from two teams, names that look alike."""
+    from evaluator.season import actions
+    from evaluator.season import notices as found
+
+    options.check_outputs(json, table)
+    cases = found.find(actions.open_ledger(season))
+    rows = [{"kind": case.to_json()["kind"], "what": str(case)} for case in cases]
+    text = "\n".join(map(str, cases)) or "nothing to look at"
+    options.give(text, [case.to_json() for case in cases], json, rows, table)
+
+
 @season_app.command("check")
 def check(season: options.Rules = options.DEFAULT_RULES) -> None:
     """Read the rules and the test sets, and say what they are."""

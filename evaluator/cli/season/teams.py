@@ -49,7 +49,10 @@ def submit(
     from evaluator.season import actions
 
     ledger = actions.open_ledger(season)
-    print(_sent(actions.submit(ledger, archive, team), ledger.season))
+    sent = actions.submit(ledger, archive, team)
+    print(_sent(sent, ledger.season))
+    for line in sent.notices:
+        shared.note(f"for the organizer: {line}")
 
 
 def _sent(sent: "Sent", season: "Season") -> str:

@@ -10,6 +10,7 @@ from evaluator.season import PRIVATE
 if TYPE_CHECKING:
     from evaluator.season.actions import Board, Prizes, Season
     from evaluator.season.board import Sharing
+    from evaluator.season.history import EventRow, RunRow
     from evaluator.season.rescore import Rescoring
 
 
@@ -100,8 +101,70 @@ def _sharing(sharing: "Sharing | None") -> str:
     return share if sharing.met or sharing.share is None else f"{share}, too little"
 
 
-def moment(moment: datetime, season: "Season") -> str:
-    return f"{moment.astimezone(season.zone):%Y-%m-%d %H:%M:%S}"
+def moment(moment: "datetime | None", season: "Season") -> str:
+    return "" if moment is None else f"{moment.astimezone(season.zone):%Y-%m-%d %H:%M:%S}"
+
+
+def queue(rows: "Sequence[RunRow]", season: "Season") -> str:
+    """What waits, runs or needs somebody, and how much of it there is."""
+    failures = [row.state not in ("queued", "running") for row in rows]
+    cells = [
+        [
+            row.submission,
+            row.team,
+            row.test_set,
+            row.verdict or row.state,
+            moment(row.last_at, season),
+            row.failures + failed,
+            moment(row.next_try, season),
+            _doing(row, season),
+        ]
+        for row, failed in zip(rows, failures, strict=True)
+    ]
+    header = ["submission", "team", "set", "state", "since", "failures", "next try", "worker or why"]
+    counts = {state: sum(row.state == state for row in rows) for state in ("queued", "running")}
+    line = f"{counts['queued']} queued, {counts['running']} running, {sum(failures)} infrastructure failures: retry or"
+    lines = [table(header, cells), f"{line} cancel"]
+    if overdue := sum(row.overdue_since is not None for row in rows):
+        lines.append(f"{overdue} overdue: the worker is dead or cut off; the next `queue run` queues the run again")
+    return "\n".join(lines)
+
+
+def _doing(row: "RunRow", season: "Season") -> str:
+    if row.state != "running":
+        return row.reason
+    if row.overdue_since is None:
+        return row.worker or ""
+    return f"{row.worker}: overdue since {moment(row.overdue_since, season)}"
+
+
+def runs(rows: "Sequence[RunRow]", season: "Season") -> str:
+    """Runs for a terminal."""
+    cells = [
+        [
+            row.run,
+            row.submission,
+            row.team,
+            row.test_set,
+            row.verdict or row.state,
+            moment(row.queued_at, season),
+            moment(row.started_at, season),
+            moment(row.ended_at, season),
+            row.reason or row.worker or "",
+        ]
+        for row in rows
+    ]
+    header = ["run", "submission", "team", "set", "state", "queued", "started", "ended", "why or worker"]
+    return f"{table(header, cells)}\n{len(rows)} runs"
+
+
+def events(rows: "Sequence[EventRow]", season: "Season") -> str:
+    """Events for a terminal."""
+    cells = [
+        [row.run, row.test_set, row.state, moment(row.at, season), row.verdict or "", row.team, row.reason]
+        for row in rows
+    ]
+    return table(["run", "set", "what", "when", "verdict", "team", "why"], cells)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

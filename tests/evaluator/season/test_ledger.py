@@ -281,7 +281,7 @@ def test_retry_and_cancel(ledger: Ledger) -> None:
     ledger.finish(claimed(ledger), scored(0.5))
     with pytest.raises(Refused, match="has its score, which stays"):
         ledger.retry(submission.id, PUBLIC, "a better one")
-    details = [detail.get("reason") for *_, detail in ledger.history(submission.id)]
+    details = [event.detail.get("reason") for event in ledger.history(submission.id)]
     assert {"it hangs", "it did not", "the machine was short of memory"} <= set(details)
 
 
