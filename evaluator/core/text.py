@@ -6,6 +6,8 @@ Units = Sequence[tuple[str, float]]  # from the largest: name, and how many of i
 MASS: Units = (("kg", 1.0), ("g", 1e3), ("mg", 1e6), ("µg", 1e9))
 ENERGY: Units = (("kWh", 1.0), ("Wh", 1e3), ("J", 3.6e6))
 
+LABEL_MARKS = "*#^~"  # beside a score, one for each label in the order of the scores' labels
+
 
 def aligned(rows: Sequence[Sequence[str]], left: Collection[int], rules: Collection[int] = ()) -> list[str]:
     """A line for each of `rows`, one or more, all with as many cells. Columns are two spaces apart, those of `left`

@@ -1,10 +1,8 @@
 """What a person sees: the table of scores for a terminal or a CI log."""
 
 from evaluator.carbon.meter import CarbonReading
-from evaluator.core.text import aligned
+from evaluator.core.text import LABEL_MARKS, aligned
 from evaluator.scoring.score import Scores, TaskScore
-
-LABEL_MARKS = "*#^~"  # beside a score, one for each label in the order of the scores' labels
 
 
 def table(scores: Scores, carbon: CarbonReading | None = None, seconds: float | None = None) -> str:

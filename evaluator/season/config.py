@@ -6,7 +6,7 @@ season's folder, where submissions and runs are kept too.
 
 import tomllib
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 from math import fsum
 from pathlib import Path
@@ -44,6 +44,11 @@ from evaluator.core.validation import (
 from evaluator.season import TEST_SETS
 
 
+def is_web_address(text: str) -> bool:
+    """Whether a page may link to it: nothing but a web address, so no script."""
+    return text.startswith(("https://", "http://")) and not any(character.isspace() for character in text)
+
+
 def _path(value: object, info: ValidationInfo) -> Path:
     """A path that is relative to the season's folder."""
     if not isinstance(value, str) or not is_line(value):
@@ -66,6 +71,7 @@ FilePath = Annotated[Path, BeforeValidator(_path), allowed(ONE_LINE)]
 Storage = Annotated[Line, AfterValidator(_storage)]
 Zone = Annotated[ZoneInfo, BeforeValidator(_zone), allowed("a time zone such as 'Europe/Moscow'")]
 Day = Annotated[date, allowed("a day such as 2022-11-13, without quotes")]
+Url = Annotated[Line, allowed("an address that begins with https:// or http://", lambda url: is_web_address(url))]
 Runner = Annotated[Literal["auto", "docker", "local"], allowed("one of auto, docker, local")]
 Days = Annotated[int, number(0, 36500, "whole number")]
 Count = Annotated[int, number(1, 1000, "whole number")]
@@ -99,6 +105,9 @@ class Season(StrictModel):
     choose_until: Day = Field(
         default_factory=lambda season: season["end"], validation_alias=AliasPath("season", "choose_until")
     )
+    contact: Line | None = _at("season", "contact", None)
+    rules_url: Url | None = _at("season", "rules_url", None)
+    board_url: Url | None = _at("season", "board_url", None)
     valid_a_day: Count = _at("attempts", "valid_a_day", 3)
     invalid_a_day: Count = _at("attempts", "invalid_a_day", 10)
     chosen: Count = _at("attempts", "chosen", 3)
@@ -190,6 +199,15 @@ class Season(StrictModel):
         season = self.model_copy(update=changed)
         season.__dict__.pop("weights", None)  # a cached property, which the copy has of the original
         return season
+
+    def first_moment(self, day: date) -> datetime:
+        """Midnight, with which a day begins."""
+        return datetime.combine(day, time(), self.zone)
+
+    def last_moment(self, day: date) -> datetime:
+        """The last second of a day."""
+        after = self.first_moment(day + timedelta(days=1)).astimezone(UTC)  # the clock may be changed at midnight
+        return (after - timedelta(seconds=1)).astimezone(self.zone)
 
     def day(self, moment: datetime) -> date:
         """The season's day that a moment (with a time zone) falls on."""

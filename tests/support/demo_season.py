@@ -74,9 +74,10 @@ class _Clock:
 
 def write(folder: Path, teams: int = 16, days: int = 40, over: bool = True, rate: float = 0.09, seed: int = 1) -> Demo:
     """Play a season of so many days into a new folder, to the end of the last; with `over` to its private results.
-    `rate` is how likely a team sends something in two hours.
+    `rate` is how likely a team sends something in two hours; more teams have more machines.
     """
     chance = random.Random(seed)
+    machines = max(1, teams // 16)
     end = (START + timedelta(days=days - 1)).date()
     folder.mkdir(parents=True)
     rules = Path(report_html.__file__).parents[1] / "season" / "season.example.toml"
@@ -102,9 +103,9 @@ def write(folder: Path, teams: int = 16, days: int = 40, over: bool = True, rate
 
     def drain(worker: str) -> None:
         while ledger.unfinished():
-            clock.now += timedelta(minutes=30)
+            clock.now += timedelta(minutes=30) / machines
             if job := ledger.claim(worker):
-                clock.now += timedelta(minutes=chance.randrange(20, 70))
+                clock.now += timedelta(minutes=chance.randrange(20, 70)) / machines
                 player.finish(job)
 
     for day in range(days):
@@ -112,7 +113,7 @@ def write(folder: Path, teams: int = 16, days: int = 40, over: bool = True, rate
             clock.now = START + timedelta(days=day, hours=hour - 6, minutes=chance.randrange(60))
             for job in running:
                 player.finish(job)
-            running = [job for name in ("gpu1:101", "gpu1:101", "gpu2:77") if (job := ledger.claim(name))]
+            running = [job for name in ("gpu1:101", "gpu1:101", "gpu2:77") * machines if (job := ledger.claim(name))]
             for name in names:
                 if name != NAMES[-1] and chance.random() < rate:
                     player.submit(name, day)

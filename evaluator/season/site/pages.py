@@ -4,7 +4,8 @@
 
 Below `out`, each to be handed to others on its own:
 
-    public/                    the public board; with `private` the private board and the prizes, too
+    public/                    the public board, the rules, how to send, each team's best results (teams/NUMBER.html);
+                               with `private` the private board and the prizes, too
     teams/<token>/             a team's page: its runs, verdicts, what to mend, reports; nothing of other teams' runs
     organizer/                 queue, machine use, private board and prizes as they stand, teams.json (the tokens)
 
@@ -21,7 +22,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, time, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from evaluator.season import PRIVATE, PUBLIC, board, prizes
 from evaluator.season.board import BoardResult, Line, Sharing
 from evaluator.season.config import Season
 from evaluator.season.ledger import Ledger, Refused, RunState, Snapshot, Team, reason
-from evaluator.season.site import cells, charts, publish, team_reports, usage, words
+from evaluator.season.site import cells, charts, labels, publish, rules, team_reports, usage, words
 from evaluator.season.store import Store, open_store
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -45,8 +46,15 @@ MAX_QUEUE_ROWS = 300
 RECENT_ROWS = 40
 FAILURES = (INFRA.name, METRIC_ERROR.name, "lost")  # ends that are infrastructure failures
 
-PUBLIC_LINKS = [("index.html", "Таблица", "Board")]
-PRIVATE_LINKS = [("private.html", "Приватная таблица", "Private board"), ("prizes.html", "Призы", "Prizes")]
+FOLDED_ROWS = 60  # a board of more shows the first ones (site.css says how many) until a reader wants all
+
+Link = tuple[str, str, str]  # a page's address, and what it is called in Russian and English
+PUBLIC_LINKS: list[Link] = [
+    ("index.html", "Таблица", "Board"),
+    ("rules.html", "Правила", "Rules"),
+    ("send.html", "Как отправить", "How to send"),
+]
+PRIVATE_LINKS: list[Link] = [("private.html", "Приватная таблица", "Private board"), ("prizes.html", "Призы", "Prizes")]
 
 
 @dataclass(frozen=True)
@@ -135,7 +143,13 @@ class _Site:
         def share(number: int, values: Mapping[int, float]) -> float | None:
             return values[number] / self._best[number] if number in values else None
 
+        self._labels = {test_set: self._find_labels(test_set) for test_set in (PUBLIC, PRIVATE)}
+        self._teams = [team for team in snapshot.teams if not team.is_hidden]
+        self._public = board.until(snapshot.results(PUBLIC), snapshot.frozen_at)  # what everybody may know of
         self._jinja.globals |= {
+            "folded_rows": FOLDED_ROWS,
+            "ids": {team.name: team.id for team in self._teams},
+            "frozen_at": snapshot.frozen_at,
             "numbers": self._numbers,
             "season": self._season,
             "now": snapshot.now,
@@ -155,7 +169,7 @@ class _Site:
             ),
         }
         after = self._season.end + timedelta(days=1)
-        self._bounds = _midnight(self._season, self._season.start), _midnight(self._season, after)
+        self._bounds = self._season.first_moment(self._season.start), self._season.first_moment(after)
 
     def write(self) -> Built:
         snapshot, season = self._snapshot, self._season
@@ -166,6 +180,8 @@ class _Site:
         own = [("index.html", "Очередь и машины", "Queue and machines"), *PRIVATE_LINKS]
         own.append(("../public/index.html", "Публичная таблица", "Public board"))
         self._board_page(public, links)
+        self._rules_pages(links)
+        self._public_team_pages(public, links)
         digests = {state.submission.id: state.submission.digest for state in snapshot.states}
         green = prizes.sustainable(private, season, open_store(season), digests)
         for place, shown, secret in (("public", links, False), ("organizer", own, True)):
@@ -178,22 +194,38 @@ class _Site:
     def _page(self, path: str, template: str, title: tuple[str, str], **values: Any) -> None:
         target = self._folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        values = {"secret": not path.startswith("public/"), "links": [], "here": target.name, "title": title} | values
+        values = {
+            "secret": not path.startswith("public/"),
+            "links": [],
+            "here": target.name,
+            "title": title,
+            "teams_at": "teams",
+            "labels": labels.Labels(),
+        } | values
         target.write_text(self._jinja.get_template(template).render(values), encoding="utf-8")
         self._built["pages"] += 1
 
-    def _board_page(self, lines: Sequence[Line], links: Sequence[tuple[str, str, str]]) -> None:
+    def _find_labels(self, test_set: str) -> labels.Labels:
+        """The newest runs first, which are the likeliest to be kept."""
+        edition = self._snapshot.editions.get(test_set)
+        runs = (self._store.run(result.run) for result in reversed(self._snapshot.results(test_set)))
+        return labels.find(edition.labels if edition else (), runs)
+
+    def _board_page(self, lines: Sequence[Line], links: Sequence[Link]) -> None:
         snapshot = self._snapshot
-        raised = _raised(snapshot.results(PUBLIC))
+        shown = {line.team for line in lines}
+        waiting = [team for team in sorted(self._teams, key=lambda team: team.name) if team.name not in shown]
+        raised = _raised(self._public)
         self._page(
             "public/index.html",
             "board.html",
             ("Публичная таблица", "Public board"),
             links=links,
-            lines=lines,
+            labels=self._labels[PUBLIC],
+            lines=[*lines, *(Line(None, team.name, None, competes=team.status is None) for team in waiting)],
             best=_first(lines),
             ranked=sum(line.rank is not None for line in lines),
-            teams=len(snapshot.teams),
+            teams=len(self._teams),
             submissions=len({state.submission.id for state in snapshot.states}),
             attempts={team: attempts.left if self._open else "–" for team, attempts in snapshot.attempts.items()},
             tasks=self._tasks([line.scores for line in lines if line.team and line.result]),
@@ -201,10 +233,56 @@ class _Site:
             improvements=raised,
         )
 
+    def _rules_pages(self, links: Sequence[Link]) -> None:
+        season = self._season
+        prize_rules = season.competition.definition.prizes
+        self._page(
+            "public/rules.html",
+            "rules.html",
+            ("Правила", "Rules"),
+            links=links,
+            deadlines=rules.deadlines(season),
+            tasks=rules.tasks(season),
+            limits=rules.limits(season),
+            prizes=prize_rules,
+            best_total=self._best_total,
+        )
+        self._page(
+            "public/send.html",
+            "send.html",
+            ("Как отправить", "How to send"),
+            links=links,
+            verdicts=rules.verdicts(),
+            limits=season.limits,
+        )
+
+    def _public_team_pages(self, lines: Sequence[Line], links: Sequence[Link]) -> None:
+        """What everybody may see of a team: how its best result grew, as the board had it all along."""
+        above = [(f"../{target}", ru, en) for target, ru, en in links]
+        by_name = {line.team: line for line in lines}
+        raised = {name: _raised(results) for name, results in _by_team(self._public).items()}
+        for team in self._teams:
+            line = by_name.get(team.name)
+            own = raised.get(team.name, [])
+            earlier = [self._snapshot.all_scores.get(result.run, {}) for result in own[:-1]]
+            self._page(
+                f"public/teams/{team.id}.html",
+                "public_team.html",
+                (visible(team.name), visible(team.name)),
+                links=above,
+                labels=self._labels[PUBLIC],
+                team=team,
+                line=line,
+                ranked=sum(each.rank is not None for each in lines),
+                improvements=[(result, self._plain_cells(result)) for result in reversed(own)],
+                tasks=self._tasks([line.scores, *earlier], first=True) if line else [],
+                history=self._history([self._point(result) for result in own], []),
+            )
+
     def _private_pages(
         self,
         place: str,
-        links: Sequence[tuple[str, str, str]],
+        links: Sequence[Link],
         secret: bool,
         lines: Sequence[Line],
         missing: prizes.Unfinished,
@@ -216,6 +294,8 @@ class _Site:
             ("Приватная таблица", "Private board"),
             links=links,
             secret=secret,
+            labels=self._labels[PRIVATE],
+            teams_at=f"{'../public/' if secret else ''}teams",
             lines=lines,
             best=_first(lines),
             ranked=sum(line.rank is not None for line in lines),
@@ -234,6 +314,8 @@ class _Site:
             ("Призы", "Prizes"),
             links=links,
             secret=secret,
+            labels=self._labels[PRIVATE],
+            teams_at=f"{'../public/' if secret else ''}teams",
             missing=missing,
             rules=self._season.competition.definition.prizes,
             main=prizes.main_prize(lines, self._season),
@@ -243,7 +325,7 @@ class _Site:
             plot=charts.scatter(dots, green.threshold, green.baseline) if green and dots else "",
         )
 
-    def _organizer_page(self, links: Sequence[tuple[str, str, str]]) -> None:
+    def _organizer_page(self, links: Sequence[Link]) -> None:
         snapshot, season = self._snapshot, self._season
         states, today = snapshot.states, season.day(snapshot.now)
         waiting = [state for state in states if state.pending]
@@ -297,6 +379,7 @@ class _Site:
         (self._folder / "teams").mkdir()
         (self._folder / "teams" / "index.html").write_text("<!doctype html><title>–</title>\n", encoding="utf-8")
         snapshot = self._snapshot
+        board_at = (self._season.board_url or "../../public").rstrip("/")
         lines = {line.team: line for line in public}
         private_lines = {line.team: line for line in private}
         chose = {choice.team for choice in snapshot.choices()}
@@ -310,6 +393,8 @@ class _Site:
             if state.test_set == PUBLIC or self._private:
                 by_team[state.submission.team].append(state)
         for team in snapshot.teams:
+            if team.into is not None:  # what it sent is the other team's now
+                continue
             states = by_team[team.name][::-1]
             folder = f"teams/{self._token(team)}"
             rows = [self._row(state, results.get((state.submission.id, state.test_set)), folder) for state in states]
@@ -327,6 +412,13 @@ class _Site:
                 f"{folder}/index.html",
                 "team.html",
                 (visible(team.name), visible(team.name)),
+                links=[
+                    ("index.html", "Страница команды", "Team's page"),
+                    *((f"{board_at}/{target}", ru, en) for target, ru, en in PUBLIC_LINKS),
+                ],
+                board_at=board_at,
+                end=max(self._season.end, team.until or self._season.end),
+                labels=self._labels[PUBLIC],
                 team=team,
                 line=line,
                 private=private_lines.get(team.name) if self._private else None,
@@ -366,12 +458,15 @@ class _Site:
             findings = state.detail.get("findings") or ()
         row = _RunRow(state, result.total if result else None, report, fix, findings)
         if result is not None:
-            scores = self._snapshot.all_scores.get(result.run, {})
-            thresholds = self._season.thresholds
-            row.cells = Markup("").join(
-                cells.plain_cell(scores.get(number), thresholds.get(number, 0.0)) for number in self._numbers
-            )
+            row.cells = self._plain_cells(result)
         return row
+
+    def _plain_cells(self, result: BoardResult) -> Markup:
+        """A result's scores by task, as cells without bars."""
+        scores, thresholds = self._snapshot.all_scores.get(result.run, {}), self._season.thresholds
+        return Markup("").join(
+            cells.plain_cell(scores.get(number), thresholds.get(number, 0.0)) for number in self._numbers
+        )
 
     def _report(self, state: RunState, folder: str) -> str | None:
         """The run's report in the team's folder, by its address there; None where the run left none, or one with single
@@ -437,8 +532,11 @@ def _raised(results: Sequence[BoardResult]) -> list[BoardResult]:
     return raised
 
 
-def _midnight(season: Season, day: date) -> datetime:
-    return datetime.combine(day, time(), season.zone)
+def _by_team(results: Sequence[BoardResult]) -> dict[str, list[BoardResult]]:
+    found: dict[str, list[BoardResult]] = {}
+    for result in results:
+        found.setdefault(result.team, []).append(result)
+    return found
 
 
 def _environment(season: Season) -> jinja2.Environment:
@@ -449,11 +547,21 @@ def _environment(season: Season) -> jinja2.Environment:
         local = value.astimezone(season.zone)
         return Markup(f'<time datetime="{local.isoformat("T", "seconds")}">{local:%Y-%m-%d %H:%M}</time>')
 
+    def deadline(value: datetime) -> Markup:
+        """A moment to the second, with its zone; the page's script adds the reader's own time."""
+        local = value.astimezone(season.zone).isoformat("T", "seconds")
+        shown, offset = f"{local[:10]} {local[11:19]}", local[19:]
+        zone = Markup('<span class="zone">{}, UTC{}</span>').format(str(season.zone), offset)
+        return Markup(f'<time class="deadline" datetime="{local}">{shown}</time> {zone}')
+
     made.filters |= {
         "task": season.competition.names.__getitem__,
         "wrap": lambda name: Markup("<wbr>").join(words.parts(name)),
         "score": lambda value, digits=3: "–" if value is None else f"{value:.{digits}f}",
         "moment": moment,
+        "deadline": deadline,
+        "label": words.label,
+        "contact": rules.contact,
         "duration": words.duration,
         "size": words.size,
         "mass": words.mass,

@@ -49,6 +49,12 @@ MONTHS = {
     "ru": ("янв", "фев", "мар", "апр", "мая", "июн", "июл", "авг", "сен", "окт", "ноя", "дек"),
     "en": ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
 }
+_LABEL_END = ", not comparable with the leaderboard"  # which a page says once
+RUSSIAN_LABELS = {
+    "encoders: nano": "кодировщики: nano",
+    "without RuWordNet": "без RuWordNet",
+    "grammar: the current one of Python": "грамматика нынешнего Python",
+}
 UNITS = {"kg": "кг", "g": "г", "mg": "мг", "µg": "мкг", "kWh": "кВт·ч", "Wh": "Вт·ч", "J": "Дж"}
 
 
@@ -61,6 +67,12 @@ def bilingual(ru: str, en: str) -> Markup:
 def name_of(verdict: str) -> Markup:
     """What a verdict, or the state of a run without one, is called."""
     return bilingual(*NAMES.get(verdict, (verdict, verdict)))
+
+
+def label(text: str) -> Markup:
+    """Why a score is not the leaderboard's, shortly."""
+    short = text.removesuffix(_LABEL_END)
+    return bilingual(RUSSIAN_LABELS.get(short, short), short)
 
 
 def duration(seconds: float) -> Markup:

@@ -87,7 +87,7 @@ def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
         read_season(path)
     text = "\n".join(caught.value.reasons)
     for part in (
-        "[season] unknown key 'nme'; allowed are competition, name, time_zone, start, end, choose_until; is 'name'",
+        "[season] unknown key 'nme'; allowed are competition, name, time_zone, start, end, choose_until, contact, ",
         "[prizes] is unknown; allowed are season, attempts",
         "[season] name: is missing",
         "[season] start: is missing",
@@ -97,6 +97,21 @@ def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
         "[thresholds] 5: must be a number in 0..1, not 2",
     ):
         assert part in text
+
+
+def test_pages_link_to_web_addresses_alone(tmp_path: Path) -> None:
+    season = write_season(tmp_path, "sqlite:///s.sqlite3")
+    assert (season.contact, season.rules_url, season.board_url) == (None, None, None)
+    with pytest.raises(DataError, match=r"\[season\] rules_url: must be an address that begins with https://"):
+        write_season(tmp_path, "sqlite:///s.sqlite3", name='"Проба"\nrules_url = "javascript:alert(1)"')
+
+
+def test_the_last_moment_of_a_day_is_before_midnight_though_the_clock_is_changed(tmp_path: Path) -> None:
+    season = write_season(tmp_path, "sqlite:///s.sqlite3")
+    assert season.last_moment(season.end).isoformat() == "2022-10-20T23:59:59+03:00"
+    beirut = write_season(tmp_path, "sqlite:///s.sqlite3", time_zone='"Asia/Beirut"')  # 27 March 2022 began at 1:00
+    assert beirut.last_moment(date(2022, 3, 26)).isoformat() == "2022-03-26T23:59:59+02:00"
+    assert beirut.day(beirut.last_moment(date(2022, 10, 29))) == date(2022, 10, 29)
 
 
 def test_a_threshold_of_a_task_without_weight_is_a_fault(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import fcntl
+import html
 import json
 import os
 import re
@@ -23,15 +24,16 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from evaluator.cli.app import main
+from evaluator.core.verdict import TABLE
 from evaluator.season import PRIVATE, PUBLIC, board, prizes, schema
 from evaluator.season.database import Database
-from evaluator.season.ledger import Event, Ledger, Refused, Snapshot
+from evaluator.season.ledger import Event, Ledger, Refused, RunEnd, Snapshot
 from evaluator.season.site import publish, usage
 from evaluator.season.site.pages import build
 from evaluator.season.store import Store, digest
 from tests.support import demo_season as demo
 from tests.support.browser import Tab
-from tests.support.season import NOON, write_season
+from tests.support.season import NOON, enter, labelled, write_season
 
 ROOT = Path(demo.__file__).parents[2]
 PHONE, DESK = 360, 1280
@@ -54,6 +56,16 @@ def final(over: demo.Demo, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site of a season that is over, with the private board for everybody."""
     out = tmp_path_factory.mktemp("final") / "site"
     build(over.ledger, out, private=True)
+    return out
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site of a season with more teams than a board shows at once."""
+    made = demo.write(tmp_path_factory.mktemp("crowd") / "season", teams=70, days=1, over=False, rate=0.2)
+    out = tmp_path_factory.mktemp("crowd") / "site"
+    build(made.ledger, out)
+    made.database.engine.dispose()
     return out
 
 
@@ -81,7 +93,7 @@ class _Tables(HTMLParser):
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         given = dict(attributes)
-        if self._skip or given.get("class") == "ru":
+        if self._skip or given.get("class") in ("ru", "what"):  # `what` is for phones, which show no heads
             self._skip += tag not in ("wbr", "br")
         elif tag == "table":
             self.tables.append(Table())
@@ -122,7 +134,7 @@ def folders(out: Path) -> dict[str, Path]:
 
 def pages(out: Path) -> list[Path]:
     """All pages but reports."""
-    return [path for path in out.rglob("*.html") if path.parent.name != "reports" and path.parent.name != "teams"]
+    return [path for path in out.rglob("*.html") if path.parent.name != "reports" and path.parent != out / "teams"]
 
 
 # --- what is in it ---
@@ -132,10 +144,13 @@ def test_what_is_for_whom_lies_in_folders_of_its_own(going: demo.Demo, final: Pa
     built = build(going.ledger, tmp_path / "site")
     out = tmp_path / "site"
     assert {path.name for path in out.iterdir()} == {"public", "teams", "organizer", publish.MARK}
-    assert {path.name for path in (out / "public").iterdir()} == {"index.html"}
+    everybodys = {"index.html", "rules.html", "send.html", "teams"}
+    assert {path.name for path in (out / "public").iterdir()} == everybodys
     organizers = {"index.html", "private.html", "prizes.html", "teams.json"}
     assert {path.name for path in (out / "organizer").iterdir()} == organizers
-    assert {path.name for path in (final / "public").iterdir()} == {"index.html", "private.html", "prizes.html"}
+    assert {path.name for path in (final / "public").iterdir()} == everybodys | {"private.html", "prizes.html"}
+    numbers = {f"{team.id}.html" for team in going.ledger.snapshot().teams}
+    assert {path.name for path in (out / "public" / "teams").iterdir()} == numbers
     assert set(folders(out)) == {team.name for team in going.ledger.snapshot().teams}
     listed = {path.name for path in (out / "teams").iterdir()}
     assert listed == {"index.html", *(folder.name for folder in folders(out).values())}
@@ -148,8 +163,11 @@ def test_what_is_for_whom_lies_in_folders_of_its_own(going: demo.Demo, final: Pa
 
 
 def check_board(path: Path, ledger: Ledger, test_set: str) -> None:
-    table, season = tables(path)[0], ledger.season
+    table, season = next(table for table in tables(path) if "Best was sent" in table.heads), ledger.season
     lines = board.lines(ledger, test_set)
+    if test_set == PUBLIC:  # those without a result stand below
+        waiting = {team.name for team in ledger.snapshot().teams} - {line.team for line in lines}
+        lines += [board.Line(None, team, None) for team in sorted(waiting)]
     attempts = ledger.all_attempts()
     numbers = sorted(season.weights)
     assert len(table.rows) == len(lines) > 10
@@ -157,6 +175,9 @@ def check_board(path: Path, ledger: Ledger, test_set: str) -> None:
         texts = [text for text, _ in row]
         assert texts[0] == str(line.rank or "")
         assert texts[1] == (line.team or "Baseline")
+        if line.total is None:
+            assert texts[2:] == ["", *(["0", texts[4]] if test_set == PUBLIC else ["0/0"]), *[""] * 13]
+            continue
         assert row[2] == (f"{line.total:.4f}", repr(line.total))
         if line.team and test_set == PUBLIC:
             open_now = season.day(ledger.snapshot().now) <= season.end
@@ -193,10 +214,10 @@ def test_history_and_the_best_by_task(over: demo.Demo, final: Path) -> None:
     chart = re.findall(r'<path class="line" d="([^"]+)"', text)[0]  # the legend's is the second
     assert chart.count("V") == len(best) - 1
     lines = [line for line in board.lines(over.ledger, PUBLIC) if line.team]
-    rows = tables(final / "public" / "index.html")[1].rows
+    rows = tables(final / "public" / "index.html")[0].rows
     for number, row in enumerate(rows):
         assert row[2][0] == f"{max(line.scores[number] for line in lines):.3f}"
-        assert row[4][0].startswith("threshold –" if number > 5 else f"threshold {over.season.thresholds[number]:.2f}")
+        assert row[4][0].startswith("–" if number > 5 else f"{over.season.thresholds[number]:.2f} ")
 
 
 def test_prizes_are_those_of_the_command(over: demo.Demo, final: Path) -> None:
@@ -267,12 +288,154 @@ def test_a_season_without_teams_has_a_site(tmp_path: Path) -> None:
     database = Database(season.url, season.folder)
     database.migrate()
     ledger = Ledger(season, database, lambda _: NOON)
-    assert build(ledger, tmp_path / "site").pages == 4
+    assert build(ledger, tmp_path / "site").pages == 6
     ledger.add_team("Ёжики")
-    assert build(ledger, tmp_path / "site").pages == 5
+    assert build(ledger, tmp_path / "site").pages == 8
     (page,) = (folder / "index.html" for folder in folders(tmp_path / "site").values())
     assert "No submissions yet." in page.read_text(encoding="utf-8")
     database.engine.dispose()
+
+
+def test_a_teams_public_page_has_how_its_best_score_grew_and_nothing_else(over: demo.Demo, final: Path) -> None:
+    by_team: dict[str, list[board.BoardResult]] = {}
+    for result in over.ledger.results(PUBLIC):
+        raised = by_team.setdefault(result.team, [])
+        if not raised or result.total > raised[-1].total:
+            raised.append(result)
+    assert max(map(len, by_team.values())) > 2
+    for team in over.ledger.snapshot().teams:
+        path = final / "public" / "teams" / f"{team.id}.html"
+        table = tables(path)[-1]
+        raised = by_team.get(team.name, [])[::-1]
+        if not raised:
+            assert [row[0][0] for row in table.rows] == ["No results yet."]
+            continue
+        assert table.column(1) == [f"{result.total:.4f}" for result in raised]
+        scores = over.ledger.scores(raised)
+        for row, result in zip(table.rows, raised, strict=True):
+            assert [value for _, value in row[2:]] == [repr(value) for _, value in sorted(scores[result.run].items())]
+        text = path.read_text(encoding="utf-8")
+        sent = {state.submission.name for state in over.ledger.states(team.name)}
+        assert not [name for name in (*sent, "badge", "report") if name in text.split("<main")[1]]
+
+
+class _Links(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: set[str] = set()
+        self.ids: set[str] = set()
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        given = dict(attributes)
+        if tag == "a":
+            self.links.add(given["href"] or "")
+        self.ids.add(given.get("id") or "")
+
+
+def links(path: Path) -> _Links:
+    reader = _Links()
+    reader.feed(path.read_text(encoding="utf-8"))
+    return reader
+
+
+def test_every_link_leads_somewhere(going: demo.Demo, final: Path, tmp_path: Path) -> None:
+    build(going.ledger, tmp_path / "site")
+    for out in (final, tmp_path / "site"):
+        for path in pages(out):
+            found = links(path).links
+            for link in found:
+                target, _, anchor = link.partition("#")
+                there = (path.parent / target).resolve() if target else path
+                assert there.is_file(), (path, link)
+                assert not anchor or anchor in links(there).ids, (path, link)
+            if path.parent.parent == out / "teams":
+                assert {"../../public/rules.html", "../../public/send.html"} < found
+                assert any(link.startswith("../../public/index.html#team-") for link in found)
+            if out / "public" in path.parents:
+                assert not any("../../" in link for link in found)  # nothing but what is served with it
+
+
+def write_small(folder: Path, *ends: RunEnd, **replace: str) -> Ledger:
+    season = write_season(folder, "sqlite:///season.sqlite3", **replace)
+    database = Database(season.url, season.folder)
+    database.migrate()
+    ledger = Ledger(season, database, lambda _: NOON)
+    ledger.add_team("Ёжики")
+    for number, end in enumerate(ends):
+        enter(ledger, "Ёжики", number, end)
+    database.engine.dispose()
+    return ledger
+
+
+LABEL = "encoders: nano, not comparable with the leaderboard"
+
+
+def test_scores_that_are_not_comparable_say_so_wherever_they_stand(tmp_path: Path) -> None:
+    ledger = write_small(tmp_path / "season", labelled(0.5, LABEL), labelled(0.6, LABEL))
+    out = tmp_path / "site"
+    build(ledger, out)
+    name = next(iter(ledger.season.competition.names[number] for number in ledger.season.weights))
+    (own,) = folders(out).values()
+    marked = [out / "public" / "index.html", out / "public" / "teams" / "1.html", own / "index.html"]
+    for path in marked:
+        text = path.read_text(encoding="utf-8")
+        assert 'id="not-comparable"' in text and "encoders: nano" in text and f"{name}</li>" not in text
+    heads = tables(marked[0])[-1].heads
+    assert heads[2] == "Score * not comparable with the leaderboard"
+    assert name in heads  # nobody knows of which task
+    (result, *_) = ledger.results(PUBLIC)
+    run = Store(ledger.season.folder).run(result.run)
+    run.mkdir(parents=True)
+    for content in ("{", "[]", '{"tasks": {"5": {"labels": ["другая"]}}}', '{"tasks": {"x": {"labels": []}}}'):
+        (run / "scores.json").write_text(content, encoding="utf-8")
+        build(ledger, out)
+        assert name in tables(marked[0])[-1].heads
+    tasks = {str(number): {"labels": [LABEL] if number in ledger.season.weights else []} for number in range(12)}
+    (run / "scores.json").write_text(json.dumps({"tasks": tasks}), encoding="utf-8")
+    build(ledger, out)
+    for path in marked:
+        assert f"{name}</li>" in path.read_text(encoding="utf-8")
+    assert f"{name} * not comparable with the leaderboard" in tables(marked[0])[-1].heads
+    assert tables(marked[0])[0].rows[0][0][0] == f"{name} * not comparable with the leaderboard"
+
+
+def test_comparable_scores_have_no_marks(final: Path) -> None:
+    for path in pages(final):
+        text = path.read_text(encoding="utf-8").split("<main")[1]
+        assert "not-comparable" not in text and 'class="sign"' not in text
+
+
+def test_rules_say_what_season_toml_says(over: demo.Demo, final: Path) -> None:
+    season, text = over.season, (final / "public" / "rules.html").read_text(encoding="utf-8")
+    for day, clock in ((season.start, "00:00:00"), (season.end, "23:59:59"), (season.choose_until, "23:59:59")):
+        assert f'datetime="{day}T{clock}+03:00">{day} {clock}</time>' in text
+    (table,) = tables(final / "public" / "rules.html")
+    assert table.column(2) == ["1/15"] * 6 + ["1/10"] * 6
+    assert table.column(4) == [f"{season.thresholds[n]:.2f}" if n in season.thresholds else "–" for n in range(12)]
+    assert [metric == "hidden" for metric in table.column(1)] == [False] * 6 + [True] * 6
+    (verdicts,) = tables(final / "public" / "send.html")
+    assert len(verdicts.rows) == len(TABLE)
+    assert all((row[1][0] == "invalid") == (TABLE[row[0][0].split()[-1]].fault == "team") for row in verdicts.rows)
+
+
+@pytest.mark.parametrize(
+    ("contact", "shown"),
+    [
+        ("fbc@example.org", '<a href="mailto:fbc@example.org">fbc@example.org</a>'),
+        ("https://example.org/chat?a=1&b=2", '<a href="https://example.org/chat?a=1&amp;b=2">'),
+        ("javascript:alert(1)", "<bdi>javascript:alert(1)</bdi>"),
+        ("<b>чат</b> @fbc", "<bdi>&lt;b&gt;чат&lt;/b&gt; @fbc</bdi>"),
+    ],
+)
+def test_whom_to_ask_stands_on_every_page(tmp_path: Path, contact: str, shown: str) -> None:
+    addresses = f'"Проба"\ncontact = "{contact}"\nrules_url = "https://example.org/r"\nboard_url = "https://x.org/b/"'
+    ledger = write_small(tmp_path / "season", name=addresses)
+    build(ledger, tmp_path / "site")
+    for path in pages(tmp_path / "site"):
+        text = path.read_text(encoding="utf-8")
+        assert shown in text and '<a href="https://example.org/r">' in text
+    (own,) = folders(tmp_path / "site").values()
+    assert {"https://x.org/b/index.html#team-1", "https://x.org/b/rules.html"} <= links(own / "index.html").links
 
 
 # --- what is not in it ---
@@ -327,7 +490,7 @@ def test_private_results_are_the_organizers_until_they_are_published(
 ) -> None:
     build(over.ledger, tmp_path / "site")
     out = tmp_path / "site"
-    scores = over.ledger.scores(result.run for result in over.ledger.results(PRIVATE))
+    scores = over.ledger.scores(over.ledger.results(PRIVATE))
     values = [repr(value) for of_run in scores.values() for value in of_run.values() if 0 < value < 1]
     values += [repr(result.total) for result in over.ledger.results(PRIVATE)]
     assert len(values) > 100
@@ -546,7 +709,7 @@ def test_only_a_site_is_replaced(
     (tmp_path / "empty").mkdir()
     (tmp_path / "link").symlink_to("empty")
     monkeypatch.chdir(tmp_path)
-    assert main([*common, "link"]) == 0 and "link: 18 pages, " in capsys.readouterr().out
+    assert main([*common, "link"]) == 0 and "link: 34 pages, " in capsys.readouterr().out
     assert (tmp_path / "link").is_symlink() and (tmp_path / "empty" / "public" / "index.html").exists()
     key = going.season.folder / "site.key"
     secret = key.read_bytes()
@@ -687,8 +850,8 @@ def kinds(out: Path) -> list[Path]:
     """A page of each kind, and those of the teams whose names are made to harm."""
     own = folders(out)
     hostile = [own[name] / "index.html" for name in (demo.NAMES[1], demo.NAMES[2], demo.NAMES[3], demo.NAMES[6])]
-    names = ("public/index.html", "public/private.html", "public/prizes.html", "organizer/index.html")
-    return [*(out / name for name in names), *hostile]
+    names = ("index", "rules", "send", "private", "prizes", "teams/1", "teams/12")
+    return [*(out / "public" / f"{name}.html" for name in names), out / "organizer" / "index.html", *hostile]
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(PHONE, "light"), (PHONE, "dark"), (DESK, "light"), (DESK, "dark")])
@@ -729,11 +892,13 @@ def test_tables_sort_by_keyboard_and_say_so(browser: Browser, final: Path) -> No
     assert heads[0].get_attribute("aria-sort") == "ascending"
     score = heads[2].find_element("css selector", "button")
     score.send_keys(Keys.ENTER)
-    totals = [float(text) for text in browser.column(2)]
+    waiting = browser.column(2).count("")  # teams without a result stand below, whatever the order
+    assert waiting > 0
+    totals = [float(text) for text in browser.column(2)[:-waiting]]
     assert totals == sorted(totals, reverse=True) and heads[2].get_attribute("aria-sort") == "descending"
     assert heads[0].get_attribute("aria-sort") is None
     score.send_keys(Keys.SPACE)
-    totals = [float(text) for text in browser.column(2)]
+    totals = [float(text) for text in browser.column(2)[:-waiting]]
     assert totals == sorted(totals) and heads[2].get_attribute("aria-sort") == "ascending"
     heads[1].find_element("css selector", "button").click()
     names = [name for name in browser.column(1) if name != "Baseline"]
@@ -741,10 +906,97 @@ def test_tables_sort_by_keyboard_and_say_so(browser: Browser, final: Path) -> No
     assert browser.column(1)[-1] == "Baseline"  # what has no value stands below
     heads[0].find_element("css selector", "button").click()
     ranks = browser.column(0)
-    assert ranks == [*(str(rank) for rank in range(1, len(ranks))), ""]
+    assert ranks == [*(str(rank) for rank in range(1, len(ranks) - waiting)), *[""] * (1 + waiting)]
     heads[5].find_element("css selector", "button").click()  # a task; its marks stand before numbers
-    scores = [float(text.split()[-1]) for text in browser.column(5)]
+    scores = [float(text.split()[-1]) for text in browser.column(5)[:-waiting]]
     assert scores == sorted(scores, reverse=True) and browser.log == []
+
+
+ROWS = "[...document.querySelectorAll('.board tbody tr')].filter(row => row.getClientRects().length)"
+
+
+def test_a_long_board_is_folded_and_searched(browser: Browser, crowd: Path) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    page = crowd / "public" / "index.html"
+    browser.open(page)
+    ranks = browser.column(0)
+    assert len(ranks) == 71 and ranks[0] == "1"
+    shown = browser.run(f"return {ROWS}.map(row => row.cells[0].textContent)")
+    assert shown == ranks[:50] + [""] * (browser.column(1).index("Baseline") >= 50)
+    browser.driver.find_elements("css selector", ".board thead button")[0].click()  # the last first: folded, too
+    assert browser.run(f"return {ROWS}.length") in (50, 51)
+    browser.one(".more label").click()
+    assert browser.run(f"return {ROWS}.length") == 71
+    browser.one(".search input").send_keys("ЕЖИ")
+    assert browser.run(f"return {ROWS}.map(row => row.cells[1].innerText)") == ["Ёжики"]
+    rank = browser.run(f"return {ROWS}[0].cells[0].textContent")
+    assert rank == next(row[0][0] for row in tables(page)[-1].rows if row[1][0] == "Ёжики")
+    assert browser.one(".found").text == "1 / 70" and not browser.one(".more").is_displayed()
+    browser.one(".search input").send_keys("@")
+    assert browser.run(f"return {ROWS}.length") == 0 and browser.one(".found").text == "0 / 70"
+    browser.one(".search input").send_keys(Keys.BACKSPACE * 4)
+    assert browser.run(f"return {ROWS}.length") == 71 and browser.log == []
+    last = tables(page)[-1].rows[-1][1][0]  # a link to a row below the fold shows it
+    browser.open(f"{page.as_uri()}#team-{links_of(page, last)}")
+    assert last in browser.run(f"return {ROWS}.map(row => row.cells[1].innerText)")
+
+
+def links_of(page: Path, team: str) -> int:
+    """The number of a team, as the board links to it."""
+    found = re.search(
+        rf'teams/(\d+)\.html"><bdi>{re.escape(html.escape(team))}</bdi>', page.read_text(encoding="utf-8")
+    )
+    assert found is not None
+    return int(found[1])
+
+
+def test_a_boards_head_and_last_column_stay_in_sight(browser: Browser, crowd: Path) -> None:
+    browser.open(crowd / "public" / "index.html", 1280)
+    right = "return document.querySelector('.board thead th:last-child').getBoundingClientRect().right"
+    assert browser.run(right) <= 1280
+    browser.run("document.querySelector('.board tbody tr:nth-child(40)').scrollIntoView()")
+    head = "return document.querySelector('.board thead th').getBoundingClientRect().top"
+    assert browser.run("return scrollY") > 1000 and browser.run(head) == 0
+    browser.open(crowd / "public" / "index.html", PHONE)
+    browser.run("document.querySelector('.board-box').scrollTo(200, 600)")
+    corner, box = (
+        browser.run(f"const r = document.querySelector('{name}').getBoundingClientRect(); return [r.left, r.top]")
+        for name in (".board thead th", ".board-box")
+    )
+    assert [round(a - b) for a, b in zip(corner, box, strict=True)] == [1, 1]  # the box's border
+
+
+def test_on_a_phone_a_run_shows_verdict_score_and_what_to_do_first(
+    browser: Browser, final: Path, over: demo.Demo
+) -> None:
+    seen = 0
+    place = "const r = arguments[0].getBoundingClientRect(); return [r.left, r.top, r.right, r.bottom]"
+    for folder in list(folders(final).values())[:3]:
+        browser.open(folder / "index.html", PHONE)
+        for row in browser.driver.find_elements("css selector", ".runs tbody tr"):
+            cells = {
+                name: browser.run(place, row.find_element("css selector", f".{name}"))
+                for name in ("verdict", "score", "todo", "id", "file")
+            }
+            assert all(0 <= left and right <= PHONE for left, _, right, _ in cells.values())
+            assert cells["verdict"][1] < min(cells["id"][1], cells["file"][1])
+            if row.find_element("css selector", ".todo").text:
+                seen += 1
+                assert cells["verdict"][3] <= cells["todo"][1] and cells["todo"][3] <= cells["id"][1]
+    assert seen > 5
+
+
+def test_deadlines_are_in_the_readers_time_too(browser: Browser, final: Path) -> None:
+    try:
+        for zone, local in (("Asia/Vladivostok", "3 Oct 2022, 06:59:59"), ("Europe/Moscow", None)):
+            browser.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": zone})
+            browser.open(final / "public" / "index.html")
+            shown = browser.one(".until").text
+            assert "2022-10-02 23:59:59" in shown and "Europe/Moscow, UTC+03:00" in shown
+            assert (f"your time: {local}" in shown) if local else ("your time" not in shown)
+    finally:
+        browser.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": ""})
 
 
 def test_language_is_the_browsers_then_the_readers(browser: Browser, final: Path, served: str) -> None:
@@ -767,7 +1019,7 @@ def test_language_is_the_browsers_then_the_readers(browser: Browser, final: Path
         assert re.findall("[а-яё]+", text) == [] and browser.log == [], path
 
 
-def test_without_scripts_it_is_russian_and_can_be_english(browser: Browser, final: Path) -> None:
+def test_without_scripts_it_is_russian_and_can_be_english(browser: Browser, final: Path, crowd: Path) -> None:
     browser.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
         browser.driver.get((final / "public" / "index.html").as_uri())
@@ -775,6 +1027,11 @@ def test_without_scripts_it_is_russian_and_can_be_english(browser: Browser, fina
         browser.one("label[for=en]").click()
         assert browser.one("h1").text == "Public board" and "Baseline" in browser.one(".board").text
         assert browser.driver.find_elements("css selector", "thead button") == []  # nothing that would do nothing
+        assert not browser.one(".search").is_displayed()
+        browser.driver.get((crowd / "public" / "index.html").as_uri())
+        assert not browser.driver.find_elements("css selector", ".board tr")[60].is_displayed()
+        browser.one(".more label").click()
+        assert browser.driver.find_elements("css selector", ".board tr")[60].is_displayed()
     finally:
         browser.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 

@@ -29,7 +29,43 @@ function sort(table, heads, column, direction) {
   table.tBodies[0].append(...rows.map(([, row]) => row));
   heads.forEach((head, i) => i === column ? head.setAttribute("aria-sort", direction) : head.removeAttribute("aria-sort"));
 }
+/* A deadline in the reader's own time, where that is another. */
+function addLocalTimes() {
+  for (const time of document.querySelectorAll("time.deadline")) {
+    const there = new Date(time.dateTime), own = -there.getTimezoneOffset();
+    const [, sign, hours, minutes] = /([+-])(\d\d):(\d\d)(?::\d\d)?$/.exec(time.dateTime);
+    if (own === Number(`${sign}1`) * (60 * Number(hours) + Number(minutes))) continue;
+    const local = document.createElement("span");
+    local.className = "local";
+    for (const [language, word] of [["ru", "у вас"], ["en", "your time"]]) {
+      const shown = document.createElement("span");
+      shown.className = shown.lang = language;
+      const day = new Intl.DateTimeFormat(language === "ru" ? "ru" : "en-GB", { dateStyle: "medium", timeStyle: "medium" }).format(there);
+      shown.textContent = `${word}: ${day}`;
+      local.append(shown);
+    }
+    time.parentNode.insertBefore(local, time.nextElementSibling?.classList.contains("zone") ? time.nextElementSibling.nextSibling : time.nextSibling);
+  }
+}
+
+/* Search: rows whose team has the text in its name; their ranks are those of the whole board. */
+const fold = text => text.normalize("NFKC").toLowerCase().replaceAll("ё", "е");
+function addSearch(tools) {
+  const input = tools.querySelector("input"), found = tools.querySelector(".found");
+  const table = tools.nextElementSibling.querySelector("table"), rows = [...table.tBodies[0].rows];
+  const names = new Map(rows.map(row => [row, fold(row.querySelector("bdi")?.textContent ?? "")]));
+  input.addEventListener("input", () => {
+    const query = fold(input.value.trim());
+    for (const row of rows) row.hidden = query !== "" && !names.get(row).includes(query);
+    table.classList.toggle("searched", query !== "");
+    found.textContent = query === "" ? "" : `${rows.filter(row => !row.hidden).length} / ${[...names.values()].filter(name => name).length}`;
+  });
+  tools.hidden = false;
+}
+
 document.addEventListener("DOMContentLoaded", () => {
+  addLocalTimes();
+  for (const tools of document.querySelectorAll(".tools")) addSearch(tools);
   for (const table of document.querySelectorAll("table.sortable")) {
     const heads = [...table.tHead.rows[0].cells];
     heads.forEach((head, column) => {
