@@ -65,12 +65,17 @@ class TestSet:
 def read_test_sets(season: Season) -> Iterator[TestSet]:
     """The season's test sets, one after the other. Raises `DataError` for one that cannot be read or lacks a task."""
     for name, folder in season.data.items():
-        data = contracts.read_data(folder, season.competition)
-        tasks = {example.task.number for example in data.examples}
-        if missing := season.weights.keys() - tasks:
-            wanted = ", ".join(map(str, sorted(missing)))
-            raise DataError(f"the {name} test set {folder} has no examples of task {wanted}")
-        yield TestSet(name, len(data.examples), len(tasks), dataset.data_digest(data))
+        yield read_test_set(season, name, folder)
+
+
+def read_test_set(season: Season, name: str, folder: Path) -> TestSet:
+    """A test set in a folder. Raises `DataError` where it cannot be read or lacks a task."""
+    data = contracts.read_data(folder, season.competition)
+    tasks = {example.task.number for example in data.examples}
+    if missing := season.weights.keys() - tasks:
+        wanted = ", ".join(map(str, sorted(missing)))
+        raise DataError(f"the {name} test set {folder} has no examples of task {wanted}")
+    return TestSet(name, len(data.examples), len(tasks), dataset.data_digest(data))
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,6 @@ class Standing:
     extra: Mapping[tuple[int, date], int] = field(default_factory=dict)
     withdrawn: frozenset[int] = frozenset()
     days: Mapping[int, date] = field(default_factory=dict)
-    withdrawn_sets: frozenset[str] = frozenset()
     frozen_at: datetime | None = None
     in_force: frozenset[int] = frozenset()
 
@@ -125,10 +124,9 @@ def standing(season: Season, changes: Sequence[Change]) -> Standing:
     extra: dict[tuple[int, date], int] = {}
     withdrawn: set[int] = set()
     days: dict[int, date] = {}
-    withdrawn_sets: set[str] = set()
     frozen_at: datetime | None = None
     for change in holding:
-        detail, team, submission, test_set = change.detail, change.team, change.submission, change.test_set
+        detail, team, submission = change.detail, change.team, change.submission
         match change.kind:
             case "renamed" if team is not None:
                 names[team] = detail["name"]
@@ -137,7 +135,7 @@ def standing(season: Season, changes: Sequence[Change]) -> Standing:
             case "removed" | "disqualified" | "out of competition" if team is not None:
                 status[team] = change.kind
             case "merged" if team is not None:
-                merged |= {part: detail["into"] for part in (team, *(t for t, into in merged.items() if into == team))}
+                merged[team] = detail["into"]
             case "extended" if team is not None:
                 if "until" in detail:
                     until[team] = date.fromisoformat(detail["until"])
@@ -148,8 +146,6 @@ def standing(season: Season, changes: Sequence[Change]) -> Standing:
                 withdrawn.add(submission)
             case "dated" if submission is not None:
                 days[submission] = date.fromisoformat(detail["day"])
-            case "test set withdrawn" if test_set is not None:
-                withdrawn_sets.add(test_set)
             case "frozen":
                 frozen_at = datetime.fromisoformat(detail["at"])
     return Standing(
@@ -157,12 +153,11 @@ def standing(season: Season, changes: Sequence[Change]) -> Standing:
         names,
         members,
         status,
-        merged,
+        _ends(merged),
         until,
         extra,
         frozenset(withdrawn),
         days,
-        frozenset(withdrawn_sets),
         frozen_at,
         frozenset(change.id for change in holding),
     )
@@ -176,10 +171,33 @@ def rules_fault(season: Season) -> str | None:
     return None
 
 
+def last_undoing(changes: Iterable[Change], change: int) -> int:
+    """Which change is to be undone so that this one, which holds, does not: itself, or what did it again last."""
+    by = {each.undoes: each.id for each in changes if each.undoes is not None}
+    while change in by:
+        change = by[change]
+    return change
+
+
+def _ends(merged: Mapping[int, int]) -> dict[int, int]:
+    """Where chains of merged teams end. Of a circle, which the ledger refuses, anywhere in it."""
+    ends = {}
+    for team, into in merged.items():
+        seen = {team}
+        while into in merged and into not in seen:
+            seen.add(into)
+            into = merged[into]
+        ends[team] = into
+    return ends
+
+
 def _changed(season: Season, holding: Iterable[Change]) -> Season:
-    """The rules with what was changed of them."""
+    """The rules with what was changed of them. A test set that is withdrawn, or was not added, stays away, whatever
+    was said of its data.
+    """
     values: dict[str, Any] = {}
     data = dict(season.data)
+    withdrawn: set[str] = set()
     weights: dict[int, float] | None = None
     for change in holding:
         if change.kind == RULES_CHANGED:
@@ -188,12 +206,14 @@ def _changed(season: Season, holding: Iterable[Change]) -> Season:
             }
         elif change.kind in (SET_ADDED, RESCORED):
             for name, path in change.detail.get("data", {}).items():
-                data[name] = season.folder / path
+                if name in data or change.kind == SET_ADDED:
+                    data[name] = season.folder / path
             if "weights" in change.detail:
                 weights = {int(task): weight for task, weight in change.detail["weights"].items()}
         elif change.kind == SET_WITHDRAWN and change.test_set is not None:
-            data.pop(change.test_set, None)
-    return season.changed(values, data, weights)
+            withdrawn.add(change.test_set)
+    kept = {name: folder for name, folder in data.items() if name not in withdrawn}
+    return season.changed(values, kept, weights)
 
 
 def describe(change: Change, teams: Mapping[int, str]) -> str:

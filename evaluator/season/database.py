@@ -80,12 +80,12 @@ class Database:
         moment: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
         return moment.astimezone(UTC)
 
-    def migrate(self) -> None:
-        """Make the tables, or bring them to this version's; again, or by two at once, is no error."""
+    def migrate(self, revision: str = "head") -> None:
+        """Make the tables, or bring them to this or an older version; again, or by two at once, is no error."""
         with self._reached():
             self._make_file()
             with self.write() as connection:
-                self._upgrade(connection)
+                self._upgrade(connection, revision)
 
     @contextlib.contextmanager
     def filling(self) -> Iterator[Connection]:
@@ -117,7 +117,7 @@ class Database:
             with self.engine.connect() as connection:  # outside of a transaction; the file remembers it
                 connection.connection.cursor().execute("PRAGMA journal_mode = WAL")
 
-    def _upgrade(self, connection: Connection) -> None:
+    def _upgrade(self, connection: Connection, revision: str = "head") -> None:
         from alembic import command
         from alembic.config import Config
 
@@ -126,7 +126,7 @@ class Database:
         if not self.sqlite:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
         configuration.attributes["connection"] = connection
-        command.upgrade(configuration, "head")
+        command.upgrade(configuration, revision)
 
     def check(self) -> None:
         """Raises `DataError` unless the database is there, with tables of this version."""

@@ -22,9 +22,10 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, fun
 
 from evaluator.competition.definition import default
 from evaluator.core.errors import DataError, EvaluatorError, show
+from evaluator.core.validation import ONE_LINE, is_line
 from evaluator.core.verdict import INFRA, OK, REFUSED_EXIT_CODE
 from evaluator.package.metadata import Metadata
-from evaluator.season import PRIVATE, PUBLIC, changes, names, schema
+from evaluator.season import PRIVATE, PUBLIC, TEST_SETS, changes, names, schema
 from evaluator.season.board import BoardResult, Choice, Sharing, finals
 from evaluator.season.changes import Change, Standing
 from evaluator.season.config import Season
@@ -95,7 +96,7 @@ class Submission:
 class RunState:
     """The latest run of a submission on a test set, and what happened to it last. `kind` is one of `schema.STEPS`;
     `verdict` and `fault` are those of a run that is done. `charged` tells whether the submission has a result on the
-    test set, of this run or an earlier one.
+    test set, of this run or an earlier one, `is_out` whether nothing of it counts there, as it was withdrawn.
     """
 
     submission: Submission
@@ -111,6 +112,7 @@ class RunState:
     expires_at: datetime | None = None  # its lease
     available_at: datetime | None = None  # when it may start
     charged: bool = False
+    is_out: bool = False
 
     @property
     def pending(self) -> bool:
@@ -120,7 +122,8 @@ class RunState:
     @property
     def is_infrastructure_failure(self) -> bool:
         """Whether it ended without a result by no fault of the team's: somebody has to look, and retry or cancel."""
-        return self.kind == "lost" or (self.kind == "done" and self.fault not in (None, "team"))
+        failed = self.kind == "lost" or (self.kind == "done" and self.fault not in (None, "team"))
+        return failed and not self.is_out
 
     @property
     def name(self) -> str:
@@ -329,9 +332,8 @@ class View:
 
     def is_out(self, submission: int, team: int, test_set: str) -> bool:
         """Whether nothing of a submission counts, or is run, on a test set."""
-        standing = self.standing
-        is_gone = submission in standing.withdrawn or test_set in standing.withdrawn_sets
-        return is_gone or standing.is_hidden(standing.team(team))
+        is_gone = submission in self.standing.withdrawn or test_set not in self.season.data
+        return is_gone or self.standing.is_hidden(self.standing.team(team))
 
 
 @dataclass(frozen=True)
@@ -505,9 +507,12 @@ class Ledger:
             return _get_submission(connection, view, id), True
 
     def _locked_team(self, connection: Connection, name: str) -> tuple[Team, View]:
-        """A team, whose submissions and choices come one after another, so that none exceeds the day's attempts."""
+        """A team, whose submissions and choices come one after another, so that none exceeds the day's attempts, and
+        not while an organizer changes something.
+        """
         id = self._view(connection).find(name).id
         connection.execute(_for_update(select(_team.c.id).where(_team.c.id == id)))
+        connection.execute(select(_test_set.c.name).where(_test_set.c.name == PUBLIC).with_for_update(read=True))
         view = self._view(connection)  # it may have changed meanwhile
         return view.find(name), view
 
@@ -620,21 +625,24 @@ class Ledger:
                 view.standing.frozen_at,
             )
 
-    def retry(self, submission: int, test_set: str, reason: str) -> None:
-        """Queue another run of a submission that has none under way and no score.
+    def retry(self, submission: int, test_set: str, reason: str, by: str | None = None) -> None:
+        """Queue another run of a submission that has none under way and no score that the board shows; it is `by`
+        whom that is entered, where that is known.
 
-        Raises `Refused` otherwise, and where the submission never had a run on this test set.
+        Raises `Refused` otherwise, and where the submission never had a run on this test set, or does not count.
         """
         with self.database.write() as connection:
+            _lock_set(connection, PUBLIC)  # not while another change may queue the same
             view = self._view(connection)
             state = _locked_state(connection, view, submission, test_set)
+            _check_counts(connection, view, submission, test_set)
             if state.pending:
                 raise Refused(f"submission {submission} ({test_set}) is {state.kind} already")
             if submission in {result.submission for result in _results(connection, view, test_set)}:
                 raise Refused(f"submission {submission} ({test_set}) has its score, which stays")
-            self._queue_again(connection, state, {"retry_of": state.run, "reason": reason})
+            self._queue_again(connection, state, {"retry_of": state.run} | _said(reason, by))
 
-    def queue(self, submissions: Iterable[int], test_set: str, reason: str) -> list[int]:
+    def queue(self, submissions: Iterable[int], test_set: str, reason: str, by: str | None = None) -> list[int]:
         """Queue runs on a test set of submissions that have none under way and no score there; returns those. It
         costs no attempt, unless it is the first result on the public test set.
 
@@ -652,15 +660,11 @@ class Ledger:
                     .where(_run.c.test_set == test_set)
                 ).scalars()
             )
-            teams = _submitters(connection)
             now, new = self._now(connection), []
             for submission in sorted(set(submissions)):
-                if submission not in teams:
-                    raise Refused(f"there is no submission {submission}")
-                if view.is_out(submission, teams[submission], test_set):
-                    raise Refused(f"submission {submission} was withdrawn, or its team does not compete")
+                _check_counts(connection, view, submission, test_set)
                 if submission not in have:
-                    self._queue(connection, submission, test_set, 0, now, now, {"reason": reason})
+                    self._queue(connection, submission, test_set, 0, now, now, _said(reason, by))
                     new.append(submission)
             return new
 
@@ -668,7 +672,7 @@ class Ledger:
         now = self._now(connection)
         self._queue(connection, state.submission.id, state.test_set, 0, now, now, detail)
 
-    def cancel(self, submission: int, test_set: str, reason: str) -> None:
+    def cancel(self, submission: int, test_set: str, reason: str, by: str | None = None) -> None:
         """End a run that waits or runs; its worker stops it at its next heartbeat. It costs no attempt.
 
         Raises `Refused` where there is none.
@@ -677,7 +681,7 @@ class Ledger:
             state = _locked_state(connection, self._view(connection), submission, test_set)
             if not state.pending:
                 raise Refused(f"submission {submission} ({test_set}) is not waiting or running: {state.name}")
-            self._end(connection, state.run, "cancelled", {"reason": reason})
+            self._end(connection, state.run, "cancelled", _said(reason, by))
 
     def queue_finals(self) -> list[int]:
         """Queue the runs on the private test set that the private board needs and that were never queued; returns
@@ -686,7 +690,8 @@ class Ledger:
         Raises `Refused` while teams can still choose.
         """
         with self.database.write() as connection:
-            _lock_set(connection, PRIVATE)  # two at once would queue each run twice
+            for name in sorted(TEST_SETS):
+                _lock_set(connection, name)  # two at once would queue each run twice
             now, view = self._now(connection), self._view(connection)
             season = view.season
             if season.day(now) <= season.choose_until:
@@ -748,16 +753,22 @@ class Ledger:
         Scores of another edition than the one that the board shows stand there, until all is scored again.
         """
         with self.database.write() as connection:
+            _lock_set(connection, job.test_set)  # before the run, as changes do
             if not self._held(connection, job):
                 return None
             total, edition = None, None
             if end.verdict == OK.name:
                 end, total, edition = self._comparable(connection, job, end)
+            submission, test_set = job.submission.id, job.test_set
+            if total is not None and _in_edition(connection, test_set, edition, submission):
+                found = (
+                    f"submission {submission} has its {test_set} score by these data and this evaluator, which stays"
+                )
+                end, total = RunEnd.organizers(found, end.detail), None
             detail = dict(end.detail)
             retry = end.verdict == INFRA.name and end.fault == INFRA.fault
             self._end(connection, job.run, "done", detail, end.verdict, end.fault, retry=retry)
             if total is not None:
-                submission, test_set = job.submission.id, job.test_set
                 its = and_(_result.c.submission_id == submission, _result.c.test_set == test_set)
                 if connection.execute(select(_result.c.run_id).where(its)).first() is not None:
                     _enter_rescored(connection, edition, test_set, submission, job.run, total, end.scores)
@@ -832,7 +843,7 @@ class Ledger:
 
     def _comparable(self, connection: Connection, job: Job, end: RunEnd) -> tuple[RunEnd, float | None, int | None]:
         """The end, the total, and the number of the edition that they are of."""
-        row = _lock_set(connection, job.test_set)
+        row = connection.execute(select(_test_set).where(_test_set.c.name == job.test_set)).one()
         view = self._view(connection)
         season, competition = view.season, self.season.competition
         total = season.total(end.scores)
@@ -973,15 +984,16 @@ class Ledger:
         team: str | None = None,
         submission: int | None = None,
         test_set: str | None = None,
-        detail: Mapping[str, Any] | None = None,
+        detail: Callable[[View], Mapping[str, Any]] = lambda view: {},
         undoes: Callable[[View], int] | None = None,
         check: Callable[[View], None] = lambda view: None,
     ) -> Change:
         """Enter a change, and what follows from it at once: what waits of a submission that counts no more is
-        cancelled, what an undone change had cancelled is queued anew. `check` may refuse it, `undoes` finds the change
-        that it takes back.
+        cancelled, what a change that was undone had cancelled is queued anew. `check` may refuse it, `undoes` finds the
+        change that it takes back, which one that was done again is by undoing what did it again.
 
-        Raises `Refused` where it cannot be, as for names that would look alike.
+        Raises `DataError` where who or why is no line of text, `Refused` where the change cannot be, as for names that
+        would look alike.
         """
         with self.database.write() as connection:
             _lock_set(connection, PUBLIC)  # one after another
@@ -989,15 +1001,13 @@ class Ledger:
             check(view)
             if submission is not None:
                 _check_submission(connection, submission)
-            values: dict[str, Any] = {
+            values: dict[str, Any] = _said(reason, by) | {
                 "kind": kind,
-                "by": by,
-                "reason": reason,
                 "team_id": None if team is None else view.find(team).id,
                 "submission_id": submission,
                 "test_set": test_set,
-                "detail": dict(detail or {}),
-                "undoes": None if undoes is None else undoes(view),
+                "detail": dict(detail(view)),
+                "undoes": None if undoes is None else changes.last_undoing(view.changes, undoes(view)),
             }
             return self._record(connection, view, values)
 
@@ -1007,15 +1017,18 @@ class Ledger:
         after = self._view(connection)
         _check_view(before, after)
         teams = _submitters(connection)
+        waiting = select(_job.c.run_id, _job.c.submission_id, _run.c.test_set).join(_run, _run.c.id == _job.c.run_id)
+        ends = [run for run, of, test_set in connection.execute(waiting) if after.is_out(of, teams[of], test_set)]
+        jobs = select(_job.c.run_id).where(_job.c.run_id.in_(ends)).order_by(_job.c.run_id)
+        connection.execute(jobs.with_for_update())  # whoever works on one ends it before, or not at all
+        detail = {"reason": values["reason"], "by": values["by"], "change": id}
         for state in _states(connection, after):
-            is_out = after.is_out(state.submission.id, teams[state.submission.id], state.test_set)
-            if is_out and state.pending:
-                self._end(connection, state.run, "cancelled", {"reason": values["reason"], "change": id})
-            elif (
-                not is_out and state.kind == "cancelled" and state.detail.get("change") == values["undoes"] is not None
-            ):
-                again = {"retry_of": state.run, "reason": values["reason"], "change": id}
-                self._queue_again(connection, state, again)
+            its = (state.submission.id, teams[state.submission.id], state.test_set)
+            if after.is_out(*its):
+                if state.pending:
+                    self._end(connection, state.run, "cancelled", detail)
+            elif before.is_out(*its) and state.kind == "cancelled" and "change" in state.detail:
+                self._queue_again(connection, state, {"retry_of": state.run} | detail)
         return after.changes[-1]
 
     def publish(
@@ -1057,7 +1070,7 @@ class Ledger:
                 detail: dict[str, Any] = {"sets": sorted(editions.keys() - same.keys()), "data": dict(data)}
                 if weights is not None:
                     detail["weights"] = formula
-                values = {"kind": changes.RESCORED, "by": by, "reason": reason, "detail": detail, "undoes": None}
+                values = _said(reason, by) | {"kind": changes.RESCORED, "detail": detail, "undoes": None}
                 change = self._record(connection, view, values)
                 for name in detail["sets"]:
                     ids[name] = _enter_edition(connection, season, change.id, name, editions[name])
@@ -1080,20 +1093,26 @@ class Ledger:
                 raise Refused(f"test set {show(name)}: there is, or was, one of this name")
             connection.execute(insert(_test_set).values(name=name))
             detail = {"data": {name: data}}
-            values = {"kind": changes.SET_ADDED, "by": by, "reason": reason, "detail": detail, "undoes": None}
+            values = _said(reason, by) | {"kind": changes.SET_ADDED, "detail": detail, "undoes": None}
             return self._record(connection, view, values | {"test_set": name})
 
     def import_teams(self, by: str, reason: str, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[int, int]:
-        """Add the teams that are not there yet, each with its members, and change those of the others where they
-        differ; all, or nothing. Returns how many were added, and how many changed.
+        """Add the teams that are not there yet, each with its `members` and `contact` as far as they are given, and
+        change those of the others where they differ; all, or nothing. Returns how many were added, and how many
+        changed.
 
-        Raises `Refused` with a line for each name that cannot be.
+        Raises `Refused` with a line for each name that cannot be, or comes twice.
         """
         with self.database.write() as connection:
             _lock_set(connection, PUBLIC)
             faults: list[str] = []
+            seen: set[str] = set()
             added = changed = 0
-            for name, members in rows:
+            for name, given in rows:
+                if _key(name) in seen:
+                    faults.append(f"team {show(name)}: comes twice")
+                    continue
+                seen.add(_key(name))
                 view = self._view(connection)
                 known = [team for team in view.teams.values() if _key(team.name) == _key(name)]
                 try:
@@ -1102,11 +1121,11 @@ class Ledger:
                     faults += refused.reasons
                     continue
                 added += not known
-                if {"members": list(team.members), "contact": team.contact} != members:
+                before: dict[str, Any] = {"members": list(team.members), "contact": team.contact}
+                if (after := before | dict(given)) != before:
                     changed += bool(known)
-                    values: dict[str, Any] = {"kind": changes.MEMBERS, "by": by, "reason": reason}
-                    values |= {"detail": dict(members), "team_id": team.id, "at": self._now(connection)}
-                    connection.execute(insert(_change).values(values))
+                    values = _said(reason, by) | {"kind": changes.MEMBERS, "detail": after, "team_id": team.id}
+                    connection.execute(insert(_change).values(values | {"at": self._now(connection)}))
             if faults:
                 raise Refused(faults)
             return added, changed
@@ -1184,13 +1203,43 @@ def _check_view(before: View, after: View) -> None:
     for team in after.teams.values():
         if team.name != before.teams[team.id].name:
             _check_name(team.name, (other for other in after.teams.values() if other.id != team.id))
+        if team.into is not None and team.into in after.standing.merged:
+            raise Refused(f"team {show(team.name)}: would be merged in a circle")
+        if team.into is not None and team.status is not None:
+            raise Refused(
+                f"team {show(team.name)}: would be {team.status} and merged into another; undo one of the two"
+            )
+        if team.until is not None and team.until > after.season.choose_until:
+            last = f"choose_until, {after.season.choose_until}"
+            raise Refused(f"team {show(team.name)}: its last day must not be after {last}, as {team.until} is")
     if found := changes.rules_fault(after.season):
         raise Refused(found)
 
 
-def _check_submission(connection: Connection, submission: int) -> None:
-    if connection.execute(select(_submission.c.id).where(_submission.c.id == submission)).first() is None:
+def _check_submission(connection: Connection, submission: int) -> int:
+    """The number of its team. Raises `Refused` where there is no such submission."""
+    team = connection.execute(select(_submission.c.team_id).where(_submission.c.id == submission)).scalar()
+    if team is None:
         raise Refused(f"there is no submission {submission}")
+    return int(team)
+
+
+def _check_counts(connection: Connection, view: View, submission: int, test_set: str) -> None:
+    """Raises `Refused` where nothing of a submission counts."""
+    team = _check_submission(connection, submission)
+    if submission in view.standing.withdrawn:
+        raise Refused(f"submission {submission} was withdrawn")
+    if view.is_out(submission, team, test_set):
+        raise Refused(f"submission {submission}: team {show(view.of(team).name)} is {view.of(team).status}")
+
+
+def _said(reason: str, by: str | None) -> dict[str, Any]:
+    """Who did something, where that is known, and why. Raises `DataError` where these are no lines of text."""
+    said = {"reason": reason} | ({} if by is None else {"by": by})
+    for key, text in said.items():
+        if not is_line(text):
+            raise DataError(f"{key} must be {ONE_LINE}, not {show(text)}")
+    return dict(said)
 
 
 def _check_set(view: View, test_set: str) -> None:
@@ -1248,12 +1297,13 @@ def _enter_rescored(
     connection.execute(insert(_rescored_score), rows)
 
 
-def _in_edition(connection: Connection, test_set: str, edition: int | None) -> set[int]:
-    """The submissions that have a result of an edition."""
+def _in_edition(connection: Connection, test_set: str, edition: int | None, submission: int | None = None) -> set[int]:
+    """The submissions that have a result of an edition; of one alone, whether that has."""
     found: set[int] = set()
     for table in (_result, _rescored):
-        its = and_(table.c.test_set == test_set, table.c.edition_id.is_not_distinct_from(edition))
-        found |= set(connection.execute(select(table.c.submission_id).where(its)).scalars())
+        its = [table.c.test_set == test_set, table.c.edition_id.is_not_distinct_from(edition)]
+        its += [] if submission is None else [table.c.submission_id == submission]
+        found |= set(connection.execute(select(table.c.submission_id).where(*its)).scalars())
     return found
 
 
@@ -1349,7 +1399,10 @@ def _states(connection: Connection, view: View, *where: Any) -> list[RunState]:
         .order_by(_submission.c.id, _run.c.id)
     )
     size = len(_SUBMISSION)
-    return [RunState(_read_submission(view, row[:size]), *row[size:]) for row in rows]
+    return [
+        RunState(_read_submission(view, row[:size]), *(*row[size:], view.is_out(row[0], row[1], row[size])))
+        for row in rows
+    ]
 
 
 def _locked_state(connection: Connection, view: View, submission: int, test_set: str) -> RunState:
@@ -1358,7 +1411,8 @@ def _locked_state(connection: Connection, view: View, submission: int, test_set:
     """
     _check_set(view, test_set)
     connection.execute(_for_update(select(_submission.c.id).where(_submission.c.id == submission)))
-    connection.execute(_for_update(select(_job.c.run_id).where(_job.c.submission_id == submission)))
+    jobs = select(_job.c.run_id).where(_job.c.submission_id == submission).order_by(_job.c.run_id)
+    connection.execute(_for_update(jobs))
     states = _states(connection, view, _submission.c.id == submission, _run.c.test_set == test_set)
     if not states:
         raise Refused(f"submission {submission} has no run on the {test_set} test set")
@@ -1438,15 +1492,23 @@ def _results(connection: Connection, view: View, test_set: str, all_editions: bo
 def _choices(connection: Connection, view: View) -> list[Choice]:
     """The last one of each team, or of any that was merged into it, in the order of teams."""
     rows = connection.execute(
-        select(schema.choice.c.id, schema.choice.c.team_id, schema.choice.c.at, schema.chosen.c.submission_id)
+        select(
+            schema.choice.c.id,
+            schema.choice.c.team_id,
+            schema.choice.c.at,
+            schema.chosen.c.submission_id,
+            _submission.c.team_id,
+        )
         .join(schema.chosen, schema.chosen.c.choice_id == schema.choice.c.id)
+        .join(_submission, _submission.c.id == schema.chosen.c.submission_id)
         .order_by(schema.choice.c.id, schema.chosen.c.submission_id)
     )
     last: dict[int, tuple[int, datetime, tuple[int, ...]]] = {}  # by team: number, moment, submissions
-    for id, team, at, submission in rows:
+    for id, team, at, submission, sender in rows:
         team = view.standing.team(team)
         before = last[team][2] if team in last and last[team][0] == id else ()
-        last[team] = (id, at, (*before, submission))
+        its = view.standing.team(sender) == team  # not of one that was merged into it, and is not any more
+        last[team] = (id, at, (*before, submission) if its else before)
     choices = []
     for team, (_, at, submissions) in sorted(last.items()):
         kept = tuple(submission for submission in submissions if submission not in view.standing.withdrawn)

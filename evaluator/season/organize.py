@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from evaluator.core.errors import DataError, show
-from evaluator.core.validation import is_line
-from evaluator.data import contracts
+from evaluator.core.validation import ONE_LINE, is_line
 from evaluator.scoring import tables
-from evaluator.season import TEST_SETS, changes, names
+from evaluator.season import PUBLIC, TEST_SETS, actions, board, changes, names
 from evaluator.season.changes import Change
 from evaluator.season.ledger import Ledger, Refused, Team, View
 
-# Columns of the table of teams; what is not in these can be told of a team, but not imported.
+# Columns of the table of teams, and those that an import passes over, as other commands change what they say.
 COLUMNS = ("team", "members", "contact")
+_TOLD = ("id", "status", "merged_into", "until")
 _BETWEEN = ", "  # members
 
 
@@ -34,23 +34,25 @@ class Organizer:
 
     def rename(self, team: str, name: str, reason: str) -> Change:
         """Call a team otherwise. Raises `DataError` for a name that is none, `Refused` for one that is taken."""
-        return self._of_team(changes.RENAMED, team, reason, {"name": names.checked(name)})
+        checked = names.checked(name)
+        return self._of_team(changes.RENAMED, team, reason, lambda view: {"name": checked})
 
     def set_members(self, team: str, members: Sequence[str], contact: str, reason: str) -> Change:
         """Say who a team is, and how to reach it, in place of what was said before."""
-        return self._of_team(changes.MEMBERS, team, reason, _members(members, contact))
+        detail = {"members": _members(members), "contact": _contact(contact)}
+        return self._of_team(changes.MEMBERS, team, reason, lambda view: detail)
 
     def remove(self, team: str, reason: str) -> Change:
         """Take a team out of the season, as if it had never been there."""
-        return self._of_team(changes.REMOVED, team, reason, {}, _competing(team))
+        return self._of_team(changes.REMOVED, team, reason, check=_competing(team))
 
     def disqualify(self, team: str, reason: str) -> Change:
         """Take a team off all boards and prizes; it may send and choose nothing more."""
-        return self._of_team(changes.DISQUALIFIED, team, reason, {}, _competing(team))
+        return self._of_team(changes.DISQUALIFIED, team, reason, check=_competing(team))
 
     def take_out_of_competition(self, team: str, reason: str) -> Change:
         """Let a team go on without a rank, and without prizes."""
-        return self._of_team(changes.OUT_OF_COMPETITION, team, reason, {}, _competing(team))
+        return self._of_team(changes.OUT_OF_COMPETITION, team, reason, check=_competing(team))
 
     def reinstate(self, team: str, reason: str) -> Change:
         """Undo what took a team out. Raises `Refused` where nothing did."""
@@ -63,34 +65,42 @@ class Organizer:
         return self.ledger.record(changes.UNDONE, self.by, reason, team=team, undoes=out)
 
     def merge(self, team: str, into: str, reason: str) -> Change:
-        """Make a team a part of another one: what it has sent, and its attempts, are that one's."""
+        """Make a team a part of another one: what it has sent, its attempts and its choice are that one's. Raises
+        `Refused` for the team itself, and for one that does not compete.
+        """
 
-        def check(view: View) -> None:
-            if view.find(team).id == view.find(into).id:
+        def detail(view: View) -> dict[str, Any]:
+            part, whole = view.find(team), view.find(into)
+            if part.id == whole.id:
                 raise Refused(f"team {show(team)}: cannot be merged into itself")
+            if whole.status:
+                raise Refused(f"team {show(into)} is {whole.status}; `teams reinstate` it before it takes up another")
+            return {"into": whole.id}
 
-        detail = {"into": self.ledger.team(into).id}
-        return self._of_team(changes.MERGED, team, reason, detail, check)
+        return self._of_team(changes.MERGED, team, reason, detail, _competing(team))
 
     def extend(self, team: str, reason: str, until: date | None, attempts: int | None, day: date | None) -> Change:
-        """Give a team a later last day, or more valid attempts on a day (None: today)."""
+        """Give a team a later last day, or more valid attempts on a day (None: today). Raises `Refused` for a day after
+        the last one to choose.
+        """
         detail: dict[str, Any] = {}
         if until is not None:
             detail["until"] = until.isoformat()
         if attempts is not None:
-            detail |= {"attempts": attempts, "day": (day or self.ledger.attempts(team).day).isoformat()}
+            today = self.ledger.season.day(self.ledger.now())
+            detail |= {"attempts": attempts, "day": (day or today).isoformat()}
         if not detail:
-            raise Refused(f"team {show(team)}: say until which day, or by how many attempts")
-        return self._of_team(changes.EXTENDED, team, reason, detail)
+            raise DataError(f"team {show(team)}: say until which day, or by how many attempts")
+        return self._of_team(changes.EXTENDED, team, reason, lambda view: detail)
 
     def import_teams(self, path: Path, reason: str) -> tuple[int, int]:
-        """Add the teams of a CSV with the `COLUMNS`, and change the members and contacts of those that are there where
-        they are others; all rows, or none. Returns how many were added, and how many changed.
+        """Add the teams of a CSV with the `COLUMNS`, as `team_rows` has them, and change the members and contacts of
+        those that are there where they are others; all rows, or none. A column that is missing changes nothing. Returns
+        how many were added, and how many changed.
 
         Raises `DataError` with a line for each faulty row.
         """
-        rows = _read(path)
-        return self.ledger.import_teams(self.by, reason, rows)
+        return self.ledger.import_teams(self.by, reason, _read(path))
 
     # --- submissions ---
 
@@ -117,8 +127,9 @@ class Organizer:
 
     def set_day(self, submission: int, day: date, reason: str) -> Change:
         """Say on which day a submission was sent, where a clock was wrong: its attempt is one of that day."""
-        detail = {"day": day.isoformat()}
-        return self.ledger.record(changes.DATED, self.by, reason, submission=submission, detail=detail)
+        return self.ledger.record(
+            changes.DATED, self.by, reason, submission=submission, detail=lambda view: {"day": day.isoformat()}
+        )
 
     # --- rules ---
 
@@ -127,14 +138,21 @@ class Organizer:
         where days would not follow each other.
         """
         if not values:
-            raise Refused("say what is to be changed")
+            raise DataError("say what is to be changed")
         detail = {key: value.isoformat() if isinstance(value, date) else value for key, value in values.items()}
-        return self.ledger.record(changes.RULES_CHANGED, self.by, reason, detail=detail)
+        return self.ledger.record(changes.RULES_CHANGED, self.by, reason, detail=lambda view: detail)
 
     def freeze(self, at: datetime | None, reason: str) -> Change:
-        """Have the public board show what was there at a moment (None: now), until it is unfrozen."""
-        moment = at or self.ledger.now()
-        return self.ledger.record(changes.FROZEN, self.by, reason, detail={"at": moment.isoformat()})
+        """Have the public board show what was there at a moment (None: now), until it is unfrozen. Raises `Refused`
+        where it is frozen already.
+        """
+        moment = (at or self.ledger.now()).isoformat()
+
+        def check(view: View) -> None:
+            if view.standing.frozen_at is not None:
+                raise Refused("the public board is frozen already; `season unfreeze` undoes that")
+
+        return self.ledger.record(changes.FROZEN, self.by, reason, detail=lambda view: {"at": moment}, check=check)
 
     def unfreeze(self, reason: str) -> Change:
         """Have the public board show what is there. Raises `Refused` where it is not frozen."""
@@ -147,10 +165,10 @@ class Organizer:
     # --- test sets ---
 
     def add_test_set(self, name: str, folder: Path, reason: str) -> Change:
-        """Add a test set for finals or a rehearsal. Raises `DataError` where its data cannot be read."""
+        """Add a test set for finals or a rehearsal. Raises `DataError` for data that cannot be read, or lack a task."""
         if not is_line(name) or not name.isidentifier():
             raise DataError(f"test set {show(name)}: must be a name of letters, digits and _")
-        contracts.read_data(folder, self.ledger.season.competition)
+        actions.read_test_set(self.ledger.rules(), name, folder)
         return self.ledger.add_test_set(self.by, reason, name, relative(self.ledger, folder))
 
     def withdraw_test_set(self, name: str, reason: str) -> Change:
@@ -164,6 +182,26 @@ class Organizer:
                 )
 
         return self.ledger.record(changes.SET_WITHDRAWN, self.by, reason, test_set=name, check=check)
+
+    # --- runs ---
+
+    def queue(self, submissions: Sequence[int], test_set: str, reason: str) -> list[int]:
+        """As `Ledger.queue`."""
+        return self.ledger.queue(submissions, test_set, reason, self.by)
+
+    def queue_chosen(self, test_set: str, reason: str) -> list[int]:
+        """The same with the submissions that teams have chosen, or else their best public ones."""
+        taken = self.ledger.snapshot()
+        finals = board.finals(taken.results(PUBLIC), taken.choices(), taken.season.chosen)
+        return self.queue([submission for of_team in finals.values() for submission in of_team], test_set, reason)
+
+    def retry(self, submission: int, test_set: str, reason: str) -> None:
+        """As `Ledger.retry`."""
+        self.ledger.retry(submission, test_set, reason, self.by)
+
+    def cancel(self, submission: int, test_set: str, reason: str) -> None:
+        """As `Ledger.cancel`."""
+        self.ledger.cancel(submission, test_set, reason, self.by)
 
     # --- all ---
 
@@ -184,7 +222,7 @@ class Organizer:
         kind: str,
         team: str,
         reason: str,
-        detail: Mapping[str, Any],
+        detail: Callable[[View], Mapping[str, Any]] = lambda view: {},
         check: Callable[[View], None] = lambda view: None,
     ) -> Change:
         return self.ledger.record(kind, self.by, reason, team=team, detail=detail, check=check)
@@ -228,15 +266,23 @@ def _competing(team: str) -> Callable[[View], None]:
     return check
 
 
-def _members(members: Sequence[str], contact: str) -> dict[str, Any]:
-    for text in (*members, contact):
-        if text and not is_line(text):
-            raise DataError(f"{show(text)}: must be one line of printable characters")
-    return {"members": list(members), "contact": contact}
+def _members(members: Sequence[str]) -> list[str]:
+    stripped = [member.strip() for member in members]
+    for member in stripped:
+        if not is_line(member) or _BETWEEN.strip() in member:
+            raise DataError(f"member {show(member)}: must be {ONE_LINE}, without {_BETWEEN.strip()!r}")
+    return stripped
+
+
+def _contact(text: str) -> str:
+    text = text.strip()
+    if text and not is_line(text):
+        raise DataError(f"contact {show(text)}: must be a text of one line")
+    return text
 
 
 def _read(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Names, with members and contact, of a CSV. Raises `DataError`."""
+    """Names, with members and contact where there are such columns, of a CSV. Raises `DataError`."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -247,13 +293,26 @@ def _read(path: Path) -> list[tuple[str, dict[str, Any]]]:
     rows: list[tuple[str, dict[str, Any]]] = []
     lines: list[str] = []
     try:
-        if "team" not in (reader.fieldnames or ()):
-            raise DataError(f"{path}: the first line must name the columns {', '.join(COLUMNS)}, `team` at least")
+        columns = reader.fieldnames or ()
+        unknown = [show(name) for name in columns if name not in (*COLUMNS, *_TOLD)]
+        if "team" not in columns or unknown or len(set(columns)) < len(columns):
+            there = f"there is {', '.join(unknown)} too" if unknown else "each once"
+            raise DataError(
+                f"{path}: the first line must name the columns {', '.join(COLUMNS)}, `team` at least; {there}"
+            )
         for row in reader:
             try:
-                cells = {key: tables.unescape(row.get(key) or "").strip() for key in COLUMNS}
-                members = [name for name in map(str.strip, cells["members"].split(_BETWEEN.strip())) if name]
-                rows.append((names.checked(cells["team"]), _members(members, cells["contact"])))
+                if None in row or None in row.values():
+                    raise DataError(f"must have {len(columns)} cells, as the first line has")
+                cells = {key: tables.unescape(row[key]).strip() for key in COLUMNS if key in columns}
+                given: dict[str, Any] = {}
+                if "members" in cells:
+                    given["members"] = _members(
+                        [name for name in cells["members"].split(_BETWEEN.strip()) if name.strip()]
+                    )
+                if "contact" in cells:
+                    given["contact"] = _contact(cells["contact"])
+                rows.append((names.checked(cells["team"]), given))
             except DataError as error:
                 lines += [f"{path} line {reader.line_num}: {reason}" for reason in error.reasons]
     except csv.Error as error:

@@ -19,8 +19,9 @@ from evaluator.season import database as database_module
 from evaluator.season import schema
 from evaluator.season.config import Season
 from evaluator.season.database import MIGRATIONS, URL_VARIABLE, Database, open_database
-from evaluator.season.ledger import Ledger
-from tests.support.season import Clock, archive, enter, labelled, public_state, scored, write_season
+from evaluator.season.ledger import Job, Ledger
+from evaluator.season.organize import Organizer
+from tests.support.season import NOON, Clock, archive, enter, labelled, public_state, publish, scored, write_season
 
 ROOT = Path(database_module.__file__).parents[2]
 
@@ -79,54 +80,64 @@ def test_migrating_again_or_at_once_is_no_error(season: Season) -> None:
     database.engine.dispose()
 
 
-def test_an_older_season_keeps_the_labels_of_its_first_results(ledger: Ledger, database: Database) -> None:
-    """Its database is made older here: 0002 adds a column, 0003 what keeps tables as they are, 0004 two columns."""
-    nano = "ruCLIP: запасной 🦔"
-    enter(ledger, "Ёжики", 1, labelled(0.5, nano))
+NANO = "ruCLIP: запасной 🦔"
+TOKEN = "0" * 32
+# What every version has: a submission with a result, and one whose run is under way.
+OLDER = f"""
+INSERT INTO team (id, name, key, created_at) VALUES (1, 'Ёжики', 'ёжики', '{NOON:%F %T}')
+INSERT INTO submission (id, team_id, digest, name, bytes, image, submitted_at, day)
+ VALUES (1, 1, '{archive(1).digest}', '1.zip', 100, 'a/b:1', '{NOON:%F %T}', '{NOON:%F}'),
+ (2, 1, '{archive(2).digest}', '2.zip', 100, 'a/b:1', '{NOON:%F %T}', '{NOON:%F}')
+INSERT INTO run (id, submission_id, test_set, failures) VALUES (1, 1, 'public', 0), (2, 2, 'public', 0)
+INSERT INTO event (run_id, step, kind, at, verdict, detail)
+ VALUES (1, 0, 'queued', '{NOON:%F %T}', NULL, '{{}}'), (1, 1, 'running', '{NOON:%F %T}', NULL, '{{}}'),
+ (1, 2, 'done', '{NOON:%F %T}', 'OK', '{{"labels": ["{NANO}"]}}'),
+ (2, 0, 'queued', '{NOON:%F %T}', NULL, '{{}}'), (2, 1, 'running', '{NOON:%F %T}', NULL, '{{}}')
+UPDATE test_set SET data_digest = '{"d" * 64}', weights = '{{"5": 1.0}}' WHERE name = 'public'
+INSERT INTO result (run_id, submission_id, test_set, total) VALUES (1, 1, 'public', 0.5)
+INSERT INTO score (run_id, task, value) VALUES (1, 5, 0.5)
+INSERT INTO job (run_id, submission_id, available_at, token, worker, expires_at)
+ VALUES (2, 2, '{NOON:%F %T}', '{TOKEN}', 'w', '2090-01-01')
+"""
+REVISIONS = [f"{number:04}" for number in range(1, int(schema.REVISION))]
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_a_season_of_an_older_version_goes_on(season: Season, clock: Clock, revision: str) -> None:
+    """With all that it has, a run under way among it, and from now on as if it had been made by this version."""
+    database = Database(season.url, season.folder)
+    database.migrate(revision)
     with database.write() as connection:
-        forget_what_keeps_tables(connection)
-        connection.exec_driver_sql("ALTER TABLE test_set DROP COLUMN labels")
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
-    with pytest.raises(DataError, match="has the tables of version 0001"):
-        Ledger(ledger.season, database)
+        for statement in OLDER.replace("\n ", " ").strip().splitlines():
+            if revision >= "0002":
+                statement = statement.replace("SET data_digest", f"SET labels = '[\"{NANO}\"]', data_digest")
+            connection.exec_driver_sql(statement)
+        if not database.sqlite:  # as the rows were given numbers
+            for table in ("team", "submission", "run"):
+                connection.exec_driver_sql(f"SELECT setval('{table}_id_seq', 2)")
+    with pytest.raises(DataError, match=f"has the tables of version {revision}"):
+        Ledger(season, database)
     database.migrate()
-    with database.read() as connection:
-        rows = connection.execute(sqlalchemy.select(schema.test_set.c.name, schema.test_set.c.labels)).all()
-    assert dict(map(tuple, rows)) == {"public": [nano], "private": None}
-    submission = enter(ledger, "Кот", 2, labelled(0.5, nano))
-    assert public_state(ledger, submission) == "OK"
-
-
-def forget_what_keeps_tables(connection: sqlalchemy.Connection) -> None:
-    """Undo the migrations 0003 and 0004."""
-    if connection.dialect.name == "sqlite":
-        endings = ("_no_replace", "_numbers", "_in_range")
-        names = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'").scalars().all()
-        for name in names:
-            if name.endswith(endings) or name.startswith("test_set_"):
-                connection.exec_driver_sql(f"DROP TRIGGER {name}")
-    else:
-        for name in ("test_set_is_kept", "total_is_in_range", "score_is_in_range"):
-            connection.exec_driver_sql(f"DROP FUNCTION {name}() CASCADE")
-    for name in ("competition", "best"):
-        connection.exec_driver_sql(f"ALTER TABLE test_set DROP COLUMN {name}")
-
-
-def test_a_season_of_version_2_is_kept_from_now_on(ledger: Ledger, database: Database) -> None:
-    """With all that it has, a run under way among it."""
-    first = enter(ledger, "Ёжики", 1, scored(0.5))
-    second, _ = ledger.submit("Кот", archive(2))
-    job = ledger.claim("worker")
-    assert job is not None
-    with database.write() as connection:
-        forget_what_keeps_tables(connection)
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0002'")
-    database.migrate()
-    assert ledger.finish(job, scored(0.25)) is not None
-    assert {result.submission: result.total for result in ledger.results("public")} == {first: 0.5, second.id: 0.25}
-    with pytest.raises(sqlalchemy.exc.DatabaseError, match="nothing changes it after"):
-        with database.write() as connection:
-            connection.exec_driver_sql("DELETE FROM test_set")
+    ledger = Ledger(season, database, clock)
+    (result,) = ledger.results("public")
+    assert (result.team, result.submission, result.total, result.edition) == ("Ёжики", 1, 0.5, None)
+    assert ledger.scores([result]) == {1: {5: 0.5}} and ledger.attempts("Ёжики").pending == 1
+    edition = ledger.edition("public")
+    assert edition is not None and (edition.labels, edition.evaluator) == ((NANO,), None)
+    assert edition.competition == season.competition.digest and ledger.edition("private") is None
+    (running,) = [state for state in ledger.states() if state.pending]
+    job = Job(2, TOKEN, running.submission, "public", 0, season.public)
+    assert ledger.finish(job, labelled(0.25, NANO)) is not None
+    ledger.add_team("Кот")
+    assert public_state(ledger, enter(ledger, "Кот", 2, labelled(0.5, NANO))) == "OK"
+    assert [result.total for result in ledger.results("public")] == [0.5, 0.25, 0.5]
+    publish(ledger, {1: 0.4, 2: 0.3, 3: 0.2}, labels=())
+    assert [result.total for result in ledger.results("public")] == [0.4, 0.3, 0.2]
+    for statement in ("DELETE FROM test_set", "DELETE FROM result", "UPDATE result SET edition_id = 1"):
+        with pytest.raises(sqlalchemy.exc.DatabaseError, match="nothing changes it after|never rewritten"):
+            with database.write() as connection:
+                connection.exec_driver_sql(statement)
+    database.engine.dispose()
 
 
 # Each would put another row in the place of one that is there: by each of its keys, and by the number that SQLite gives
@@ -147,8 +158,21 @@ REPLACING = {
         "(rowid, run_id, step, kind, at, detail) VALUES (-1, 9, 0, 'queued', 'NOW', '{}')",
     ],
     "result": [
-        "SELECT run_id, submission_id, test_set, 0.9 FROM result",
-        "SELECT 9, submission_id, test_set, 0.9 FROM result",
+        "SELECT run_id, submission_id, test_set, 0.9, NULL FROM result",
+        "SELECT 9, submission_id, test_set, 0.9, NULL FROM result",
+    ],
+    "change": [
+        "(id, at, by, kind, detail, reason) VALUES (1, 'NOW', 'x', 'renamed', '{}', 'x')",
+        "(id, at, by, kind, detail, reason, undoes) VALUES (9, 'NOW', 'x', 'undone', '{}', 'x', 1)",
+    ],
+    "edition": ["SELECT id, change_id, test_set, data_digest, '{}', labels, competition, best, 'x' FROM edition"],
+    "rescored": [
+        "SELECT id, edition_id, test_set, submission_id, run_id, 0.9 FROM rescored",
+        "SELECT 9, edition_id, test_set, submission_id, run_id, 0.9 FROM rescored",
+    ],
+    "rescored_score": [
+        "SELECT rescored_id, task, 0.9 FROM rescored_score",
+        "(rowid, rescored_id, task, value) VALUES (1, 1, 3, 0.9)",
     ],
     "score": ["SELECT run_id, task, 0.9 FROM score", "(rowid, run_id, task, value) VALUES (1, 1, 3, 0.9)"],
     "choice": ["(id, team_id, at) VALUES (1, 2, 'NOW')"],
@@ -170,6 +194,9 @@ def test_sqlite_replaces_no_row(tmp_path: Path, table: str) -> None:
     ledger = Ledger(season, database, Clock())
     ledger.add_team("Ёжики")
     ledger.choose("Ёжики", [enter(ledger, "Ёжики", 1, scored(0.5))])
+    rescored = publish(ledger, {1: 0.25})
+    assert rescored is not None
+    Organizer(ledger, "Судья").undo(rescored.id, "эталон был верен")
     database.engine.dispose()
     with contextlib.closing(sqlite3.connect(season.folder / "season.sqlite3")) as connection:
         before = list(connection.iterdump())

@@ -11,7 +11,7 @@ from evaluator.core.errors import DataError, EvaluatorError
 from evaluator.season import PRIVATE, PUBLIC, schema
 from evaluator.season.config import read_season
 from evaluator.season.ledger import Job, Ledger, Refused, RunEnd, _append
-from tests.support.season import Clock, archive, enter, failed, labelled, public_state, scored
+from tests.support.season import Clock, archive, enter, failed, labelled, public_state, publish, scored
 
 INFRA = failed("INFRA", "infra")
 METRIC = failed("METRIC_ERROR", "infra")
@@ -152,7 +152,7 @@ def test_a_run_goes_forward_and_the_earliest_submission_first(ledger: Ledger, cl
     assert events(ledger, first.id) == ["1queued", "1running", "1done"]
     (result,) = ledger.results(PUBLIC)
     assert (result.team, result.total, result.submitted_at) == ("Ёжики", 0.25, clock.now)
-    assert ledger.scores([result.run]) == {result.run: {5: 0.25}}
+    assert ledger.scores([result]) == {result.run: {5: 0.25}}
 
 
 def test_nothing_goes_back(ledger: Ledger) -> None:
@@ -393,7 +393,19 @@ def test_a_total_below_the_formulas_range_is_an_infrastructure_failure(ledger: L
 def test_history_is_never_rewritten(ledger: Ledger, clock: Clock, table: str) -> None:
     submission = enter(ledger, "Ёжики", 1, scored(0.5))
     ledger.choose("Ёжики", [submission])
-    column = {"event": "step", "score": "value", "chosen": "submission_id", "result": "total"}.get(table, "id")
+    publish(ledger, {submission: 0.25})
+    column = {
+        "event": "step",
+        "score": "value",
+        "chosen": "submission_id",
+        "result": "total",
+        "change": "kind",
+        "edition": "best",
+        "rescored": "total",
+        "rescored_score": "value",
+    }.get(table, "id")
+    with ledger.database.read() as connection:
+        assert connection.exec_driver_sql(f"SELECT COUNT(*) FROM {table}").scalar_one() > 0
     for statement in (f"UPDATE {table} SET {column} = 99", f"DELETE FROM {table}"):
         with pytest.raises(sqlalchemy.exc.DatabaseError, match="history is never rewritten"):
             with ledger.database.write() as connection:
