@@ -398,7 +398,9 @@ def _move(rules: Path, moved: list[tuple[str, str, str]], url: str | None) -> st
 
 def _commit() -> str | None:
     """The code's commit, with `-dirty` where files are changed; None where it lies in no repository."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    # The repository may be another user's, of whom git would be wary.
+    git = ["git", "-c", "safe.directory=*", "-C", str(Path(__file__).parent)]
+    command = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         done = subprocess.run(command, capture_output=True, text=True)
     except OSError:
