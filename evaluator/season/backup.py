@@ -8,12 +8,13 @@ Records of runs are sealed, and name files by their path from the run's folder. 
 folder says where those that were brought inside lie, and `python -m evaluator verify` looks there.
 """
 
+import contextlib
 import json
 import os
 import stat
 import subprocess
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +27,8 @@ from evaluator.competition.definition import FILE as COMPETITION_FILE
 from evaluator.core import files, leftovers
 from evaluator.core.errors import DataError, show
 from evaluator.sandbox.record import PLACES, read_places
-from evaluator.season import dump, packed, schema
+from evaluator.season import TEST_SETS, changes, dump, packed, schema
+from evaluator.season.changes import Change
 from evaluator.season.config import Season, read_season
 from evaluator.season.database import URL_VARIABLE, open_database
 from evaluator.season.site.pages import KEY
@@ -35,6 +37,7 @@ from evaluator.season.store import Shared, Store, open_store
 FORMAT = 1
 ABOUT, DATABASE, FOLDER = "backup.json", "database/", "season/"
 RULES = "season.toml"
+RESCORED = "rescored"  # what was scored again, for pages
 BROUGHT = "brought"  # where what lies outside of the season's folder goes
 _MAX_ABOUT_BYTES = 10**6
 _SECRET = 0o600
@@ -73,12 +76,12 @@ class Restored:
 
 @dataclass(frozen=True)
 class _Place:
-    """What `key` of `[table]` in season.toml names: `files` by their path below it, "." where it is a file itself. In
-    the backup it has the path `name` below the season's folder.
+    """What `rule`, a table and a key of season.toml, or else a change names as `stated`: `files` by their path below
+    it, "." where it is a file itself. In the backup it has the path `name` below the season's folder.
     """
 
-    table: str
-    key: str
+    rule: tuple[str, str] | None
+    stated: str
     path: Path
     name: str
     files: Mapping[str, Path]
@@ -92,12 +95,13 @@ def back_up(rules: Path, target: Path, progress: Progress = lambda done, size: N
     season = read_season(rules)
     database = open_database(season)
     database.check()
-    places = list(_places(season))
     try:
         with leftovers.private_folder("backup") as scratch, files.replacing(target) as temporary:
             with database.read() as connection:
                 dump.write(connection, scratch)
                 state = _State.read(connection)
+            places = list(_places(season, state.changes))
+            _relocate(scratch / dump.file(schema.change), {place.stated: place.name for place in places})
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _SECRET)
             with open(descriptor, "wb") as sink:
                 found = _Packing(season, places, state, scratch, sink, progress).pack()
@@ -144,6 +148,7 @@ class _State:
     zips: Mapping[str, int]
     ended: tuple[int, ...]
     running: int
+    changes: tuple[Change, ...]
 
     @classmethod
     def read(cls, connection: Connection) -> "_State":
@@ -156,6 +161,7 @@ class _State:
             dict(map(tuple, zips)),
             tuple(connection.execute(ended).scalars()),
             connection.execute(select(func.count()).select_from(job).where(job.c.token.is_not(None))).scalar_one(),
+            tuple(Change(*row) for row in connection.execute(select(schema.change).order_by(schema.change.c.id))),
         )
 
 
@@ -202,6 +208,7 @@ class _Packing:
             self._names.add(name)
         for run in state.ended:
             self._add_run(run)
+        self._add_written(RESCORED)
         self._writer.seal()
         return BackedUp(
             state.teams,
@@ -222,7 +229,7 @@ class _Packing:
             "code": _commit(),
             "running": self._state.running,
             "missing": self._missing,
-            "moved": [[place.table, place.key, place.name] for place in self._places],
+            "moved": [[*place.rule, place.name] for place in self._places if place.rule],
         }
         return json.dumps(about, ensure_ascii=False, indent=1).encode()
 
@@ -237,16 +244,20 @@ class _Packing:
 
     def _add_run(self, run: int) -> None:
         """What a run left in the season's folder, and in the storage, where results may have stayed."""
-        folder = Store(self._season.folder).run(run)
-        name = f"{FOLDER}{Store(Path()).run(run).as_posix()}/"
-        for inner, path in _files_below(folder, skip=True):
-            self._add(name + inner, path)
+        name = Store(Path()).run(run).as_posix()
+        self._add_written(name)
         if isinstance(self._store, Shared):
             brought = self._scratch / "run"
             self._store.bring(run, brought)
             for path in sorted(brought.iterdir()):
-                self._add(name + path.name, path)
+                self._add(f"{FOLDER}{name}/{path.name}", path)
                 path.unlink()
+
+    def _add_written(self, name: str) -> None:
+        """What is whole in a folder of the season's that others write to; what they remove meanwhile is left out."""
+        for inner, path in _files_below(self._season.folder / name, skip=True):
+            with contextlib.suppress(FileNotFoundError):
+                self._add(f"{FOLDER}{name}/{inner}", path)
 
     def _moved_files(self) -> dict[str, str]:
         """Where files lie in the backup, by the path that records of runs have for them: from the folder that runs/ is
@@ -270,27 +281,57 @@ class _Packing:
         self._progress(self._done, max(self._all, self._done))
 
 
-def _places(season: Season) -> Iterator[_Place]:
-    """What season.toml names beside the season's own files. Raises `DataError` where it is not there."""
-    named: list[tuple[str, str, Path | None]] = [("data", name, path) for name, path in season.data.items()]
-    named += [("data", "assets", season.assets), ("data", "ruwordnet", season.ruwordnet)]
-    named += [("runs", "key_file", season.key_file), ("season", "competition", season.competition.folder)]
-    for table, key, path in named:
+def _places(season: Season, found: Sequence[Change]) -> Iterator[_Place]:
+    """What season.toml and changes name beside the season's own files: test sets of before, too, as records of runs
+    name them. Raises `DataError` where what holds now is not there.
+    """
+    with open(season.path, "rb") as file:
+        stated = tomllib.load(file)
+    now = set(changes.standing(season, found).season.data.values())
+    named: list[tuple[tuple[str, str] | None, str, str, Path | None]] = [
+        ((table, key), str(stated.get(table, {}).get(key)), key, path)
+        for table, key, path in (
+            *(("data", name, getattr(season, name)) for name in TEST_SETS),
+            ("data", "assets", season.assets),
+            ("data", "ruwordnet", season.ruwordnet),
+            ("runs", "key_file", season.key_file),
+            ("season", "competition", season.competition.folder),
+        )
+    ]
+    for change in found:
+        for key, path in change.detail.get("data", {}).items():
+            named.append((None, path, f"{key}_{change.id}", season.folder / path))
+    for rule, text, key, path in named:
         if path is None:
             continue
+        is_test_set = rule is None or rule[1] in TEST_SETS
+        if is_test_set and path not in now and not path.exists():
+            continue
+        where = f"[{rule[0]}] {rule[1]}" if rule else f"test set {key}"
         path = Path(os.path.normpath(path))
         inside = path.is_relative_to(season.folder)
         name = path.relative_to(season.folder).as_posix() if inside else f"{BROUGHT}/{key}"
         if key == "competition":  # its folder may have other things in it, and be the season's
             definition = season.competition.definition
-            found = {inner: path / inner for inner in (COMPETITION_FILE, *definition.metrics, *definition.files)}
+            below = {inner: path / inner for inner in (COMPETITION_FILE, *definition.metrics, *definition.files)}
         elif season.folder.is_relative_to(path):
-            raise DataError(f"season {season.path}: [{table}] {key} is a folder that the season's lies in; move it")
+            raise DataError(f"season {season.path}: {where} is a folder that the season's lies in; move it")
         elif not path.exists():
-            raise DataError(f"season {season.path}: [{table}] {key}: {path} does not exist")
+            raise DataError(f"season {season.path}: {where}: {path} does not exist")
         else:
-            found = dict(_files_below(path)) if path.is_dir() else {".": path}
-        yield _Place(table, key, path, name, found)
+            below = dict(_files_below(path)) if path.is_dir() else {".": path}
+        yield _Place(rule, text, path, name, below)
+
+
+def _relocate(rows: Path, moved: Mapping[str, str]) -> None:
+    """Have the changes name test sets where they lie in the backup."""
+    lines = []
+    for line in rows.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        if "data" in row["detail"]:
+            row["detail"]["data"] = {name: moved.get(path, path) for name, path in row["detail"]["data"].items()}
+        lines.append(json.dumps(row) + "\n")
+    rows.write_text("".join(lines), encoding="utf-8")
 
 
 def _named(places: list[_Place]) -> Iterator[tuple[str, Path]]:

@@ -18,19 +18,24 @@ from evaluator.season import schema
 _ROWS = 1000  # at a time
 
 
+def file(table: Table) -> str:
+    """The name of a table's file."""
+    return f"{table.name}.jsonl"
+
+
 def names() -> list[str]:
     """The files, in the order of the tables."""
-    return [_file(table) for table in schema.metadata.sorted_tables]
+    return [file(table) for table in schema.metadata.sorted_tables]
 
 
 def write(connection: Connection, folder: Path) -> None:
     """Write all rows that the transaction sees."""
     for table in schema.metadata.sorted_tables:
         query = select(table).order_by(*table.primary_key.columns).execution_options(yield_per=_ROWS)
-        with open(folder / _file(table), "w", encoding="utf-8") as file:
+        with open(folder / file(table), "w", encoding="utf-8") as sink:
             for row in connection.execute(query).mappings():
                 values = {name: value.isoformat() if isinstance(value, date) else value for name, value in row.items()}
-                file.write(json.dumps(values) + "\n")
+                sink.write(json.dumps(values) + "\n")
 
 
 def read(connection: Connection, folder: Path) -> None:
@@ -42,7 +47,7 @@ def read(connection: Connection, folder: Path) -> None:
         keys = table.primary_key.columns
         there = {tuple(row) for row in connection.execute(select(*keys))}
         batch: list[dict[str, Any]] = []
-        for row in _rows(folder / _file(table), table):
+        for row in _rows(folder / file(table), table):
             if tuple(row[key.name] for key in keys) in there:
                 where = and_(*(key == row[key.name] for key in keys))
                 connection.execute(update(table).where(where).values(row))
@@ -57,13 +62,9 @@ def read(connection: Connection, folder: Path) -> None:
         _go_on_counting(connection)
 
 
-def _file(table: Table) -> str:
-    return f"{table.name}.jsonl"
-
-
 def _rows(path: Path, table: Table) -> Iterator[dict[str, Any]]:
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
+    with open(path, encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
             try:
                 row = json.loads(line)
                 if row.keys() != set(table.columns.keys()):

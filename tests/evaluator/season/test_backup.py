@@ -21,12 +21,25 @@ import sqlalchemy
 from evaluator.cli.app import main
 from evaluator.core.errors import DataError
 from evaluator.sandbox import record
-from evaluator.season import PRIVATE, PUBLIC, actions, backup, board, dump, schema
+from evaluator.season import PRIVATE, PUBLIC, actions, backup, board, dump, rescore, schema
 from evaluator.season.config import Season, read_season
 from evaluator.season.database import URL_VARIABLE, Database, open_database
 from evaluator.season.ledger import Ledger
+from evaluator.season.organize import Organizer
 from tests.support.data import build_data
-from tests.support.season import NOON, TASK, Clock, archive, enter, failed, labelled, public_state, scored, write_season
+from tests.support.season import (
+    NOON,
+    TASK,
+    TRUTH,
+    Clock,
+    archive,
+    enter,
+    failed,
+    labelled,
+    public_state,
+    scored,
+    write_season,
+)
 
 ROOT = Path(backup.__file__).parents[2]
 
@@ -141,7 +154,7 @@ def test_a_run_that_was_scored_verifies_on_another_path(
     url: str,
 ) -> None:
     """With test sets and key outside of the season's folder, behind links, and the original gone; and restored again.
-    Boards and prizes are those of before.
+    Boards, prizes, and what was scored again with a corrected truth and changed, are those of before.
     """
     season = make_running(url, public='"../far/public/"  # here', private=f'"{tmp_path}/season/data/private"')
     (tmp_path / "far").mkdir()
@@ -154,6 +167,16 @@ def test_a_run_that_was_scored_verifies_on_another_path(
     call(season, "submit", make_zip(), "--team", "Ёжики")
     call(season, "queue", "run", "--drain")
     assert not record.verify(season.folder / "runs/1/record.json", b"k" * 32)
+    ledger = actions.open_ledger(season.path)
+    organizer = Organizer(ledger, "судья")
+    organizer.rename("Ёжики", "Ежи", "так просили")
+    truth = shutil.copytree(tmp_path / "far/real", tmp_path / "far/corrected") / "ground_truth.json"
+    truth.write_text(truth.read_text(encoding="utf-8").replace(TRUTH, f"{TRUTH}!"), encoding="utf-8")
+    request = rescore.Request(PUBLIC, tmp_path / "far/corrected")
+    assert rescore.rescore(organizer, request, "исправлена истина", print).change
+    build_data(season.folder / "data" / "third", (TASK,))
+    organizer.add_test_set("finals", season.folder / "data" / "third", "для финала")
+    ledger.database.engine.dispose()
     (season.folder / "runs/1/.log.txt.99.tmp").write_text("partial")
     (season.folder / "runs/2").mkdir()
     (season.folder / "runs/2/log.txt").write_text("of no run that has ended")
@@ -183,6 +206,15 @@ def test_a_run_that_was_scored_verifies_on_another_path(
     call(restored, "prizes", "--json", "-")
     assert without_time(capfd.readouterr().out) == without_time(shown)
     call(restored, "check", group="season")
+    ledger = actions.open_ledger(restored.path)
+    assert {name: path.relative_to(second).as_posix() for name, path in ledger.rules().data.items()} == {
+        "public": "brought/public_2",
+        "private": "data/private",
+        "finals": "data/third",
+    }
+    assert list((second / "rescored").rglob("scores.json"))
+    assert tree(second / "rescored") == tree(tmp_path / "gone" / "rescored")
+    ledger.database.engine.dispose()
     found = second / "runs/1/record.json"
     assert main(words("verify", found, "--key-file", second / "brought/key_file")) == 0
     truth = second / "brought/public/ground_truth.json"
