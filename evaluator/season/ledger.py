@@ -435,35 +435,36 @@ class Ledger:
             return self._attempts(connection, view, view.find(team), self.season.day(self._now(connection)))
 
     def all_attempts(self) -> dict[str, Attempts]:
-        """Today's attempts of every team that can send, by its name."""
+        """Today's attempts of every team that was not merged into another, by its name."""
         with self.database.read() as connection:
             view = self._view(connection)
             day = self.season.day(self._now(connection))
             return self._by_team(view, day, _states(connection, view, _of_day(view, day)))
 
     def _by_team(self, view: View, day: date, states: Iterable[RunState]) -> dict[str, Attempts]:
-        of_day: dict[str, list[RunState]] = {team.name: [] for team in view.teams.values() if not team.is_hidden}
+        teams = [team for team in view.teams.values() if team.into is None]
+        of_day: dict[str, list[RunState]] = {team.name: [] for team in teams}
         for state in states:
             if state.submission.day == day and state.test_set == PUBLIC and state.submission.team in of_day:
                 of_day[state.submission.team].append(state)
-        ids = {team.name: team.id for team in view.teams.values() if not team.is_hidden}
-        return {name: self._count(view, ids[name], day, of_team) for name, of_team in of_day.items()}
+        return {team.name: self._count(view, team, day, of_day[team.name]) for team in teams}
 
     def _attempts(self, connection: Connection, view: View, team: Team, day: date) -> Attempts:
         where = (_of_team(view, team), _of_day(view, day), _run.c.test_set == PUBLIC)
         states = [state for state in _states(connection, view, *where) if state.submission.day == day]
-        return self._count(view, team.id, day, states)
+        return self._count(view, team, day, states)
 
-    def _count(self, view: View, team: int, day: date, states: Sequence[RunState]) -> Attempts:
+    def _count(self, view: View, team: Team, day: date, states: Sequence[RunState]) -> Attempts:
         """An attempt that has a result is a valid one, whatever becomes of a later run of it."""
+        season, allowed = view.season, not team.is_hidden
         others = [state for state in states if not state.charged]
         return Attempts(
             day,
             len(states) - len(others),
             sum(state.kind == "done" and state.fault == "team" for state in others),
             sum(state.pending for state in others),
-            view.season.valid_a_day + view.standing.extra.get((team, day), 0),
-            view.season.invalid_a_day,
+            allowed * (season.valid_a_day + view.standing.extra.get((team.id, day), 0)),
+            allowed * season.invalid_a_day,
         )
 
     # --- submissions ---

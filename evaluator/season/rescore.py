@@ -5,7 +5,6 @@ What is scored is kept below `rescored/` in the season's folder, by what it was 
 interrupted goes on, and pages have the reports of the edition that they show.
 """
 
-import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -179,12 +178,6 @@ def rescore(organizer: Organizer, request: Request, reason: str, say: Callable[[
     return Rescoring(rescored, change, queued)
 
 
-def folder(season: Season, digest: str, labels: Sequence[str], evaluator: str | None) -> Path:
-    """Where what was scored again for an edition lies, in a folder for each run."""
-    key = hashlib.sha256(json.dumps([digest, list(labels), evaluator]).encode()).hexdigest()
-    return season.folder / "rescored" / key[:16]
-
-
 def _weights(season: Season, stated: Mapping[int, float]) -> dict[int, float] | None:
     """All weights, with those that are stated in place; None where they are as before."""
     if unknown := stated.keys() - set(season.competition.numbers):
@@ -210,7 +203,6 @@ def _score_outputs(
     needed = {resource for task in data.by_task() for resource in task.metric.requires}
     labels = tuple(sorted({label for label in map(resources.label, needed) if label}))
     scored = _Set(dataset.data_digest(data), labels, record.code_digest())
-    its_folder = folder(season, scored.digest, labels, scored.evaluator)
     made_with = {"assets": assets.recorded() if season.assets is None else assets.recorded(season.assets)}
     while results := [
         each for each in ledger.runs_of(test_set) if each.submission not in scored.scores | scored.missing
@@ -219,7 +211,8 @@ def _score_outputs(
         for number, result in enumerate(results, start=1):
             say(f"{test_set}: {number} of {len(results)}: submission {result.submission} of {result.team}")
             try:
-                scores = _score(season, result.run, outputs.get(result.run), data, resources, its_folder, made_with)
+                target = Store(season.folder).rescored(result.run, scored.digest, labels, scored.evaluator)
+                scores = _score(season, result.run, outputs.get(result.run), data, resources, target, made_with)
                 scored.scores[result.submission] = (result, scores)
             except _Lacking as lacking:
                 scored.missing[result.submission] = str(lacking)
@@ -232,13 +225,12 @@ def _score(
     digest: str | None,
     data: Data,
     resources: Resources,
-    its_folder: Path,
+    target: Path,
     made_with: Mapping[str, Any],
 ) -> dict[int, float]:
     """The scores by task of a run's kept output, as an earlier call left them or made anew. Raises `_Lacking` where
     nothing can be scored.
     """
-    target = its_folder / str(run)
     marker = {"output": digest, **made_with}
     if _read(target / "made-with.json") != marker:
         if digest is None:

@@ -5,12 +5,13 @@ the same at a URL, for machines that do not have that folder.
 import contextlib
 import fcntl
 import hashlib
+import json
 import logging
 import os
 import re
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ class Damaged(DataError):
 
 
 class Store:
-    """Below `root`: submissions/<digest>.zip and runs/<number>/."""
+    """Below `root`: submissions/<digest>.zip, runs/<number>/ and rescored/<what they were scored with>/<number>/."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -59,6 +60,13 @@ class Store:
     def run(self, run: int) -> Path:
         """The folder of a run's `RUN_FILES`."""
         return self._root / _run(run)
+
+    def rescored(self, run: int, data_digest: str, labels: Sequence[str], evaluator: str | None) -> Path:
+        """The folder of a run's scores.json and report.html as it was scored again: on these data, with these labels
+        and this code.
+        """
+        key = hashlib.sha256(json.dumps([data_digest, list(labels), evaluator]).encode()).hexdigest()
+        return self._root / "rescored" / key[:16] / str(run)
 
     def clear(self, run: int) -> None:
         """Remove a run's files: another run of this number may have left some, before the database began anew."""

@@ -473,7 +473,10 @@ class _Site:
         examples.
         """
         name = f"reports/{state.submission.id}{'-private' if state.test_set == PRIVATE else ''}.html"
-        run = self._store.run(state.run)
+        run, edition = self._store.run(state.run), self._snapshot.editions.get(state.test_set)
+        if edition is not None:
+            again = self._store.rescored(state.run, edition.data_digest, edition.labels, edition.evaluator)
+            run = again if again.is_dir() else run
         if not team_reports.hand_out(run, self._out / folder / name, self._folder / folder / name):
             return None
         self._built["reports"] += 1

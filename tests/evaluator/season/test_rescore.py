@@ -72,13 +72,8 @@ def test_a_corrected_truth_is_shown_before_it_is_published(going: Ledger) -> Non
     edition = going.edition(PUBLIC)
     assert edition is not None and edition.change == done.change.id
     for result in going.results(PUBLIC):
-        scores = json.loads(
-            (
-                rescore.folder(going.season, edition.data_digest, edition.labels, edition.evaluator)
-                / str(result.run)
-                / "scores.json"
-            ).read_bytes()
-        )
+        made = Store(going.season.folder).rescored(result.run, edition.data_digest, edition.labels, edition.evaluator)
+        scores = json.loads((made / "scores.json").read_bytes())
         assert scores["tasks"][str(TASK)]["score"] == result.total and scores["data_digest"] == edition.data_digest
     attempts = going.all_attempts()
     assert {team: (each.valid, each.invalid, each.pending) for team, each in attempts.items()} == {
