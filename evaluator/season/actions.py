@@ -240,6 +240,18 @@ class Board:
             "lines": [line.to_json() for line in self.lines],
         }
 
+    def rows(self) -> list[dict[str, Any]]:
+        """What `board --table` writes: the lines, with a column for each task that has weight."""
+        tasks = [(str(task), self.season.competition.names[task]) for task in sorted(self.season.weights)]
+        rows = []
+        for line in self.lines:
+            row = line.to_json()
+            scores, counted = row.pop("scores"), row.pop("shared_parameters", None)
+            row["team"] = line.team or "(baseline)"
+            row |= {name: scores.get(task) for task, name in tasks}
+            rows.append(row | ({} if counted is None else {"shared_parameters": counted["share"]}))
+        return rows
+
 
 def read_board(ledger: Ledger, test_set: str, live: bool = False) -> Board:
     """The board as it stands, or `live` as it would without being frozen. Raises `Refused` where there is no such test

@@ -15,11 +15,12 @@ from evaluator.core.validation import ONE_LINE, is_line
 from evaluator.scoring import tables
 from evaluator.season import PUBLIC, TEST_SETS, actions, board, changes, names
 from evaluator.season.changes import Change
-from evaluator.season.ledger import Ledger, Refused, Team, View
+from evaluator.season.ledger import Ledger, Refused, View
 
-# Columns of the table of teams, and those that an import passes over, as other commands change what they say.
+# Columns of the table of teams (`listing.team_row`), and those that an import passes over, as other commands change
+# what they say.
 COLUMNS = ("team", "members", "contact")
-_TOLD = ("id", "status", "merged_into", "until")
+_TOLD = ("id", "status", "merged_into", "until", "valid", "invalid", "pending", "left")
 _BETWEEN = ", "  # members
 
 
@@ -37,10 +38,18 @@ class Organizer:
         checked = names.checked(name)
         return self._of_team(changes.RENAMED, team, reason, lambda view: {"name": checked})
 
-    def set_members(self, team: str, members: Sequence[str], contact: str, reason: str) -> Change:
-        """Say who a team is, and how to reach it, in place of what was said before."""
-        detail = {"members": _members(members), "contact": _contact(contact)}
-        return self._of_team(changes.MEMBERS, team, reason, lambda view: detail)
+    def set_members(self, team: str, members: Sequence[str] | None, contact: str | None, reason: str) -> Change:
+        """Say who a team is, and how to reach it, in place of what was said before; None leaves that as it is."""
+        given = {} if members is None else {"members": _members(members)}
+        said = given | ({} if contact is None else {"contact": _contact(contact)})
+        if not said:
+            raise DataError(f"team {show(team)}: say who its members are, or how to reach it")
+
+        def detail(view: View) -> dict[str, Any]:
+            found = view.find(team)
+            return {"members": list(found.members), "contact": found.contact} | said
+
+        return self._of_team(changes.MEMBERS, team, reason, detail)
 
     def remove(self, team: str, reason: str) -> Change:
         """Take a team out of the season, as if it had never been there."""
@@ -94,9 +103,9 @@ class Organizer:
         return self._of_team(changes.EXTENDED, team, reason, lambda view: detail)
 
     def import_teams(self, path: Path, reason: str) -> tuple[int, int]:
-        """Add the teams of a CSV with the `COLUMNS`, as `team_rows` has them, and change the members and contacts of
-        those that are there where they are others; all rows, or none. A column that is missing changes nothing. Returns
-        how many were added, and how many changed.
+        """Add the teams of a CSV with the `COLUMNS`, as `listing.team_row` has them, and change the members and
+        contacts of those that are there where they are others; all rows, or none. A column that is missing changes
+        nothing. Returns how many were added, and how many changed.
 
         Raises `DataError` with a line for each faulty row.
         """
@@ -232,23 +241,6 @@ def relative(ledger: Ledger, folder: Path) -> str:
     """A folder as changes name it: relative to the season's, where it lies in that."""
     path, own = folder.resolve(), ledger.season.folder.resolve()
     return path.relative_to(own).as_posix() if path.is_relative_to(own) else str(path)
-
-
-def team_rows(teams: Sequence[Team]) -> list[dict[str, Any]]:
-    """A row for each team, as `teams export` writes them."""
-    into = {team.id: team.name for team in teams}
-    return [
-        {
-            "team": team.name,
-            "members": _BETWEEN.join(team.members),
-            "contact": team.contact,
-            "id": team.id,
-            "status": team.status or "",
-            "merged_into": "" if team.into is None else into[team.into],
-            "until": "" if team.until is None else team.until.isoformat(),
-        }
-        for team in teams
-    ]
 
 
 def _last(view: View, wanted: Callable[[Change], bool], otherwise: str) -> int:

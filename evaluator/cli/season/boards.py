@@ -16,16 +16,22 @@ app = typer.Typer()
 def board(
     public: Annotated[bool, shared.flag("--public", help="the public one (default)")] = False,
     private: Annotated[bool, shared.flag("--private", help="the private one")] = False,
+    test_set: Annotated[
+        str | None, typer.Option("--set", metavar="NAME", help="that of this test set, such as one that was added")
+    ] = None,
+    live: Annotated[bool, shared.flag("--live", help="the public one as it is while it is frozen")] = False,
     json: options.Json = None,
+    table: options.Table = None,
     season: options.Rules = options.DEFAULT_RULES,
 ) -> None:
     """The leaderboard."""
     from evaluator.season import actions
 
-    shared.exclusive(public=public, private=private)
-    options.check_outputs(json)
-    found = actions.read_board(actions.open_ledger(season), PRIVATE if private else PUBLIC)
-    options.give(texts.board(found), found.to_json(), json)
+    shared.exclusive(public=public, private=private, set=test_set is not None)
+    options.check_outputs(json, table)
+    name = test_set or (PRIVATE if private else PUBLIC)
+    found = actions.read_board(actions.open_ledger(season), name, live)
+    options.give(texts.board(found), found.to_json(), json, found.rows(), table)
 
 
 @app.command("prizes", rich_help_panel=options.PANEL)

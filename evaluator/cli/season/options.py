@@ -2,14 +2,20 @@
 
 import getpass
 import json as json_format
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import date, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from evaluator.cli import shared
+from evaluator.cli.season import texts
 from evaluator.core import files
+
+if TYPE_CHECKING:
+    from evaluator.season.changes import Change
+    from evaluator.season.organize import Organizer
 
 PANEL = "Season"
 DEFAULT_RULES = Path("season.toml")
@@ -19,7 +25,9 @@ number = shared.whole_number(2**31 - 1)  # of a submission or a run, as the data
 Rules = Annotated[Path, shared.path_option("--season", help="the season's rules")]
 Team = Annotated[str, typer.Option("--team", metavar="NAME", help="the team")]
 Submission = Annotated[int, typer.Argument(metavar="N", parser=number, help="number of a submission")]
-TestSetName = Annotated[Literal["public", "private"], typer.Option("--set", help="of its run on which test set")]
+TestSetName = Annotated[
+    str, typer.Option("--set", metavar="NAME", help="on which test set: public, private, or one that was added")
+]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="for the record")]
 By = Annotated[
     str | None,
@@ -40,6 +48,38 @@ _STDOUT = Path("-")
 def who(by: str | None) -> str:
     """Who does something, for the record."""
     return by or getpass.getuser()
+
+
+def day(text: str) -> date:
+    """A day, as an option's value has it."""
+    try:
+        found = date.fromisoformat(text)
+    except ValueError:
+        found = None
+    if found is None or found.isoformat() != text:
+        raise typer.BadParameter(f"must be a day such as 2022-11-13, not {text!r}")
+    return found
+
+
+def moment(text: str) -> datetime:
+    """A moment, as an option's value has it; without a zone it is of the season's."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"must be a moment such as 2022-11-13T18:00, or with a zone 2022-11-13T18:00+03:00, not {text!r}"
+        ) from None
+
+
+def change(season: Path, by: str | None, json: Path | None, call: "Callable[[Organizer], Change]") -> None:
+    """Have an organizer change something, and say what is in force then."""
+    from evaluator.season import actions, listing
+    from evaluator.season.organize import Organizer
+
+    check_outputs(json)
+    ledger = actions.open_ledger(season)
+    found = listing.in_force(ledger, call(Organizer(ledger, who(by))))
+    give(texts.in_force(found), found.to_json(), json)
 
 
 def check_outputs(json: Path | None, table: Path | None = None) -> None:

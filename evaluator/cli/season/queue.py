@@ -174,13 +174,17 @@ def retry(
     submission: options.Submission,
     reason: options.Reason,
     test_set: options.TestSetName = "public",
+    by: options.By = None,
+    json: options.Json = None,
     season: options.Rules = options.DEFAULT_RULES,
 ) -> None:
     """Queue another run of a submission that failed."""
-    from evaluator.season import actions
+    from evaluator.season import actions, organize
 
-    actions.open_ledger(season).retry(submission, test_set, reason)
-    print(f"submission {submission} ({test_set}): queued")
+    options.check_outputs(json)
+    organize.Organizer(actions.open_ledger(season), options.who(by)).retry(submission, test_set, reason)
+    document = {"submission": submission, "test_set": test_set, "state": "queued"}
+    options.give(f"submission {submission} ({test_set}): queued", document, json)
 
 
 @queue_app.command("cancel")
@@ -188,13 +192,48 @@ def cancel(
     submission: options.Submission,
     reason: options.Reason,
     test_set: options.TestSetName = "public",
+    by: options.By = None,
+    json: options.Json = None,
     season: options.Rules = options.DEFAULT_RULES,
 ) -> None:
     """End a run that waits or runs; it costs no attempt."""
-    from evaluator.season import actions
+    from evaluator.season import actions, organize
 
-    actions.open_ledger(season).cancel(submission, test_set, reason)
-    print(f"submission {submission} ({test_set}): cancelled")
+    options.check_outputs(json)
+    organize.Organizer(actions.open_ledger(season), options.who(by)).cancel(submission, test_set, reason)
+    document = {"submission": submission, "test_set": test_set, "state": "cancelled"}
+    options.give(f"submission {submission} ({test_set}): cancelled", document, json)
+
+
+@queue_app.command("add")
+def add(
+    test_set: Annotated[
+        str, typer.Option("--set", metavar="NAME", help="on which test set: public, private, or one that was added")
+    ],
+    reason: options.Reason,
+    submissions: Annotated[
+        list[int] | None, typer.Argument(metavar="N", parser=options.number, help="submissions")
+    ] = None,
+    chosen: Annotated[
+        bool, shared.flag("--chosen", help="those that teams have chosen, or else their best public ones")
+    ] = False,
+    by: options.By = None,
+    json: options.Json = None,
+    season: options.Rules = options.DEFAULT_RULES,
+) -> None:
+    """Queue runs on a test set, for finals or a rehearsal, or where a result is missing."""
+    from evaluator.season import actions, organize
+
+    if bool(submissions) == chosen:
+        raise typer.BadParameter("must be numbers of submissions, or --chosen in their place", param_hint="N")
+    options.check_outputs(json)
+    organizer = organize.Organizer(actions.open_ledger(season), options.who(by))
+    if chosen:
+        queued = organizer.queue_chosen(test_set, reason)
+    else:
+        queued = organizer.queue(submissions or (), test_set, reason)
+    named = ", ".join(map(str, queued)) or "none: all have a result, or a run under way"
+    options.give(f"queued on {test_set}: {named}", {"test_set": test_set, "queued": queued}, json)
 
 
 @queue_app.command("finals")

@@ -39,7 +39,7 @@ def check(season: options.Rules = options.DEFAULT_RULES) -> None:
     """Read the rules and the test sets, and say what they are."""
     from evaluator.season import actions
 
-    rules = actions.open_ledger(season).season
+    rules = actions.open_ledger(season).rules()
     print(f"{rules.name}: {rules.start} to {rules.end}, choices until {rules.choose_until} ({rules.zone})")
     print(f"a day {rules.valid_a_day} valid and {rules.invalid_a_day} invalid attempts; {rules.chosen} are chosen")
     for found in actions.read_test_sets(rules):

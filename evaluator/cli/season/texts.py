@@ -1,8 +1,8 @@
 """What a season's commands print for people."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evaluator.core.text import aligned
 from evaluator.season import PRIVATE
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from evaluator.season.actions import Board, Prizes, Season
     from evaluator.season.board import Sharing
     from evaluator.season.history import EventRow, RunRow
+    from evaluator.season.listing import InForce, SubmissionRow
     from evaluator.season.rescore import Rescoring
 
 
@@ -22,7 +23,7 @@ def board(board: "Board") -> str:
     rows = [
         [
             line.rank or "",
-            line.team or "(baseline)",
+            (line.team or "(baseline)") + ("" if line.competes else " (out of competition)"),
             _score(line.total),
             *(f"{line.scores[number]:.2f}" if number in line.scores else "-" for number in numbers),
             *([] if needed is None else [_sharing(line.sharing)]),
@@ -35,7 +36,13 @@ def board(board: "Board") -> str:
     shared_column = [] if needed is None else ["shared"]
     tasks = [names[number] for number in numbers]
     header = ["rank", "team", "score", *tasks, *shared_column, "results", "submission", "sent"]
-    return f"{board.season.name}: {board.test_set} board\n{table(header, rows)}"
+    about = [f"{board.season.name}: {board.test_set} board"]
+    if board.frozen_at is not None:
+        about.append(f"frozen: as it was at {moment(board.frozen_at, board.season)} ({board.season.zone})")
+    about += board.labels
+    if board.waiting:
+        about.append(f"{board.waiting} more results wait to be scored again, as these were: `season rescore`")
+    return "\n".join([*about, table(header, rows)])
 
 
 def rescoring(found: "Rescoring", dry_run: bool) -> str:
@@ -88,6 +95,95 @@ def prizes(prizes: "Prizes") -> str:
     if prizes.sustainable is not None:
         lines += ["\nPrize for the most sustainable solution", *prizes.sustainable.lines()]
     return "\n".join(lines)
+
+
+def teams(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Teams with their attempts of today, as `listing.team_rows` has them."""
+    header = ["team", "valid", "invalid", "not done", "left today", "status"]
+    cells = [[row["team"], row["valid"], row["invalid"], row["pending"], row["left"], _status(row)] for row in rows]
+    return table(header, cells)
+
+
+def team(row: Mapping[str, Any]) -> str:
+    """What holds of a team, in a line."""
+    said = [
+        f"members: {row['members']}" if row["members"] else "",
+        f"contact: {row['contact']}" if row["contact"] else "",
+    ]
+    left = f"{row['left']} attempts left today" if "left" in row else ""
+    return "; ".join([f"team {row['team']}: {_status(row) or 'competes'}", *filter(None, (left, *said))])
+
+
+def _status(row: Mapping[str, Any]) -> str:
+    until = f"until {row['until']}" if row["until"] else ""
+    merged = f"merged into {row['merged_into']}" if row["merged_into"] else ""
+    return ", ".join(filter(None, (row["status"], merged, until)))
+
+
+def submissions(rows: "Sequence[SubmissionRow]", season: "Season") -> str:
+    """Submissions for a terminal; of digests the beginning."""
+    cells = [
+        [
+            row.submission,
+            row.team,
+            str(row.day),
+            moment(row.sent, season),
+            row.digest[:12],
+            row.public.name,
+            "" if row.public_total is None else _score(row.public_total),
+            "" if row.private is None else row.private.name,
+            "" if row.private_total is None else _score(row.private_total),
+            "withdrawn" if row.withdrawn else "",
+        ]
+        for row in rows
+    ]
+    header = ["submission", "team", "day", "sent", "digest", "public", "score", "private", "score", ""]
+    return table(header, cells)
+
+
+def changes(rows: Sequence[Mapping[str, Any]], season: "Season") -> str:
+    """Changes for a terminal, as `listing.change_rows` has them."""
+    cells = [
+        [
+            row["id"],
+            moment(datetime.fromisoformat(row["at"]), season),
+            row["by"],
+            row["what"],
+            "yes" if row["in_force"] else f"undone by {row['undone_by']}",
+            row["reason"],
+        ]
+        for row in rows
+    ]
+    return table(["change", "when", "by", "what", "in force", "why"], cells)
+
+
+def test_sets(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Test sets for a terminal, as `listing.test_set_rows` has them."""
+    cells = [[row["test_set"], row["data"], row["results"], row["digest"][:12], row["labels"]] for row in rows]
+    return table(["test set", "data", "results", "digest", "labels"], cells)
+
+
+def in_force(found: "InForce") -> str:
+    """A change that was entered, and what holds now."""
+    if found.team is not None:
+        now = team(found.team)
+    elif found.submission is not None:
+        now = submissions([found.submission], found.season)
+    elif found.test_sets is not None:
+        now = test_sets(found.test_sets)
+    else:
+        now = rules(found.season, found.frozen_at)
+    return f"change {found.change['id']}: {found.change['what']}\n{now}"
+
+
+def rules(season: "Season", frozen_at: datetime | None) -> str:
+    """The days and attempts that hold, and whether the public board is frozen."""
+    frozen = "not frozen" if frozen_at is None else f"frozen as of {moment(frozen_at, season)}"
+    return (
+        f"{season.name}: {season.start} to {season.end}, choices until {season.choose_until} ({season.zone})\n"
+        f"a day {season.valid_a_day} valid and {season.invalid_a_day} invalid attempts; {season.chosen} are chosen\n"
+        f"the public board is {frozen}"
+    )
 
 
 def _score(value: float | None) -> str:
