@@ -4,24 +4,22 @@ A plan says what is done and when, never what comes of it: that is for the rules
 `case` names what an event is an example of, for the table at the end.
 
 Times of a day, in Moscow: teams send in the morning and in the afternoon, and the queue is worked through after either.
-At night come the cases that need a queue of their own.
+At night come the cases that need a queue of their own. What organizers change is drawn apart, in `changes`.
 """
 
 import random
-from dataclasses import asdict, dataclass
-from datetime import UTC, date, datetime, time, timedelta
-from typing import Any, Literal
-from zoneinfo import ZoneInfo
+from datetime import date, datetime, timedelta
+from typing import Any
 
-ZONE = "Europe/Moscow"
-START = date(2022, 10, 1)
+from evaluator.tools.simulated_season.changes import Changes
+from evaluator.tools.simulated_season.events import START, Mode, Plan, PlannedEvent, Program, moment
+
 VALID_A_DAY, INVALID_A_DAY, CHOSEN = 3, 4, 3
 NIGHT_CASE, MAX_NIGHT_CASES = timedelta(minutes=13), 13  # retries take up to five minutes of it
 MIN_TEAMS, MIN_DAYS = 6, 4  # for every case to have a team and a day of its own
 
-Mode = Literal["nano", "quick"]
 # What a ZIP is. The first three are scored; brittle ends on the private test set as crash does. The last three are
-# turned away when they are sent.
+# turned away when they are sent. (`changes` has two more that are scored.)
 SCORED = ("nano", "quick", "brittle")
 FAILING = {"crash": "EXIT", "slow": "TIMEOUT", "silent": "BAD_OUTPUT"}
 TURNED_AWAY = ("damaged", "bare", "outside")
@@ -39,63 +37,9 @@ _NAMES = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Program:
-    """A ZIP, as it is made. `kg` is the CO2 of its emission.csv, where it has one."""
-
-    key: str
-    kind: str
-    seed: int
-    emission: str = ""
-    kg: float = 0.0
-
-
-@dataclass(frozen=True)
-class PlannedEvent:
-    """`do` is one of send, kill-sending, choose, cancel, work, spoil, restore, retry, finals. `how` is a variant of it,
-    `programs` are keys, `delay` is in real seconds.
-    """
-
-    at: datetime
-    do: str
-    team: str = ""
-    programs: tuple[str, ...] = ()
-    how: str = ""
-    case: str = ""
-    delay: float = 0.0
-
-
-@dataclass(frozen=True)
-class Plan:
-    seed: int
-    mode: Mode
-    rate: float
-    start: date
-    end: date
-    choose_until: date
-    teams: tuple[str, ...]
-    programs: dict[str, Program]
-    events: tuple[PlannedEvent, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        events = [
-            asdict(event) | {"at": event.at.isoformat(), "programs": list(event.programs)} for event in self.events
-        ]
-        days = {name: str(getattr(self, name)) for name in ("start", "end", "choose_until")}
-        programs = {key: asdict(program) for key, program in self.programs.items()}
-        return {
-            "seed": self.seed,
-            "mode": self.mode,
-            "rate": self.rate,
-            **days,
-            "teams": list(self.teams),
-            "programs": programs,
-            "events": events,
-        }
-
-
 def plan(seed: int, teams: int, days: int, mode: Mode = "nano", rate: float = 0.15) -> Plan:
-    """A season of so many teams and days. `rate` is how often a team sends on a day on which no case is its own.
+    """A season of so many teams and days, and of the teams in `changes`. `rate` is how often a team sends on a day on
+    which no case is its own.
 
     Raises `ValueError` for fewer teams or days than the cases need.
     """
@@ -123,13 +67,15 @@ class _Planner:
 
     def plan(self) -> Plan:
         choose_until = self._days[-1] + timedelta(days=1)
+        changes = Changes(self._seed, self._days)
         self._cases(times=2 if len(self._room) >= 200 else 1)
         self._usual()
         for day in self._days:
-            self._add(_at(day, "14:00"), "work")
-            self._add(_at(day, "21:00"), "work")
-        self._choices(choose_until)
-        self._finals(choose_until + timedelta(days=1))
+            self._add(moment(day, "14:00"), "work")
+            self._add(moment(day, "21:00"), "work")
+        self._choices(changes.choose_until)
+        self._finals(changes.choose_until + timedelta(days=1))
+        events = [*self._events, *changes.events]
         return Plan(
             seed=self._seed,
             mode=self._mode,
@@ -137,9 +83,9 @@ class _Planner:
             start=START,
             end=self._days[-1],
             choose_until=choose_until,
-            teams=tuple(self._teams),
-            programs=self._programs,
-            events=tuple(sorted(self._events, key=lambda event: event.at)),  # of one moment: as they were added
+            teams=(*self._teams, *changes.teams),
+            programs=self._programs | changes.programs,
+            events=tuple(sorted(events, key=lambda event: event.at)),  # of one moment: as they were added
         )
 
     # --- pieces ---
@@ -172,10 +118,10 @@ class _Planner:
         return key
 
     def _morning(self, day: date) -> datetime:
-        return _at(day, "09:00") + timedelta(seconds=self._chance.randrange(4 * 3600))
+        return moment(day, "09:00") + timedelta(seconds=self._chance.randrange(4 * 3600))
 
     def _afternoon(self, day: date) -> datetime:
-        return _at(day, "15:00") + timedelta(seconds=self._chance.randrange(5 * 3600))
+        return moment(day, "15:00") + timedelta(seconds=self._chance.randrange(5 * 3600))
 
     def _take(self, number: int = 1, day: date | None = None, but: str = "") -> tuple[str, date]:
         """A team's day with room for so many more; not of the team `but`."""
@@ -194,7 +140,7 @@ class _Planner:
             team, day = self._take(number)
             if self._nights[day] < MAX_NIGHT_CASES:
                 self._nights[day] += 1
-                return team, _at(day, "21:00") + NIGHT_CASE * self._nights[day]
+                return team, moment(day, "21:00") + NIGHT_CASE * self._nights[day]
 
     # --- cases ---
 
@@ -207,10 +153,10 @@ class _Planner:
             self._cancelled(*self._take(VALID_A_DAY))
             self._damaged_store(*self._take(VALID_A_DAY))
         team, _ = self._take(day=last)
-        self._send(_at(last, "23:59") + timedelta(seconds=30), team, "quick", "in the last minute")
-        midnight = _at(last + timedelta(days=1), "00:00")
+        self._send(moment(last, "23:59") + timedelta(seconds=30), team, "quick", "in the last minute")
+        midnight = moment(last + timedelta(days=1), "00:00")
         self._add(midnight, "send", team, self._unsent(team), case="after the end")
-        self._add(_at(last + timedelta(days=1), "07:00"), "work")
+        self._add(moment(last + timedelta(days=1), "07:00"), "work")
         for _ in range(times):
             for how in WORK_FAULTS:
                 self._work_fault(how)
@@ -231,7 +177,7 @@ class _Planner:
         self._brittle, day = self._take()
         self._send(self._morning(day), self._brittle, "brittle", "program: brittle")
         for team in self._chance.sample(self._teams, 2):
-            eve = _at(START, "00:00") - timedelta(seconds=1)
+            eve = moment(START, "00:00") - timedelta(seconds=1)
             self._add(eve, "send", team, self._unsent(team), case="before the start")
         self._add(self._morning(self._days[1]), "send", "Кто это?", self._unsent(team), case="unknown team")
 
@@ -245,7 +191,7 @@ class _Planner:
         key = self._send(self._morning(day), team, "quick")
         self._add(self._afternoon(day), "send", team, key, case="the same ZIP again")
         other, _ = self._take(day=day, but=team)
-        self._add(_at(day, "20:30"), "send", other, key, case="the ZIP of another team")
+        self._add(moment(day, "20:30"), "send", other, key, case="the ZIP of another team")
 
     def _fourth(self, team: str, day: date) -> None:
         """Three at once, and two more: one while those wait, and one when they are done."""
@@ -258,15 +204,15 @@ class _Planner:
     def _failures(self, team: str, day: date) -> None:
         """So many failures of its own in a day that no more may be sent."""
         for number in range(INVALID_A_DAY):
-            at = _at(day, "10:00" if number < VALID_A_DAY else "16:00") + timedelta(minutes=number)
+            at = moment(day, "10:00" if number < VALID_A_DAY else "16:00") + timedelta(minutes=number)
             self._send(at, team, "silent" if number % 2 else "crash")
-        self._add(_at(day, "20:00"), "send", team, self._unsent(team), case="too many failures a day")
-        self._add(_at(day, "20:59"), "work")
-        self._add(_at(day, "21:05"), "send", team, self._unsent(team), case="too many failures a day")
+        self._add(moment(day, "20:00"), "send", team, self._unsent(team), case="too many failures a day")
+        self._add(moment(day, "20:59"), "work")
+        self._add(moment(day, "21:05"), "send", team, self._unsent(team), case="too many failures a day")
 
     def _cancelled(self, team: str, day: date) -> None:
         """Cancelled while it waits; the three that follow are not refused."""
-        at = _at(day, "09:00")
+        at = moment(day, "09:00")
         key = self._program(team, "quick")
         self._sent[team].remove(key)
         self._add(at, "send", team, key)
@@ -284,13 +230,13 @@ class _Planner:
 
     def _damaged_store(self, team: str, day: date) -> None:
         """What is retried on the next day is a fourth of the day on which it was sent, and no attempt of that day."""
-        self._add(_at(day, "13:30"), "work")
-        key = self._send(_at(day, "13:35"), team, "quick")
-        self._add(_at(day, "13:58"), "spoil", team, key, how="store")
-        self._add(_at(day, "13:59"), "work", case="stored ZIP damaged")
+        self._add(moment(day, "13:30"), "work")
+        key = self._send(moment(day, "13:35"), team, "quick")
+        self._add(moment(day, "13:58"), "spoil", team, key, how="store")
+        self._add(moment(day, "13:59"), "work", case="stored ZIP damaged")
         for _ in range(VALID_A_DAY):
             self._send(self._afternoon(day), team, "quick")
-        morning = _at(day + timedelta(days=1), "07:30")
+        morning = moment(day + timedelta(days=1), "07:30")
         self._add(morning, "restore", team, key, how="store")
         self._add(morning, "retry")
         self._add(morning + timedelta(minutes=1), "work", case="stored ZIP put back")
@@ -335,7 +281,7 @@ class _Planner:
 
     def _choices(self, day: date) -> None:
         """Half of the teams choose; some do what is not allowed, and some change their mind."""
-        at = _at(day, "10:00")
+        at = moment(day, "10:00")
 
         def choose(team: str, keys: list[str], case: str = "") -> None:
             nonlocal at
@@ -359,16 +305,12 @@ class _Planner:
             choose(team, self._failed[team][:1], "choice: without a score")
         at += timedelta(minutes=1)
         self._add(at, "finals", case="finals before the last choice")
-        late = _at(day + timedelta(days=1), "00:00")
+        late = moment(day + timedelta(days=1), "00:00")
         for team in self._chance.sample(ready, 2):
             self._add(late, "choose", team, self._sent[team][0], case="choice: too late")
 
     def _finals(self, day: date) -> None:
-        at = _at(day, "09:00")
+        at = moment(day, "09:00")
         self._add(at, "finals")
         self._add(at, "finals", case="finals twice")
         self._add(at + timedelta(minutes=1), "work", how="kill-runner", case="work: kill-runner", delay=self._delay())
-
-
-def _at(day: date, clock: str) -> datetime:
-    return datetime.combine(day, time.fromisoformat(clock), ZoneInfo(ZONE)).astimezone(UTC)

@@ -21,7 +21,8 @@ from evaluator.carbon import emission
 from evaluator.competition.definition import default
 from evaluator.package import pack
 from evaluator.season import PRIVATE, PUBLIC
-from evaluator.tools.simulated_season.plan import Mode, Program
+from evaluator.tools.simulated_season.changes import ABLE, CORRECTED, KNOWING
+from evaluator.tools.simulated_season.events import Mode, Program
 
 ROOT = Path(__file__).parents[3]
 KEY_NAME = "key.txt"
@@ -29,11 +30,13 @@ KEPT_IN_MODE: dict[Mode, tuple[int, ...]] = {
     "nano": tuple(default().numbers),
     "quick": (0, 1, 4, 5, 6, 7, 8, 9, 10, 11),  # those that are scored without encoders, which take seconds to start
 }
+KNOWN_SHARE = 0.7  # of all answers, by a program that is able
 EXAMPLES = {PUBLIC: 3, PRIVATE: 3}  # of each task, at most; sample_input has five of each hidden one
 
 _METADATA = json.dumps({"image": "fusionbrain/fbc2:latest", "entrypoint": "python3 -S run.py"})  # -S: starts faster
 _ANSWERING = """
 import json, os, random, re
+KNOWN = %(known)r
 WORDS = "да нет красный синий 2 3 4 кот дом дерево мост на столе из-за дождя 7 12".split()
 examples = json.load(open("../input/input.json", encoding="utf-8"))
 os.makedirs("output/images", exist_ok=True)
@@ -49,7 +52,7 @@ for id, parts in examples.items():
     with open(f"output/images/image_{id}.jpg", "wb") as file:
         file.write(picture)
     image = {"type": "image", "content": f"images/image_{id}.jpg"}
-    predictions[id] = [{"type": "text", "content": answer.strip()}, image]
+    predictions[id] = [{"type": "text", "content": KNOWN.get(id, answer.strip())}, image]
 """
 _WRITING = """
 with open("output/predictions.json", "w", encoding="utf-8") as file:
@@ -64,7 +67,9 @@ _SILENT = (
 
 
 def write_data(folder: Path, mode: Mode) -> None:
-    """Write the public and the private test set below `folder`: examples of sample_input, none of which is in both."""
+    """Write the public and the private test set below `folder`: examples of sample_input, none of which is in both; and
+    beside each, in a folder `corrected`, the same with other answers to some.
+    """
     source = ROOT / "sample_input"
     numbers: dict[str, int] = _read(source / "sample_ids.json")
     documents = {name: _read(source / name) for name in ("input.json", "ground_truth.json")}
@@ -86,6 +91,29 @@ def write_data(folder: Path, mode: Mode) -> None:
                 shutil.copyfile(source / entry["content"], target / entry["content"])
         _write(target / "sample_ids.json", {id: numbers[id] for id in ids})
         _write(target / "tasks.json", definitions)
+        other = corrected(target)
+        shutil.rmtree(other, ignore_errors=True)
+        shutil.copytree(target, other)
+        _write(other / "ground_truth.json", _correct(_read(target / "input.json"), _read(target / "ground_truth.json")))
+
+
+def corrected(data: Path) -> Path:
+    """The folder that has a test set's corrected answers."""
+    return data.with_name(f"{data.name}-{CORRECTED}")
+
+
+def _correct(inputs: dict[str, Any], truth: dict[str, Any]) -> dict[str, Any]:
+    """Of each example with options the one after that which was right."""
+    changed = dict(truth)
+    for id, parts in inputs.items():
+        text = " ".join(part["content"] for part in parts if part["type"] == "text")
+        options = re.findall(r"\b[a-e]\) ([^;]+)", text)
+        (entry,) = truth[id]
+        right = [number for number, option in enumerate(options) if option in entry["content"]]
+        if right:
+            number = (right[0] + 1) % len(options)
+            changed[id] = [{"type": "text", "content": [options[number], "abcde"[number]]}]
+    return changed
 
 
 def make_zip(program: Program, target: Path, public: Path) -> None:
@@ -116,7 +144,8 @@ def make_zip(program: Program, target: Path, public: Path) -> None:
 
 
 def _code(program: Program, public: Path) -> str:
-    answering = _ANSWERING % {"seed": program.seed}
+    known = _known(program, public)
+    answering = _ANSWERING % {"seed": program.seed, "known": known}
     match program.kind:
         case "crash":
             return answering + ("raise SystemExit(3)" if program.seed % 2 else "raise ValueError('Ёлки-палки')")
@@ -125,10 +154,30 @@ def _code(program: Program, public: Path) -> str:
         case "silent":
             return answering + _SILENT[program.seed % len(_SILENT)]
         case "brittle":
-            known = sorted(_read(public / "input.json"))
-            return answering + f"assert set(examples) == set({known!r})" + _WRITING
+            ids = sorted(_read(public / "input.json"))
+            return answering + f"assert set(examples) == set({ids!r})" + _WRITING
         case _:
             return answering + _WRITING
+
+
+def _known(program: Program, public: Path) -> dict[str, str]:
+    """The answers that a program has in it, by id: an accepted one to each text of the public test set, or to most of
+    both.
+    """
+    chance = random.Random(f"known {program.seed}")
+    known: dict[str, str] = {}
+    if program.kind in (KNOWING, ABLE):
+        known |= _texts(public)
+    if program.kind == ABLE:
+        known |= _texts(public.with_name(PRIVATE))
+        known = {id: answer for id, answer in known.items() if chance.random() < KNOWN_SHARE}
+    return known
+
+
+def _texts(data: Path) -> dict[str, str]:
+    """The first accepted answer to each id of a test set whose answers are texts."""
+    truth = {id: entries[0] for id, entries in _read(data / "ground_truth.json").items()}
+    return {id: entry["content"][0] for id, entry in truth.items() if entry["type"] == "text"}
 
 
 def _write_nano(folder: Path, chance: random.Random) -> None:

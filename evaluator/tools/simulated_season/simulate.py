@@ -23,9 +23,10 @@ import sqlite3
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -39,24 +40,21 @@ from evaluator.core.errors import DataError, EvaluatorError, SubmissionError
 from evaluator.core.text import aligned
 from evaluator.metrics import assets
 from evaluator.season import PUBLIC, TEST_SETS, actions, schema
+from evaluator.season.changes import RESCORED
 from evaluator.season.ledger import Ledger, Refused
+from evaluator.season.organize import Organizer
+from evaluator.season.rescore import Request, rescore
 from evaluator.season.site import pages
 from evaluator.season.store import Store, digest
-from evaluator.tools.simulated_season.plan import (
-    CHOSEN,
-    INVALID_A_DAY,
-    VALID_A_DAY,
-    ZONE,
-    Mode,
-    Plan,
-    PlannedEvent,
-    plan,
-)
-from evaluator.tools.simulated_season.programs import make_zip, write_data
+from evaluator.tools.simulated_season.events import ZONE, Mode, Plan, PlannedEvent
+from evaluator.tools.simulated_season.plan import CHOSEN, INVALID_A_DAY, VALID_A_DAY, plan
+from evaluator.tools.simulated_season.programs import corrected, make_zip, write_data
 
 LEASE_SECONDS = 9  # heartbeats, of real time, come three times in it; the lease itself is of simulated time
 START_SECONDS = 120.0  # at most, until a run starts
 PLAN, JOURNAL, DIGESTS = "plan.json", "journal.jsonl", "digests.json"
+SAID = "said"  # the folder with boards as they were looked at, and what scoring again showed
+ORGANIZER = "Ёжик"
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 # Three examples a task are not enough for the challenge's own numbers.
@@ -181,6 +179,7 @@ class Simulation:
         write_data(folder / "data", self.plan.mode)
         (folder / "assets").mkdir()
         (folder / "runs").mkdir()
+        (folder / SAID).mkdir()
         quick = self.plan.mode == "quick"
         rules = _RULES.format(
             plan=self.plan,
@@ -266,7 +265,7 @@ class Simulation:
         return "cancelled"
 
     def _spoil(self, event: PlannedEvent) -> str:
-        public = self.folder / "data" / PUBLIC
+        public = self._ledger(event.at).rules().data[PUBLIC]
         encoder = self.folder / "assets" / assets.INCEPTION.path
         match event.how:
             case "store":
@@ -320,6 +319,103 @@ class Simulation:
         except Refused:
             return "refused"
         return f"{found.queued} private runs queued"
+
+    # --- what organizers change ---
+
+    def _organize(self, event: PlannedEvent) -> str:
+        ledger = self._ledger(event.at)
+        if self._is_entered(ledger, event):
+            return "entered before"
+        before = self._counts()
+        try:
+            self._change(Organizer(ledger, ORGANIZER), event)
+        except Refused:
+            return "refused"
+        came = ["entered"]
+        for kind, what in (("cancelled", "cancelled"), ("queued", "queued again")):
+            if number := self._counts()[kind] - before[kind]:
+                came.append(f"{number} {what}")
+        return ", ".join(came)
+
+    def _change(self, organizer: Organizer, event: PlannedEvent) -> None:
+        reason = _reason(event)
+        match event.how:
+            case "disqualify" | "reinstate" | "take_out_of_competition":
+                getattr(organizer, event.how)(event.team, reason)
+            case "merge" | "rename":
+                getattr(organizer, event.how)(event.team, event.to, reason)
+            case "extend" if event.to.isdecimal():
+                organizer.extend(event.team, reason, None, int(event.to), None)
+            case "extend":
+                organizer.extend(event.team, reason, date.fromisoformat(event.to), None, None)
+            case "withdraw" | "restore":
+                getattr(organizer, event.how)(self._number(event.programs[0], event.team), reason)
+            case "set_day":
+                number = self._number(event.programs[0], event.team)
+                organizer.set_day(number, date.fromisoformat(event.to), reason)
+            case "set_rules":
+                end, choose_until = map(date.fromisoformat, event.to.split())
+                organizer.set_rules({"end": end, "choose_until": choose_until}, reason)
+            case "freeze":
+                organizer.freeze(None, reason)
+            case "unfreeze":
+                organizer.unfreeze(reason)
+            case "undo":
+                rescorings = [change.id for change in organizer.ledger.changes() if change.kind == RESCORED]
+                organizer.undo(rescorings[-1], reason)
+
+    def _rescore(self, event: PlannedEvent) -> str:
+        """In a process of its own, which is killed in one case: it loads what scores, and this one only forks."""
+        ledger = self._ledger(event.at)
+        if self._is_entered(ledger, event):
+            return "entered before"
+        said: list[str] = []
+
+        def say(line: str) -> None:
+            said.append(line)
+            if event.how == "killed" and len(said) == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        pid = os.fork()
+        if not pid:
+            with self._child("rescore.log"):
+                found = rescore(Organizer(self._ledger(event.at), ORGANIZER), self._request(event), _reason(event), say)
+                files.write_json(self._said(event), found.to_json())
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if status:
+            return "killed" if status == -signal.SIGKILL else f"ended with {status}"
+        (found,) = json.loads(self._said(event).read_text(encoding="utf-8"))["sets"]
+        moved = sum(
+            (line["rank_before"], line["total_before"]) != (line["rank_after"], line["total_after"])
+            for line in found["board"]
+        )
+        return f"{found['results']} results, {found['changed']} other totals, {moved} teams moved"
+
+    def _request(self, event: PlannedEvent) -> Request:
+        if event.how == "weights":
+            task, _, weight = event.to.partition("=")
+            return Request(weights={int(task): float(weight)})
+        new = None if event.how == "once more" else corrected(self.folder / "data" / event.to)
+        return Request(event.to, new, dry_run=event.how in ("killed", "dry run"))
+
+    def _look(self, event: PlannedEvent) -> str:
+        """Keep a board as it is now."""
+        board = actions.read_board(self._ledger(event.at), event.to, live=event.how == "live")
+        files.write_json(self._said(event), board.to_json())
+        return f"{board.waiting} results are not of this version"
+
+    @staticmethod
+    def _is_entered(ledger: Ledger, event: PlannedEvent) -> bool:
+        """Whether that was done before this simulation was interrupted."""
+        return _reason(event) in {change.reason for change in ledger.changes()}
+
+    def _said(self, event: PlannedEvent) -> Path:
+        """The file with what an event showed."""
+        return self.folder / SAID / f"{event.at:%m-%d-%H%M%S}.json"
+
+    def _counts(self) -> Counter[str]:
+        """How many events of each kind there are."""
+        return Counter(dict(self._rows("SELECT kind, count(*) FROM event GROUP BY kind")))
 
     # --- work ---
 
@@ -387,13 +483,7 @@ class Simulation:
         at = self._after_dead_leases(at)
         pid = os.fork()
         if not pid:
-            self._in_child()
-            with _ending(), open(self.folder / "queue.log", "a", encoding="utf-8") as log:
-                os.dup2(log.fileno(), 1)
-                os.dup2(log.fileno(), 2)
-                sys.stdout = sys.stderr = log
-                # Alike on machines with GPUs and without; and each of several runs has a core.
-                os.environ |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+            with self._child("queue.log"):
                 actions.work(self._ledger(at, jumps=True), _log_line, workers, ray=None, drain=True)
         self._runners.add(pid)
         try:
@@ -406,6 +496,22 @@ class Simulation:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
             self._runners.discard(pid)
+
+    @contextlib.contextmanager
+    def _child(self, log_name: str) -> Iterator[None]:
+        """In a forked process, which ends when this is left, and prints to a log."""
+        self._in_child()
+        with _ending(), open(self.folder / log_name, "a", encoding="utf-8") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+            sys.stdout = sys.stderr = log
+            # Alike on machines with GPUs and without; and each of several runs has a core.
+            os.environ |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+            try:
+                yield
+            except Exception:
+                traceback.print_exc()
+                raise
 
     @staticmethod
     def _in_child() -> None:
@@ -476,20 +582,19 @@ class Simulation:
         came: dict[str, list[str]] = {}
         journal = [entry for entry in read_journal(self.folder) if "event" in entry]
         query = """
-            SELECT submission.digest, team.name, run.test_set, event.kind, event.verdict FROM run
-            JOIN submission ON submission.id = run.submission_id JOIN team ON team.id = submission.team_id
+            SELECT run.submission_id, run.test_set, event.kind, event.verdict FROM run
             JOIN event ON event.run_id = run.id AND event.step = 2
             WHERE run.id IN (SELECT max(id) FROM run GROUP BY submission_id, test_set) ORDER BY run.id
         """
-        ends: dict[tuple[str, str], list[str]] = {}
-        for sent, team, test_set, kind, verdict in self._rows(query):
-            ends.setdefault((sent, team), []).append(f"{test_set} {verdict or kind}")
+        ends: dict[int, list[str]] = {}
+        for number, test_set, kind, verdict in self._rows(query):
+            ends.setdefault(number, []).append(f"{test_set} {verdict or kind}")
         for entry in journal:
             event = self.plan.events[entry["event"]]
             if event.case:
                 what = entry["came"]
                 if what == "accepted":
-                    what = ", ".join([what, *ends[self._digests[event.programs[0]], event.team]])
+                    what = ", ".join([what, *ends[self._number(event.programs[0], event.team)]])
                 came.setdefault(event.case, []).append(what)
         rows = [("case", "times", "what came of it")]
         for case, what in sorted(came.items()):
@@ -508,6 +613,8 @@ class Simulation:
             "runs lost": "SELECT count(*) FROM event WHERE kind = 'lost'",
             "runs interrupted or cancelled": ("SELECT count(*) FROM event WHERE kind IN ('interrupted', 'cancelled')"),
             "infrastructure failures": "SELECT count(*) FROM event WHERE fault IN ('infra', 'organizer')",
+            "changes of organizers": "SELECT count(*) FROM change",
+            "results scored again": "SELECT count(*) FROM rescored",
         }
         return {name: self._rows(query)[0][0] for name, query in one.items()}
 
@@ -521,6 +628,11 @@ def read_journal(folder: Path) -> list[dict[str, Any]]:
 
 def _log_line(line: str) -> None:
     print(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {line}", flush=True)
+
+
+def _reason(event: PlannedEvent) -> str:
+    """One for each event, by which it is known again."""
+    return f"{event.case}, {event.at:%m-%d %H:%M}"
 
 
 def _made(folder: Path) -> Path:

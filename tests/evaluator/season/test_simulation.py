@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import evaluator
+from evaluator.tools.simulated_season import changes
 from evaluator.tools.simulated_season import plan as plans
 from evaluator.tools.simulated_season.plan import plan
 from evaluator.tools.simulated_season.simulate import PLAN, main, read_journal
@@ -42,11 +43,15 @@ def test_a_season_that_was_killed_in_the_midst_is_what_its_plan_and_the_scores_o
         "teams on the private board",
         "can win the main prize",
         "can win the other",
+        "totals that another version changed",
+        "withdrawn that were a team's best",
+        "withdrawn that were chosen",
+        "looks at a frozen board that differs",
     ):
         assert figures[what] > 0, (what, figures)
     document = json.loads((folder / PLAN).read_text(encoding="utf-8"))
     days = (date.fromisoformat(document["end"]) - date.fromisoformat(document["start"])).days + 1
-    made = plan(document["seed"], len(document["teams"]), days, document["mode"], document["rate"])
+    made = plan(document["seed"], len(document["teams"]) - len(changes.TEAMS), days, document["mode"], document["rate"])
     assert made.to_json() == document
     if not named:
         change_a_score(folder)
@@ -67,7 +72,7 @@ def killed_and_finished(folder: Path) -> Path:
     process.communicate()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "What was injected" in done.stdout and "The most sustainable solution: ёмкость" in done.stdout
+    assert "What was injected" in done.stdout and "The most sustainable solution: Зря обвинённые" in done.stdout
     return folder
 
 
@@ -88,7 +93,7 @@ def test_a_plan_follows_from_its_seed_and_has_every_case() -> None:
     season = plan(0, 30, 14)
     assert season == plan(0, 30, 14) and season.to_json() != plan(1, 30, 14).to_json()
     times = [event.at for event in season.events]
-    assert times == sorted(times) and len(set(season.teams)) == 30
+    assert times == sorted(times) and len(set(season.teams)) == 30 + len(changes.TEAMS)
     cases = Counter(event.case for event in season.events)
     for kind in (*plans.FAILING, "brittle"):
         assert cases[f"program: {kind}"]
@@ -105,6 +110,9 @@ def test_a_plan_follows_from_its_seed_and_has_every_case() -> None:
         *("cancelled: queued", "cancelled: running"),
         *("choice: another team's", "choice: without a score", "choice: more than three", "choice: changed"),
         *("choice: too late", "finals before the last choice", "finals twice"),
+        *(f"scored again: {how}" for how in ("killed", "dry run", "corrected", "once more", "weights", "undone")),
+        *("disqualified", "reinstated", "out of competition", "merged", "renamed", "day corrected"),
+        *("withdrawn: the best one", "restored", "frozen", "unfrozen", "the last day moved", "on the added day"),
     ):
         assert cases[case], case
     sent = {event.programs[0] for event in season.events if event.do == "send"}
