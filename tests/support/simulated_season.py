@@ -438,17 +438,14 @@ def _rescore(season: Season, expected: Expected, event: dict[str, Any], at: date
     elif how != "once more":
         new = Version(f"{test_set}-corrected", season.weights)
     wanted = expected.shown(test_set) | expected.lacking(test_set)
-    with_new = replace(new, scored=new.scored | wanted)
     versions = expected.versions[test_set]
-    kept_versions = [version for version in versions if version is not new]
-    expected.versions[test_set] = [*kept_versions, with_new]
+    shown = replace(new, scored=new.scored | wanted)
+    expected.versions[test_set] = [*(version for version in versions if version is not new), shown]
     after = _places(_lines(season, expected, test_set, live=True))
+    expected.versions[test_set] = versions
     changed = sum(had.get(number) != season.total(number, test_set, new) for number in wanted)
     expected.figures["totals that another version changed"] += changed if how == "corrected" else 0
-    if how == "dry run":
-        expected.versions[test_set] = versions
-    else:
-        expected.versions[test_set] = versions
+    if how != "dry run":
         new.scored |= wanted
         if new is not now:
             versions.append(new)

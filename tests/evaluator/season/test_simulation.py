@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import closing
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import evaluator
 from evaluator.tools.simulated_season import changes
 from evaluator.tools.simulated_season import plan as plans
 from evaluator.tools.simulated_season.plan import plan
-from evaluator.tools.simulated_season.simulate import PLAN, main, read_journal
+from evaluator.tools.simulated_season.simulate import JOURNAL, PLAN, Simulation, main, read_journal
 
 pytest.register_assert_rewrite("tests.support.simulated_season")
 from tests.support import simulated_season as simulated  # noqa: E402
@@ -87,6 +88,26 @@ def change_a_score(folder: Path) -> None:
     document = json.loads(path.read_text(encoding="utf-8"))
     document["tasks"]["0"]["score"] += 1e-9
     path.write_text(json.dumps(document), encoding="utf-8")
+
+
+def test_what_was_changed_before_a_kill_is_not_changed_again(tmp_path: Path) -> None:
+    whole = plan(0, plans.MIN_TEAMS, plans.MIN_DAYS, "quick", 0)
+    events = [event for event in whole.events if event.how in ("extend", "rename", "freeze", "set_rules")]
+    last = whole.events[-1]
+    assert last.do == "look"
+    simulation = Simulation(replace(whole, events=(*events, last)), tmp_path / "season", 1)
+    simulation.run(lambda number, event: None)
+    before = entered(simulation.folder)
+    assert len(before) == len(events) == 5
+    (simulation.folder / JOURNAL).unlink()  # as where it was killed before it took them down
+    simulation.run(lambda number, event: None)
+    assert entered(simulation.folder) == before
+    assert [entry["came"] for entry in read_journal(simulation.folder)][:-1] == ["entered before"] * 5
+
+
+def entered(folder: Path) -> list[tuple[str, str]]:
+    with closing(sqlite3.connect(folder / "season.sqlite3")) as connection:
+        return connection.execute("SELECT kind, at FROM change ORDER BY id").fetchall()
 
 
 def test_a_plan_follows_from_its_seed_and_has_every_case() -> None:
