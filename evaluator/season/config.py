@@ -5,7 +5,7 @@ season's folder, where submissions and runs are kept too.
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 from math import fsum
@@ -240,7 +240,7 @@ def read_season(path: Path) -> Season:
         lines += error.reasons
     given = {"path": path, "competition": competition, "limits": limits, "limit_settings": settings}
     season, faults = parse(Season, known | given)
-    lines += map(_line, faults)
+    lines += _lines(faults)
     if season is None or lines:
         raise DataError([f"season {path}: {line}" for line in lines])
     return season
@@ -275,7 +275,7 @@ def _keys(competition: Competition) -> dict[str, list[str]]:
 
 
 def _known_keys(document: dict[str, Any], competition: Competition) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """The tables with the keys that are known, and a line for each that is not."""
+    """The tables with the keys that are known, and a line for each table that has others, or is unknown itself."""
     keys, known, lines = _keys(competition), {}, []
     for name, table in document.items():
         if name not in keys:
@@ -284,14 +284,26 @@ def _known_keys(document: dict[str, Any], competition: Competition) -> tuple[dic
             lines.append(f"{name} must be a table, not {show(table)}")
         else:
             unknown = [] if name == "limits" else [key for key in table if key not in keys[name]]
-            lines += [f"[{name}] {unknown_key(key, keys[name])}" for key in unknown]
+            if len(unknown) == 1:
+                lines.append(f"[{name}] {unknown_key(unknown[0], keys[name])}")
+            elif unknown:
+                named = ", ".join(map(show, unknown))
+                lines.append(f"[{name}] unknown keys {named}; allowed are {', '.join(keys[name])}")
             known[name] = {key: value for key, value in table.items() if key not in unknown}
     return known, lines
 
 
-def _line(fault: Fault) -> str:
-    table, *key = fault.place
-    return f"[{table}] {key[0]}: {fault.text}" if key else f"[{table}] {fault.text}"
+def _lines(faults: Iterable[Fault]) -> list[str]:
+    """The same fault of several keys of a table is one line."""
+    same: dict[tuple[str, str], list[str]] = {}
+    for fault in faults:
+        table, *key = fault.place
+        same.setdefault((table, fault.text), []).extend(key[:1])
+    lines = []
+    for (table, text), keys in same.items():
+        said = "are missing" if text == "is missing" and len(keys) > 1 else text
+        lines.append(f"[{table}] {', '.join(keys)}: {said}" if keys else f"[{table}] {said}")
+    return lines
 
 
 def _not_before(day: date, first: str, info: ValidationInfo) -> date:

@@ -89,14 +89,28 @@ def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
     for part in (
         "[season] unknown key 'nme'; allowed are competition, name, time_zone, start, end, choose_until, contact, ",
         "[prizes] is unknown; allowed are season, attempts",
-        "[season] name: is missing",
-        "[season] start: is missing",
-        "[data] public: is missing",
+        "[season] name, time_zone, start, end: are missing",
+        "[data] public, private: are missing",
         "'speed' is no limit",
         "[thresholds] unknown key '12'; allowed are 0, 1",
         "[thresholds] 5: must be a number in 0..1, not 2",
     ):
         assert part in text
+
+
+def test_what_is_wrong_with_several_keys_is_one_line(tmp_path: Path) -> None:
+    example = EXAMPLE.read_text(encoding="utf-8")
+    path = tmp_path / "season.toml"
+    for before, after, found in (
+        ('open = "1/15"', '0="x"\n1="x"\n2="x"\n3="x"', "[formula] 0, 1, 2, 3: must be a number in 0..1, or"),
+        ('open = "1/15"', "opn = 1\nopnn = 1", "[formula] unknown keys 'opn', 'opnn'; allowed are open, hidden, 0,"),
+        ('open = "1/15"', "open = 0", "[thresholds] 0, 1, 2, 3, 4, 5: no weight in [formula]"),
+    ):
+        path.write_text(example.replace(before, after, 1), encoding="utf-8")
+        with pytest.raises(DataError) as caught:
+            read_season(path)
+        (reason,) = caught.value.reasons
+        assert found in reason
 
 
 def test_pages_link_to_web_addresses_alone(tmp_path: Path) -> None:
