@@ -229,8 +229,8 @@ def _machine(client: Any, limits: Limits) -> Iterator[Check]:
         information = client.info() if client else {}
     except _ENGINE_FAILURES:
         information = {}
-    memory = information.get("MemTotal") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    cpus = information.get("NCPU") or os.cpu_count() or 1
+    memory, cpus = machine_size()
+    memory, cpus = information.get("MemTotal") or memory, information.get("NCPU") or cpus
     for subject, there, allowed, limit in (
         ("memory", _gb(memory), _gb(limits.memory), memory >= limits.memory),
         ("cpus", f"{cpus}", f"{limits.cpus:g}", cpus >= limits.cpus),
@@ -240,6 +240,11 @@ def _machine(client: Any, limits: Limits) -> Iterator[Check]:
             yield Check(OK, subject, text)
         else:
             yield Check(NOTE, subject, f"{text}, so that one which needs all of it fails here and not there")
+
+
+def machine_size() -> tuple[int, int]:
+    """This machine's memory in bytes, and its CPUs."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), os.cpu_count() or 1
 
 
 def _disk(client: Any, built: bool, limits: Limits) -> Iterator[Check]:

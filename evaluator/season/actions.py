@@ -62,12 +62,6 @@ class TestSet:
     digest: str
 
 
-def read_test_sets(season: Season) -> Iterator[TestSet]:
-    """The season's test sets, one after the other. Raises `DataError` for one that cannot be read or lacks a task."""
-    for name, folder in season.data.items():
-        yield read_test_set(season, name, folder)
-
-
 def read_test_set(season: Season, name: str, folder: Path) -> TestSet:
     """A test set in a folder. Raises `DataError` where it cannot be read or lacks a task."""
     data = contracts.read_data(folder, season.competition)

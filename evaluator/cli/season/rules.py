@@ -1,9 +1,12 @@
 """Make a season's database, look at its rules."""
 
+from typing import Annotated
+
 import typer
 
 from evaluator.cli import shared
 from evaluator.cli.season import backups, options
+from evaluator.core import verdict
 
 app = typer.Typer()
 season_app = typer.Typer(cls=shared.Group, help="Make a season's database, look at its rules.")
@@ -35,12 +38,23 @@ def notices(
 
 
 @season_app.command("check")
-def check(season: options.Rules = options.DEFAULT_RULES) -> None:
-    """Read the rules and the test sets, and say what they are."""
-    from evaluator.season import actions
+def check(
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers", metavar="N", parser=shared.whole_number(1000), help="runs at a time, as of `queue run`"
+        ),
+    ] = None,
+    json: options.Json = None,
+    season: options.Rules = options.DEFAULT_RULES,
+) -> int:
+    """What will go wrong in the season: each thing with its fix."""
+    from evaluator.season import check
 
-    rules = actions.open_ledger(season).rules()
-    print(f"{rules.name}: {rules.start} to {rules.end}, choices until {rules.choose_until} ({rules.zone})")
-    print(f"a day {rules.valid_a_day} valid and {rules.invalid_a_day} invalid attempts; {rules.chosen} are chosen")
-    for found in actions.read_test_sets(rules):
-        print(f"{found.name}: {found.examples} examples of {found.tasks} tasks, digest {found.digest}")
+    options.check_outputs(json)
+    lines = list(check.examine(season, workers))
+    failures, warnings = (sum(line.state == state for line in lines) for state in (check.FAILURE, check.WARNING))
+    text = "\n".join([*map(str, lines), f"{failures} failures, {warnings} warnings"])
+    document = {"failures": failures, "warnings": warnings, "lines": [line.to_json() for line in lines]}
+    options.give(text, document, json)
+    return verdict.DATA_ERROR.exit_code if failures else 0

@@ -33,7 +33,9 @@ def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
 
 def test_a_season_from_the_first_team_to_the_board(make_running, make_zip, call, tmp_path) -> None:
     season = make_running()
-    assert call(season, "season", "check")[1].count("3 examples of 1 tasks, digest ") == 2
+    code, text = call(season, "season", "check")
+    assert text.count("3 examples of 1 tasks, digest ") == 2
+    assert code == 2 and "private examples ask what a public one does" in text
     assert call(season, "teams", "add", "Кот") == (0, "team Кот: added\n")
     code, text = call(season, "submit", make_zip(), "--team", "ёжики")
     assert code == 0 and text.startswith("submission 1: queued; on 20") and "1 not done yet, 99 left" in text

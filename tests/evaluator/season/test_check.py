@@ -1,0 +1,215 @@
+"""What `season check` says before the first day."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from evaluator.metrics.nano import NanoEncoders
+from evaluator.season import PRIVATE, PUBLIC, check
+from evaluator.season.check import FAILURE, OK, WARNING, Line
+from evaluator.season.config import Season, read_season
+from evaluator.season.database import Database
+from evaluator.season.ledger import Ledger
+from tests.support.data import build_data
+from tests.support.season import TASK, archive, enter, scored, write_season
+
+DAYS = {"start": "2080-01-01", "end": "2080-01-20", "choose_until": "2080-01-22", "time_zone": '"Europe/Moscow"'}
+
+
+@pytest.fixture
+def make(tmp_path: Path, url: str) -> Iterator[Callable[..., Season]]:
+    """Makes a season that is to begin, with a public and a private test set that have nothing in common."""
+    databases: list[Database] = []
+
+    def make(more: str = "", **replace: str) -> Season:
+        folder = tmp_path / "season"
+        for name in (PUBLIC, PRIVATE):
+            if not (folder / "data" / name).exists():
+                build_data(folder / "data" / name, (TASK,))
+        _ask_otherwise(folder / "data" / PRIVATE)
+        settings = {"lease_seconds": "60", "retry_seconds": "300", "runner": '"local"'}
+        season = write_season(folder, url, **(settings | DAYS | replace))
+        season.path.write_text(season.path.read_text(encoding="utf-8") + more, encoding="utf-8")
+        databases.append(Database(season.url, season.folder))
+        databases[-1].migrate()
+        return read_season(season.path)
+
+    yield make
+    for database in databases:
+        database.engine.dispose()
+
+
+def _ask_otherwise(folder: Path) -> None:
+    """Other ids and other questions than the public ones."""
+    for name in ("input.json", "ground_truth.json", "sample_ids.json"):
+        document = json.loads((folder / name).read_text(encoding="utf-8"))
+        if any(id.startswith("private") for id in document):
+            return
+        changed = {f"private-{id}": entries for id, entries in document.items()}
+        if name == "input.json":
+            for entries in changed.values():
+                entries.append({"type": "text", "content": "и ещё"})
+        (folder / name).write_text(json.dumps(changed, ensure_ascii=False), encoding="utf-8")
+
+
+def look(season: Season, *subjects: str, workers: int | None = None) -> list[Line]:
+    """The lines of these subjects that are not ok."""
+    lines = list(check.examine(season.path, workers))
+    assert lines, "something is always said"
+    return [line for line in lines if line.subject in subjects and line.state != OK]
+
+
+def test_of_a_season_that_can_begin_nothing_is_a_failure(make: Callable[..., Season]) -> None:
+    lines = list(check.examine(make().path))
+    assert [str(line) for line in lines if line.state == FAILURE] == []
+    by_subject = {line.subject: line for line in lines}
+    assert by_subject["days"].state == by_subject["zone"].state == by_subject["clock"].state == OK
+    assert "3 examples of 1 tasks, digest " in by_subject[PUBLIC].found
+    assert by_subject["public and private"] == Line(OK, "public and private", "have no id and no example in common")
+    assert by_subject["runner"].state == WARNING and "without a container" in by_subject["runner"].found
+    assert all(line.fix for line in lines if line.state != OK)
+
+
+@pytest.mark.parametrize(
+    ("more", "replace", "subject", "state", "found"),
+    [
+        ("\n[limits]\nmemory = 100\n", {}, "limits", FAILURE, "[limits] memory is 100 bytes, with which no run can"),
+        ("\n[limits]\ntime = 5\n", {}, "limits", FAILURE, "[limits] time is 5 s, with which no run can"),
+        ("\n[limits]\nunpacked = 15\n", {}, "limits", FAILURE, "[limits] unpacked is 15 bytes"),
+        ("", {"lease_seconds": "1"}, "limits", WARNING, "[runs] lease_seconds is 1 s: a worker that is busy"),
+        ("", {"retry_seconds": "0"}, "limits", WARNING, "[runs] retry_seconds is 0 s: all tries of a run end"),
+        ("", {"start": "2020-01-01"}, "days", WARNING, "2020-01-01 to 2080-01-20"),
+        ("", {"start": "2020-01-01", "end": "2020-01-02"}, "days", FAILURE, "nothing can be sent any more"),
+        (
+            *("", {"start": "2020-01-01", "end": "2020-01-02", "choose_until": "2020-01-03"}, "days", FAILURE),
+            "2020-01-01 to 2020-01-02, choices until 2020-01-03: all past, today is 20",
+        ),
+        (
+            *("", {"start": "2026-10-01", "end": "2026-12-01", "choose_until": "2080-12-01"}, "zone", OK),
+            "Europe/Moscow: it is ",
+        ),
+        (
+            *("", DAYS | {"time_zone": '"Europe/Berlin"', "start": "2026-09-01", "choose_until": "2080-01-22"}, "zone"),
+            *(WARNING, "; the clock there is changed during the season"),
+        ),
+        ("\n[thresholds]\n5 = 0.9\n", {}, "formula", WARNING, "the baseline misses thresholds: TRitW 0.36 < 0.9"),
+        ("\n[limits]\ngpus = 0\n", {"5": "0.5"}, "formula", WARNING, "the weights add up to 0.5, not to 1"),
+        ("", {"country": '"ZZ"\nkey_file = "none.key"'}, "key", FAILURE, "key file "),
+        ("", {"public": '"data/none"'}, PUBLIC, FAILURE, "data/none does not exist or is not a folder"),
+        ("", {"private": '"data/public"'}, "public and private", FAILURE, "are the same folder"),
+    ],
+)
+def test_what_will_go_wrong_is_said(
+    make: Callable[..., Season], more: str, replace: dict[str, str], subject: str, state: str, found: str
+) -> None:
+    lines = [line for line in check.examine(make(more, **replace).path) if line.subject == subject]
+    assert [line.state for line in lines if found in line.found] == [state], lines
+
+
+def test_a_zone_says_when_its_next_midnight_is(make: Callable[..., Season]) -> None:
+    season = make(time_zone='"Asia/Kolkata"')
+    lines = check._days(season, datetime(2079, 12, 31, 20, 0, tzinfo=UTC), 0)
+    found = next(line.found for line in lines if line.subject == "zone")
+    assert found.startswith("Asia/Kolkata: it is 2080-01-01 01:30 there (UTC+05:30); attempts are new at midnight, ")
+    assert found.endswith(", 2080-01-02 00:00 (UTC+05:30)")
+
+
+def test_rules_and_a_database_that_are_not_there(tmp_path: Path) -> None:
+    (line,) = check.examine(tmp_path / "season.toml")
+    assert (line.state, line.subject) == (FAILURE, "rules") and "cannot be read" in line.found
+    season = write_season(tmp_path, "sqlite:///s.sqlite3", **DAYS)
+    lines = {line.subject: line for line in check.examine(season.path)}
+    assert lines["database"].state == FAILURE and lines["database"].fix == "python -m evaluator season migrate"
+    assert lines[PUBLIC].state == FAILURE  # the rest is looked at
+
+
+def test_sets_that_share_examples_or_ids(make: Callable[..., Season]) -> None:
+    season = make()
+    shutil.rmtree(season.private)
+    shutil.copytree(season.public, season.private)
+    same, ids = look(season, "public and private")
+    assert (same.state, ids.state) == (FAILURE, WARNING)
+    assert same.found.startswith("3 of 3 private examples ask what a public one does: '")
+    assert "3 ids are in both" in ids.found
+    document = json.loads((season.private / "input.json").read_text(encoding="utf-8"))
+    for entries in document.values():
+        entries.append({"type": "text", "content": "и ещё"})
+    (season.private / "input.json").write_text(json.dumps(document), encoding="utf-8")
+    (ids,) = look(season, "public and private")
+    assert ids.state == WARNING and "3 ids are in both" in ids.found
+
+
+def test_data_and_stand_ins_beside_what_results_have_pinned(make: Callable[..., Season]) -> None:
+    season = make(start="2020-01-01", end="2080-01-20")
+    build_data(season.folder / "data" / "captions", (TASK, 3))
+    text = season.path.read_text(encoding="utf-8").replace('"data/public"', '"data/captions"')
+    season.path.write_text(text, encoding="utf-8")
+    (line,) = look(season, "assets")
+    assert line.state == WARNING and NanoEncoders.label in line.found and "the first result pins that" in line.found
+
+    database = Database(season.url, season.folder)
+    ledger = Ledger(season, database)
+    ledger.add_team("Ёжики")
+    enter(ledger, "Ёжики", archive("a"), scored(0.5))
+    (line,) = look(season, PUBLIC)
+    assert line.state == FAILURE and f"results so far were made with {'d' * 64}" in line.found
+    assert "put the data back" in line.fix
+    database.engine.dispose()
+
+
+def test_clocks_that_differ(make: Callable[..., Season], monkeypatch: pytest.MonkeyPatch) -> None:
+    season = make(start="2020-01-01")
+    late = datetime.now(UTC) + timedelta(hours=1)
+    monkeypatch.setattr("evaluator.season.check.utc_now", lambda: late)
+    database = Database(season.url, season.folder)
+    lines = look(season, "clock")
+    assert [line.state for line in lines] == ([] if database.sqlite else [WARNING])  # which has this machine's
+    assert all(line.found.startswith("the database's is 3") and "s apart from" in line.found for line in lines)
+    monkeypatch.undo()
+    ledger = Ledger(season, database, lambda _: late)
+    ledger.add_team("Ёжики")
+    ledger.submit("Ёжики", archive("a"))
+    (line,) = look(season, "clock")
+    assert line.state == FAILURE and "behind what was entered last" in line.found
+    database.engine.dispose()
+
+
+def test_room_is_for_all_runs_at_a_time(make: Callable[..., Season]) -> None:
+    small = "".join(f'{name} = "1MB"\n' for name in ("unpacked", "output", "archive"))
+    season = make(f'\n[limits]\nmemory = "200MB"\ncpus = 0.5\ngpus = 0\n{small}')
+    assert look(season, "memory", "cpus", "disk", "gpus", workers=1) == []
+    subjects = {line.subject: line for line in look(season, "memory", "cpus", workers=1000)}
+    assert subjects.keys() == {"memory", "cpus"}
+    assert "1000 runs at a time may use 0.2 GB each" in subjects["memory"].found
+    assert "fewer --workers" in subjects["cpus"].fix
+
+
+def test_an_absent_engine_is_a_failure_by_the_runner(make: Callable[..., Season], tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none")
+    (line,) = look(make(runner='"docker"'), "engine")
+    assert line.state == FAILURE and "no Docker engine answers" in line.found
+    engine, runner = look(make(runner='"auto"'), "engine", "runner")
+    assert (engine.state, runner.state) == (WARNING, WARNING) and "without a container" in runner.found
+
+
+def test_the_command_ends_with_2_where_something_will_go_wrong(
+    make: Callable[..., Season], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from evaluator.cli.app import main
+
+    season = make()
+    assert main(["season", "check", "--season", str(season.path)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("0 failures, ")
+    season = make("\n[limits]\nmemory = 100\n")
+    assert main(["season", "check", "--json", "-", "--season", str(season.path)]) == 2
+    document = json.loads(capsys.readouterr().out)
+    assert document["failures"] == 1 and document["warnings"] == sum(
+        line["state"] == WARNING for line in document["lines"]
+    )
+    assert {"state": FAILURE, "subject": "limits"}.items() <= next(
+        line for line in document["lines"] if line["state"] == FAILURE
+    ).items()
