@@ -4,8 +4,10 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator
+from datetime import UTC
 from pathlib import Path
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
 
 import typer
 
@@ -89,6 +91,15 @@ def run(
             help="ISO 3166 alpha-2 code for CO2 (default: the competition's)",
         ),
     ] = None,
+    time_zone: Annotated[
+        ZoneInfo | None,
+        typer.Option(
+            "--time-zone",
+            metavar="ZONE",
+            parser=shared.time_zone,
+            help="of the page's time, such as Europe/Moscow (default: UTC)",
+        ),
+    ] = None,
 ) -> None:
     """Run a submission as the leaderboard does, then score it."""
     from evaluator.reports import evaluation
@@ -113,6 +124,7 @@ def run(
         keep=keep,
         keep_output=keep_output,
         country=country,
+        zone=time_zone or UTC,
     )
     with _stopped_by_signals():
         evaluation.run(request, shared.note, print)

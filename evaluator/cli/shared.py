@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 import typer
 
@@ -87,6 +88,15 @@ def country(text: str) -> str:
         if not re.fullmatch(r"[A-Z]{2}", text):
             raise ValueError
     return text
+
+
+def time_zone(text: str) -> ZoneInfo:
+    """One that this machine knows."""
+    with _wrong(f"must be a time zone such as Europe/Moscow, not {text!r}"):
+        try:
+            return ZoneInfo(text)
+        except (OSError, LookupError):
+            raise ValueError from None
 
 
 def table_path(text: str) -> Path:

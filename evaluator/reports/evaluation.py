@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,8 @@ class _Scoring:
 
     `competition` is the name of one, or its folder.
     `assets` is the folder with encoders and RuWordNet (None: the evaluator's own), `ruwordnet` a database in place of
-    the one there. `table` ends in .csv or .parquet. With `report_private` the page has aggregates alone.
+    the one there. `table` ends in .csv or .parquet. With `report_private` the page has aggregates alone; the time on it
+    is that of `zone`.
     """
 
     data: Path
@@ -54,6 +55,7 @@ class _Scoring:
     table: Path | None = None
     report: Path | None = None
     report_private: bool = False
+    zone: tzinfo = UTC
 
     def result_files(self) -> dict[str, Path | None]:
         """By the option that names each."""
@@ -238,6 +240,7 @@ def rescore(
     submission: Path | None = None,
     ruwordnet: Path | None = None,
     assets: Path | None = None,
+    zone: tzinfo = UTC,
 ) -> Scores:
     """Score again what a run answered, kept in `output` with the SHA-256 `digest`, on `data` and with `resources` that
     serve many: what is large is loaded by the first call that asks for it. `cores.settle` comes before that, as in a
@@ -246,7 +249,8 @@ def rescore(
 
     `earlier` is the content of the run's own scores.json: what it says of the run and of shared parameters stands in
     the new one, too. The page names `submission`, the ZIP of the run, and `ruwordnet` and `assets`, where the resources
-    are of these. A task that cannot be scored is no end of it: `Scores.failure` says so, and scores.json.
+    are of these; the time on it is that of `zone`. A task that cannot be scored is no end of it: `Scores.failure` says
+    so, and scores.json.
 
     Raises as `evaluator.data.kept.read`: `Unanswered` where the run was not asked what the data ask, `DataError`; then
     nothing is written.
@@ -258,7 +262,7 @@ def rescore(
         failure = scores.failure and scores.failure.without_contents()
         files.write_json(folder / "scores.json", _without_examples(document, failure))
         page = folder / "report.html"
-        html.write(page, document, data, predictions, submission, ruwordnet, assets, private=True)
+        html.write(page, document, data, predictions, submission, ruwordnet, assets, private=True, zone=zone)
     return scores
 
 
@@ -331,6 +335,14 @@ def _write_page(
 ) -> None:
     if request.report is not None:
         html.write(
-            request.report, document, data, predictions, submission, request.ruwordnet, request.assets, private=private
+            request.report,
+            document,
+            data,
+            predictions,
+            submission,
+            request.ruwordnet,
+            request.assets,
+            private=private,
+            zone=request.zone,
         )
         show(f"Report: {request.report}")

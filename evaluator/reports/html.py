@@ -15,7 +15,7 @@ import json
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from evaluator.data.predictions import Predictions
 from evaluator.metrics.box_f1 import is_box
 from evaluator.metrics.codebleu import KEYWORDS
 from evaluator.reports.provenance import digests, versions
-from evaluator.reports.rendering import environment, visible
+from evaluator.reports.rendering import environment, russian_label, visible
 
 # A page that a browser still opens at once, whatever the size of the data. Worst examples come first in both budgets.
 MAX_TEXT_CHARACTERS = 24 * 10**6  # of all examples together
@@ -57,9 +57,10 @@ def write(
     ruwordnet: Path | str | None = None,
     assets: Path | str | None = None,
     private: bool = False,
+    zone: tzinfo = UTC,
 ) -> None:
     """Write the report of scored predictions to `path`, whole or not at all. The arguments are those of `build`."""
-    write_text(path, render(build(document, data, predictions, submission, ruwordnet, assets, private)))
+    write_text(path, render(build(document, data, predictions, submission, ruwordnet, assets, private, zone)))
 
 
 def build(
@@ -70,13 +71,14 @@ def build(
     ruwordnet: Path | str | None = None,
     assets: Path | str | None = None,
     private: bool = False,
+    zone: tzinfo = UTC,
 ) -> dict[str, Any]:
     """The content of the page: everything that it shows, as one JSON object.
 
     `document` is the content of scores.json, of which `interval`s, `counts`, `findings`, `run`, `shared_parameters`
     and `data_digest` may be absent;
     `predictions` are those that were scored; `submission` is the ZIP or folder that made them, if known; `ruwordnet`
-    and `assets` are what they were scored with, where these are not the evaluator's own.
+    and `assets` are what they were scored with, where these are not the evaluator's own. `zone` is the one of its time.
 
     With `private` only aggregates remain, as a team may see them: no input, prediction, truth, id or score of a single
     example; of hidden tasks neither title, metric nor parts; no digest from which a truth could be guessed.
@@ -88,7 +90,7 @@ def build(
         for number, entry in document["tasks"].items()
     ]
     page = {
-        "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "created": _moment(datetime.now(zone)),
         "private": private,
         "counts": document.get("counts", True),
         "integral": document.get("integral"),
@@ -102,6 +104,7 @@ def build(
         "baseline_open": competition.baseline_of(competition.open_numbers),
         "keywords": sorted(KEYWORDS) if any(task.metric.shows == "code" for task, _ in groups.values()) else [],
         "labels": document["labels"],
+        "russian": {label: russian_label(label) for label in document["labels"]},
         "notes": _notes(document, private),
         "tasks": tasks,
         "run": document.get("run"),
@@ -135,6 +138,12 @@ def render(page: Mapping[str, Any]) -> str:
         text = text.replace(character, f"\\u{ord(character):04x}")
     template = environment("report.css", "report.js").get_template("report.html")
     return template.render(data=Markup(text), title=page["competition"])
+
+
+def _moment(moment: datetime) -> str:
+    """`2022-11-13 23:59 Europe/Moscow, UTC+03:00`, or of UTC itself `2022-11-13 20:59 UTC`."""
+    name, offset = str(moment.tzinfo), moment.isoformat()[-6:]
+    return f"{moment:%Y-%m-%d %H:%M} {name}" + ("" if name == "UTC" else f", UTC{offset}")
 
 
 def _notes(document: Mapping[str, Any], private: bool) -> list[str]:

@@ -22,6 +22,14 @@ _INVISIBLE = re.compile(
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
 
+# Why scores are not the leaderboard's, for those who read Russian.
+_RUSSIAN_LABELS = {
+    "encoders: nano": "кодировщики: nano",
+    "without RuWordNet": "без RuWordNet",
+    "grammar: the current one of Python": "грамматика нынешнего Python",
+}
+_LABEL_END = ", not comparable with the leaderboard"
+
 
 def environment(style: str, script: str | None = None, folder: Path = TEMPLATES) -> jinja2.Environment:
     """Jinja with the templates of `folder` and those of all pages, of which base.html is for each to extend. `style`
@@ -55,6 +63,12 @@ def light_colours() -> dict[str, str]:
     """The colours of all pages where they are light, by name, as `#rrggbb`: for plots, which are drawn once."""
     light, _ = style_sheet().split("@media (prefers-color-scheme: dark)")
     return dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", light))
+
+
+def russian_label(label: str) -> str:
+    """A label of scores in Russian; one that is not known here as it is."""
+    russian = _RUSSIAN_LABELS.get(label.removesuffix(_LABEL_END))
+    return f"{russian}, несравнимо с таблицей лидеров" if russian else label
 
 
 def visible(text: str) -> str:

@@ -251,6 +251,7 @@ def _score(
                 earlier=_read(store.run(run) / "scores.json"),
                 ruwordnet=season.ruwordnet,
                 assets=season.assets,
+                zone=season.zone,
             )
         except DataError as error:  # damaged, or it was not asked what the data ask
             raise _Lacking(error.reasons[0]) from None

@@ -133,6 +133,7 @@ class Call:
     ruwordnet: Path | None
     key_file: Path | None
     keep_output: bool = True
+    time_zone: str = "UTC"  # of the report
 
     def with_paths(self, change: Callable[[Path], Path]) -> "Call":
         """The same call with each of its paths changed."""
@@ -151,6 +152,7 @@ class Call:
             ("--competition", self.competition_folder or self.competition),
             ("--runner", self.runner),
             ("--country", self.country),
+            ("--time-zone", self.time_zone),
             ("--json", self.folder / "scores.json"),
             ("--record", self.folder / "record.json"),
             ("--log", self.folder / "log.txt"),
@@ -184,6 +186,7 @@ def call(season: Season, store: Store, job: Job) -> Call:
         season.ruwordnet,
         season.key_file,
         season.keep_outputs_days != 0,
+        season.zone.key,
     )
 
 

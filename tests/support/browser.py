@@ -32,8 +32,14 @@ class Page(Tab):
         features = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"}
         media = {"features": [{"name": name, "value": value} for name, value in features.items()]}
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+        # Stored by the page's own process before its scripts read it: under file:// another's may never arrive.
+        stored = {"source": "localStorage.setItem('language', 'en')"}
+        before = self.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", stored)
         self.driver.get_log("browser")  # of another page
-        self.driver.get(path.as_uri())
+        try:
+            self.driver.get(path.as_uri())
+        finally:
+            self.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", before)
         return self
 
     @property

@@ -5,6 +5,7 @@ import functools
 from markupsafe import Markup, escape
 
 from evaluator.core.text import ENERGY, MASS, Units, unit
+from evaluator.reports.rendering import russian_label
 
 # What a verdict, or a state, is called, and what a team is to do about it.
 NAMES = {
@@ -49,12 +50,6 @@ MONTHS = {
     "ru": ("янв", "фев", "мар", "апр", "мая", "июн", "июл", "авг", "сен", "окт", "ноя", "дек"),
     "en": ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
 }
-_LABEL_END = ", not comparable with the leaderboard"  # which a page says once
-RUSSIAN_LABELS = {
-    "encoders: nano": "кодировщики: nano",
-    "without RuWordNet": "без RuWordNet",
-    "grammar: the current one of Python": "грамматика нынешнего Python",
-}
 UNITS = {"kg": "кг", "g": "г", "mg": "мг", "µg": "мкг", "kWh": "кВт·ч", "Wh": "Вт·ч", "J": "Дж"}
 
 
@@ -70,9 +65,8 @@ def name_of(verdict: str) -> Markup:
 
 
 def label(text: str) -> Markup:
-    """Why a score is not the leaderboard's, shortly."""
-    short = text.removesuffix(_LABEL_END)
-    return bilingual(RUSSIAN_LABELS.get(short, short), short)
+    """Why a score is not the leaderboard's."""
+    return bilingual(russian_label(text), text)
 
 
 def duration(seconds: float) -> Markup:

@@ -186,7 +186,7 @@ def test_data_error_and_wrong_usage_are_exit_2(call, data_folder, output_folder,
     assert done.stderr.startswith("data error: ground_truth.json: the number NaN; allowed: finite numbers")
     assert start("nonsense").returncode == 2
     assert call("score", output_folder).returncode == 2
-    for option in (("--timeout", "-1"), ("--timeout", "nan"), ("--country", "Russia")):
+    for option in (("--timeout", "-1"), ("--timeout", "nan"), ("--country", "Russia"), ("--time-zone", "../x")):
         done = call("run", tmp_path, "--data", data_folder, *option)
         assert done.returncode == 2 and "Traceback" not in done.stderr and option[0] in done.stderr
 

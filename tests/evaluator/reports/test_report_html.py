@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
+from zoneinfo import ZoneInfo
 
 import pytest
 from PIL import Image
@@ -386,6 +387,34 @@ def test_chart_shows_scores_baselines_thresholds_and_intervals(page, report):
     assert page.run("return document.querySelectorAll('.chart tbody .interval-mark').length") == 12
     rows = [row.text for row in page.driver.find_elements("css selector", ".chart tbody tr")]
     assert "✓ met" in rows[0] and "✗ missed" in rows[2] and "*" in rows[2] and "0.100 to 0.600" in rows[0]
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_it_is_in_both_languages(page, report, private):
+    """Of English there is left what the data, the metrics and the versions are called."""
+    page.open(report(private=private, zone=ZoneInfo("Asia/Tokyo")))
+    assert "Scores by task" in page.one("main").text
+    assert re.fullmatch(
+        r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2} Asia/Tokyo, UTC\+09:00", page.one("#created").text
+    )
+    if not private:
+        page.choose("task", "5")
+        page.type("query", "#501")
+    page.one("label[for=ru]").click()
+    assert page.run("return document.documentElement.lang") == "ru" and page.driver.title.endswith(": отчёт")
+    text = page.one("main").text
+    assert "Баллы по задачам" in text and "несравнимо с таблицей лидеров" in text
+    assert page.one(".top nav").text.startswith("Балл")
+    if not private:
+        assert page.ids == ["501"] and page.one("#query").get_attribute("value") == "#501"  # what was chosen stays
+        assert page.count == "1–1 из 1"
+    shown = "[...document.querySelectorAll('.metric, .example .said, #notes li')].map(e => e.textContent)"
+    for own in page.run(f"return {shown}"):
+        text = text.replace(own, "")
+    head = text.split("SHA-256")[0].split("Чем оценено")[0]
+    assert re.findall("[A-Za-z]{3,} [a-z]{2,}", head) == []
+    page.one("label[for=en]").click()
+    assert "Scores by task" in page.one("main").text and page.log == []
 
 
 def test_intervals_are_not_drawn_where_there_are_none(page, data_folder, output_folder, tmp_path):

@@ -76,9 +76,10 @@ def test_a_season_from_the_first_team_to_the_board(make_running, make_zip, call,
 
     # The reports that runs write are those that teams get.
     code, text = call(season, "site", "--out", tmp_path / "site")
-    assert code == 0 and "6 pages, 2 reports; public/ is for everybody" in text
+    assert code == 0 and "10 pages, 2 reports; public/ is for everybody" in text
     (report,) = (tmp_path / "site").glob("teams/*/reports/1.html")
     assert report.read_bytes() == (folder / "report.html").read_bytes()
+    assert f" {season.zone.key}, UTC" in report.read_text(encoding="utf-8")
     for path in (tmp_path / "site").rglob("*.html"):
         text = path.read_text(encoding="utf-8").replace(f"{TRUTH}.zip", "")  # as the team called its file
         assert TRUTH not in text
