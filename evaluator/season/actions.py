@@ -229,6 +229,7 @@ class Board:
             "test_set": self.test_set,
             "computed_at": _now(self.season),
             "frozen_at": self.frozen_at and self.frozen_at.isoformat(),
+            "labels": list(self.labels),
             "edition": self.edition and self.edition.to_json(),
             "to_be_rescored": self.waiting,
             "lines": [line.to_json() for line in self.lines],

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from evaluator.core.text import aligned
+from evaluator.core.text import LABEL_MARKS, aligned
 from evaluator.season import PRIVATE
 
 if TYPE_CHECKING:
@@ -35,14 +35,15 @@ def board(board: "Board") -> str:
     ]
     shared_column = [] if needed is None else ["shared"]
     tasks = [names[number] for number in numbers]
-    header = ["rank", "team", "score", *tasks, *shared_column, "results", "submission", "sent"]
+    marks = dict(zip(board.labels, LABEL_MARKS, strict=False))
+    score = " ".join(["score", *([] if not marks else ["".join(marks.values())])])
+    header = ["rank", "team", score, *tasks, *shared_column, "results", "submission", "sent"]
     about = [f"{board.season.name}: {board.test_set} board"]
     if board.frozen_at is not None:
         about.append(f"frozen: as it was at {moment(board.frozen_at, board.season)} ({board.season.zone})")
-    about += board.labels
     if board.waiting:
         about.append(f"{board.waiting} more results wait to be scored again, as these were: `season rescore`")
-    return "\n".join([*about, table(header, rows)])
+    return "\n".join([*about, table(header, rows), *(f"{mark} {label}" for label, mark in marks.items())])
 
 
 def rescoring(found: "Rescoring", dry_run: bool) -> str:

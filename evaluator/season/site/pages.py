@@ -205,10 +205,20 @@ class _Site:
         target.write_text(self._jinja.get_template(template).render(values), encoding="utf-8")
         self._built["pages"] += 1
 
+    def _results_of(self, run: int, test_set: str) -> Path:
+        """The folder with what a run was scored with, in the edition that boards show where it was scored again."""
+        edition = self._snapshot.editions.get(test_set)
+        if edition is not None:
+            again = self._store.rescored(run, edition.data_digest, edition.labels, edition.evaluator)
+            if again.is_dir():
+                return again
+        return self._store.run(run)
+
     def _find_labels(self, test_set: str) -> labels.Labels:
         """The newest runs first, which are the likeliest to be kept."""
         edition = self._snapshot.editions.get(test_set)
-        runs = (self._store.run(result.run) for result in reversed(self._snapshot.results(test_set)))
+        results = reversed(self._snapshot.results(test_set))
+        runs = (self._results_of(result.run, test_set) for result in results)
         return labels.find(edition.labels if edition else (), runs)
 
     def _board_page(self, lines: Sequence[Line], links: Sequence[Link]) -> None:
@@ -473,10 +483,7 @@ class _Site:
         examples.
         """
         name = f"reports/{state.submission.id}{'-private' if state.test_set == PRIVATE else ''}.html"
-        run, edition = self._store.run(state.run), self._snapshot.editions.get(state.test_set)
-        if edition is not None:
-            again = self._store.rescored(state.run, edition.data_digest, edition.labels, edition.evaluator)
-            run = again if again.is_dir() else run
+        run = self._results_of(state.run, state.test_set)
         if not team_reports.hand_out(run, self._out / folder / name, self._folder / folder / name):
             return None
         self._built["reports"] += 1

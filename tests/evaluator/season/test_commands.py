@@ -68,7 +68,7 @@ def test_a_season_from_the_first_team_to_the_board(make_running, make_zip, call,
     # What is kept of a run can be verified, and nothing but scores is in it for a team.
     store = Store(season.folder)
     folder = store.run(1)
-    names = {"evaluator.log", "log.txt", "record.json", "report.html", "scores.json"}
+    names = {"evaluator.log", "log.txt", "output.zip", "record.json", "report.html", "scores.json"}
     assert {path.name for path in folder.iterdir()} == names
     assert main(["verify", str(folder / "record.json")]) == 0
     assert TRUTH not in (folder / "scores.json").read_text(encoding="utf-8")

@@ -25,7 +25,7 @@ import pytest
 
 from evaluator.cli.app import main
 from evaluator.core.verdict import TABLE
-from evaluator.season import PRIVATE, PUBLIC, board, prizes, schema
+from evaluator.season import PRIVATE, PUBLIC, board, changes, prizes, schema
 from evaluator.season.database import Database
 from evaluator.season.ledger import Event, Ledger, Refused, RunEnd, Snapshot
 from evaluator.season.site import publish, usage
@@ -33,7 +33,7 @@ from evaluator.season.site.pages import build
 from evaluator.season.store import Store, digest
 from tests.support import demo_season as demo
 from tests.support.browser import Tab
-from tests.support.season import NOON, enter, labelled, write_season
+from tests.support.season import NOON, enter, labelled, scored, write_season
 
 ROOT = Path(demo.__file__).parents[2]
 PHONE, DESK = 360, 1280
@@ -397,6 +397,44 @@ def test_scores_that_are_not_comparable_say_so_wherever_they_stand(tmp_path: Pat
         assert f"{name}</li>" in path.read_text(encoding="utf-8")
     assert f"{name} * not comparable with the leaderboard" in tables(marked[0])[-1].heads
     assert tables(marked[0])[0].rows[0][0][0] == f"{name} * not comparable with the leaderboard"
+
+
+def test_the_command_says_that_scores_are_not_comparable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger = write_small(tmp_path / "season", labelled(0.5, LABEL))
+    season = str(ledger.season.path)
+    assert main(["board", "--season", season]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert "score *" in shown[1] and shown[-1] == f"* {LABEL}"
+    assert main(["board", "--season", season, "--json", str(tmp_path / "board.json")]) == 0
+    assert json.loads((tmp_path / "board.json").read_text(encoding="utf-8"))["labels"] == [LABEL]
+    assert main(["board", "--season", season, "--private"]) == 0
+    assert "*" not in capsys.readouterr().out.split("private board")[1]
+
+
+def test_pages_say_what_organizers_changed(tmp_path: Path) -> None:
+    ledger = write_small(tmp_path / "season", scored(0.4))
+    for name in ("Кот", "Лис", "Пёс"):
+        ledger.add_team(name)
+    enter(ledger, "Кот", "cat", scored(0.5))
+    enter(ledger, "Лис", "fox", scored(0.6))
+    ledger.record(changes.OUT_OF_COMPETITION, "организатор", "судит", team="Кот")
+    ledger.record(changes.DISQUALIFIED, "организатор", "чужие веса", team="Лис")
+    later = Ledger(ledger.season, ledger.database, lambda _: NOON + timedelta(hours=1))
+    later.record(changes.FROZEN, "организатор", "финал", detail=lambda _: {"at": NOON.isoformat()})
+    enter(later, "Пёс", "dog", scored(0.9))
+    out = tmp_path / "site"
+    build(later, out)
+    page = out / "public" / "index.html"
+    table, text = tables(page)[-1], page.read_text(encoding="utf-8")
+    assert table.column(1) == ["Кот out of competition", "Ёжики", "Baseline", "Пёс"]
+    assert table.column(0) == ["", "1", "", ""] and "0.9000" not in text
+    assert 'id="frozen"' in text and "2022-10-03 12:00:00</time>" in text
+    assert {path.name for path in (out / "public" / "teams").iterdir()} == {"1.html", "2.html", "4.html"}
+    assert "0.9000" not in (out / "public" / "teams" / "4.html").read_text(encoding="utf-8")
+    own = folders(out)
+    assert "The team is disqualified." in (own["Лис"] / "index.html").read_text(encoding="utf-8")
+    assert "0.9000" in (own["Пёс"] / "index.html").read_text(encoding="utf-8")
+    ledger.database.engine.dispose()
 
 
 def test_comparable_scores_have_no_marks(final: Path) -> None:
