@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from evaluator.season.ledger import Ledger
 from evaluator.season.store import OUTPUT, Shared, Store, digest
 from tests.evaluator.season.test_queue import submit
 from tests.support.season import TRUTH, Clock, enter, scored
-from tests.support.workers import SECONDS, start, wait
+from tests.support.workers import SECONDS, start
 
 
 @pytest.fixture
@@ -64,8 +65,20 @@ def test_outputs_are_kept_for_so_many_days(keep: Callable[..., Ledger], days: in
     assert lines == ([said] if removed else [])
 
 
-def test_it_looks_again_after_a_while(
-    keep: Callable[..., Ledger], clock: Clock, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def an_hour_later(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Sets the machine's clock, which says when to look, forward."""
+    now = [0.0]
+    monkeypatch.setattr(expiry, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def forward() -> None:
+        now[0] += 3600
+
+    return forward
+
+
+def test_it_looks_again_after_an_hour(
+    keep: Callable[..., Ledger], clock: Clock, an_hour_later: Callable[[], None]
 ) -> None:
     ledger = keep(2)
     lines: list[str] = []
@@ -74,9 +87,7 @@ def test_it_looks_again_after_a_while(
     clock.forward(days=2)
     look(removing)
     assert kept_runs(ledger.season) == [2, 3]
-    monkeypatch.setattr(expiry, "LOOK_SECONDS", 0.0)
-    removing = Expiry(ledger, lines.append)
-    look(removing)
+    an_hour_later()
     look(removing)
     assert kept_runs(ledger.season) == [3] and len(lines) == 2
 
@@ -92,21 +103,21 @@ def test_a_storage_is_cleared_as_well(keep: Callable[..., Ledger], tmp_path: Pat
 
 
 def test_what_cannot_be_removed_is_said_and_tried_again(
-    keep: Callable[..., Ledger], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    keep: Callable[..., Ledger], an_hour_later: Callable[[], None]
 ) -> None:
     ledger = keep(4)
     output = Store(ledger.season.folder).run(1) / OUTPUT
     output.unlink()
     output.mkdir()
-    monkeypatch.setattr(expiry, "LOOK_SECONDS", 0.0)
     lines: list[str] = []
     removing = Expiry(ledger, lines.append)
-    removing.look()
-    wait(lambda: removing.look() or lines)
+    look(removing)
     assert "outputs that were kept long enough cannot be removed" in lines[0] and str(output) in lines[0]
     output.rmdir()
     output.write_text("1")
-    wait(lambda: removing.look() or not output.exists())
+    an_hour_later()
+    look(removing)
+    assert not output.exists() and len(lines) == 2
 
 
 def test_a_run_leaves_its_output_and_the_queue_removes_it(
