@@ -1,14 +1,21 @@
 """The rules, clock, submissions and outcomes of a season, for tests."""
 
+import dataclasses
+import hashlib
+import io
+import zipfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from evaluator.carbon import emission
 from evaluator.package.metadata import Metadata
 from evaluator.season import PUBLIC
 from evaluator.season.changes import Change
 from evaluator.season.config import Season, read_season
 from evaluator.season.ledger import Archive, Job, Ledger, NewEdition, RunEnd
+from evaluator.season.store import Store
+from tests.support.emission import emission_files
 
 BACKENDS = ("sqlite", "postgresql")
 NOON = datetime(2022, 10, 3, 9, 0, tzinfo=UTC)  # in Moscow
@@ -81,6 +88,24 @@ def archive(content: object) -> Archive:
     """A ZIP as the ledger knows one; another for each `content`."""
     digest = f"{content}".encode().hex().zfill(64)[-64:]
     return Archive(digest, f"{content}.zip", 100, Metadata("example/image:1", "python3 run.py", ("python3", "run.py")))
+
+
+def put_zip(season: Season, content: object, kg: float | None, twin: bool = True, broken: bool = False) -> Archive:
+    """Store a ZIP, for `enter`, with an emission.csv of so much CO2; with `broken` a file that is none."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as file:
+        file.writestr("run.py", f"print({content})")
+        if kg is not None:
+            plain, encoded = emission_files(kg)
+            file.writestr(emission.NAME, plain)
+            if twin:
+                file.writestr(emission.ENCODED_NAME, encoded)
+    data = packed.getvalue()[: -10 if broken else None]
+    sent = dataclasses.replace(archive(content), digest=hashlib.sha256(data).hexdigest())
+    path = Store(season.folder).archive(sent.digest)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
+    return sent
 
 
 def scored(value: float, digest: str = "d" * 64) -> RunEnd:

@@ -1,18 +1,13 @@
 """The prizes: by whom, by what file, and what is said of those that are out."""
 
-import dataclasses
-import hashlib
-import io
 import json
 import os
 import statistics
-import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from evaluator.carbon import emission
 from evaluator.cli.app import main
 from evaluator.core import leftovers
 from evaluator.core.errors import DataError
@@ -22,28 +17,9 @@ from evaluator.season.database import Database
 from evaluator.season.ledger import Archive, Ledger
 from evaluator.season.site.pages import build
 from evaluator.season.store import Shared, Store
-from tests.support.emission import emission_files
-from tests.support.season import Clock, archive, enter, failed, scored, write_season
+from tests.support.season import Clock, enter, failed, put_zip, scored, write_season
 
 LATER = datetime(2022, 10, 25, tzinfo=UTC)
-
-
-def put_zip(season: Season, content: object, kg: float | None, twin: bool = True, broken: bool = False) -> Archive:
-    """Store a ZIP, for `enter`, with an emission.csv of so much CO2; with `broken` a file that is none."""
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as file:
-        file.writestr("run.py", f"print({content})")
-        if kg is not None:
-            plain, encoded = emission_files(kg)
-            file.writestr(emission.NAME, plain)
-            if twin:
-                file.writestr(emission.ENCODED_NAME, encoded)
-    data = packed.getvalue()[: -10 if broken else None]
-    sent = dataclasses.replace(archive(content), digest=hashlib.sha256(data).hexdigest())
-    path = Store(season.folder).archive(sent.digest)
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(data)
-    return sent
 
 
 def finals(ledger: Ledger, clock: Clock, scores: dict[int, float]) -> None:
