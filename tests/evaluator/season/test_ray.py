@@ -490,7 +490,7 @@ class Nodes:
 
     def entered(self, submission: int, name: str, end: RunEnd | Lost, team: str = "Ёжики") -> None:
         sent = Submission(submission, team, "d", "n", 1, "a/b:1", NOON, NOON.date())
-        self.runs.entered(Job(submission, "t", sent, PUBLIC, 0), Host(name, name), end)
+        self.runs.entered(Job(submission, "t", sent, PUBLIC, 0, Path("data")), Host(name, name), end)
 
 
 @pytest.fixture
