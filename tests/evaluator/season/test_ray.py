@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -544,6 +545,19 @@ def test_one_submission_that_always_fails_stops_neither_nodes_nor_fleet(make_nod
     assert nodes.runs.broken
     nodes.entered(4, "г", good)
     assert not nodes.runs.broken
+
+
+def test_why_no_node_has_room(make_nodes: Callable[..., Nodes]) -> None:
+    nodes = make_nodes("local", "cpus = 1")
+    assert nodes.sizes() == {} and nodes.runs.why_no_room() == "no node that is up has room for a run"
+    nodes.resources = {"а": {"CPU": 1.0}, "б": {"CPU": 1.0}}
+    assert len(nodes.sizes()) == 2 and nodes.runs.why_no_room() == ""
+    nodes.entered(1, "а", Lost("узел пропал"))
+    nodes.entered(2, "б", Lost("узел пропал"), "Кот")
+    assert nodes.runs.room() is None
+    said = nodes.runs.why_no_room()
+    assert re.fullmatch(r"(node [аб] rests until \d{4}-\d\d-\d\d \d\d:\d\d:\d\d after a failure(; )?){2}", said), said
+    assert nodes.runs.why_no_room() == said  # so it is said once
 
 
 def test_one_team_whose_runs_always_fail_stops_neither_nodes_nor_fleet(make_nodes: Callable[..., Nodes]) -> None:
