@@ -458,13 +458,14 @@ class Ledger:
         """An attempt that has a result is a valid one, whatever becomes of a later run of it."""
         season, allowed = view.season, not team.is_hidden
         others = [state for state in states if not state.charged]
+        extra = view.standing.extra.get((team.id, day), 0)
         return Attempts(
             day,
             len(states) - len(others),
             sum(state.kind == "done" and state.fault == "team" for state in others),
             sum(state.pending for state in others),
-            allowed * (season.valid_a_day + view.standing.extra.get((team.id, day), 0)),
-            allowed * season.invalid_a_day,
+            allowed * (season.valid_a_day + extra),
+            allowed * (season.invalid_a_day + extra),
         )
 
     # --- submissions ---

@@ -89,7 +89,7 @@ class Organizer:
         return self._of_team(changes.MERGED, team, reason, detail, _competing(team))
 
     def extend(self, team: str, reason: str, until: date | None, attempts: int | None, day: date | None) -> Change:
-        """Give a team a later last day, or more valid attempts on a day (None: today). Raises `Refused` for a day after
+        """Give a team a later last day, or more attempts on a day (None: today). Raises `Refused` for a day after
         the last one to choose.
         """
         detail: dict[str, Any] = {}

@@ -141,15 +141,18 @@ def publish(
     digest: str = "f" * 64,
     labels: Sequence[str] = (),
     weights: Mapping[int, float] | None = None,
-    shown: int | None = None,
+    seen: int | None = None,
+    is_first: bool = False,
 ) -> Change | None:
-    """Scores of submissions, by their numbers, in a new edition of a test set; `shown` is the one so far."""
+    """Scores of submissions, by their numbers, in a new edition of a test set. Whoever makes it has seen the one so
+    far, or the one of the number `seen`, or the first.
+    """
     edition = ledger.edition(test_set)
     assert edition is not None
     runs = {result.submission: result.run for result in ledger.runs_of(test_set)}
     scores = {submission: (runs[submission], {TASK: value}) for submission, value in values.items()}
     new = NewEdition(digest, tuple(labels), "e" * 64, scores)
-    shown = edition.id if shown is None else shown
+    shown = None if is_first else seen or edition.id
     return ledger.publish("Судья", "эталон исправлен", {test_set: new}, {}, weights, {test_set: shown})
 
 

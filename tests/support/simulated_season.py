@@ -323,8 +323,8 @@ def _send(season: Season, expected: Expected, team: str | None, key: str, at: da
     states = [sent.state for sent in expected.of(team) if sent.counts_on == day]
     valid, waiting = states.count("OK"), states.count("queued")
     invalid = sum(state not in ("OK", "queued", "cancelled", FAILED) for state in states)
-    allowed = season.attempts["valid_a_day"] + expected.extra[team, day]
-    room = min(allowed - valid, season.attempts["invalid_a_day"] - invalid) - waiting
+    left = min(season.attempts["valid_a_day"] - valid, season.attempts["invalid_a_day"] - invalid)
+    room = left + expected.extra[team, day] - waiting
     last = max(expected.end, expected.until.get(team, expected.end))
     if expected.status.get(team) == "disqualified" or not season.start <= day <= last or room < 1:
         return "refused"
@@ -592,8 +592,9 @@ def _check_attempts(season: Season, expected: Expected) -> dict[str, int]:
             valid = [sent for sent in of_day if sent.state == "OK"]
             invalid = [sent for sent in of_day if sent.state not in ("OK", "cancelled")]
             assert found[expected.called[team]] == (len(valid), len(invalid), 0)
-            allowed = season.attempts["valid_a_day"] + sum(sent.mended for sent in valid) + expected.extra[team, day]
-            assert len(valid) <= allowed and len(invalid) <= season.attempts["invalid_a_day"]
+            extra = expected.extra[team, day]
+            allowed = season.attempts["valid_a_day"] + sum(sent.mended for sent in valid) + extra
+            assert len(valid) <= allowed and len(invalid) <= season.attempts["invalid_a_day"] + extra
             figures["valid attempts"] += len(valid)
             figures["invalid attempts"] += len(invalid)
             figures["days with a fourth by an infrastructure failure"] += (

@@ -129,7 +129,7 @@ def extend(
     ] = None,
     attempts: Annotated[
         int | None,
-        typer.Option("--attempts", metavar="N", parser=shared.whole_number(1000), help="so many more valid ones"),
+        typer.Option("--attempts", metavar="N", parser=shared.whole_number(1000), help="so many more attempts"),
     ] = None,
     day: Annotated[
         date | None, typer.Option("--day", metavar="DAY", parser=options.day, help="on this day (default: today)")
