@@ -39,7 +39,7 @@ _FENCE = re.compile(r"^(`{3,})([^\n]*)\n(.*?)^\1[ \t]*$", re.MULTILINE | re.DOTA
 _CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 _LINK = re.compile(r"!?\[[^\]]*\]\(<?([^)\s>]+)>?(?: \"[^\"]*\")?\)")
 _MODULE = re.compile(r"python3? -m ([\w.]+)")
-_CALL = re.compile(r"-m evaluator ((?:[a-z][a-z0-9-]*)(?: (?!https?:)[a-z]+(?:-[a-z]+)*\b(?![./-]))?)(.*)")
+_CALL = re.compile(r"-m evaluator ((?:[a-z][a-z0-9-]*)(?: (?!https?:)[a-z]+(?:-[a-z]+)*\b(?![./-])){0,2})(.*)")
 _PATH = re.compile(r"[\w.{},*-]+(?:/[\w.{},*-]*)+")
 
 
@@ -101,7 +101,7 @@ def test_make_has_the_targets_that_a_page_names(page: Path) -> None:
 
 
 def evaluator_calls(page: Path) -> Iterator[tuple[str, tuple[str, ...], str]]:
-    """Each command of the evaluator's on a page, its one or two words, and what comes after them."""
+    """Each command of the evaluator's on a page, its one to three words, and what comes after them."""
     for command in commands(page):
         found = _CALL.search(command)
         if found:
@@ -137,7 +137,7 @@ def evaluator_help() -> dict[tuple[str, ...], str]:
 @pytest.mark.parametrize("page", [page for page in PAGES if page not in HISTORY], ids=name)
 def test_the_evaluator_has_the_commands_and_options_that_a_page_shows(page: Path) -> None:
     for command, words, more in evaluator_calls(page):
-        shown = evaluator_help()[words]  # the second may be an argument, and --help goes before it
+        shown = evaluator_help()[words]  # the last may be an argument, and --help goes before it
         assert shown, f"{name(page)}: {command}: `python -m evaluator {' '.join(words)} --help` fails"
         rest = re.split(r"[|;&]", more)[0]
         for option in re.findall(r"(?<=\s)--[a-z][a-z-]*", rest):

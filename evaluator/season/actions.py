@@ -256,7 +256,7 @@ def read_board(ledger: Ledger, test_set: str, live: bool = False) -> Board:
     if test_set not in season.data:
         raise Refused(f"test set {show(test_set)}: must be one of {', '.join(season.data)}")
     frozen_at = ledger.frozen_at if test_set == PUBLIC and not live else None
-    waiting = len(ledger.runs_of(test_set)) - len(ledger.results(test_set))
+    waiting = sum(result.counts for result in ledger.runs_of(test_set)) - len(ledger.results(test_set))
     return Board(season, test_set, board.lines(ledger, test_set, live), frozen_at, edition, waiting)
 
 

@@ -36,7 +36,7 @@ class Sharing:
 class BoardResult:
     """A submission's total on a test set; `sharing` is of use where the competition asks for it. `entered_at` is when
     its run ended; `edition` is the one that it is of (None: the first), `rescored` the number under which it was scored
-    again, where it was; `competes` tells whether its team has a rank.
+    again, where it was; `competes` tells whether its team has a rank, `counts` whether it stands on boards at all.
     """
 
     run: int
@@ -49,6 +49,7 @@ class BoardResult:
     edition: int | None = None
     rescored: int | None = None
     competes: bool = True
+    counts: bool = True
 
     @property
     def order(self) -> tuple[float, datetime, int]:

@@ -155,7 +155,7 @@ def _limits(season: Season) -> Iterator[Line]:
         if value < least:
             is_fine = False
             found = f"[limits] {name} is {value:g} {unit}, with which no run can end well"
-            fix = f"at least {least:.12g}; was a unit forgotten, as in memory = \"100GB\"?"
+            fix = f'at least {least:.12g}; was a unit forgotten, as in memory = "100GB"?'
             yield Line(FAILURE, "limits", found, fix)
     for name, seconds in SHORT_SECONDS.items():
         value = getattr(season, name)

@@ -129,6 +129,7 @@ class _Set:
     evaluator: str | None
     scores: dict[int, tuple[BoardResult, Mapping[int, float]]] = field(default_factory=dict)
     missing: dict[int, str] = field(default_factory=dict)
+    skipped: set[int] = field(default_factory=set)  # the missing, and those that do not count
 
     def edition(self) -> NewEdition:
         """As the ledger takes it."""
@@ -205,7 +206,7 @@ def _score_outputs(
     scored = _Set(dataset.data_digest(data), labels, record.code_digest())
     made_with = {"assets": assets.recorded() if season.assets is None else assets.recorded(season.assets)}
     while results := [
-        each for each in ledger.runs_of(test_set) if each.submission not in scored.scores | scored.missing
+        each for each in ledger.runs_of(test_set) if each.submission not in scored.scores.keys() | scored.skipped
     ]:
         outputs = ledger.kept_outputs([each.run for each in results])
         for number, result in enumerate(results, start=1):
@@ -215,7 +216,9 @@ def _score_outputs(
                 scores = _score(season, result.run, outputs.get(result.run), data, resources, target, made_with)
                 scored.scores[result.submission] = (result, scores)
             except _Lacking as lacking:
-                scored.missing[result.submission] = str(lacking)
+                scored.skipped.add(result.submission)
+                if result.counts:
+                    scored.missing[result.submission] = str(lacking)
     return scored
 
 
@@ -265,19 +268,17 @@ def _score(
 def _stored(ledger: Ledger, snapshot: Snapshot, after: Season, test_set: str) -> _Set:
     """The scores that the board shows, for another formula."""
     edition = snapshot.editions[test_set]
-    results = snapshot.results(test_set)
-    scores = snapshot.scores(results)
+    results = ledger.runs_of(test_set)
+    scores = ledger.scores(results)
     stored = _Set(edition.data_digest, edition.labels, edition.evaluator)
     for result in results:
-        if lacking := after.weights.keys() - scores[result.run].keys():
-            tasks = ", ".join(map(str, sorted(lacking)))
-            stored.missing[result.submission] = f"it has no score of task {tasks}; rescore the {test_set} test set"
-        else:
+        lacking = after.weights.keys() - scores[result.run].keys()
+        if result.edition == edition.id and not lacking:
             stored.scores[result.submission] = (result, scores[result.run])
-    shown = {result.submission for result in results}
-    for result in ledger.runs_of(test_set):
-        if result.submission not in shown:
-            stored.missing[result.submission] = f"its scores are of an earlier version; rescore the {test_set} test set"
+        elif result.counts:
+            tasks = ", ".join(map(str, sorted(lacking)))
+            why = f"it has no score of task {tasks}" if lacking else "its scores are of an earlier version"
+            stored.missing[result.submission] = f"{why}; rescore the {test_set} test set"
     return stored
 
 
@@ -293,10 +294,10 @@ def _compared(snapshot: Snapshot, season: Season, test_set: str, found: Mapping[
         new = []
         for submission, (result, values) in found[name].scores.items():
             total = season.total(values)
-            if total is not None:
+            if total is not None and result.counts:
                 new.append(replace(result, total=total))
                 scores[result.run] = values
-            if name == test_set:
+            if name == test_set and result.counts:
                 totals[submission] = total
         results[name] = new
     after = replace(snapshot, season=season, all_results=results, all_scores=scores)

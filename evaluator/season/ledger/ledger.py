@@ -772,6 +772,9 @@ class Ledger:
             for name, edition in current.items():
                 if edition is None or edition.id != shown[name]:
                     raise Refused(f"the {name} results were scored again by somebody else meanwhile; do this again")
+            data = {
+                name: folder for name, folder in data.items() if view.season.folder / folder != view.season.data[name]
+            }
             season = view.season.changed({}, view.season.data, weights)
             formula = queries.formula_weights(season)
             same = {
@@ -868,8 +871,8 @@ class Ledger:
         return found
 
     def runs_of(self, test_set: str) -> list[BoardResult]:
-        """A result for each submission that has one on a test set, in whatever edition: the one that the board shows,
-        else its latest.
+        """A result for each submission that has one on a test set, of those too that do not count, in whatever edition:
+        the one that the board shows, else its latest.
         """
         with self.database.read() as connection:
             return queries.read_results(connection, self._view(connection), test_set, all_editions=True)

@@ -378,7 +378,9 @@ def append_event(
 
 
 def read_results(connection: Connection, view: View, test_set: str, all_editions: bool = False) -> list[BoardResult]:
-    """Those that count: in the edition that boards show, or of each submission in that or else its latest one."""
+    """Those that count, in the edition that boards show; or of each submission, of those too that do not count, the one
+    in that edition or else its latest.
+    """
     edition = current_edition(connection, view, test_set)
     if edition is None:
         return []
@@ -405,7 +407,8 @@ def read_results(connection: Connection, view: View, test_set: str, all_editions
             .order_by(table.c.run_id if id is None else id)
         )
         for run, submission, team, at, total, counted, entered_at, its_edition, *rescored in rows:
-            if view.is_out(submission, team, test_set):
+            counts = not view.is_out(submission, team, test_set)
+            if not counts and not all_editions:
                 continue
             if submission in by_submission and by_submission[submission].edition == edition.id:
                 continue
@@ -414,7 +417,7 @@ def read_results(connection: Connection, view: View, test_set: str, all_editions
             competes = view.standing.competes(its_team.id)
             number = rescored[0] if rescored else None
             by_submission[submission] = BoardResult(
-                run, submission, its_team.name, at, total, sharing, entered_at, its_edition, number, competes
+                run, submission, its_team.name, at, total, sharing, entered_at, its_edition, number, competes, counts
             )
     return sorted(by_submission.values(), key=lambda result: (result.submitted_at, result.submission))
 

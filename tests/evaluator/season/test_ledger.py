@@ -10,7 +10,8 @@ import sqlalchemy
 from evaluator.core.errors import DataError, EvaluatorError
 from evaluator.season import PRIVATE, PUBLIC, schema
 from evaluator.season.config import read_season
-from evaluator.season.ledger import Job, Ledger, Refused, RunEnd, _append
+from evaluator.season.ledger import Job, Ledger, Refused, RunEnd
+from evaluator.season.ledger.queries import append_event
 from tests.support.season import Clock, archive, enter, failed, labelled, public_state, publish, scored
 
 INFRA = failed("INFRA", "infra")
@@ -160,7 +161,7 @@ def test_nothing_goes_back(ledger: Ledger) -> None:
     for kind in schema.STEPS:
         with pytest.raises(EvaluatorError, match=f"run 1 is done, so it cannot become {kind}"):
             with ledger.database.write() as connection:
-                _append(connection, 1, kind, ledger._now(connection), {})
+                append_event(connection, 1, kind, ledger._now(connection), {})
 
 
 def test_each_run_is_claimed_once(ledger: Ledger) -> None:

@@ -111,7 +111,20 @@ def test_it_is_undone_and_done_again(going: Ledger, make_zip: Callable[..., Path
 
 def test_what_is_the_same_changes_nothing(going: Ledger) -> None:
     assert again(going, test_set=PUBLIC).change is None
+    assert again(going, test_set=PUBLIC, data=going.season.data[PUBLIC]).change is None
     assert going.changes() == []
+
+
+@pytest.mark.parametrize("request_of", [{"test_set": PUBLIC}, {"weights": {TASK: 0.5}}])
+def test_what_is_out_meanwhile_is_scored_too_and_comes_back(going: Ledger, request_of: dict[str, Any]) -> None:
+    organizer = Organizer(going, "судья")
+    organizer.disqualify("Кот", "спорно")
+    organizer.withdraw(1, "по просьбе")
+    data = {"data": corrected(going.season)} if "test_set" in request_of else {}
+    assert again(going, **request_of, **data).sets[0].results == 0 and totals(going) == {}
+    organizer.reinstate("Кот", "разобрались")
+    organizer.restore(1, "по просьбе")
+    assert totals(going).keys() == {"Кот", "Ёжики"} and actions.read_board(going, PUBLIC).waiting == 0
 
 
 def test_an_output_that_is_gone_is_named_and_run_again_at_no_cost(going: Ledger) -> None:
