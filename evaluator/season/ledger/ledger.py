@@ -63,6 +63,7 @@ class Ledger:
     ) -> None:
         self.season, self.database = season, database
         self._now = clock or database.now
+        self._seen: tuple[tuple[Any, ...], queries.View] | None = None  # the numbers of the last change and team
         database.check()
         with database.read() as connection:
             view = self._view(connection)
@@ -87,24 +88,13 @@ class Ledger:
             return self._view(connection).season
 
     def _view(self, connection: Connection) -> queries.View:
-        found = tuple(
-            Change(*row) for row in connection.execute(select(*queries.CHANGE_COLUMNS).order_by(_change.c.id))
-        )
-        standing = changes.standing(self.season, found)
-        teams = {}
-        for id, name, created_at in connection.execute(select(*queries.TEAM_COLUMNS).order_by(_team.c.id)):
-            members = standing.members.get(id, {})
-            teams[id] = Team(
-                id,
-                standing.names.get(id, name),
-                created_at,
-                standing.status.get(id),
-                standing.merged.get(id),
-                standing.until.get(id),
-                tuple(members.get("members", ())),
-                members.get("contact", ""),
-            )
-        return queries.View(found, standing, teams)
+        """What holds, in a transaction that has changed nothing of it so far: nothing of it ever changes but by new rows,
+        so it is read anew where there are some.
+        """
+        rows = connection.execute(select(func.max(_change.c.id), select(func.max(_team.c.id)).scalar_subquery())).one()
+        if self._seen is None or self._seen[0] != tuple(rows):
+            self._seen = (tuple(rows), queries.read_view(connection, self.season))
+        return self._seen[1]
 
     # --- teams ---
 
@@ -731,7 +721,7 @@ class Ledger:
     def _record(self, connection: Connection, before: queries.View, values: Mapping[str, Any]) -> Change:
         now = self._now(connection)
         id = connection.execute(insert(_change).values(at=now, **values).returning(_change.c.id)).scalar_one()
-        after = self._view(connection)
+        after = queries.read_view(connection, self.season)
         queries.check_view(before, after)
         teams = queries.read_submitters(connection)
         waiting = select(_job.c.run_id, _job.c.submission_id, _run.c.test_set).join(_run, _run.c.id == _job.c.run_id)
@@ -833,7 +823,7 @@ class Ledger:
                     faults.append(f"team {show(name)}: comes twice")
                     continue
                 seen.add(queries.name_key(name))
-                view = self._view(connection)
+                view = queries.read_view(connection, self.season)
                 known = [team for team in view.teams.values() if queries.name_key(team.name) == queries.name_key(name)]
                 try:
                     team = known[0] if known else self._add_team(connection, view, name)

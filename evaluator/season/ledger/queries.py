@@ -86,6 +86,27 @@ SUBMISSION_COLUMNS = tuple(
 )
 
 
+def read_view(connection: Connection, season: Season) -> View:
+    """What holds now, of the rules in season.toml and of the database."""
+    rows = connection.execute(select(*CHANGE_COLUMNS).order_by(_change.c.id))
+    found = tuple(Change(*row) for row in rows)
+    standing = changes.standing(season, found)
+    teams = {}
+    for id, name, created_at in connection.execute(select(*TEAM_COLUMNS).order_by(_team.c.id)):
+        members = standing.members.get(id, {})
+        teams[id] = Team(
+            id,
+            standing.names.get(id, name),
+            created_at,
+            standing.status.get(id),
+            standing.merged.get(id),
+            standing.until.get(id),
+            tuple(members.get("members", ())),
+            members.get("contact", ""),
+        )
+    return View(found, standing, teams)
+
+
 def formula_weights(season: Season) -> dict[str, float]:
     """The weights as editions have them."""
     return {str(number): weight for number, weight in sorted(season.weights.items())}
