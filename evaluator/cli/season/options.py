@@ -46,8 +46,11 @@ _STDOUT = Path("-")
 
 
 def who(by: str | None) -> str:
-    """Who does something, for the record."""
-    return by or getpass.getuser()
+    """Who does something, for the record. Raises the error of wrong usage where the user has no name."""
+    try:
+        return by or getpass.getuser()
+    except (OSError, KeyError):  # of a user of a container, that nobody has entered there
+        raise typer.BadParameter("must say who does it, as this user has no name", param_hint="--by") from None
 
 
 def day(text: str) -> date:
