@@ -88,8 +88,8 @@ class Ledger:
             return self._view(connection).season
 
     def _view(self, connection: Connection) -> queries.View:
-        """What holds, in a transaction that has changed nothing of it so far: nothing of it ever changes but by new rows,
-        so it is read anew where there are some.
+        """What holds, in a transaction that has changed nothing of it so far. It changes by new rows alone, so it is
+        read anew where there are some.
         """
         rows = connection.execute(select(func.max(_change.c.id), select(func.max(_team.c.id)).scalar_subquery())).one()
         if self._seen is None or self._seen[0] != tuple(rows):
