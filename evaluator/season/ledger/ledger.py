@@ -716,7 +716,9 @@ class Ledger:
                 "detail": dict(detail(view)),
                 "undoes": None if undoes is None else changes.last_undoing(view.changes, undoes(view)),
             }
-            return self._record(connection, view, values)
+            change = self._record(connection, view, values)
+            queries.check_editions(connection, view, queries.read_view(connection, self.season))
+            return change
 
     def _record(self, connection: Connection, before: queries.View, values: Mapping[str, Any]) -> Change:
         now = self._now(connection)
@@ -755,13 +757,17 @@ class Ledger:
         Raises `Refused` where another edition is shown by now.
         """
         with self.database.write() as connection:
-            for name in sorted({PUBLIC, *editions}):
+            others = data if weights is None else self._view(connection).season.data
+            for name in sorted({PUBLIC, *editions, *others}):
                 queries.lock_set(connection, name)
             view = self._view(connection)
             current = {name: queries.current_edition(connection, view, name) for name in editions}
             for name, edition in current.items():
                 if edition is None or edition.id != shown[name]:
                     raise Refused(f"the {name} results were scored again by somebody else meanwhile; do this again")
+            for name in others:
+                if name not in editions and queries.current_edition(connection, view, name) is not None:
+                    raise Refused(f"the {name} results are not among those that were scored again; do this again")
             data = {
                 name: folder for name, folder in data.items() if view.season.folder / folder != view.season.data[name]
             }

@@ -159,6 +159,25 @@ def check_view(before: View, after: View) -> None:
         raise Refused(found)
 
 
+def check_editions(connection: Connection, before: View, after: View) -> None:
+    """Raises `Refused` where boards show results that were made by another formula than the rules have now, or stay as
+    they are while their data are others: what runs from then on could not stand beside them.
+    """
+    fix = "undo later changes first, or use `python -m evaluator season rescore`"
+    weights = formula_weights(after.season)
+    for name, folder in after.season.data.items():
+        edition, was = current_edition(connection, after, name), before.season.data.get(name, folder)
+        if edition is None:
+            continue
+        if edition.weights != weights:
+            raise Refused(
+                f"the {name} results that the board would show were made with the weights {edition.weights}, not with"
+                f" {weights}: {fix}"
+            )
+        if folder != was and edition == current_edition(connection, before, name):
+            raise Refused(f"the {name} results that the board would show are of the data in {was}, not {folder}: {fix}")
+
+
 def check_submission(connection: Connection, submission: int) -> int:
     """The number of its team. Raises `Refused` where there is no such submission."""
     team = connection.execute(select(_submission.c.team_id).where(_submission.c.id == submission)).scalar()
