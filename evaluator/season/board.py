@@ -35,8 +35,9 @@ class Sharing:
 @dataclass(frozen=True)
 class BoardResult:
     """A submission's total on a test set; `sharing` is of use where the competition asks for it. `entered_at` is when
-    its run ended; `edition` is the one that it is of (None: the first), `rescored` the number under which it was scored
-    again, where it was; `competes` tells whether its team has a rank, `counts` whether it stands on boards at all.
+    the first result of the submission came; `edition` is the one that it is of (None: the first), `rescored` the number
+    under which it was scored again, where it was; `competes` tells whether its team has a rank, `counts` whether it
+    stands on boards at all.
     """
 
     run: int

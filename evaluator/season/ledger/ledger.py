@@ -205,13 +205,16 @@ class Ledger:
 
     def _locked_team(self, connection: Connection, name: str) -> tuple[Team, queries.View]:
         """A team, whose submissions and choices come one after another, so that none exceeds the day's attempts, and
-        not while an organizer changes something.
+        not while an organizer changes something. Raises `Refused` where its name became another's meanwhile.
         """
         id = self._view(connection).find(name).id
         connection.execute(queries.for_update(select(_team.c.id).where(_team.c.id == id)))
         connection.execute(select(_test_set.c.name).where(_test_set.c.name == PUBLIC).with_for_update(read=True))
         view = self._view(connection)  # it may have changed meanwhile
-        return view.find(name), view
+        team = view.find(name)
+        if team.id != id:
+            raise Refused(f"team {show(name)}: another team is called so since a moment ago; do this again")
+        return team, view
 
     def _check_open(self, connection: Connection, view: queries.View, team: Team, day: date) -> None:
         season, end = view.season, view.standing.end(team.id)
@@ -430,6 +433,7 @@ class Ledger:
                 .values(token=token, worker=worker, expires_at=now + timedelta(seconds=self.season.lease_seconds))
             )
             queries.append_event(connection, found.run_id, "running", now, {"worker": worker})
+            view = self._view(connection)  # the run may be one on a test set that was added meanwhile
             submission = queries.get_submission(connection, view, found.submission_id)
             data = view.season.data[found.test_set]
             return Job(found.run_id, token, submission, found.test_set, found.failures, data)

@@ -142,7 +142,10 @@ def check_name(name: str, teams: Iterable[Team]) -> None:
 
 
 def check_view(before: View, after: View) -> None:
-    """Raises `Refused` where a change has made something that cannot be."""
+    """Raises `Refused` where a change has made something that cannot be. What could not be before, as season.toml was
+    edited, hinders no change of something else.
+    """
+    same_end = after.season.choose_until == before.season.choose_until
     for team in after.teams.values():
         if team.name != before.teams[team.id].name:
             check_name(team.name, (other for other in after.teams.values() if other.id != team.id))
@@ -152,10 +155,12 @@ def check_view(before: View, after: View) -> None:
             raise Refused(
                 f"team {show(team.name)}: would be {team.status} and merged into another; undo one of the two"
             )
-        if team.until is not None and team.until > after.season.choose_until:
+        is_new = not (same_end and team.until == before.teams[team.id].until)
+        if is_new and team.until is not None and team.until > after.season.choose_until:
             last = f"choose_until, {after.season.choose_until}"
             raise Refused(f"team {show(team.name)}: its last day must not be after {last}, as {team.until} is")
-    if found := changes.rules_fault(after.season):
+    found = changes.rules_fault(after.season)
+    if found is not None and found != changes.rules_fault(before.season):
         raise Refused(found)
 
 
@@ -425,6 +430,8 @@ def read_results(connection: Connection, view: View, test_set: str, all_editions
     if edition is None:
         return []
     by_submission: dict[int, BoardResult] = {}
+    # When a result came is when the first one did: a run that is done again is of what was there before.
+    first, came = _result.alias(), _event.alias()
     for table, id in ((_result, None), (_rescored, _rescored.c.id)):
         wanted = table.c.test_set == test_set
         if not all_editions:
@@ -437,12 +444,14 @@ def read_results(connection: Connection, view: View, test_set: str, all_editions
                 _submission.c.submitted_at,
                 table.c.total,
                 _event.c.detail["shared_parameters"],
-                _event.c.at,
+                came.c.at,
                 table.c.edition_id,
                 *(() if id is None else (id,)),
             )
             .join(_submission, _submission.c.id == table.c.submission_id)
             .join(_event, and_(_event.c.run_id == table.c.run_id, _event.c.step == schema.STEPS["done"]))
+            .join(first, and_(first.c.submission_id == table.c.submission_id, first.c.test_set == table.c.test_set))
+            .join(came, and_(came.c.run_id == first.c.run_id, came.c.step == schema.STEPS["done"]))
             .where(wanted)
             .order_by(table.c.run_id if id is None else id)
         )
