@@ -159,3 +159,10 @@ def publish(
 def public_state(ledger: Ledger, submission: int) -> str:
     (state,) = [state for state in ledger.states() if state.submission.id == submission and state.test_set == PUBLIC]
     return state.name
+
+
+def failures(rules: Path) -> list[str]:
+    """What `season check` finds wrong."""
+    from evaluator.season import check  # imports torch, which most tests of a season do without
+
+    return [line.subject for line in check.examine(rules) if line.state == check.FAILURE]

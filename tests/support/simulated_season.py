@@ -423,7 +423,7 @@ def _organize(
 
 
 def _rescore(season: Season, expected: Expected, event: dict[str, Any], at: datetime, resumed: bool) -> str:
-    """All results that count are scored by the new version, and stand on the board in no other."""
+    """All results are scored by the new version, those too that do not count; by other weights those that are shown."""
     how = event["how"]
     if how == "killed":
         return "killed"
@@ -446,7 +446,7 @@ def _rescore(season: Season, expected: Expected, event: dict[str, Any], at: date
     changed = sum(had.get(number) != season.total(number, test_set, new) for number in wanted)
     expected.figures["totals that another version changed"] += changed if how == "corrected" else 0
     if how != "dry run":
-        new.scored |= wanted
+        new.scored |= now.scored if how == "weights" else set().union(*(version.scored for version in versions))
         if new is not now:
             versions.append(new)
             expected.changes.append(("rescored", at))
