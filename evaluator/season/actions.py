@@ -83,6 +83,23 @@ class Sent:
     attempts: Attempts
     notices: tuple[str, ...] = ()
 
+    def to_json(self, season: Season) -> dict[str, Any]:
+        """What `submit --json` writes."""
+        submission, attempts = self.state.submission, self.attempts
+        keys = ("valid", "invalid", "pending", "left")
+        return {
+            "submission": submission.id,
+            "team": submission.team,
+            "submitted_at": season.moment(submission.submitted_at),
+            "digest": submission.digest,
+            "is_new": self.is_new,
+            "state": self.state.name,
+            "withdrawn": submission.withdrawn,
+            "day": attempts.day.isoformat(),
+            "attempts": {key: getattr(attempts, key) for key in keys},
+            "notices": list(self.notices),
+        }
+
 
 def submit(ledger: Ledger, path: Path, team: str) -> Sent:
     """Check a team's ZIP, keep it and queue its run.
@@ -228,11 +245,11 @@ class Board:
             "competition": {"name": self.season.competition.name, "digest": self.season.competition.digest},
             "test_set": self.test_set,
             "computed_at": _now(self.season),
-            "frozen_at": self.frozen_at and self.frozen_at.isoformat(),
+            "frozen_at": self.season.moment(self.frozen_at),
             "labels": list(self.labels),
             "edition": self.edition and self.edition.to_json(),
             "to_be_rescored": self.waiting,
-            "lines": [line.to_json() for line in self.lines],
+            "lines": [line.to_json(self.season) for line in self.lines],
         }
 
     def rows(self) -> list[dict[str, Any]]:
@@ -240,7 +257,7 @@ class Board:
         tasks = [(str(task), self.season.competition.names[task]) for task in sorted(self.season.weights)]
         rows = []
         for line in self.lines:
-            row = line.to_json()
+            row = line.to_json(self.season)
             scores, counted = row.pop("scores"), row.pop("shared_parameters", None)
             row["team"] = line.team or "(baseline)"
             row |= {name: scores.get(task) for task, name in tasks}
@@ -272,7 +289,7 @@ class Prizes:
 
     def to_json(self) -> dict[str, Any]:
         """What `prizes --json` writes."""
-        document = prizes.to_json(self.main, self.nominations, self.sustainable, self.missing)
+        document = prizes.to_json(self.season, self.main, self.nominations, self.sustainable, self.missing)
         return {"season": self.season.name, "computed_at": _now(self.season)} | document
 
 

@@ -109,7 +109,7 @@ class Line:
         """The thresholds, by task, that the scores do not reach."""
         return {task: least for task, least in thresholds.items() if not self.scores.get(task, -1.0) >= least}
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self, season: Season) -> dict[str, Any]:
         """The row as `board --json` writes it; scores by task number."""
         best = self.result
         return {
@@ -118,7 +118,7 @@ class Line:
             "total": self.total,
             "scores": {str(task): value for task, value in sorted(self.scores.items())},
             "submission": best and best.submission,
-            "submitted_at": best and best.submitted_at.isoformat(),
+            "submitted_at": best and season.moment(best.submitted_at),
             "results": self.count,
             "expected": self.expected,
             "competes": self.competes,

@@ -209,6 +209,10 @@ class Season(StrictModel):
         after = self.first_moment(day + timedelta(days=1)).astimezone(UTC)  # the clock may be changed at midnight
         return (after - timedelta(seconds=1)).astimezone(self.zone)
 
+    def moment(self, at: datetime | None) -> str | None:
+        """A moment as all that is written for programs has it: ISO 8601, of the season's time zone."""
+        return None if at is None else at.astimezone(self.zone).isoformat()
+
     def day(self, moment: datetime) -> date:
         """The season's day that a moment (with a time zone) falls on."""
         return moment.astimezone(self.zone).date()

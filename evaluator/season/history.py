@@ -18,10 +18,7 @@ class _Row:
     def to_json(self, season: Season) -> dict[str, Any]:
         """The row by column; moments are those of the season's time zone, in ISO 8601."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {
-            name: value.astimezone(season.zone).isoformat() if isinstance(value, datetime) else value
-            for name, value in values.items()
-        }
+        return {name: season.moment(value) if isinstance(value, datetime) else value for name, value in values.items()}
 
 
 @dataclass(frozen=True)

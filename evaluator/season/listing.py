@@ -23,7 +23,7 @@ class SubmissionRow:
     submission: int
     team: str
     day: date
-    sent: datetime
+    submitted_at: datetime
     digest: str
     public: RunState
     public_total: float | None
@@ -31,13 +31,13 @@ class SubmissionRow:
     private_total: float | None
     withdrawn: bool
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self, season: Season) -> dict[str, Any]:
         """As `submissions list` writes it."""
         return {
             "submission": self.submission,
             "team": self.team,
             "day": self.day.isoformat(),
-            "sent": self.sent.isoformat(),
+            "submitted_at": season.moment(self.submitted_at),
             "digest": self.digest,
             "public": self.public.name,
             "public_total": self.public_total,
@@ -128,7 +128,7 @@ def test_set_rows(ledger: Ledger) -> list[dict[str, Any]]:
     return rows
 
 
-def change_rows(found: Sequence[Change], teams: Iterable[Team]) -> list[dict[str, Any]]:
+def change_rows(found: Sequence[Change], teams: Iterable[Team], season: Season) -> list[dict[str, Any]]:
     """A row for each change: what it was in a line, and whether it is in force."""
     holding = {change.id for change in changes.in_force(found)}
     undone = {change.undoes: change.id for change in found if change.undoes is not None and change.id in holding}
@@ -136,6 +136,7 @@ def change_rows(found: Sequence[Change], teams: Iterable[Team]) -> list[dict[str
     return [
         change.to_json()
         | {
+            "at": season.moment(change.at),
             "what": changes.describe(change, names),
             "in_force": change.id in holding,
             "undone_by": undone.get(change.id),
@@ -168,13 +169,13 @@ class InForce:
         if self.team is not None:
             now = {"team": self.team}
         elif self.submission is not None:
-            now = {"submission": self.submission.to_json()}
+            now = {"submission": self.submission.to_json(self.season)}
         elif self.test_sets is not None:
             now = {"test_sets": list(self.test_sets)}
         else:
             days = {key: getattr(self.season, key).isoformat() for key in changes.DEADLINES}
             attempts = {key: getattr(self.season, key) for key in changes.ATTEMPTS}
-            now = {"rules": days | attempts, "frozen_at": self.frozen_at and self.frozen_at.isoformat()}
+            now = {"rules": days | attempts, "frozen_at": self.season.moment(self.frozen_at)}
         return {"change": self.change, "in_force": now}
 
 
@@ -182,7 +183,7 @@ def in_force(ledger: Ledger, change: Change) -> InForce:
     """What holds after a change, of what it, or what it undoes, is about."""
     taken = ledger.snapshot()
     by_id = {each.id: each for each in taken.changes}
-    (row,) = [row for row in change_rows(taken.changes, taken.teams) if row["id"] == change.id]
+    (row,) = [row for row in change_rows(taken.changes, taken.teams, taken.season) if row["id"] == change.id]
     about = change
     while about.undoes is not None:
         about = by_id[about.undoes]

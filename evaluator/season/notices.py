@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from evaluator.core.errors import show
 from evaluator.season import names, schema
+from evaluator.season.config import Season
 from evaluator.season.ledger import Ledger, RunState, Submission
 
 
@@ -24,15 +25,17 @@ class SameZip:
         later = "; ".join(f"{_sent(one)} is the same ZIP" for one in others)
         return f"{_sent(first)}; {later}"
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "kind": "same-zip",
-            "digest": self.digest,
-            "submissions": [
-                {"submission": one.id, "team": one.team, "file": one.name, "submitted_at": one.submitted_at.isoformat()}
-                for one in self.submissions
-            ],
-        }
+    def to_json(self, season: Season) -> dict[str, Any]:
+        sent = [
+            {
+                "submission": one.id,
+                "team": one.team,
+                "file": one.name,
+                "submitted_at": season.moment(one.submitted_at),
+            }
+            for one in self.submissions
+        ]
+        return {"kind": "same-zip", "digest": self.digest, "submissions": sent}
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class LookAlikes:
     def __str__(self) -> str:
         return f"the teams {show(self.teams[0])} and {show(self.teams[1])} have names that look alike"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self, season: Season) -> dict[str, Any]:
         return {"kind": "look-alike-names", "teams": list(self.teams)}
 
 

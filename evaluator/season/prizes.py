@@ -34,10 +34,10 @@ class Eligibility:
         """Whether no threshold was missed, and the model is one of all tasks."""
         return not self.missed and (self.line.sharing is None or self.line.sharing.met)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self, season: Season) -> dict[str, Any]:
         """The line of the board, with `eligible`, the threshold of each task that was `missed`, and the `amount`."""
         missed = {str(task): least for task, least in sorted(self.missed.items())}
-        return {**self.line.to_json(), "eligible": self.eligible, "missed": missed, "amount": self.amount}
+        return {**self.line.to_json(season), "eligible": self.eligible, "missed": missed, "amount": self.amount}
 
 
 @dataclass(frozen=True)
@@ -154,14 +154,18 @@ def _look(place: prize.Place, season: Season, store: Store | Shared, digest: str
 
 
 def to_json(
-    main: Sequence[Eligibility], nominated: Sequence[Nomination], green: prize.Prize | None, missing: Unfinished
+    season: Season,
+    main: Sequence[Eligibility],
+    nominated: Sequence[Nomination],
+    green: prize.Prize | None,
+    missing: Unfinished,
 ) -> dict[str, Any]:
     """All prizes as `prizes --json` writes them; `not_done` are runs that the private board still waits for."""
     not_done = {"private": missing.private, "public": missing.public}
     return {
         "preliminary": bool(missing),
         "not_done": not_done,
-        "main": [each.to_json() for each in main],
+        "main": [each.to_json(season) for each in main],
         "nominations": [each.to_json() for each in nominated],
         "sustainable": green and green.to_json(),
     }

@@ -51,12 +51,17 @@ def site(
         bool,
         shared.flag("--private", help="show the private board and the prizes to everybody, when it is final"),
     ] = False,
+    json: options.Json = None,
     season: options.Rules = options.DEFAULT_RULES,
 ) -> None:
     """Write the season's pages into a folder, all at once."""
     from evaluator.season import actions
     from evaluator.season.site import pages
 
+    options.check_outputs(json)
     built = pages.build(actions.open_ledger(season), out, private)
-    print(f"{out}: {built.pages} pages, {built.reports} reports; public/ is for everybody,")
-    print("teams/ for each team its own folder (organizer/teams.json names them), organizer/ for you alone")
+    text = (
+        f"{out}: {built.pages} pages, {built.reports} reports; public/ is for everybody,\n"
+        "teams/ for each team its own folder (organizer/teams.json names them), organizer/ for you alone"
+    )
+    options.give(text, {"out": str(out), "pages": built.pages, "reports": built.reports}, json)

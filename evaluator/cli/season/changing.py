@@ -137,7 +137,7 @@ def list_changes(
 
     options.check_outputs(json, table)
     ledger = actions.open_ledger(season)
-    rows = listing.change_rows(ledger.changes(), ledger.teams())
+    rows = listing.change_rows(ledger.changes(), ledger.teams(), ledger.season)
     options.give(texts.changes(rows, ledger.season), rows, json, listing.flat(rows), table)
 
 

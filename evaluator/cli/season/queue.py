@@ -1,5 +1,6 @@
 """The runs that wait, and working on them."""
 
+import dataclasses
 import sys
 from datetime import datetime
 from typing import Annotated, Literal
@@ -237,13 +238,17 @@ def add(
 
 
 @queue_app.command("finals")
-def finals(season: options.Rules = options.DEFAULT_RULES) -> None:
+def finals(json: options.Json = None, season: options.Rules = options.DEFAULT_RULES) -> None:
     """Queue the private runs, after the last day to choose."""
     from evaluator.season import actions
 
+    options.check_outputs(json)
     found = actions.queue_finals(actions.open_ledger(season))
-    print(f"{found.queued} private runs queued")
+    lines = [f"{found.queued} private runs queued"]
     if found.pending:
-        print(f"{found.pending} public runs are not done; do this again when they are")
+        lines.append(f"{found.pending} public runs are not done; do this again when they are")
     if found.failed:
-        print(f"{found.failed} public runs ended as infrastructure failures: retry or cancel them, then do this again")
+        lines.append(
+            f"{found.failed} public runs ended as infrastructure failures: retry or cancel them, then do this again"
+        )
+    options.give("\n".join(lines), dataclasses.asdict(found), json)

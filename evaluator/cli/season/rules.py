@@ -15,11 +15,13 @@ season_app.add_typer(backups.app)
 
 
 @season_app.command("migrate")
-def migrate(season: options.Rules = options.DEFAULT_RULES) -> None:
+def migrate(json: options.Json = None, season: options.Rules = options.DEFAULT_RULES) -> None:
     """Make the database, or bring it to this version."""
     from evaluator.season import actions
 
-    print(f"{actions.migrate(season)}: ready")
+    options.check_outputs(json)
+    database = actions.migrate(season)
+    options.give(f"{database}: ready", {"database": database}, json)
 
 
 @season_app.command("notices")
@@ -31,10 +33,12 @@ def notices(
     from evaluator.season import notices as found
 
     options.check_outputs(json, table)
-    cases = found.find(actions.open_ledger(season))
-    rows = [{"kind": case.to_json()["kind"], "what": str(case)} for case in cases]
+    ledger = actions.open_ledger(season)
+    cases = found.find(ledger)
+    documents = [case.to_json(ledger.season) for case in cases]
+    rows = [{"kind": document["kind"], "what": str(case)} for case, document in zip(cases, documents, strict=True)]
     text = "\n".join(map(str, cases)) or "nothing to look at"
-    options.give(text, [case.to_json() for case in cases], json, rows, table)
+    options.give(text, documents, json, rows, table)
 
 
 @season_app.command("check")

@@ -43,7 +43,7 @@ def list_submissions(
     options.check_outputs(json, table)
     ledger = actions.open_ledger(season)
     found = listing.submissions(ledger, team, day, state, withdrawn)
-    rows = [row.to_json() for row in found]
+    rows = [row.to_json(ledger.season) for row in found]
     options.give(texts.submissions(found, ledger.season), rows, json, rows, table)
 
 

@@ -1,5 +1,6 @@
 """The teams, and what they send and choose."""
 
+import dataclasses
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -196,14 +197,16 @@ def export_teams(
 def submit(
     archive: Annotated[Path, shared.path_argument("the submission", "ZIP")],
     team: options.Team,
+    json: options.Json = None,
     season: options.Rules = options.DEFAULT_RULES,
 ) -> None:
     """Check a ZIP, keep it and queue its run."""
     from evaluator.season import actions
 
+    options.check_outputs(json)
     ledger = actions.open_ledger(season)
     sent = actions.submit(ledger, archive, team)
-    print(_sent(sent, ledger.season))
+    options.give(_sent(sent, ledger.season), sent.to_json(ledger.season), json)
     for line in sent.notices:
         shared.note(f"for the organizer: {line}")
 
@@ -233,11 +236,14 @@ def choose(
         list[int] | None,
         typer.Argument(metavar="N", parser=options.number, help="submissions; none: show the choice"),
     ] = None,
+    json: options.Json = None,
     season: options.Rules = options.DEFAULT_RULES,
 ) -> None:
     """A team's choice for the private board, or what it is."""
     from evaluator.season import actions
 
+    options.check_outputs(json)
     found = actions.choose(actions.open_ledger(season), team, submissions or ())
     how = "chosen" if found.chosen else "nothing chosen, so its best public ones"
-    print(f"team {found.team}: {how}: {', '.join(map(str, found.submissions)) or 'none yet'}")
+    text = f"team {found.team}: {how}: {', '.join(map(str, found.submissions)) or 'none yet'}"
+    options.give(text, dataclasses.asdict(found), json)

@@ -128,7 +128,7 @@ def submissions(rows: "Sequence[SubmissionRow]", season: "Season") -> str:
             row.submission,
             row.team,
             str(row.day),
-            moment(row.sent, season),
+            moment(row.submitted_at, season),
             row.digest[:12],
             row.public.name,
             "" if row.public_total is None else _score(row.public_total),

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -262,3 +263,27 @@ def test_numbers_that_no_database_has(make_running, call) -> None:
     for number in ("9" * 20, "0", "x"):
         code, text = call(season, "queue", "retry", number, "--reason", "x")
         assert code == 2 and "Invalid value for 'N': must be 1..2147483647, not" in text
+
+
+def test_what_programs_read_has_one_name_and_the_moment_of_the_season(make_running, make_zip, call, tmp_path) -> None:
+    season = make_running()
+    path = tmp_path / "sent.json"
+
+    def read(*command: object) -> dict[str, object]:
+        assert call(season, *command, "--json", path)[0] == 0
+        found: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
+    sent = read("submit", make_zip(), "--team", "ёжики")
+    assert (sent["submission"], sent["team"], sent["is_new"], sent["state"]) == (1, "Ёжики", True, "queued")
+    moment = datetime.fromisoformat(str(sent["submitted_at"]))
+    assert moment.utcoffset() == moment.astimezone(season.zone).utcoffset()
+    assert not read("submit", make_zip(), "--team", "Ёжики")["is_new"]
+    assert call(season, "queue", "run", "--drain")[0] == 0
+    assert read("choose", "--team", "Ёжики", 1) == {"team": "Ёжики", "chosen": True, "submissions": [1]}
+    assert read("season", "migrate").keys() == {"database"}
+    assert read("site", "--out", tmp_path / "site")["reports"] == 1
+    # One name, and one moment, wherever a submission is told of.
+    board = json.loads(call(season, "board", "--json", "-")[1])
+    listed = json.loads(call(season, "submissions", "list", "--json", "-")[1])
+    assert board["lines"][0]["submitted_at"] == listed[0]["submitted_at"] == sent["submitted_at"]

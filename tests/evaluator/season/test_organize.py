@@ -321,7 +321,7 @@ def test_submissions_are_listed_by_what_is_asked_for(ledger: Ledger, clock: Cloc
     assert listed(day=date(2022, 10, 3)) == [first, exits] and listed(withdrawn=True) == [first]
     assert listed(state="EXIT") == [exits] and listed(state="done") == [first, exits]
     assert listed(state="queued", team="Кот", day=date(2022, 10, 4)) == [theirs.id]
-    row = listing.submissions(ledger)[1].to_json()
+    row = listing.submissions(ledger)[1].to_json(ledger.season)
     assert (row["team"], row["public"], row["public_total"], row["private"]) == ("Ёжики", "EXIT", None, None)
     with pytest.raises(Refused, match="there is no team"):
         listed(team="Лис")
@@ -376,7 +376,7 @@ def test_a_frozen_board_shows_what_was_there(ledger: Ledger, clock: Clock, organ
     enter(ledger, "Кот", 1, scored(0.9))
     assert ranks(ledger) == {"Ёжики": 1} and ranks(ledger, live=True) == {"Кот": 1, "Ёжики": 2}
     shown = actions.read_board(ledger, PUBLIC)
-    assert shown.frozen_at == frozen_at and shown.to_json()["frozen_at"] == frozen_at.isoformat()
+    assert shown.frozen_at == frozen_at and shown.to_json()["frozen_at"] == ledger.season.moment(frozen_at)
     assert actions.read_board(ledger, PUBLIC, live=True).frozen_at is None
     with pytest.raises(Refused, match="is frozen already"):
         organizer.freeze(None, WHY)
@@ -573,7 +573,7 @@ def test_members_and_contact_are_said_one_by_one(ledger: Ledger, organizer: Orga
 def test_all_changes_are_listed_with_what_holds(ledger: Ledger, organizer: Organizer) -> None:
     renamed = organizer.rename("Ёжики", "Ежата", WHY)
     undone = organizer.undo(renamed.id, "ошибка")
-    rows = listing.change_rows(ledger.changes(), ledger.teams())
+    rows = listing.change_rows(ledger.changes(), ledger.teams(), ledger.season)
     assert [(row["what"], row["in_force"], row["undone_by"], row["reason"]) for row in rows] == [
         ("'Ёжики': renamed to 'Ежата'", False, undone.id, WHY),
         (f"undoes change {renamed.id}", True, None, "ошибка"),

@@ -100,7 +100,7 @@ def test_the_file_counts_that_lies_in_the_zip_of_the_private_result(
     document = json.loads(path.read_text(encoding="utf-8"))
     assert document["season"] == "Проба" and document["sustainable"] == json.loads(json.dumps(green.to_json()))
     assert [each["team"] for each in document["main"]] == [line.team for line in lines if line.rank]
-    assert document["main"][0] == {**lines[0].to_json(), "eligible": True, "missed": {}, "amount": None}
+    assert document["main"][0] == {**lines[0].to_json(season), "eligible": True, "missed": {}, "amount": None}
 
 
 def enter_late(ledger: Ledger, clock: Clock, team: str, content: int) -> int:

@@ -189,7 +189,7 @@ def test_the_same_zip_of_two_teams_and_look_alikes_are_noticed(ledger: Ledger, d
         connection.execute(schema.team.insert().values(values))
     same, alike = notices.find(ledger)
     assert str(same) == "submission 1 of 'Ёжики'; submission 3 of 'Кот' is the same ZIP"
-    assert [one["team"] for one in same.to_json()["submissions"]] == ["Ёжики", "Кот"]
+    assert [one["team"] for one in same.to_json(ledger.season)["submissions"]] == ["Ёжики", "Кот"]
     assert str(alike) == "the teams 'Кот' and 'Koт' have names that look alike"
     assert notices.same_zip(ledger, other) == f"look at this: {same}"
     alone, _ = ledger.submit("Кот", archive("c"))
