@@ -375,15 +375,20 @@ class Ledger:
         self._queue(connection, state.submission.id, state.test_set, 0, now, now, detail)
 
     def cancel(self, submission: int, test_set: str, reason: str, by: str | None = None) -> None:
-        """End a run that waits or runs; its worker stops it at its next heartbeat. It costs no attempt.
+        """End a run that waits or runs, whose worker stops it at its next heartbeat; or give up a submission whose run
+        failed by no fault of the team's: the run that it would get is queued and cancelled. It costs no attempt.
 
         Raises `Refused` where there is none.
         """
         with self.database.write() as connection:
-            state = queries.locked_state(connection, self._view(connection), submission, test_set)
-            if not state.pending:
+            view, said = self._view(connection), queries.said_by(reason, by)
+            state = queries.locked_state(connection, view, submission, test_set)
+            if not (state.pending or state.is_infrastructure_failure):
                 raise Refused(f"submission {submission} ({test_set}) is not waiting or running: {state.name}")
-            self._end(connection, state.run, "cancelled", queries.said_by(reason, by))
+            if not state.pending:
+                self._queue_again(connection, state, said | {"retry_of": state.run})
+                state = queries.locked_state(connection, view, submission, test_set)
+            self._end(connection, state.run, "cancelled", said)
 
     def queue_finals(self) -> list[int]:
         """Queue the runs on the private test set that the private board needs and that were never queued; returns

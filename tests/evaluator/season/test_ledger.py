@@ -286,6 +286,19 @@ def test_retry_and_cancel(ledger: Ledger) -> None:
     assert {"it hangs", "it did not", "the machine was short of memory"} <= set(details)
 
 
+def test_what_failed_by_no_fault_of_the_teams_can_be_given_up(ledger: Ledger) -> None:
+    submission = enter(ledger, "Ёжики", 1, METRIC)
+    assert [state.submission.id for state in ledger.waiting()] == [submission]
+    ledger.cancel(submission, PUBLIC, "the data cannot be mended")
+    assert ledger.waiting() == [] and ledger.claim("worker") is None and ledger.attempts("Ёжики").left == 3
+    assert [event.kind for event in ledger.history(submission)][-2:] == ["queued", "cancelled"]
+    ledger.retry(submission, PUBLIC, "they were mended")
+    ledger.finish(claimed(ledger), scored(0.5))
+    assert public_state(ledger, submission) == "OK"
+    with pytest.raises(Refused, match="is not waiting or running: OK"):
+        ledger.cancel(submission, PUBLIC, "a score stays")
+
+
 @pytest.mark.parametrize("action", ["retry", "cancel", "finish", "finals"])
 def test_of_the_same_things_at_once_one_happens(ledger: Ledger, clock: Clock, action: str) -> None:
     ends = {"retry": [METRIC], "finals": [scored(0.5)]}
