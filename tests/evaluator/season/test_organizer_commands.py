@@ -105,7 +105,7 @@ def test_each_command_about_submissions(
     enter(ledger, "Кот", 1, failed("EXIT", "team"))
     (row,) = given("submissions", "list", "--team", "ёжики")
     assert (row["public"], row["public_total"], row["day"], row["withdrawn"]) == ("OK", 0.5, "2022-10-03", False)
-    assert len(row["digest"]) == 64 and row["sent"].startswith("2022-10-03T09:00:00")
+    assert len(row["digest"]) == 64 and row["submitted_at"] == "2022-10-03T12:00:00+03:00"
     assert [row["submission"] for row in given("submissions", "list", "--state", "EXIT")] == [2]
     assert given("submissions", "list", "--day", "2022-10-04") == []
     document = given("submissions", "withdraw", "1", *WHY)
