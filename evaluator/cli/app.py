@@ -4,8 +4,10 @@ Exit codes: 0 all is well; 1 the submission's fault; 2 the organizer's data or w
 refused by the season's rules; 128 and a signal's number: it was interrupted.
 """
 
+import contextlib
 import io
 import logging
+import os
 import signal
 import sys
 import warnings
@@ -52,6 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         # Not command.main(), which makes every interrupt an exit code of 130.
         with shared.packages_named(), command.make_context(_PROGRAM, words) as context:
             code: int | None = command.invoke(context)
+        sys.stdout.flush()
         return code or 0
     except typer.Exit as end:  # of --help
         return end.exit_code
@@ -70,6 +73,10 @@ def main(arguments: list[str] | None = None) -> int:
         shared.note("interrupted")
         number: int = interrupt.args[0] if interrupt.args else signal.SIGINT
         return 128 + number
+    except BrokenPipeError:  # what reads the output has ended, as `head` does
+        with contextlib.suppress(OSError, ValueError):  # no descriptor where a test has taken it
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python says so once more at its end
+        return 128 + signal.SIGPIPE
     except Exception as error:
         logger.critical("this is a fault of the evaluator", exc_info=True)
         shared.note(f"{_KINDS[verdict.INFRA.exit_code]}: {results.shown(error)}")

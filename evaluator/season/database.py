@@ -46,7 +46,8 @@ class Database:
             parsed = parsed.set(drivername="postgresql+psycopg")
         else:
             raise DataError(f"[database] url: must be sqlite:///... or postgresql://..., not {parsed.drivername}:...")
-        self.shown = parsed.render_as_string(hide_password=True)
+        # For people: a rendered URL has a path's Cyrillic letters in percents.
+        self.shown = f"sqlite:///{parsed.database}" if self.sqlite else parsed.render_as_string(hide_password=True)
         try:
             self.engine: Engine = sqlalchemy.create_engine(parsed, pool_pre_ping=not self.sqlite)
         except (NoSuchModuleError, ArgumentError) as error:

@@ -15,6 +15,11 @@ from evaluator.season.ledger import Event, Ledger, Queued, RunState, Snapshot, S
 
 @dataclass(frozen=True)
 class _Row:
+    @classmethod
+    def columns(cls) -> list[str]:
+        """Their names."""
+        return [field.name for field in fields(cls)]
+
     def to_json(self, season: Season) -> dict[str, Any]:
         """The row by column; moments are those of the season's time zone, in ISO 8601."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date, datetime
 from typing import Any
 
@@ -12,6 +12,7 @@ from evaluator.season.config import Season
 from evaluator.season.ledger import Attempts, Ledger, RunState, Snapshot, Team
 
 _BETWEEN = ", "  # members
+CHANGE_COLUMNS = (*(field.name for field in fields(Change)), "what", "in_force", "undone_by")  # of `change_rows`
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,11 @@ class SubmissionRow:
     private: RunState | None
     private_total: float | None
     withdrawn: bool
+
+    @classmethod
+    def columns(cls) -> list[str]:
+        """The keys of `to_json`."""
+        return [field.name for field in fields(cls)]
 
     def to_json(self, season: Season) -> dict[str, Any]:
         """As `submissions list` writes it."""

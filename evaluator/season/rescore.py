@@ -148,9 +148,11 @@ def rescore(organizer: Organizer, request: Request, reason: str, say: Callable[[
     weights = _weights(before.season, request.weights)
     after = before.season.changed({}, before.season.data, weights)
     if request.test_set is None and weights is None:
-        raise Refused("say which test set is to be scored again, or which weights the formula is to have")
+        if request.weights:
+            raise Refused("the formula has these weights already")
+        raise DataError("say which test set is to be scored again, or which weights the formula is to have")
     if request.test_set is not None and request.test_set not in before.season.data:
-        raise Refused(f"test set {show(request.test_set)}: must be one of {', '.join(before.season.data)}")
+        raise DataError(f"test set {show(request.test_set)}: must be one of {', '.join(before.season.data)}")
     found: dict[str, _Set] = {}
     if request.test_set is not None:
         scored = _score_outputs(organizer.ledger, after, request.test_set, request.data, say)

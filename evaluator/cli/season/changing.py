@@ -138,7 +138,7 @@ def list_changes(
     options.check_outputs(json, table)
     ledger = actions.open_ledger(season)
     rows = listing.change_rows(ledger.changes(), ledger.teams(), ledger.season)
-    options.give(texts.changes(rows, ledger.season), rows, json, listing.flat(rows), table)
+    options.give(texts.changes(rows, ledger.season), rows, json, listing.flat(rows), table, listing.CHANGE_COLUMNS)
 
 
 @changes_app.command("undo")

@@ -97,9 +97,10 @@ def give(
     json: Path | None,
     rows: Sequence[dict[str, Any]] = (),
     table: Path | None = None,
+    columns: Sequence[str] = (),
 ) -> None:
     """Print what a command found, and write it where that was asked for: `document` as JSON, `rows`, which have the
-    same keys, as a table.
+    same keys, as a table; `columns` are these keys, where there may be no row.
     """
     if json == _STDOUT:
         print(json_format.dumps(document, ensure_ascii=False, indent=2, allow_nan=False))
@@ -112,4 +113,8 @@ def give(
 
         from evaluator.scoring import tables
 
-        tables.write(table, pd.DataFrame(rows))
+        frame = pd.DataFrame(rows, columns=None if rows else list(columns))
+        for column in frame:
+            if {type(row[column]) for row in rows} == {int, type(None)}:  # pandas would make them floats
+                frame[column] = pd.array([row[column] for row in rows], dtype="Int64")
+        tables.write(table, frame)

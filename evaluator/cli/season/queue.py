@@ -29,7 +29,7 @@ SinceFilter = Annotated[
     typer.Option(
         "--since",
         metavar="WHEN",
-        formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"],
+        parser=options.moment,
         help="from a day (2022-11-13) or a moment (2022-11-13T18:00) of the season's time zone on",
     ),
 ]
@@ -49,17 +49,18 @@ def list_queue(
 ) -> None:
     """What waits, runs, or needs somebody, and why."""
     from evaluator.season import actions
+    from evaluator.season.history import EventRow, RunRow
 
     options.check_outputs(json, table)
     history = actions.read_history(season)
     if submission is not None:
         events = history.of(submission)
         rows = [event.to_json(history.season) for event in events]
-        options.give(texts.events(events, history.season), rows, json, rows, table)
+        options.give(texts.events(events, history.season), rows, json, rows, table, EventRow.columns())
         return
     waiting = history.waiting()
     rows = [row.to_json(history.season) for row in waiting]
-    options.give(texts.queue(waiting, history.season), rows, json, rows, table)
+    options.give(texts.queue(waiting, history.season), rows, json, rows, table, RunRow.columns())
 
 
 @app.command("runs", rich_help_panel=options.PANEL)
@@ -80,12 +81,13 @@ def list_runs(
 ) -> None:
     """All runs, or some."""
     from evaluator.season import actions
+    from evaluator.season.history import RunRow
 
     options.check_outputs(json, table)
     history = actions.read_history(season)
     found = history.runs(history.select(team, test_set, verdict, state, since))
     rows = [row.to_json(history.season) for row in found]
-    options.give(texts.runs(found, history.season), rows, json, rows, table)
+    options.give(texts.runs(found, history.season), rows, json, rows, table, RunRow.columns())
 
 
 @app.command("events", rich_help_panel=options.PANEL)
@@ -99,12 +101,13 @@ def list_events(
 ) -> None:
     """All that happened to runs, in order."""
     from evaluator.season import actions
+    from evaluator.season.history import EventRow
 
     options.check_outputs(json, table)
     history = actions.read_history(season)
     found = history.events(history.select(team, test_set, since=since))
     rows = [row.to_json(history.season) for row in found]
-    options.give(texts.events(found, history.season), rows, json, rows, table)
+    options.give(texts.events(found, history.season), rows, json, rows, table, EventRow.columns())
 
 
 @queue_app.command("run")
@@ -148,7 +151,7 @@ def run_queue(
 def show_logs(
     run: Annotated[
         int,
-        typer.Argument(metavar="RUN", parser=options.number, help="its number, as `queue list --submission N` has it"),
+        typer.Argument(metavar="RUN", parser=options.number, help="its number, as `queue list` and `runs` have it"),
     ],
     follow: Annotated[bool, shared.flag("--follow", help="go on until the run has ended")] = False,
     printed: Annotated[

@@ -38,7 +38,7 @@ def notices(
     documents = [case.to_json(ledger.season) for case in cases]
     rows = [{"kind": document["kind"], "what": str(case)} for case, document in zip(cases, documents, strict=True)]
     text = "\n".join(map(str, cases)) or "nothing to look at"
-    options.give(text, documents, json, rows, table)
+    options.give(text, documents, json, rows, table, ("kind", "what"))
 
 
 @season_app.command("check")

@@ -13,13 +13,14 @@ app = typer.Typer()
 submissions_app = typer.Typer(cls=shared.Group, help="All submissions, and what is changed of them.")
 app.add_typer(submissions_app, name="submissions", rich_help_panel=options.PANEL)
 
-_STATES = ("queued", "running", "done", "lost", "cancelled", *verdict.TABLE)
+_STATES = ("queued", "running", "done", "lost", "interrupted", "cancelled", *verdict.TABLE)
 
 
 def _state(text: str) -> str:
-    if text not in _STATES:
-        raise typer.BadParameter(f"must be one of {', '.join(_STATES)}, not {text!r}")
-    return text
+    for state in _STATES:
+        if text.lower() == state.lower():
+            return state
+    raise typer.BadParameter(f"must be one of {', '.join(_STATES)}, not {text!r}")
 
 
 @submissions_app.command("list")
@@ -44,7 +45,7 @@ def list_submissions(
     ledger = actions.open_ledger(season)
     found = listing.submissions(ledger, team, day, state, withdrawn)
     rows = [row.to_json(ledger.season) for row in found]
-    options.give(texts.submissions(found, ledger.season), rows, json, rows, table)
+    options.give(texts.submissions(found, ledger.season), rows, json, rows, table, listing.SubmissionRow.columns())
 
 
 @submissions_app.command("withdraw")

@@ -207,6 +207,7 @@ def queue(rows: "Sequence[RunRow]", season: "Season") -> str:
     failures = [row.state not in ("queued", "running") for row in rows]
     cells = [
         [
+            row.run,
             row.submission,
             row.team,
             row.test_set,
@@ -218,7 +219,7 @@ def queue(rows: "Sequence[RunRow]", season: "Season") -> str:
         ]
         for row, failed in zip(rows, failures, strict=True)
     ]
-    header = ["submission", "team", "set", "state", "since", "failures", "next try", "worker or why"]
+    header = ["run", "submission", "team", "set", "state", "since", "failures", "next try", "worker or why"]
     counts = {state: sum(row.state == state for row in rows) for state in ("queued", "running")}
     line = f"{counts['queued']} queued, {counts['running']} running, {sum(failures)} infrastructure failures: retry or"
     lines = [table(header, cells), f"{line} cancel"]
@@ -258,10 +259,19 @@ def runs(rows: "Sequence[RunRow]", season: "Season") -> str:
 def events(rows: "Sequence[EventRow]", season: "Season") -> str:
     """Events for a terminal."""
     cells = [
-        [row.run, row.test_set, row.state, moment(row.at, season), row.verdict or "", row.team, row.reason]
+        [
+            row.run,
+            row.submission,
+            row.test_set,
+            row.state,
+            moment(row.at, season),
+            row.verdict or "",
+            row.team,
+            row.reason,
+        ]
         for row in rows
     ]
-    return table(["run", "set", "what", "when", "verdict", "team", "why"], cells)
+    return table(["run", "submission", "set", "what", "when", "verdict", "team", "why"], cells)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

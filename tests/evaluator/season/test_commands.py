@@ -1,6 +1,7 @@
 """The commands, as an organizer calls them."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -60,7 +61,7 @@ def test_a_season_from_the_first_team_to_the_board(make_running, make_zip, call,
     assert call(season, "choose", "--team", "Кот")[1] == "team Кот: nothing chosen, so its best public ones: 2\n"
     assert call(season, "choose", "--team", "кот", "2") == (0, "team Кот: chosen: 2\n")
     code, text = call(season, "queue", "list", "--submission", "1")
-    assert [row.split()[2] for row in text.splitlines()[2:]] == ["queued", "running", "done"]
+    assert [row.split()[3] for row in text.splitlines()[2:]] == ["queued", "running", "done"]
     code, text = call(season, "teams", "list")
     assert text.splitlines()[2].split() == ["Ёжики", "1", "0", "0", "99"]
     code, text = call(season, "queue", "finals")
@@ -287,3 +288,38 @@ def test_what_programs_read_has_one_name_and_the_moment_of_the_season(make_runni
     board = json.loads(call(season, "board", "--json", "-")[1])
     listed = json.loads(call(season, "submissions", "list", "--json", "-")[1])
     assert board["lines"][0]["submitted_at"] == listed[0]["submitted_at"] == sent["submitted_at"]
+    # The baseline has no rank and no submission, which makes no number of the others a fraction.
+    assert call(season, "board", "--table", tmp_path / "board.csv")[0] == 0
+    assert (tmp_path / "board.csv").read_text(encoding="utf-8").splitlines()[1].startswith('1,"Ёжики",1.0,1,"')
+    for command, first in (
+        (("queue", "list"), "run"),
+        (("runs", "--verdict", "oom"), "run"),
+        (("events", "--since", "2089-01-01T00:00+03:00"), "at"),
+        (("submissions", "list", "--state", "oom"), "submission"),
+        (("changes", "list"), "id"),
+        (("season", "notices"), "kind"),
+    ):
+        assert call(season, *command, "--table", tmp_path / "none.csv")[0] == 0
+        (line,) = (tmp_path / "none.csv").read_text(encoding="utf-8").splitlines()
+        assert line.startswith(f'"{first}",'), "a table without rows has its columns"
+
+
+def test_a_call_that_cannot_be_meant_is_no_refusal_by_the_rules(make_running, call) -> None:
+    season = make_running()
+    for command in (("board", "--set", "publik"), ("season", "rescore", "--test-set", "publik", "--reason", "x")):
+        code, text = call(season, *command)
+        assert code == 2 and "test set 'publik': must be one of public, private" in text
+    code, text = call(season, "season", "rescore", "--reason", "x")
+    assert code == 2 and "say which test set is to be scored again" in text
+    code, text = call(season, "season", "rescore", "--weight", "5=1", "--reason", "x")
+    assert code == 4 and "the formula has these weights already" in text
+
+
+def test_a_reader_that_ends_early_is_no_fault_of_the_evaluators(make_running) -> None:
+    season = make_running()
+    command = [sys.executable, "-m", "evaluator", "board", "--json", "-", "--season", str(season.path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 128 + signal.SIGPIPE

@@ -314,8 +314,8 @@ def test_an_url_that_is_none(url: str, tmp_path: Path) -> None:
 def test_the_environment_names_the_database_first(
     season: Season, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(URL_VARIABLE, f"sqlite:///{tmp_path}/other.sqlite3")
-    assert open_database(season).shown == f"sqlite:///{tmp_path}/other.sqlite3"
+    monkeypatch.setenv(URL_VARIABLE, f"sqlite:///{tmp_path}/осень 1.sqlite3")
+    assert open_database(season).shown == f"sqlite:///{tmp_path}/осень 1.sqlite3", "as a person writes it"
 
 
 def test_sqlite_keeps_what_was_committed(tmp_path: Path) -> None:
