@@ -23,7 +23,7 @@ from evaluator.season.clock import behind_line, read_times
 from evaluator.season.config import Season, read_season
 from evaluator.season.database import open_database
 from evaluator.season.history import History
-from evaluator.season.ledger import Archive, Attempts, Edition, Ledger, RunState
+from evaluator.season.ledger import Archive, Attempts, Edition, Ledger, Refused, RunState
 from evaluator.season.prizes import Eligibility, Nomination, Unfinished
 from evaluator.season.queue import Queue
 from evaluator.season.runs import machine_gpus
@@ -266,12 +266,12 @@ class Board:
 
 
 def read_board(ledger: Ledger, test_set: str, live: bool = False) -> Board:
-    """The board as it stands, or `live` as it would without being frozen. Raises `DataError` where there is no
+    """The board as it stands, or `live` as it would without being frozen. Raises `Refused` where there is no
     such test set.
     """
     season, edition = ledger.rules(), ledger.edition(test_set)
     if test_set not in season.data:
-        raise DataError(f"test set {show(test_set)}: must be one of {', '.join(season.data)}")
+        raise Refused(f"test set {show(test_set)}: must be one of {', '.join(season.data)}")
     frozen_at = ledger.frozen_at if test_set == PUBLIC and not live else None
     waiting = sum(result.counts for result in ledger.runs_of(test_set)) - len(ledger.results(test_set))
     return Board(season, test_set, board.lines(ledger, test_set, live), frozen_at, edition, waiting)

@@ -219,8 +219,9 @@ def _changed(season: Season, holding: Iterable[Change]) -> Season:
 def describe(change: Change, teams: Mapping[int, str]) -> str:
     """One line for people: what was changed."""
     detail = change.detail
+    team = detail.get("was") or teams.get(change.team or 0, f"number {change.team}")
     about = [
-        show(teams.get(change.team, f"number {change.team}")) if change.team is not None else "",
+        show(team) if change.team is not None else "",
         f"submission {change.submission}" if change.submission is not None else "",
         change.test_set or "",
     ]
@@ -231,6 +232,17 @@ def describe(change: Change, teams: Mapping[int, str]) -> str:
         MEMBERS: lambda: (
             f"members {', '.join(detail.get('members', ())) or 'none'}; contact {detail.get('contact', '')}"
         ),
-        RESCORED: lambda: f"rescored: {', '.join(detail['sets'])}",
+        SET_ADDED: lambda: f"{SET_ADDED}: {', '.join(detail['data'].values())}",
+        RESCORED: lambda: "; ".join(
+            [
+                f"rescored: {', '.join(detail['sets'])}",
+                *(f"{name} by {path}" for name, path in detail.get("data", {}).items()),
+                *_weights(detail.get("weights", {})),
+            ]
+        ),
     }.get(change.kind, lambda: " ".join([change.kind, *(f"{key} = {value}" for key, value in detail.items())]))()
     return ": ".join([" ".join(filter(None, about)), what]) if any(about) else what
+
+
+def _weights(weights: Mapping[str, float]) -> list[str]:
+    return [f"weights {', '.join(f'{task}={weight:g}' for task, weight in weights.items())}"] if weights else []

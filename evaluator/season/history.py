@@ -7,10 +7,10 @@ from typing import Any
 
 from sqlalchemy import select
 
-from evaluator.core.errors import DataError, show
+from evaluator.core.errors import show
 from evaluator.season import PRIVATE, PUBLIC, schema
 from evaluator.season.config import Season
-from evaluator.season.ledger import Event, Ledger, Queued, RunState, Snapshot, Submission, reason
+from evaluator.season.ledger import Event, Ledger, Queued, Refused, RunState, Snapshot, Submission, reason
 
 
 @dataclass(frozen=True)
@@ -137,18 +137,18 @@ class History:
         since: datetime | None = None,
     ) -> Selection:
         """A selection by a team's name as a person writes it, and by a moment of the season's time zone, where that
-        names none. Raises `Refused` for a team that is not there, `DataError` for such a test set.
+        names none. Raises `Refused` for a team or a test set that is not there.
         """
         if test_set is not None and test_set not in (known := {PUBLIC, PRIVATE} | self.snapshot.season.data.keys()):
-            raise DataError(f"test set {show(test_set)}: must be one of {', '.join(sorted(known))}")
+            raise Refused(f"test set {show(test_set)}: must be one of {', '.join(sorted(known))}")
         named = None if team is None else self._ledger.team(team).name
         moment = since.replace(tzinfo=self.season.zone) if since is not None and since.tzinfo is None else since
         return Selection(named, test_set, verdict, state, moment)
 
     def of(self, submission: int) -> list[EventRow]:
-        """All that happened to a submission's runs, run by run. Raises `DataError` where there is no such one."""
+        """All that happened to a submission's runs, run by run. Raises `Refused` where there is no such one."""
         if submission not in self._submissions:
-            raise DataError(f"there is no submission {submission}")
+            raise Refused(f"there is no submission {submission}")
         return sorted(
             (row for row in self.events() if row.submission == submission),
             key=lambda row: (row.run, schema.STEPS[row.state]),

@@ -36,7 +36,7 @@ class Organizer:
     def rename(self, team: str, name: str, reason: str) -> Change:
         """Call a team otherwise. Raises `DataError` for a name that is none, `Refused` for one that is taken."""
         checked = names.checked(name)
-        return self._of_team(changes.RENAMED, team, reason, lambda view: {"name": checked})
+        return self._of_team(changes.RENAMED, team, reason, lambda view: {"name": checked, "was": view.find(team).name})
 
     def set_members(self, team: str, members: Sequence[str] | None, contact: str | None, reason: str) -> Change:
         """Say who a team is, and how to reach it, in place of what was said before; None leaves that as it is."""
@@ -135,9 +135,22 @@ class Organizer:
         return self.ledger.record(changes.UNDONE, self.by, reason, submission=submission, undoes=withdrawal)
 
     def set_day(self, submission: int, day: date, reason: str) -> Change:
-        """Say on which day a submission was sent, where a clock was wrong: its attempt is one of that day."""
+        """Say on which day a submission was sent, where a clock was wrong: its attempt is one of that day. Raises
+        `Refused` for a day on which nobody could send anything: the attempt would be one of no day that counts.
+        """
+
+        def check(view: View) -> None:
+            last = max([view.season.end, *view.standing.until.values()])
+            if not view.season.start <= day <= last:
+                raise Refused(f"submission {submission}: its day must be from {view.season.start} to {last}, not {day}")
+
         return self.ledger.record(
-            changes.DATED, self.by, reason, submission=submission, detail=lambda view: {"day": day.isoformat()}
+            changes.DATED,
+            self.by,
+            reason,
+            submission=submission,
+            detail=lambda view: {"day": day.isoformat()},
+            check=check,
         )
 
     # --- rules ---
@@ -153,11 +166,14 @@ class Organizer:
 
     def freeze(self, at: datetime | None, reason: str) -> Change:
         """Have the public board show what was there at a moment (None: now), until it is unfrozen. Raises `Refused`
-        where it is frozen already.
+        where it is frozen already, or for a moment that is still to come.
         """
-        moment = (at or self.ledger.now()).isoformat()
+        now, zone = self.ledger.now(), self.ledger.season.zone
+        moment = (at or now).astimezone(zone).isoformat()
 
         def check(view: View) -> None:
+            if at is not None and at > now:
+                raise Refused(f"the public board can show what was there by now, {now.astimezone(zone):%Y-%m-%dT%H:%M}")
             if view.standing.frozen_at is not None:
                 raise Refused("the public board is frozen already; `season unfreeze` undoes that")
 

@@ -152,7 +152,7 @@ def rescore(organizer: Organizer, request: Request, reason: str, say: Callable[[
             raise Refused("the formula has these weights already")
         raise DataError("say which test set is to be scored again, or which weights the formula is to have")
     if request.test_set is not None and request.test_set not in before.season.data:
-        raise DataError(f"test set {show(request.test_set)}: must be one of {', '.join(before.season.data)}")
+        raise Refused(f"test set {show(request.test_set)}: must be one of {', '.join(before.season.data)}")
     found: dict[str, _Set] = {}
     if request.test_set is not None:
         scored = _score_outputs(organizer.ledger, after, request.test_set, request.data, say)
@@ -177,7 +177,7 @@ def rescore(organizer: Organizer, request: Request, reason: str, say: Callable[[
     queued: list[int] = []
     if request.missing == "queue":
         for name, submissions in missing.items():
-            queued += ledger.queue(submissions, name, reason)
+            queued += ledger.queue(submissions, name, reason, organizer.by)
     return Rescoring(rescored, change, queued)
 
 

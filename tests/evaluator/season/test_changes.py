@@ -109,6 +109,11 @@ def test_each_change_is_told_in_a_line() -> None:
             "'Ёжики': members Аня; contact @a",
         ),
         (undo(2, 1), "undoes change 1"),
+        (change(1, changes.RENAMED, team=1, detail={"name": "Ёжики", "was": "Ежи"}), "'Ежи': renamed to 'Ёжики'"),
+        (
+            change(1, changes.RESCORED, detail={"sets": ["public"], "data": {"public": "new"}, "weights": {"5": 0.5}}),
+            "rescored: public; public by new; weights 5=0.5",
+        ),
     ):
         assert describe(each, teams) == said
 

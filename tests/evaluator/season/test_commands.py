@@ -136,7 +136,7 @@ def test_wrong_calls_are_the_callers_fault(make_running, make_zip, call, tmp_pat
     for arguments, why in (
         (("submit", tmp_path / "none.zip", "--team", "Ёжики"), "cannot be read: No such file"),
         (("teams", "add", "\u200b"), "must be 1..60 printable characters"),
-        (("queue", "list", "--submission", "77"), "there is no submission 77"),
+        (("queue", "logs", "77"), "there is no run 77"),
     ):
         code, text = call(season, *arguments)
         assert (code, text.count("\n")) == (2, 1) and text.startswith("data error: ") and why in text
@@ -242,7 +242,6 @@ def test_a_cancelled_zip_that_is_sent_again_is_told_to_wait_for_nothing(make_run
     [
         (("board", "--json", "."), "--json . is a folder"),
         (("prizes", "--json", "season.toml/x.json"), "--json season.toml/x.json: its folder cannot be made"),
-        (("queue", "list", "--submission", "77"), "there is no submission 77"),
         (("queue", "logs", "77"), "there is no run 77"),
     ],
 )
@@ -304,11 +303,20 @@ def test_what_programs_read_has_one_name_and_the_moment_of_the_season(make_runni
         assert line.startswith(f'"{first}",'), "a table without rows has its columns"
 
 
-def test_a_call_that_cannot_be_meant_is_no_refusal_by_the_rules(make_running, call) -> None:
+def test_what_is_not_there_is_refused_by_all_alike_and_a_call_that_says_nothing_is_wrong_usage(
+    make_running, call
+) -> None:
     season = make_running()
-    for command in (("board", "--set", "publik"), ("season", "rescore", "--test-set", "publik", "--reason", "x")):
+    for command in (
+        ("board", "--set", "publik"),
+        ("runs", "--set", "publik"),
+        ("queue", "add", "--chosen", "--set", "publik", "--reason", "x"),
+        ("season", "rescore", "--test-set", "publik", "--reason", "x"),
+    ):
         code, text = call(season, *command)
-        assert code == 2 and "test set 'publik': must be one of public, private" in text
+        assert code == 4 and text.startswith("refused: test set 'publik': must be one of "), command
+    for command in (("queue", "list", "--submission", 9), ("submissions", "withdraw", 9, "--reason", "x")):
+        assert call(season, *command) == (4, "refused: there is no submission 9\n")
     code, text = call(season, "season", "rescore", "--reason", "x")
     assert code == 2 and "say which test set is to be scored again" in text
     code, text = call(season, "season", "rescore", "--weight", "5=1", "--reason", "x")

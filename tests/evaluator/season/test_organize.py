@@ -52,7 +52,7 @@ def test_a_new_name_is_everywhere_and_the_old_one_again_after_undoing(ledger: Le
     enter(ledger, "Ёжики", 1, scored(0.5))
     ledger.choose("Ёжики", [1])
     renamed = organizer.rename("ёжики", " Ежата ", WHY)
-    assert (renamed.by, renamed.reason, renamed.detail) == ("Судья", WHY, {"name": "Ежата"})
+    assert (renamed.by, renamed.reason, renamed.detail) == ("Судья", WHY, {"name": "Ежата", "was": "Ёжики"})
     assert ledger.team("ЕЖАТА").name == "Ежата" and ranks(ledger) == {"Ежата": 1}
     assert ledger.choices()[0].team == ledger.states()[0].submission.team == "Ежата"
     assert set(ledger.all_attempts()) == {"Ежата", "Кот"}
@@ -305,6 +305,21 @@ def test_an_attempt_is_one_of_the_day_that_an_organizer_says(
     clock.forward(days=-1)
     organizer.undo(dated.id, WHY)
     assert ledger.attempts("Ёжики").valid == 2
+
+
+def test_a_day_on_which_nobody_could_send_is_refused(ledger: Ledger, organizer: Organizer) -> None:
+    sent = enter(ledger, "Ёжики", 1, scored(0.5))
+    for day in (ledger.season.start - timedelta(days=1), ledger.season.end + timedelta(days=1)):
+        with pytest.raises(Refused, match=f"submission {sent}: its day must be from 2022-10-01 to 2022-10-20, not"):
+            organizer.set_day(sent, day, WHY)
+    organizer.extend("Кот", WHY, ledger.season.end + timedelta(days=1), None, None)
+    organizer.set_day(sent, ledger.season.end + timedelta(days=1), WHY)
+
+
+def test_the_board_of_a_moment_to_come_cannot_be_shown(ledger: Ledger, clock: Clock, organizer: Organizer) -> None:
+    with pytest.raises(Refused, match="what was there by now, 2022-10-03T12:00"):
+        organizer.freeze(clock.now + timedelta(seconds=1), WHY)
+    assert ledger.frozen_at is None
 
 
 def test_submissions_are_listed_by_what_is_asked_for(ledger: Ledger, clock: Clock, organizer: Organizer) -> None:
@@ -578,5 +593,5 @@ def test_all_changes_are_listed_with_what_holds(ledger: Ledger, organizer: Organ
         ("'Ёжики': renamed to 'Ежата'", False, undone.id, WHY),
         (f"undoes change {renamed.id}", True, None, "ошибка"),
     ]
-    assert json.loads(listing.flat(rows)[0]["detail"]) == {"name": "Ежата"}
+    assert json.loads(listing.flat(rows)[0]["detail"]) == {"name": "Ежата", "was": "Ёжики"}
     assert listing.in_force(ledger, undone).to_json()["in_force"]["team"]["team"] == "Ёжики"

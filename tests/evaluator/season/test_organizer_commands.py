@@ -44,7 +44,7 @@ def test_a_change_says_what_is_in_force_and_who_did_it(
 ) -> None:
     monkeypatch.delenv("SEASON_BY", raising=False)
     text = call("teams", "rename", "Кот", "Барсик", *WHY)
-    assert text.splitlines()[0] == "change 1: 'Барсик': renamed to 'Барсик'"
+    assert text.splitlines()[0] == "change 1: 'Кот': renamed to 'Барсик'"
     assert text.splitlines()[1].startswith("team Барсик: competes; ")
     monkeypatch.setenv("SEASON_BY", "Аня")
     document = given("teams", "disqualify", "Барсик", *WHY)

@@ -197,7 +197,7 @@ def test_the_private_board_is_of_private_editions(going: Ledger) -> None:
 def test_nothing_to_do_and_what_cannot_be(going: Ledger) -> None:
     with pytest.raises(DataError, match="say which test set"):
         again(going)
-    with pytest.raises(DataError, match="must be one of public, private"):
+    with pytest.raises(Refused, match="must be one of public, private"):
         again(going, test_set="третий")
     with pytest.raises(DataError, match="task 12: must be one of 0, 1, "):
         again(going, weights={12: 1.0})

@@ -310,7 +310,7 @@ def test_lists_as_text_json_and_table(make_running, make_zip, tmp_path, capsys) 
         assert len(pd.read_parquet(tmp_path / f"{command}.parquet")) == len(rows) == (1 if command == "runs" else 3)
         assert "Кот" in call(command)[1] and "Кот" not in call(command, "--team", "Ёжики")[1]
         assert call(command, "--since", "2089-01-01", "--json", "-")[1] == "[]\n"
-        assert call(command, "--team", "Лис")[0] == 4 and call(command, "--set", "x")[0] == 2
+        assert call(command, "--team", "Лис")[0] == 4 and call(command, "--set", "x")[0] == 4
     assert call("runs", "--verdict", "infra", "--state", "done", "--set", "public")[1].endswith("2 runs\n")
     code, _, err = call("runs", "--verdict", "GOOD")
     assert code == 2 and "must be one of OK, BAD_ZIP" in err
