@@ -122,7 +122,9 @@ def _image(client: Any, name: str, limits: Limits) -> tuple[Any, Check]:
 
 
 def _gpus(limits: Limits) -> tuple[Sequence[Gpu], str, Check]:
-    """This machine's GPUs, the driver's version, and the line about both."""
+    """The GPUs of this machine that a run may be given, the driver's version, and the line about both."""
+    if not limits.gpus:
+        return (), "", Check(OK, "gpu", "the limits give a run none")
     found = gpus.find()
     driver = f"driver {found.driver or 'of an unknown version'}"
     if found.absent:

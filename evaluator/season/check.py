@@ -329,23 +329,28 @@ def _runner(season: Season, ledger: Ledger | None) -> Iterator[Line]:
         fix = '[runs] runner = "docker", unless you trust each team with this machine and the truth'
         yield Line(WARNING, "runner", "local: submissions run as you, without a container", fix)
         return
+    # A run of "auto" does without the engine, or the image, that is not there.
+    worst = WARNING if season.runner == "auto" else FAILURE
     image = season.competition.definition.image
+    waiting = {state.submission.image for state in ledger.states() if state.pending} if ledger else set()
     engine = False
     for one in doctor.examine(image, season.limits):
         if one.subject in ("memory", "cpus", "disk"):  # said for all runs at a time
             continue
         engine = engine or (one.subject, one.state) == ("engine", doctor.OK)
         state = _DOCTORS[one.state]
-        if season.runner == "auto" and state == FAILURE:
-            state = WARNING
+        if state == FAILURE:
+            is_needed = one.subject != "image" or not waiting or image in waiting
+            state = worst if is_needed else WARNING
         yield Line(state, one.subject, one.found, one.fix)
     if season.runner == "auto":
         fix = '[runs] runner = "docker" for code of strangers'
         yield Line(WARNING, "runner", "auto: without an engine, or an image, submissions run without a container", fix)
-    waiting = {state.submission.image for state in ledger.states() if state.pending} - {image} if ledger else set()
-    for name in sorted(waiting) if engine else ():
+    for name in sorted(waiting - {image}) if engine else ():
         if docker.can_use(name, season.limits):
             yield Line(OK, "image", f"{show(name)}, which waiting submissions name")
-        else:
-            fix = "docker load it, or the runs end as BAD_IMAGE, which costs their teams an invalid attempt"
-            yield Line(WARNING, "image", f"{show(name)}, which waiting submissions name, cannot be used here", fix)
+            continue
+        fix = "docker load it, or the runs end as BAD_IMAGE, which costs their teams an invalid attempt"
+        if season.runner == "auto":
+            fix = "docker load it, or the runs are without a container"
+        yield Line(worst, "image", f"{show(name)}, which waiting submissions name, cannot be used here", fix)

@@ -1,5 +1,6 @@
 """What `season check` says before the first day."""
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from evaluator import competition
+from evaluator.competition.definition import FILE as COMPETITION_FILE
 from evaluator.metrics.nano import NanoEncoders
 from evaluator.season import PRIVATE, PUBLIC, check
 from evaluator.season.check import FAILURE, OK, WARNING, Line
@@ -194,6 +197,49 @@ def test_an_absent_engine_is_a_failure_by_the_runner(make: Callable[..., Season]
     assert line.state == FAILURE and "no Docker engine answers" in line.found
     engine, runner = look(make(runner='"auto"'), "engine", "runner")
     assert (engine.state, runner.state) == (WARNING, WARNING) and "without a container" in runner.found
+
+
+def test_without_gpus_in_the_limits_none_is_missed(make: Callable[..., Season]) -> None:
+    season = make("\n[limits]\ngpus = 0\n", runner='"docker"')
+    lines = [line for line in check.examine(season.path) if line.subject in ("gpu", "gpus")]
+    assert lines == [Line(OK, "gpu", "the limits give a run none")]
+
+
+@pytest.mark.docker
+def test_an_image_that_no_run_needs_may_be_missing(
+    make: Callable[..., Season], base_image: str, tmp_path: Path
+) -> None:
+    default, other = "fusionbrain/no-such:latest", "fusionbrain/none-either:1"
+    stated = (Path(competition.__file__).parent / "fbc2" / COMPETITION_FILE).read_text(encoding="utf-8")
+    own = tmp_path / "season" / "own" / COMPETITION_FILE
+    own.parent.mkdir(parents=True)
+    own.write_text(stated.replace('"fusionbrain/fbc2:latest"', f'"{default}"'), encoding="utf-8")
+    settings = {"name": '"Проба"\ncompetition = "own"', "start": "2020-01-01"}
+
+    def states(runner: str = "docker") -> dict[str, str]:
+        """Those of the images by name."""
+        lines = [line for line in check.examine(make(runner=f'"{runner}"', **settings).path) if line.subject == "image"]
+        names = [next(name for name in (default, other, base_image) if name in line.found) for line in lines]
+        return dict(zip(names, (line.state for line in lines), strict=True))
+
+    def submit(image: str) -> None:
+        sent = archive(image)
+        ledger.submit("Ёжики", dataclasses.replace(sent, metadata=dataclasses.replace(sent.metadata, image=image)))
+
+    season = make(**settings)
+    assert season.competition.definition.image == default
+    assert states() == {default: FAILURE}, "it is the one that teams are given"
+    database = Database(season.url, season.folder)
+    ledger = Ledger(season, database)
+    ledger.add_team("Ёжики")
+    submit(base_image)
+    assert states() == {default: WARNING, base_image: OK}
+    submit(other)
+    assert states() == {default: WARNING, base_image: OK, other: FAILURE}
+    assert states("auto") == {default: WARNING, base_image: OK, other: WARNING}
+    submit(default)
+    assert states() == {default: FAILURE, base_image: OK, other: FAILURE}
+    database.engine.dispose()
 
 
 def test_the_command_ends_with_2_where_something_will_go_wrong(
