@@ -126,7 +126,11 @@ class PerAnswer(Protocol):
 
 
 class Evaluate(Protocol):
-    """A metric of all samples of a task."""
+    """A metric of all samples of a task.
+
+    Whatever it raises is the task's error. Where the data are hidden, no message is shown but that of an
+    `EvaluatorError`, which must quote nothing of the samples.
+    """
 
     def __call__(self, samples: Sequence[Sample], resources: Resources, /, *args: Any, **parameters: Any) -> Result: ...
 

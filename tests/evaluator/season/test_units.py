@@ -77,6 +77,7 @@ def test_the_queue_has_the_time_that_it_needs_to_stop(
     command = [*shlex.split(service["ExecStart"])[1:-1], str(season.path)]
     with subprocess.Popen([sys.executable, *command], cwd=ROOT) as process:
         while not (season.folder / "runs/1/evaluator.log").exists():
+            assert process.poll() is None
             time.sleep(0.05)
         process.send_signal(signal.Signals[service["KillSignal"]])
         assert process.wait(float(service["TimeoutStopSec"])) == 0
