@@ -669,13 +669,16 @@ def test_what_a_killed_evaluator_left_is_removed_by_the_next(run, engine, base_i
 
 def test_two_sweep_at_once(engine, base_image, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    labels = {sandbox.RUN_LABEL: str(tmp_path / "gone"), sandbox.HOST_LABEL: sandbox._host()}
+    folder = tmp_path / "run"
+    folder.mkdir()  # as long as it is there no other worker's sweep touches them
+    labels = {sandbox.RUN_LABEL: str(folder), sandbox.HOST_LABEL: sandbox._host()}
     for _ in range(3):
         volume = engine.volumes.create(labels=labels)
         engine.containers.create(
             base_image, ["sleep", "600"], labels=labels, mounts=[docker.types.Mount("/x", volume.name)]
         ).start()
     assert len(ours(engine)) == 6
+    folder.rmdir()
     both = threading.Barrier(2)
 
     def sweep() -> None:
