@@ -56,9 +56,9 @@ def test_names_that_go_round_while_a_zip_is_sent(ledger: Ledger, organizer: Orga
     with ledger.database.write() as connection:
         connection.exec_driver_sql("SELECT id FROM team WHERE id = 1 FOR NO KEY UPDATE")
         sender.start()
-        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
         while not connection.exec_driver_sql(waiting).scalar_one():
-            pass
+            assert sender.is_alive(), "it did not wait"
         organizer.rename("Ёжики", "Ежата", WHY)
         organizer.rename("Кот", "Ёжики", WHY)
     sender.join()
