@@ -566,17 +566,18 @@ class Ledger:
         if end.competition not in (None, competition.digest):
             found = f"the run was scored by another version of the competition {competition.name} than the season's"
             return RunEnd.organizers(found, end.detail), None, None
-        best = {task: competition.best(task) for task in end.scores}
         if impossible := queries.impossible(season, end.scores):
             return RunEnd.infra(impossible, end.detail), None, None
         labels = sorted(set(end.detail.get("labels") or ()))
         if row.data_digest is None:
-            pinned: dict[str, Any] = {
+            pinned = {
                 "data_digest": end.data_digest,
                 "weights": queries.formula_weights(season),
                 "labels": labels,
+                "competition": competition.digest,
+                "best": queries.best_score(season),
+                "evaluator": end.evaluator,
             }
-            pinned |= {"competition": competition.digest, "best": max(best.values()), "evaluator": end.evaluator}
             connection.execute(update(_test_set).where(_test_set.c.name == job.test_set).values(**pinned))
             return end, total, None
         editions = queries.read_editions(connection, view, job.test_set)

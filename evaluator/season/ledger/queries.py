@@ -112,6 +112,11 @@ def formula_weights(season: Season) -> dict[str, float]:
     return {str(number): weight for number, weight in sorted(season.weights.items())}
 
 
+def best_score(season: Season) -> float:
+    """What no score of any task exceeds, those too that have no weight: they are entered as well."""
+    return max(map(season.competition.best, season.competition.numbers))
+
+
 def total_of(season: Season, weights: Mapping[str, float], scores: Mapping[int, float]) -> float:
     """The total by an edition's weights of scores by task."""
     return fsum(weight * season.competition.part(scores[int(task)]) for task, weight in weights.items())
@@ -221,10 +226,10 @@ def read_editions(connection: Connection, view: View, test_set: str) -> list[Edi
     if row is None or row.data_digest is None:
         return []
     competition = row.competition or default().digest
-    pinned = (row.data_digest, row.weights, tuple(row.labels or ()), competition, row.best or 1.0, row.evaluator)
+    pinned = (row.data_digest, row.weights, tuple(row.labels or ()), competition, row.evaluator)
     found = [Edition(test_set, None, *pinned)]
     for row in connection.execute(select(_edition).where(_edition.c.test_set == test_set).order_by(_edition.c.id)):
-        pinned = (row.data_digest, row.weights, tuple(row.labels), row.competition, row.best, row.evaluator)
+        pinned = (row.data_digest, row.weights, tuple(row.labels), row.competition, row.evaluator)
         holds = row.change_id in view.standing.in_force
         found.append(Edition(test_set, row.id, *pinned, row.change_id, holds))
     return found
@@ -237,15 +242,14 @@ def current_edition(connection: Connection, view: View, test_set: str) -> Editio
 
 def enter_edition(connection: Connection, season: Season, change: int, test_set: str, new: NewEdition) -> int:
     """Returns the number of the new edition."""
-    competition = season.competition
     values = {
         "change_id": change,
         "test_set": test_set,
         "data_digest": new.data_digest,
         "weights": formula_weights(season),
         "labels": list(new.labels),
-        "competition": competition.digest,
-        "best": max(competition.best(task) for task in season.weights),
+        "competition": season.competition.digest,
+        "best": best_score(season),
         "evaluator": new.evaluator,
     }
     return connection.execute(insert(_edition).values(values).returning(_edition.c.id)).scalar_one()

@@ -153,7 +153,6 @@ class Edition:
     weights: Mapping[str, float]
     labels: tuple[str, ...]
     competition: str
-    best: float
     evaluator: str | None
     change: int | None = None
     holds: bool = True

@@ -13,9 +13,9 @@ import sqlalchemy
 import evaluator
 from evaluator.core.errors import EvaluatorError
 from evaluator.season import PUBLIC, actions, board, schema
-from evaluator.season.ledger import Job, Ledger, Refused
+from evaluator.season.ledger import Job, Ledger, NewEdition, Refused, RunEnd
 from evaluator.season.organize import Organizer
-from tests.support.season import Clock, archive, enter, public_state, publish, scored
+from tests.support.season import TASK, Clock, archive, enter, public_state, publish, scored
 
 ROOT = Path(evaluator.__file__).parents[1]
 NEW = "f" * 64  # the digest of the corrected data, as `publish` has it
@@ -148,6 +148,16 @@ def test_scores_that_cannot_be_are_not_published(ledger: Ledger) -> None:
         with pytest.raises(EvaluatorError, match=f"submission {theirs} \\(public\\)"):
             publish(ledger, {mine: 0.9, theirs: value})
     assert ledger.changes() == [] and shown(ledger) == [("Ёжики", 0.5), ("Кот", 0.4)]
+
+
+def test_scores_without_weight_have_the_range_of_their_metric(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a metric of an organizer's own, whose task the formula leaves out."""
+    monkeypatch.setattr(type(ledger.season.competition), "best", lambda _, number: 10.0 if number == 4 else 1.0)
+    mine = enter(ledger, "Ёжики", 1, RunEnd("OK", None, {TASK: 0.5, 4: 7.0}, "d" * 64))
+    (result,) = ledger.results(PUBLIC)
+    new = NewEdition(NEW, (), None, {mine: (result.run, {TASK: 0.25, 4: 8.0})})
+    assert ledger.publish("Судья", WHY, {PUBLIC: new}, {}, None, {PUBLIC: None}) is not None
+    assert ledger.scores(ledger.results(PUBLIC)) == {result.run: {TASK: 0.25, 4: 8.0}}
 
 
 def test_totals_and_scores_are_in_the_range_of_their_edition(ledger: Ledger) -> None:
