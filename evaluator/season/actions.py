@@ -86,7 +86,6 @@ class Sent:
     def to_json(self, season: Season) -> dict[str, Any]:
         """What `submit --json` writes."""
         submission, attempts = self.state.submission, self.attempts
-        keys = ("valid", "invalid", "pending", "left")
         return {
             "submission": submission.id,
             "team": submission.team,
@@ -96,7 +95,7 @@ class Sent:
             "state": self.state.name,
             "withdrawn": submission.withdrawn,
             "day": attempts.day.isoformat(),
-            "attempts": {key: getattr(attempts, key) for key in keys},
+            "attempts": attempts.counts(),
             "notices": list(self.notices),
         }
 
@@ -259,7 +258,7 @@ class Board:
         for line in self.lines:
             row = line.to_json(self.season)
             scores, counted = row.pop("scores"), row.pop("shared_parameters", None)
-            row["team"] = line.team or "(baseline)"
+            row["team"] = line.name
             row |= {name: scores.get(task) for task, name in tasks}
             rows.append(row | ({} if counted is None else {"shared_parameters": counted["share"]}))
         return rows

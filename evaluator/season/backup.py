@@ -32,16 +32,15 @@ from evaluator.season.changes import Change
 from evaluator.season.config import Season, read_season
 from evaluator.season.database import URL_VARIABLE, open_database
 from evaluator.season.site.pages import KEY
-from evaluator.season.store import Shared, Store, open_store
+from evaluator.season.store import PARTIAL, RESCORED, Shared, Store, open_store
 
 FORMAT = 1
 ABOUT, DATABASE, FOLDER = "backup.json", "database/", "season/"
 RULES = "season.toml"
-RESCORED = "rescored"  # what was scored again, for pages
 BROUGHT = "brought"  # where what lies outside of the season's folder goes
 _MAX_ABOUT_BYTES = 10**6
 _SECRET = 0o600
-_STARTED = (".", "incoming-")  # names of files that are being written
+_STARTED = (".", PARTIAL)  # names of files that are being written
 
 Progress = Callable[[int, int], None]  # bytes that are done, and of all
 

@@ -105,6 +105,11 @@ class Line:
     sharing: Sharing | None = None
     competes: bool = True
 
+    @property
+    def name(self) -> str:
+        """Whose row it is, in a table."""
+        return self.team or "(baseline)"
+
     def misses(self, thresholds: Mapping[int, float]) -> dict[int, float]:
         """The thresholds, by task, that the scores do not reach."""
         return {task: least for task, least in thresholds.items() if not self.scores.get(task, -1.0) >= least}

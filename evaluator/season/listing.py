@@ -11,7 +11,7 @@ from evaluator.season.changes import Change
 from evaluator.season.config import Season
 from evaluator.season.ledger import Attempts, Ledger, RunState, Snapshot, Team
 
-_BETWEEN = ", "  # members
+BETWEEN = ", "  # members, in a table
 CHANGE_COLUMNS = (*(field.name for field in fields(Change)), "what", "in_force", "undone_by")  # of `change_rows`
 
 
@@ -98,7 +98,7 @@ def team_row(team: Team, teams: Iterable[Team], attempts: Attempts | None = None
     names = {each.id: each.name for each in teams}
     row = {
         "team": team.name,
-        "members": _BETWEEN.join(team.members),
+        "members": BETWEEN.join(team.members),
         "contact": team.contact,
         "id": team.id,
         "status": team.status or "",
@@ -106,8 +106,7 @@ def team_row(team: Team, teams: Iterable[Team], attempts: Attempts | None = None
         "until": "" if team.until is None else team.until.isoformat(),
     }
     if attempts is not None:
-        keys = ("valid", "invalid", "pending", "left")
-        row |= {key: getattr(attempts, key) for key in keys}
+        row |= attempts.counts()
     return row
 
 

@@ -16,12 +16,12 @@ from evaluator.scoring import tables
 from evaluator.season import PUBLIC, TEST_SETS, actions, board, changes, names
 from evaluator.season.changes import Change
 from evaluator.season.ledger import Ledger, Refused, View
+from evaluator.season.listing import BETWEEN
 
 # Columns of the table of teams (`listing.team_row`), and those that an import passes over, as other commands change
 # what they say.
 COLUMNS = ("team", "members", "contact")
 _TOLD = ("id", "status", "merged_into", "until", "valid", "invalid", "pending", "left")
-_BETWEEN = ", "  # members
 
 
 @dataclass(frozen=True)
@@ -277,8 +277,8 @@ def _competing(team: str) -> Callable[[View], None]:
 def _members(members: Sequence[str]) -> list[str]:
     stripped = [member.strip() for member in members]
     for member in stripped:
-        if not is_line(member) or _BETWEEN.strip() in member:
-            raise DataError(f"member {show(member)}: must be {ONE_LINE}, without {_BETWEEN.strip()!r}")
+        if not is_line(member) or BETWEEN.strip() in member:
+            raise DataError(f"member {show(member)}: must be {ONE_LINE}, without {BETWEEN.strip()!r}")
     return stripped
 
 
@@ -316,7 +316,7 @@ def _read(path: Path) -> list[tuple[str, dict[str, Any]]]:
                 given: dict[str, Any] = {}
                 if "members" in cells:
                     given["members"] = _members(
-                        [name for name in cells["members"].split(_BETWEEN.strip()) if name.strip()]
+                        [name for name in cells["members"].split(BETWEEN.strip()) if name.strip()]
                     )
                 if "contact" in cells:
                     given["contact"] = _contact(cells["contact"])

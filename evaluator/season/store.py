@@ -29,7 +29,8 @@ OUTPUT = "output.zip"
 RUN_FILES = ("scores.json", "report.html", "record.json", "log.txt", "evaluator.log", OUTPUT)
 
 _CHUNK = 1 << 20
-_PARTIAL = "incoming-"
+PARTIAL = "incoming-"  # names of files that are being written begin so
+RESCORED = "rescored"  # what was scored again, for pages
 
 
 class Damaged(DataError):
@@ -66,7 +67,7 @@ class Store:
         and this code.
         """
         key = hashlib.sha256(json.dumps([data_digest, list(labels), evaluator]).encode()).hexdigest()
-        return self._root / "rescored" / key[:16] / str(run)
+        return self._root / RESCORED / key[:16] / str(run)
 
     def clear(self, run: int) -> None:
         """Remove a run's files: another run of this number may have left some, before the database began anew."""
@@ -419,7 +420,7 @@ def _copy(file: IO[bytes], sink: IO[bytes]) -> str:
 def _partial(folder: Path) -> Iterator[tuple[IO[bytes], Path]]:
     """A new file to write and rename; this process has a lock on it, which ends with the process, however that ends."""
     while True:
-        descriptor, name = tempfile.mkstemp(prefix=_PARTIAL, dir=folder)
+        descriptor, name = tempfile.mkstemp(prefix=PARTIAL, dir=folder)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         path = Path(name)
         with contextlib.suppress(FileNotFoundError):  # a sweep may come between making and locking
@@ -434,7 +435,7 @@ def _partial(folder: Path) -> Iterator[tuple[IO[bytes], Path]]:
 
 
 def _sweep(folder: Path) -> None:
-    for path in folder.glob(f"{_PARTIAL}*"):
+    for path in folder.glob(f"{PARTIAL}*"):
         try:
             # For writing, as NFS wants it for this lock; what was left just before its renaming may be read-only.
             with open(path, "r+b" if os.access(path, os.W_OK) else "rb") as file:

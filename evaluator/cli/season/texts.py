@@ -23,7 +23,7 @@ def board(board: "Board") -> str:
     rows = [
         [
             line.rank or "",
-            (line.team or "(baseline)") + ("" if line.competes else " (out of competition)"),
+            line.name + ("" if line.competes else " (out of competition)"),
             _score(line.total),
             *(f"{line.scores[number]:.2f}" if number in line.scores else "-" for number in numbers),
             *([] if needed is None else [_sharing(line.sharing)]),

@@ -139,6 +139,10 @@ class Attempts:
         left = min(self.valid_allowed - self.valid, self.invalid_allowed - self.invalid) - self.pending
         return max(0, left)
 
+    def counts(self) -> dict[str, int]:
+        """As commands write them."""
+        return {"valid": self.valid, "invalid": self.invalid, "pending": self.pending, "left": self.left}
+
 
 @dataclass(frozen=True)
 class Edition:
