@@ -16,7 +16,7 @@ BEHIND_SECONDS = 1.0  # of the latest event: transactions end in another order t
 
 @dataclass(frozen=True)
 class Times:
-    """`now` by the season's clock, and when, by it, something was entered last (None: nothing was yet)."""
+    """`now` by the season's clock, and when, by it, something happened to a run last (None: nothing did yet)."""
 
     now: datetime
     latest: datetime | None
@@ -32,11 +32,8 @@ class Times:
 def read_times(ledger: Ledger) -> Times:
     """By the clock that the ledger enters by: the database's, which all who use it have in common."""
     with ledger.database.read() as connection:
-        moments = [
-            connection.execute(select(func.max(column))).scalar()
-            for column in (schema.event.c.at, schema.submission.c.submitted_at)
-        ]
-    return Times(ledger.now(), max(filter(None, moments), default=None))
+        latest = connection.execute(select(func.max(schema.event.c.at))).scalar()  # a submission's first is at its own
+    return Times(ledger.now(), latest)
 
 
 class ClockWatch:

@@ -156,9 +156,7 @@ class History:
 
     def waiting(self) -> list[RunRow]:
         """Runs that have not ended, and those that wait for somebody to retry or cancel them; by submission."""
-        runs = [
-            state.run for state in self.snapshot.states if state.pending or state.is_infrastructure_failure
-        ]  # in the order of submissions
+        runs = [state.run for state in self.snapshot.states if state.waits]  # in the order of submissions
         return [self._row(run, self._lives[run]) for run in runs if run in self._lives]
 
     def _row(self, run: int, life: list[Event]) -> RunRow:

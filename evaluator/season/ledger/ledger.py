@@ -278,7 +278,7 @@ class Ledger:
 
     def waiting(self) -> list[RunState]:
         """What has not ended, and what waits for somebody to retry or cancel it; by submission."""
-        return [state for state in self.states() if state.pending or state.is_infrastructure_failure]
+        return [state for state in self.states() if state.waits]
 
     def history(self, submission: int) -> list[Event]:
         """All that happened to a submission's runs, in order. Raises `DataError` where there is no such submission."""
@@ -383,7 +383,7 @@ class Ledger:
         with self.database.write() as connection:
             view, said = self._view(connection), queries.said_by(reason, by)
             state = queries.locked_state(connection, view, submission, test_set)
-            if not (state.pending or state.is_infrastructure_failure):
+            if not state.waits:
                 raise Refused(f"submission {submission} ({test_set}) is not waiting or running: {state.name}")
             if not state.pending:
                 self._queue_again(connection, state, said | {"retry_of": state.run})

@@ -207,11 +207,11 @@ def check_counts(connection: Connection, view: View, submission: int, test_set: 
 
 def said_by(reason: str, by: str | None) -> dict[str, Any]:
     """Who did something, where that is known, and why. Raises `DataError` where these are no lines of text."""
-    said = {"reason": reason} | ({} if by is None else {"by": by})
+    said: dict[str, Any] = {"reason": reason} | ({} if by is None else {"by": by})
     for key, text in said.items():
         if not is_line(text):
             raise DataError(f"{key} must be {ONE_LINE}, not {show(text)}")
-    return dict(said)
+    return said
 
 
 def check_set(view: View, test_set: str) -> None:

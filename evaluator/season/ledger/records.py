@@ -105,6 +105,11 @@ class RunState:
         return failed and not self.is_out
 
     @property
+    def waits(self) -> bool:
+        """Whether it has not ended, or waits for somebody to retry or cancel it."""
+        return self.pending or self.is_infrastructure_failure
+
+    @property
     def name(self) -> str:
         """One word for a person: queued, running, the verdict, lost or cancelled."""
         return self.verdict or self.kind
