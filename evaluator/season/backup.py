@@ -341,16 +341,25 @@ def _named(places: list[_Place]) -> Iterator[tuple[str, Path]]:
 
 
 def _files_below(top: Path, skip: bool = False) -> Iterator[tuple[str, Path]]:
-    """Regular files by their path below `top`, links followed; with `skip` without those that are being written."""
+    """Regular files by their path below `top`, links followed; with `skip` without those that are being written, or are
+    removed meanwhile.
+    """
     seen = set()
 
     def fail(error: OSError) -> None:
         if not (skip and isinstance(error, FileNotFoundError)):
             raise error
 
+    def look_at(path: str | Path) -> os.stat_result | None:
+        try:
+            return os.stat(path)
+        except FileNotFoundError as error:
+            fail(error)
+            return None
+
     for folder, folders, names in os.walk(top, followlinks=True, onerror=fail):
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in seen:  # a link to a folder above
+        status = look_at(folder)
+        if status is None or (status.st_dev, status.st_ino) in seen:  # a link to a folder above
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
@@ -359,7 +368,10 @@ def _files_below(top: Path, skip: bool = False) -> Iterator[tuple[str, Path]]:
             path = Path(folder) / name
             if skip and name.startswith(_STARTED):
                 continue
-            if not stat.S_ISREG(path.stat().st_mode):
+            status = look_at(path)
+            if status is None:
+                continue
+            if not stat.S_ISREG(status.st_mode):
                 raise DataError(f"{path} is no regular file")
             yield path.relative_to(top).as_posix(), path
 

@@ -446,6 +446,26 @@ def test_one_state_is_backed_up_while_others_write(
 
 
 @sqlite_only
+def test_what_is_removed_meanwhile_is_left_out(played: Ledger, tmp_path: Path) -> None:
+    """As an output whose time is over, while another file of its folder is packed."""
+    run = played.season.folder / "runs/1"
+    run.mkdir(parents=True)
+    (run / "log.txt").write_bytes(b"x" * 54321)
+    (run / "output.zip").write_bytes(b"answers")
+    before = [0]
+
+    def remove(done: int, size: int) -> None:
+        if done - before[0] == 54321:
+            (run / "output.zip").unlink()
+        before[0] = done
+
+    backup.back_up(played.season.path, tmp_path / "backup.tar", remove)
+    assert not (run / "output.zip").exists()
+    with tarfile.open(tmp_path / "backup.tar") as tar:
+        assert [name for name in tar.getnames() if "/runs/" in name] == ["season/runs/1/log.txt"]
+
+
+@sqlite_only
 def test_a_kill_leaves_the_backup_of_before(played: Ledger, tmp_path: Path) -> None:
     target = tmp_path / "backup.tar"
     backup.back_up(played.season.path, target)
