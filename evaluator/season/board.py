@@ -159,14 +159,19 @@ def best(results: Iterable[BoardResult]) -> dict[str, BoardResult]:
     return found
 
 
+def by_team(results: Iterable[BoardResult]) -> dict[str, list[BoardResult]]:
+    """Each team's results, in their order."""
+    found: dict[str, list[BoardResult]] = {}
+    for result in results:
+        found.setdefault(result.team, []).append(result)
+    return found
+
+
 def finals(public: Iterable[BoardResult], choices: Iterable[Choice], chosen: int) -> dict[str, tuple[int, ...]]:
     """Each team's submissions for the private board: those it chose, else its `chosen` best public ones."""
-    by_team: dict[str, list[BoardResult]] = {}
-    for result in public:
-        by_team.setdefault(result.team, []).append(result)
     wanted = {
         team: tuple(result.submission for result in sorted(results, key=lambda result: result.order)[:chosen])
-        for team, results in by_team.items()
+        for team, results in by_team(public).items()
     }
     return wanted | {choice.team: choice.submissions for choice in choices}
 

@@ -27,10 +27,10 @@ logger = logging.getLogger(__name__)
 # What a run leaves; log.txt is what the submission printed, output.zip what it answered, to be scored again.
 OUTPUT = "output.zip"
 RUN_FILES = ("scores.json", "report.html", "record.json", "log.txt", "evaluator.log", OUTPUT)
+RESCORED = "rescored"  # the folder of what was scored again
+PARTIAL = "incoming-"  # begins the names of files that are being written
 
 _CHUNK = 1 << 20
-PARTIAL = "incoming-"  # names of files that are being written begin so
-RESCORED = "rescored"  # what was scored again, for pages
 
 
 class Damaged(DataError):

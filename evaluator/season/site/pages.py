@@ -270,7 +270,7 @@ class _Site:
         """What everybody may see of a team: how its best result grew, as the board had it all along."""
         above = [(f"../{target}", ru, en) for target, ru, en in links]
         by_name = {line.team: line for line in lines}
-        raised = {name: _raised(results) for name, results in _by_team(self._public).items()}
+        raised = {name: _raised(results) for name, results in board.by_team(self._public).items()}
         for team in self._teams:
             line = by_name.get(team.name)
             own = raised.get(team.name, [])
@@ -540,13 +540,6 @@ def _raised(results: Sequence[BoardResult]) -> list[BoardResult]:
         if not raised or result.total > raised[-1].total:
             raised.append(result)
     return raised
-
-
-def _by_team(results: Sequence[BoardResult]) -> dict[str, list[BoardResult]]:
-    found: dict[str, list[BoardResult]] = {}
-    for result in results:
-        found.setdefault(result.team, []).append(result)
-    return found
 
 
 def _environment(season: Season) -> jinja2.Environment:
