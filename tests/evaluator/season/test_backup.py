@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -414,6 +415,7 @@ def test_one_state_is_backed_up_while_others_write(
 ) -> None:
     """A writer enters submission after submission, with its ZIP; each backup has as many ZIPs as its rows name."""
     stop = threading.Event()
+    entered: list[int] = []
     season = played.season
 
     def write() -> None:
@@ -426,12 +428,22 @@ def test_one_state_is_backed_up_while_others_write(
             sent = archive(number)
             (season.folder / "submissions" / f"{sent.digest}.zip").write_bytes(b"")
             ledger.submit(f"Команда {number}", sent)
+            entered.append(number)
         database.engine.dispose()
+
+    def wait_for_another() -> None:
+        before = len(entered)
+        while len(entered) == before:
+            assert writer.is_alive()
+            time.sleep(0.001)
 
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        found = [backup.back_up(season.path, tmp_path / f"{number}.tar") for number in range(4)]
+        found = []
+        for number in range(4):
+            wait_for_another()  # a busy machine may enter none during a backup
+            found.append(backup.back_up(season.path, tmp_path / f"{number}.tar"))
     finally:
         stop.set()
         writer.join()
