@@ -6,17 +6,18 @@ must not see.
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from datetime import datetime, time, timedelta
 from pathlib import Path
+from typing import Any
 
 from evaluator.core.errors import DataError, show
 from evaluator.core.gpus import find as find_gpus
 from evaluator.data import contracts, dataset
 from evaluator.data.dataset import Data, Example
 from evaluator.metrics import assets
-from evaluator.metrics.base import Resources
+from evaluator.metrics.base import Resource
 from evaluator.metrics.encoders import ENCODERS
 from evaluator.metrics.nano import NanoEncoders
 from evaluator.sandbox import docker, doctor, record
@@ -24,7 +25,7 @@ from evaluator.scoring import score
 from evaluator.season import PRIVATE, PUBLIC, clock
 from evaluator.season.config import Season, read_season, utc_now
 from evaluator.season.database import open_database
-from evaluator.season.ledger import Ledger
+from evaluator.season.ledger import Ledger, shown_labels
 from evaluator.season.runs import machine_gpus
 
 OK, WARNING, FAILURE = "ok", "warning", "failure"
@@ -251,32 +252,48 @@ def _some(ids: Sequence[str]) -> str:
 
 
 def _resources(season: Season, sets: Mapping[str, Data], ledger: Ledger | None) -> Iterator[Line]:
-    """What stands in for encoders and RuWordNet, which the first result pins for all."""
-    needed = {resource for data in sets.values() for task in data.by_task() for resource in task.metric.requires}
+    """What stands in for encoders and RuWordNet, which the first result of a test set pins for all of its."""
+    needed = {
+        name: {resource for task in data.by_task() for resource in task.metric.requires} for name, data in sets.items()
+    }
     folder = season.assets or assets.FOLDER
     try:
-        resources: Resources = score.find_resources(season.ruwordnet, season.assets)
-        labels = {resources.label(resource) for resource in needed if resource.small}
-        if ENCODERS in needed:  # not loaded: two gigabytes
-            checks = assets.inspect(folder, assets.ENCODERS)
-            if changed := [one.reason for one in checks if one.state is assets.AssetState.CHANGED]:
-                raise DataError(changed)
-            if any(one.state is not assets.AssetState.VERIFIED for one in checks):
-                labels.add(NanoEncoders.label)
+        labels = _labels(season, folder, set().union(*needed.values()))
     except DataError as error:
         yield Line(FAILURE, "assets", str(error), "make assets, then make assets-check")
         return
-    found = sorted(label for label in labels if label)
-    pinned = {name: edition.labels for name in sets if ledger and (edition := ledger.edition(name)) is not None}
-    if not needed:
+    if not any(needed.values()):
         yield Line(OK, "assets", "the metrics need none")
-    elif not found:
+    elif not labels:
         yield Line(OK, "assets", f"the leaderboard's, in {folder}")
-    elif pinned:
-        yield Line(OK, "assets", f"{'; '.join(found)}: as results so far")
-    else:
+    unpinned: dict[str, tuple[str, ...]] = {}
+    for name, resources in needed.items():
+        found = tuple(sorted({labels[resource] for resource in resources if resource in labels}))
+        edition = ledger.edition(name) if ledger else None
+        if edition is None:
+            unpinned |= {name: found} if found else {}
+        elif edition.labels != found:
+            said = f"{name} results so far have {shown_labels(edition.labels)}, a run here has {shown_labels(found)}"
+            yield Line(FAILURE, "assets", said, f"put the assets back, or `season rescore --test-set {name}`")
+        elif found:
+            yield Line(OK, "assets", f"{'; '.join(found)}: as {name} results so far")
+    if unpinned:
+        said = "; ".join(sorted(set().union(*unpinned.values())))
         fix = "make assets, before the first run; later `season rescore` changes it"
-        yield Line(WARNING, "assets", f"{'; '.join(found)}; the first result pins that for all", fix)
+        yield Line(WARNING, "assets", f"{said}; the first result of {' and '.join(unpinned)} pins that for all", fix)
+
+
+def _labels(season: Season, folder: Path, needed: Set[Resource[Any]]) -> dict[Resource[Any], str]:
+    """The labels of what stands in for resources. Raises `DataError` for assets that are not what they should be."""
+    resources = score.find_resources(season.ruwordnet, season.assets)
+    labels = {resource: resources.label(resource) for resource in needed if resource.small}
+    if ENCODERS in needed:  # not loaded: two gigabytes
+        checks = assets.inspect(folder, assets.ENCODERS)
+        if changed := [one.reason for one in checks if one.state is assets.AssetState.CHANGED]:
+            raise DataError(changed)
+        if any(one.state is not assets.AssetState.VERIFIED for one in checks):
+            labels[ENCODERS] = NanoEncoders.label
+    return {resource: label for resource, label in labels.items() if label}
 
 
 def _key(season: Season) -> Iterator[Line]:

@@ -20,6 +20,7 @@ from evaluator.season.ledger.records import (
     Submission,
     Team,
     reason,
+    shown_labels,
 )
 
 __all__ = [
@@ -39,4 +40,5 @@ __all__ = [
     "Team",
     "View",
     "reason",
+    "shown_labels",
 ]

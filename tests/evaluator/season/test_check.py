@@ -18,7 +18,7 @@ from evaluator.season.config import Season, read_season
 from evaluator.season.database import Database
 from evaluator.season.ledger import Ledger
 from tests.support.data import build_data
-from tests.support.season import TASK, archive, enter, scored, write_season
+from tests.support.season import TASK, archive, enter, publish, scored, write_season
 
 DAYS = {"start": "2080-01-01", "end": "2080-01-20", "choose_until": "2080-01-22", "time_zone": '"Europe/Moscow"'}
 
@@ -152,7 +152,8 @@ def test_data_and_stand_ins_beside_what_results_have_pinned(make: Callable[..., 
     text = season.path.read_text(encoding="utf-8").replace('"data/public"', '"data/captions"')
     season.path.write_text(text, encoding="utf-8")
     (line,) = look(season, "assets")
-    assert line.state == WARNING and NanoEncoders.label in line.found and "the first result pins that" in line.found
+    assert line.state == WARNING and NanoEncoders.label in line.found
+    assert line.found.endswith("; the first result of public pins that for all"), "private needs no encoders"
 
     database = Database(season.url, season.folder)
     ledger = Ledger(season, database)
@@ -161,6 +162,12 @@ def test_data_and_stand_ins_beside_what_results_have_pinned(make: Callable[..., 
     (line,) = look(season, PUBLIC)
     assert line.state == FAILURE and f"results so far were made with {'d' * 64}" in line.found
     assert "put the data back" in line.fix
+    (line,) = look(season, "assets")
+    assert line.state == FAILURE and "public results so far have no labels, a run here has the labels" in line.found
+    assert NanoEncoders.label in line.found
+    labels = line.found.partition("a run here has the labels ")[2].split("; ")
+    publish(ledger, {1: 0.5}, labels=labels)
+    assert look(season, "assets") == [], "what stands in is what stood in"
     database.engine.dispose()
 
 
