@@ -26,7 +26,7 @@ from evaluator.season.history import History
 from evaluator.season.ledger import Archive, Attempts, Edition, Ledger, Refused, RunState
 from evaluator.season.prizes import Eligibility, Nomination, Unfinished
 from evaluator.season.queue import Queue
-from evaluator.season.runs import machine_gpus
+from evaluator.season.runs import machine_gpus, runs_at_a_time
 from evaluator.season.store import digest, open_shared, open_store
 
 FOLLOW_SECONDS = 1.0
@@ -141,7 +141,7 @@ def work(ledger: Ledger, say: Callable[[str], None], workers: int | None, ray: s
             raise DataError(f"season {season.path}: [storage] url is for `queue run --ray ADDRESS`")
         else:
             gpus = machine_gpus()
-            workers = workers or max(1, len(gpus) // max(1, season.limits.gpus))
+            workers = workers or runs_at_a_time(gpus, season.limits)
             queue = Queue(ledger, workers, say, gpus)
             say(f"{workers} workers, {len(gpus)} GPUs, runner {season.runner}")
         for number in (signal.SIGINT, signal.SIGTERM):

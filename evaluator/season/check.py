@@ -26,7 +26,7 @@ from evaluator.season import PRIVATE, PUBLIC, clock
 from evaluator.season.config import Season, read_season, utc_now
 from evaluator.season.database import open_database
 from evaluator.season.ledger import Ledger, shown_labels
-from evaluator.season.runs import machine_gpus
+from evaluator.season.runs import machine_gpus, runs_at_a_time
 
 OK, WARNING, FAILURE = "ok", "warning", "failure"
 EXAMPLES = 3  # of what two test sets share, that are named
@@ -87,8 +87,8 @@ def examine(rules: Path, workers: int | None = None) -> Iterator[Line]:
     except DataError as error:
         fix = "python -m evaluator season migrate" if "season migrate" in str(error) else "see what the line says"
         yield Line(FAILURE, "database", str(error), fix)
-    sent = len({state.submission.id for state in ledger.states()}) if ledger else 0
-    yield from _days(season, ledger.now() if ledger else utc_now(), sent)
+    states = ledger.states() if ledger else []
+    yield from _days(season, ledger.now() if ledger else utc_now(), bool(states))
     if ledger is not None:
         yield from _clock(ledger)
     yield from _limits(season)
@@ -100,24 +100,24 @@ def examine(rules: Path, workers: int | None = None) -> Iterator[Line]:
     yield from _resources(season, sets, ledger)
     yield from _key(season)
     yield from _room(season, workers)
-    yield from _runner(season, ledger)
+    yield from _runner(season, {state.submission.image for state in states if state.pending})
 
 
-def _days(season: Season, now: datetime, sent: int) -> Iterator[Line]:
-    """The days, and what the time zone makes of them."""
+def _days(season: Season, now: datetime, begun: bool) -> Iterator[Line]:
+    """The days, and what the time zone makes of them; `begun` where something was sent."""
     today = season.day(now)
     days = f"{season.start} to {season.end}, choices until {season.choose_until}"
-    if season.choose_until < today and sent == 0:
+    if season.choose_until < today and not begun:
         yield Line(FAILURE, "days", f"{days}: all past, today is {today}", "set start, end and choose_until anew")
-    elif season.end < today and sent == 0:
+    elif season.end < today and not begun:
         yield Line(FAILURE, "days", f"{days}: nothing can be sent any more, today is {today}", "set end anew")
-    elif season.start < today and sent == 0:
+    elif season.start < today and not begun:
         yield Line(WARNING, "days", f"{days}: begun, today is {today}, and nothing was sent", "is start meant?")
     elif season.end < today:
         yield Line(OK, "days", f"{days}: submissions are closed, today is {today}")
     else:
         yield Line(OK, "days", f"{days}; a day {season.valid_a_day} valid and {season.invalid_a_day} invalid attempts")
-    midnight = datetime.combine(today + timedelta(days=1), time(), season.zone)
+    midnight = season.first_moment(today + timedelta(days=1))
     here = now.astimezone(season.zone)
     found = (
         f"{season.zone}: it is {here:%Y-%m-%d %H:%M} there ({_offset(here)}); attempts are new at midnight,"
@@ -312,7 +312,7 @@ def _key(season: Season) -> Iterator[Line]:
 def _room(season: Season, workers: int | None) -> Iterator[Line]:
     """Whether so many runs at a time fit on this machine."""
     limits, gpus = season.limits, machine_gpus()
-    runs = workers or max(1, len(gpus) // max(1, limits.gpus))
+    runs = workers or runs_at_a_time(gpus, limits)
     at_a_time = f"{runs} run{'' if runs == 1 else 's'} at a time"
     if gpus and runs * limits.gpus > len(gpus):
         yield Line(FAILURE, "gpus", f"{at_a_time} need {runs * limits.gpus}; there are {len(gpus)}", "fewer --workers")
@@ -340,8 +340,8 @@ def _gb(size: float) -> str:
     return f"{size / 1e9:.1f} GB"
 
 
-def _runner(season: Season, ledger: Ledger | None) -> Iterator[Line]:
-    """Engine and images, by the season's runner."""
+def _runner(season: Season, waiting: Set[str]) -> Iterator[Line]:
+    """Engine and images, by the season's runner, with those that `waiting` submissions name."""
     if season.runner == "local":
         fix = '[runs] runner = "docker", unless you trust each team with this machine and the truth'
         yield Line(WARNING, "runner", "local: submissions run as you, without a container", fix)
@@ -349,7 +349,6 @@ def _runner(season: Season, ledger: Ledger | None) -> Iterator[Line]:
     # A run of "auto" does without the engine, or the image, that is not there.
     worst = WARNING if season.runner == "auto" else FAILURE
     image = season.competition.definition.image
-    waiting = {state.submission.image for state in ledger.states() if state.pending} if ledger else set()
     engine = False
     for one in doctor.examine(image, season.limits):
         if one.subject in ("memory", "cpus", "disk"):  # said for all runs at a time

@@ -23,6 +23,7 @@ from typing import Any, Protocol, TypeVar
 
 from evaluator.core.errors import DataError, show
 from evaluator.core.gpus import find as find_gpus
+from evaluator.core.limits import Limits
 from evaluator.core.verdict import BAD_METADATA, BAD_ZIP, INFRA, OK, TABLE
 from evaluator.sandbox import record
 from evaluator.season.board import Sharing
@@ -440,6 +441,11 @@ def machine_gpus() -> list[str]:
     if named is not None:
         return [name.strip() for name in named.split(",") if name.strip()]
     return [gpu.uuid for gpu in find_gpus().usable]
+
+
+def runs_at_a_time(gpus: Sequence[str], limits: Limits) -> int:
+    """As many as these GPUs allow; one where there are none, or too few."""
+    return max(1, len(gpus) // max(1, limits.gpus))
 
 
 def failed(found: str, log: str = "") -> RunEnd:

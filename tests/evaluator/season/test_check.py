@@ -115,7 +115,7 @@ def test_what_will_go_wrong_is_said(
 
 def test_a_zone_says_when_its_next_midnight_is(make: Callable[..., Season]) -> None:
     season = make(time_zone='"Asia/Kolkata"')
-    lines = check._days(season, datetime(2079, 12, 31, 20, 0, tzinfo=UTC), 0)
+    lines = check._days(season, datetime(2079, 12, 31, 20, 0, tzinfo=UTC), False)
     found = next(line.found for line in lines if line.subject == "zone")
     assert found.startswith("Asia/Kolkata: it is 2080-01-01 01:30 there (UTC+05:30); attempts are new at midnight, ")
     assert found.endswith(", 2080-01-02 00:00 (UTC+05:30)")
