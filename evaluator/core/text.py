@@ -44,6 +44,11 @@ def energy(kwh: float) -> str:
     return f"{kwh * factor:.4g} {name}"
 
 
+def gigabytes(size: float) -> str:
+    """A size in bytes: `1.5 GB`."""
+    return f"{size / 1e9:.1f} GB"
+
+
 def duration(seconds: float) -> str:
     """A time in seconds, hours first: `1:00:00`; below a minute `5.0 s`."""
     hours, rest = divmod(round(seconds), 3600)

@@ -19,6 +19,7 @@ from evaluator.competition.definition import default
 from evaluator.core import gpus
 from evaluator.core.gpus import Gpu
 from evaluator.core.limits import RUN, Limits
+from evaluator.core.text import gigabytes
 from evaluator.core.verdict import DATA_ERROR
 from evaluator.sandbox.docker import USER
 
@@ -115,7 +116,7 @@ def _image(client: Any, name: str, limits: Limits) -> tuple[Any, Check]:
     version = labels.get("org.opencontainers.image.version", "unknown")
     commit = labels.get("org.opencontainers.image.revision", "unknown")
     size = image.attrs["Size"]
-    text = f"{name}, version {version}, commit {commit[:12]}, {_gb(size)} of at most {_gb(limits.image)}"
+    text = f"{name}, version {version}, commit {commit[:12]}, {gigabytes(size)} of at most {gigabytes(limits.image)}"
     if size > limits.image:
         return image, Check(FAIL, "image", text, "leave packages out; docker history shows the large layers")
     return image, Check(OK, "image", text)
@@ -131,7 +132,7 @@ def _gpus(limits: Limits) -> tuple[Sequence[Gpu], str, Check]:
         wanted = f"no NVIDIA GPU ({_one_line(found.absent)}); the leaderboard has {limits.gpus}"
         return (), "", Check(NOTE, "gpu", f"{wanted}. Submissions run on the CPU here, much slower")
     names = ", ".join(
-        f"{gpu.name} with {'unknown memory' if gpu.memory is None else _gb(gpu.memory)}" for gpu in found.usable
+        f"{gpu.name} with {'unknown memory' if gpu.memory is None else gigabytes(gpu.memory)}" for gpu in found.usable
     )
     if found.refused:
         text = f"{driver}; {names or 'no GPU that can be used'}; NVML refuses to tell {'; '.join(found.refused)}"
@@ -234,7 +235,7 @@ def _machine(client: Any, limits: Limits) -> Iterator[Check]:
     memory, cpus = machine_size()
     memory, cpus = information.get("MemTotal") or memory, information.get("NCPU") or cpus
     for subject, there, allowed, limit in (
-        ("memory", _gb(memory), _gb(limits.memory), memory >= limits.memory),
+        ("memory", gigabytes(memory), gigabytes(limits.memory), memory >= limits.memory),
         ("cpus", f"{cpus}", f"{limits.cpus:g}", cpus >= limits.cpus),
     ):
         text = f"{there}; a submission may use {allowed}"
@@ -258,7 +259,7 @@ def _disk(client: Any, built: bool, limits: Limits) -> Iterator[Check]:
         needs[root] = (limits.image, "remove what Docker does not use: docker system prune")
     for folder, (wanted, fix) in needs.items():
         free = shutil.disk_usage(folder).free
-        text = f"{_gb(free)} free at {folder}; a run may need {_gb(wanted)}"
+        text = f"{gigabytes(free)} free at {folder}; a run may need {gigabytes(wanted)}"
         yield Check(OK, "disk", text) if free >= wanted else Check(FAIL, "disk", text, f"free some, or {fix}")
 
 
@@ -269,10 +270,6 @@ def _engine_root(client: Any) -> Path | None:
         return root if root and root.is_dir() else None
     except _ENGINE_FAILURES:
         return None
-
-
-def _gb(size: float) -> str:
-    return f"{size / 1e9:.1f} GB"
 
 
 def _one_line(error: Exception | str) -> str:

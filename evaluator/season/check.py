@@ -14,6 +14,7 @@ from typing import Any
 
 from evaluator.core.errors import DataError, show
 from evaluator.core.gpus import find as find_gpus
+from evaluator.core.text import gigabytes
 from evaluator.data import contracts, dataset
 from evaluator.data.dataset import Data, Example
 from evaluator.metrics import assets
@@ -321,7 +322,7 @@ def _room(season: Season, workers: int | None) -> Iterator[Line]:
         yield Line(WARNING, "gpus", f"none here ({why}); a run may use {limits.gpus}", "see make doctor")
     memory, cpus = doctor.machine_size()
     for subject, there, wanted, text in (
-        ("memory", memory, limits.memory, f"{_gb(memory)}; {at_a_time} may use {_gb(limits.memory)} each"),
+        ("memory", memory, limits.memory, f"{gigabytes(memory)}; {at_a_time} may use {gigabytes(limits.memory)} each"),
         ("cpus", cpus, limits.cpus, f"{cpus}; {at_a_time} may use {limits.cpus:g} each"),
     ):
         enough = there >= runs * wanted
@@ -332,12 +333,8 @@ def _room(season: Season, workers: int | None) -> Iterator[Line]:
         (season.folder, limits.archive, "one more submission", "free some; each ZIP is kept"),
     ):
         free = shutil.disk_usage(folder).free
-        text = f"{_gb(free)} free at {folder}; {what} may take {_gb(room)}"
+        text = f"{gigabytes(free)} free at {folder}; {what} may take {gigabytes(room)}"
         yield Line(OK if free >= room else WARNING, "disk", text, "" if free >= room else fix)
-
-
-def _gb(size: float) -> str:
-    return f"{size / 1e9:.1f} GB"
 
 
 def _runner(season: Season, waiting: Set[str]) -> Iterator[Line]:

@@ -2,7 +2,7 @@
 
 import getpass
 import json as json_format
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -72,6 +72,14 @@ def moment(text: str) -> datetime:
         raise typer.BadParameter(
             f"must be a moment such as 2022-11-13T18:00, or with a zone 2022-11-13T18:00+03:00, not {text!r}"
         ) from None
+
+
+def one_of(names: Collection[str], text: str) -> str:
+    """The one of these that an option's value is, whatever the case of its letters."""
+    for name in names:
+        if text.lower() == name.lower():
+            return name
+    raise typer.BadParameter(f"must be one of {', '.join(names)}, not {text!r}")
 
 
 def change(season: Path, by: str | None, json: Path | None, call: "Callable[[Organizer], Change]") -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -17,9 +17,13 @@ app.add_typer(queue_app, name="queue", rich_help_panel=options.PANEL)
 
 
 def _verdict(text: str) -> str:
-    if text.upper() not in verdicts.TABLE:
-        raise typer.BadParameter(f"must be one of {', '.join(verdicts.TABLE)}, not {text!r}")
-    return text.upper()
+    return options.one_of(verdicts.TABLE, text)
+
+
+def _state(text: str) -> str:
+    from evaluator.season.schema import STEPS
+
+    return options.one_of(STEPS, text)
 
 
 TeamFilter = Annotated[str | None, typer.Option("--team", metavar="NAME", help="of this team alone")]
@@ -71,8 +75,10 @@ def list_runs(
         str | None, typer.Option("--verdict", metavar="VERDICT", parser=_verdict, help="that ended with this verdict")
     ] = None,
     state: Annotated[
-        Literal["queued", "running", "done", "lost", "interrupted", "cancelled"] | None,
-        typer.Option("--state", help="of which this was the last to happen"),
+        str | None,
+        typer.Option(
+            "--state", metavar="STATE", parser=_state, help="of which this was the last to happen, such as lost"
+        ),
     ] = None,
     since: SinceFilter = None,
     json: options.Json = None,
@@ -211,9 +217,7 @@ def cancel(
 
 @queue_app.command("add")
 def add(
-    test_set: Annotated[
-        str, typer.Option("--set", metavar="NAME", help="on which test set: public, private, or one that was added")
-    ],
+    test_set: options.TestSetName,
     reason: options.Reason,
     submissions: Annotated[
         list[int] | None, typer.Argument(metavar="N", parser=options.number, help="submissions")

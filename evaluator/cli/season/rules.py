@@ -1,4 +1,4 @@
-"""Make a season's database, look at its rules."""
+"""A season's database, what to look at, and what will go wrong."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ from evaluator.cli.season import backups, options
 from evaluator.core import verdict
 
 app = typer.Typer()
-season_app = typer.Typer(cls=shared.Group, help="Make a season's database, look at its rules.")
+season_app = typer.Typer(cls=shared.Group, help="A season's database, rules, test sets and backups, and scoring again.")
 app.add_typer(season_app, name="season", rich_help_panel=options.PANEL)
 season_app.add_typer(backups.app)
 

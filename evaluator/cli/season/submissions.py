@@ -13,14 +13,11 @@ app = typer.Typer()
 submissions_app = typer.Typer(cls=shared.Group, help="All submissions, and what is changed of them.")
 app.add_typer(submissions_app, name="submissions", rich_help_panel=options.PANEL)
 
-_STATES = ("queued", "running", "done", "lost", "interrupted", "cancelled", *verdict.TABLE)
-
 
 def _state(text: str) -> str:
-    for state in _STATES:
-        if text.lower() == state.lower():
-            return state
-    raise typer.BadParameter(f"must be one of {', '.join(_STATES)}, not {text!r}")
+    from evaluator.season.schema import STEPS
+
+    return options.one_of((*STEPS, *verdict.TABLE), text)
 
 
 @submissions_app.command("list")

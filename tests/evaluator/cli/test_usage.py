@@ -94,6 +94,7 @@ RUN = ("run", "submission", "--data", "data")
         (("season", "deadline", "--end", "20.10.2022", "--reason", "y"), ("'--end'", "a day such as 2022-11-13")),
         (("season", "deadline", "--end", "20221020", "--reason", "y"), ("'--end'", "not '20221020'")),
         (("season", "freeze", "--at", "полдень", "--reason", "y"), ("'--at'", "2022-11-13T18:00+03:00")),
+        (("runs", "--state", "OK"), ("'--state'", "must be one of queued, running, done, lost,", "not 'OK'")),
         (("submissions", "list", "--state", "good"), ("'--state'", "must be one of queued,", "not 'good'")),
         (("teams", "disqualify", "ёж"), ("Missing option '--reason'",)),
         (("choose", "--team", "ёж", "1", "два"), ("'N'", "must be 1..2147483647, not 'два'")),
