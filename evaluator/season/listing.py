@@ -13,6 +13,7 @@ from evaluator.season.ledger import Attempts, Ledger, RunState, Snapshot, Team
 
 BETWEEN = ", "  # members, in a table
 CHANGE_COLUMNS = (*(field.name for field in fields(Change)), "what", "in_force", "undone_by")  # of `change_rows`
+TEAM_COLUMNS = ("team", "members", "contact", "id", "status", "merged_into", "until")  # of `team_row`
 
 
 @dataclass(frozen=True)

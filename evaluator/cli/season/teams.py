@@ -190,7 +190,7 @@ def export_teams(
     options.check_outputs(json, path)
     teams = actions.open_ledger(season).teams()
     rows = [listing.team_row(team, teams) for team in teams]
-    options.give(f"{path}: {len(rows)} teams", rows, json, rows, path)
+    options.give(f"{path}: {len(rows)} teams", rows, json, rows, path, listing.TEAM_COLUMNS)
 
 
 @app.command("submit", rich_help_panel=options.PANEL)

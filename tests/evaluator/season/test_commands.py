@@ -15,7 +15,7 @@ from evaluator.cli.app import main
 from evaluator.season.config import Season
 from evaluator.season.store import Store, digest
 from tests.support.data import build_data
-from tests.support.season import RUN, TASK, TRUTH
+from tests.support.season import RUN, TASK, TRUTH, write_season
 
 ROOT = Path(evaluator.__file__).parents[1]
 
@@ -331,3 +331,15 @@ def test_a_reader_that_ends_early_is_no_fault_of_the_evaluators(make_running) ->
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 128 + signal.SIGPIPE
+
+
+def test_the_table_of_no_team_can_be_filled_and_imported(tmp_path, call) -> None:
+    season = write_season(tmp_path / "season", "sqlite:///season.sqlite3")
+    assert call(season, "season", "migrate")[0] == 0
+    path = tmp_path / "teams.csv"
+    assert call(season, "teams", "export", path) == (0, f"{path}: 0 teams\n")
+    columns = path.read_text(encoding="utf-8")
+    path.write_text(columns + "Ёжики,,,,,,\n", encoding="utf-8")
+    assert call(season, "teams", "import", path, "--reason", "x") == (0, "1 teams added, 0 changed\n")
+    assert call(season, "teams", "export", path)[0] == 0
+    assert path.read_text(encoding="utf-8").startswith(columns), "a team's are these"
