@@ -1,11 +1,12 @@
 """The tables.
 
 History is only ever appended to, and triggers of the database refuse anything else: teams, submissions, runs, events,
-results, scores, choices, what organizers changed, and editions with what was scored again. Others, in
+results, scores, choices, what organizers changed, editions with what was scored again, and the tokens of who comes over
+the web. Others, in
 migrations/versions/, refuse totals and scores that cannot be, and to change what a test set's results have in common.
 What a run or a submission is now follows from its events, and what holds of teams, submissions and rules from
-season.toml and the changes (`changes.py`). The one table that changes and shrinks is `job`, the queue itself: a row for
-each run that has not ended, with the lease of the worker that has it.
+season.toml and the changes (`changes.py`). Two tables change and shrink: `job`, the queue itself, a row for each run
+that has not ended, with the lease of the worker that has it; and `session`, a row for each browser that is signed in.
 
 A change here needs a migration beside it (migrations/versions) and its name in `REVISION`.
 """
@@ -32,7 +33,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0005"
+REVISION = "0006"
 
 # What can happen to a run, and after what. The step is the event's place in the run's life; a run has at most one event
 # of each, so of two that would end it, or begin it, one fails.
@@ -156,6 +157,7 @@ choice = Table(
     _id(),
     Column("team_id", ForeignKey("team.id"), nullable=False, index=True),
     Column("at", Moment, nullable=False),
+    Column("by", String),  # who of the team, where that is known
 )
 
 chosen = Table(
@@ -233,6 +235,32 @@ rescored_score = Table(
     Column("value", Float(53), nullable=False),
 )
 
+# What lets somebody in: a token of a team's member or, without a team, of an organizer; or an invitation, for which its
+# holder gets such a token. Secrets are not kept, their SHA-256 is.
+token = Table(
+    "token",
+    metadata,
+    _id(),
+    Column("team_id", ForeignKey("team.id"), index=True),
+    Column("name", String, nullable=False),  # of the person or the machine
+    Column("kind", String, nullable=False),
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("at", Moment, nullable=False),
+    Column("by", String, nullable=False),
+    Column("expires_at", Moment),
+    CheckConstraint("kind IN ('token', 'invitation')", name="kind"),
+)
+
+# A token that was revoked, an invitation that was used.
+token_end = Table(
+    "token_end",
+    metadata,
+    Column("token_id", ForeignKey("token.id"), primary_key=True, autoincrement=False),
+    Column("at", Moment, nullable=False),
+    Column("by", String, nullable=False),
+    Column("reason", String, nullable=False),
+)
+
 HISTORY = (
     team,
     submission,
@@ -246,6 +274,8 @@ HISTORY = (
     edition,
     rescored,
     rescored_score,
+    token,
+    token_end,
 )
 
 job = Table(
@@ -259,4 +289,14 @@ job = Table(
     Column("expires_at", Moment),
     CheckConstraint("(token IS NULL) = (expires_at IS NULL)", name="lease"),
     Index(None, "submission_id", "run_id"),
+)
+
+# A browser that is signed in, by the SHA-256 of its cookie.
+session = Table(
+    "session",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("token_id", ForeignKey("token.id"), nullable=False, index=True),
+    Column("at", Moment, nullable=False),
+    Column("expires_at", Moment, nullable=False),
 )

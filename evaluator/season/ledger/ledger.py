@@ -9,8 +9,9 @@ A worker holds a run by a lease, and whatever it says later must come with the l
 out, the run is lost, and what its worker still brings is not taken.
 """
 
+import contextlib
 import secrets
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -95,6 +96,12 @@ class Ledger:
         if self._seen is None or self._seen[0] != tuple(rows):
             self._seen = (tuple(rows), queries.read_view(connection, self.season))
         return self._seen[1]
+
+    @contextlib.contextmanager
+    def moment(self, write: bool = False) -> Iterator[tuple[Connection, queries.View, datetime]]:
+        """A transaction about what other modules keep beside the ledger: what holds, and the time."""
+        with self.database.write() if write else self.database.read() as connection:
+            yield connection, self._view(connection), self._now(connection)
 
     # --- teams ---
 

@@ -17,6 +17,7 @@ from alembic.script import ScriptDirectory
 from evaluator.core.errors import DataError
 from evaluator.season import database as database_module
 from evaluator.season import schema
+from evaluator.season.accounts import Accounts
 from evaluator.season.config import Season
 from evaluator.season.database import MIGRATIONS, URL_VARIABLE, Database, open_database
 from evaluator.season.ledger import Job, Ledger
@@ -176,6 +177,11 @@ REPLACING = {
     ],
     "score": ["SELECT run_id, task, 0.9 FROM score", "(rowid, run_id, task, value) VALUES (1, 1, 3, 0.9)"],
     "choice": ["(id, team_id, at) VALUES (1, 2, 'NOW')"],
+    "token": [
+        "(id, name, kind, digest, at, by) VALUES (1, 'x', 'token', 'x', 'NOW', 'x')",
+        "SELECT 9, team_id, 'x', kind, digest, at, by, expires_at FROM token",
+    ],
+    "token_end": ["SELECT token_id, at, 'x', reason FROM token_end"],
     "chosen": ["SELECT choice_id, submission_id FROM chosen", "(rowid, choice_id, submission_id) VALUES (1, 1, 9)"],
     "test_set": [
         "(name) VALUES ('public')",
@@ -197,6 +203,8 @@ def test_sqlite_replaces_no_row(tmp_path: Path, table: str) -> None:
     rescored = publish(ledger, {1: 0.25})
     assert rescored is not None
     Organizer(ledger, "Судья").undo(rescored.id, "эталон был верен")
+    accounts = Accounts(ledger)
+    accounts.revoke(accounts.make("Ёжики", "ноутбук", "Судья")[0].id, "Судья", "потерян")
     database.engine.dispose()
     with contextlib.closing(sqlite3.connect(season.folder / "season.sqlite3")) as connection:
         before = list(connection.iterdump())
