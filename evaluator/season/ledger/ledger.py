@@ -334,6 +334,24 @@ class Ledger:
                 view.standing.frozen_at,
             )
 
+    def version(self) -> tuple[object, ...]:
+        """Another one whenever a `snapshot`, but for its `now`, or a place in the queue is another than before: at a
+        change, a team, a run, what happens to it, a choice, results that were scored again, a lease that is renewed or
+        has run out, a try whose time has come, and midnight, as attempts are of a day. It costs little to ask for.
+
+        Rows are counted, as PostgreSQL can show those with lower numbers after those with higher ones.
+        """
+        with self.database.read() as connection:
+            now = self._now(connection)
+            tables = (_change, _team, _run, _event, schema.choice, schema.rescored)
+            counts = connection.execute(
+                select(*(select(func.count()).select_from(table).scalar_subquery() for table in tables))
+            )
+            ready = select(func.count()).where(_job.c.token.is_(None), _job.c.available_at <= now)
+            held = select(_job.c.run_id, _job.c.expires_at).where(_job.c.token.is_not(None)).order_by(_job.c.run_id)
+            leases = tuple((run, expires_at, expires_at < now) for run, expires_at in connection.execute(held))
+            return (*counts.one(), connection.execute(ready).scalar_one(), leases, self.season.day(now))
+
     def retry(self, submission: int, test_set: str, reason: str, by: str | None = None) -> None:
         """Queue another run of a submission that has none under way and no score that the board shows; it is `by`
         whom that is entered, where that is known.
