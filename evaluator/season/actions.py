@@ -100,8 +100,8 @@ class Sent:
         }
 
 
-def submit(ledger: Ledger, path: Path, team: str) -> Sent:
-    """Check a team's ZIP, keep it and queue its run.
+def submit(ledger: Ledger, path: Path, team: str, by: str | None = None) -> Sent:
+    """Check a team's ZIP, keep it and queue its run; `by` is who sends it, where that is known.
 
     Raises `SubmissionError` for a faulty ZIP, `Refused` where the team may not send it, `DataError`.
     """
@@ -114,7 +114,7 @@ def submit(ledger: Ledger, path: Path, team: str) -> Sent:
     if submission is None:
         open_store(ledger.season).add(path, sent)
         name = path.name.encode("utf-8", "replace").decode()  # a file's name may be any bytes
-        submission, is_new = ledger.submit(team, Archive(sent, name, report.packed, report.metadata))
+        submission, is_new = ledger.submit(team, Archive(sent, name, report.packed, report.metadata), by)
     state = next(state for state in ledger.states(team) if state.submission.id == submission.id)
     times = read_times(ledger)
     notices = (notices_of.same_zip(ledger, submission), behind_line(times) if times.behind else "")
@@ -209,10 +209,12 @@ class Finals:
     submissions: tuple[int, ...]
 
 
-def choose(ledger: Ledger, team: str, submissions: Sequence[int]) -> Finals:
-    """Enter a team's choice for the private board, if any are given; returns what stands. Raises `Refused`."""
+def choose(ledger: Ledger, team: str, submissions: Sequence[int], by: str | None = None) -> Finals:
+    """Enter a team's choice for the private board, if any are given, with who made it, where that is known; returns
+    what stands. Raises `Refused`.
+    """
     if submissions:
-        ledger.choose(team, submissions)
+        ledger.choose(team, submissions, by)
     snapshot = ledger.snapshot()
     choices, name = snapshot.choices(), ledger.team(team).name
     finals = board.finals(snapshot.results(PUBLIC), choices, snapshot.season.chosen).get(name, ())

@@ -51,6 +51,8 @@ _job = schema.job
 _test_set = schema.test_set
 _change = schema.change
 
+TAKEN_BACK = "taken back by the team"  # why a run was cancelled that a team did not want any more
+
 
 class Ledger:
     """`clock` replaces the database's clock, for a season that is simulated. `season` is what season.toml says, `rules`
@@ -185,12 +187,14 @@ class Ledger:
                 self._check_open(connection, view, found, self.season.day(self._now(connection)))
             return sent
 
-    def submit(self, team: str, archive: Archive) -> tuple[Submission, bool]:
+    def submit(self, team: str, archive: Archive, by: str | None = None) -> tuple[Submission, bool]:
         """Enter a ZIP, which lies in the store by now, and queue its run on the public test set; False where it was
-        sent before: the same bytes of the same team are one submission and one attempt.
+        sent before: the same bytes of the same team are one submission and one attempt. The event says `by` whom it was
+        sent, where that is known.
 
         Raises as `admit`.
         """
+        said = queries.said_by(None, by)
         with self.database.write() as connection:
             found, view = self._locked_team(connection, team)
             if sent := queries.find_sent(connection, view, found, archive.digest):
@@ -207,7 +211,7 @@ class Ledger:
                 "day": self.season.day(now),
             }
             id = connection.execute(insert(_submission).values(values).returning(_submission.c.id)).scalar_one()
-            self._queue(connection, id, PUBLIC, 0, now, now, {})
+            self._queue(connection, id, PUBLIC, 0, now, now, said)
             return queries.get_submission(connection, view, id), True
 
     def _locked_team(self, connection: Connection, name: str) -> tuple[Team, queries.View]:
@@ -237,12 +241,12 @@ class Ledger:
                 f" {attempts.pending} not done yet"
             )
 
-    def choose(self, team: str, submissions: Sequence[int]) -> None:
-        """Enter the team's choice for the private board; the last one counts.
+    def choose(self, team: str, submissions: Sequence[int], by: str | None = None) -> None:
+        """Enter the team's choice for the private board, with who made it, where that is known; the last one counts.
 
         Raises `Refused` where the rules do not allow it, or there is no such team.
         """
-        wanted = sorted(set(submissions))
+        wanted, said = sorted(set(submissions)), queries.said_by(None, by)
         with self.database.write() as connection:
             found, view = self._locked_team(connection, team)
             season = view.season
@@ -264,7 +268,7 @@ class Ledger:
                 if not state.charged:
                     raise Refused(f"submission {submission} has no public score: {state.name}")
             choice = connection.execute(
-                insert(schema.choice).values(team_id=found.id, at=now).returning(schema.choice.c.id)
+                insert(schema.choice).values(team_id=found.id, at=now, **said).returning(schema.choice.c.id)
             ).scalar_one()
             connection.execute(
                 insert(schema.chosen), [{"choice_id": choice, "submission_id": submission} for submission in wanted]
@@ -413,6 +417,25 @@ class Ledger:
             if not state.pending:
                 self._queue_again(connection, state, said | {"retry_of": state.run})
                 state = queries.locked_state(connection, view, submission, test_set)
+            self._end(connection, state.run, "cancelled", said)
+
+    def take_back(self, team: str, submission: int, by: str | None = None) -> None:
+        """End a run on the public test set that waits, as its team asks for. It costs no attempt; the same ZIP can be
+        queued again by an organizer alone, with `retry`.
+
+        Raises `Refused` where it has begun, or nothing waits, and where there is no such team. Of a submission of
+        another team's it says what it says of none.
+        """
+        said = queries.said_by(TAKEN_BACK, by)
+        with self.database.write() as connection:
+            view = self._view(connection)
+            found = view.find(team)
+            its = queries.of_team(view, found), _submission.c.id == submission
+            if connection.execute(select(_submission.c.id).where(*its)).first() is None:
+                raise Refused(f"submission {submission} is none of team {show(found.name)}'s")
+            state = queries.locked_state(connection, view, submission, PUBLIC)
+            if state.kind != "queued":
+                raise Refused(f"submission {submission} does not wait: {state.name}")
             self._end(connection, state.run, "cancelled", said)
 
     def queue_finals(self) -> list[int]:

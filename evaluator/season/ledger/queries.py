@@ -205,9 +205,11 @@ def check_counts(connection: Connection, view: View, submission: int, test_set: 
         raise Refused(f"submission {submission}: team {show(view.of(team).name)} is {view.of(team).status}")
 
 
-def said_by(reason: str, by: str | None) -> dict[str, Any]:
-    """Who did something, where that is known, and why. Raises `DataError` where these are no lines of text."""
-    said: dict[str, Any] = {"reason": reason} | ({} if by is None else {"by": by})
+def said_by(reason: str | None, by: str | None) -> dict[str, Any]:
+    """Why something was done, and by whom, as far as that is known. Raises `DataError` where these are no lines of
+    text.
+    """
+    said: dict[str, Any] = {key: text for key, text in (("reason", reason), ("by", by)) if text is not None}
     for key, text in said.items():
         if not is_line(text):
             raise DataError(f"{key} must be {ONE_LINE}, not {show(text)}")

@@ -9,6 +9,7 @@ import sqlalchemy
 
 from evaluator.core.errors import DataError, EvaluatorError
 from evaluator.season import PRIVATE, PUBLIC, schema
+from evaluator.season.accounts import Accounts
 from evaluator.season.config import read_season
 from evaluator.season.ledger import Job, Ledger, Refused, RunEnd
 from evaluator.season.ledger.queries import append_event
@@ -348,6 +349,60 @@ def test_finishing_and_cancelling_at_once_leaves_one_end(ledger: Ledger, clock: 
         assert public_state(ledger, submission.id) == ("cancelled" if cancelled.result() else "OK")
 
 
+def test_a_team_takes_back_what_waits_and_nothing_else(ledger: Ledger, clock: Clock) -> None:
+    theirs, _ = ledger.submit("Кот", archive("чужая"))
+    mine, _ = ledger.submit("Ёжики", archive(1), by="Аня")
+    for team, submission in (("Ёжики", theirs.id), ("Ёжики", 99), ("Кот", mine.id)):
+        with pytest.raises(Refused) as caught:
+            ledger.take_back(team, submission, "Аня")
+        assert str(caught.value) == f"submission {submission} is none of team '{team}''s"
+    with pytest.raises(Refused, match="there is no team 'Лис'"):
+        ledger.take_back("Лис", mine.id)
+    ledger.take_back("ёжики", mine.id, "Борис")
+    assert public_state(ledger, mine.id) == "cancelled" and ledger.attempts("Ёжики").left == 3
+    details = [event.detail for event in ledger.history(mine.id)]
+    assert details == [{"by": "Аня"}, {"reason": "taken back by the team", "by": "Борис"}]
+    with pytest.raises(Refused, match=f"submission {mine.id} does not wait: cancelled"):
+        ledger.take_back("Ёжики", mine.id)
+    assert ledger.submit("Ёжики", archive(1)) == (mine, False) and ledger.unfinished() == 1
+
+    job = claimed(ledger)
+    with pytest.raises(Refused, match=f"submission {theirs.id} does not wait: running"):
+        ledger.take_back("Кот", theirs.id)
+    ledger.finish(job, INFRA)
+    ledger.take_back("Кот", theirs.id)  # its next try waits
+    assert ledger.unfinished() == 0 and ledger.beat([job]) == set()
+    gone = enter(ledger, "Кот", 2, METRIC)
+    with pytest.raises(Refused, match="does not wait: METRIC_ERROR"):
+        ledger.take_back("Кот", gone)
+    clock.now = datetime(2022, 10, 23, 12, 0, tzinfo=UTC)
+    ledger.queue([gone], PRIVATE, "финал")
+    with pytest.raises(Refused, match="does not wait: METRIC_ERROR"):
+        ledger.take_back("Кот", gone)
+    assert ledger.unfinished() == 1, "what organizers queue on other test sets is theirs to end"
+
+
+def test_taking_back_and_claiming_at_once_leaves_one_of_them(ledger: Ledger, clock: Clock) -> None:
+    for number in range(10):
+        clock.forward(days=1)
+        submission, _ = ledger.submit("Ёжики", archive(number))
+
+        def take_back(submission: int = submission.id) -> bool:
+            try:
+                ledger.take_back("Ёжики", submission)
+                return True
+            except Refused:
+                return False
+
+        with ThreadPoolExecutor(2) as pool:
+            claiming, taken_back = pool.submit(ledger.claim, "worker"), pool.submit(take_back)
+            job = claiming.result()
+            assert (job is None) == taken_back.result()
+        if job is not None:
+            ledger.finish(job, THEIRS)
+        assert ledger.unfinished() == 0
+
+
 def test_scores_of_other_data_or_of_too_few_tasks_are_not_taken(ledger: Ledger) -> None:
     enter(ledger, "Ёжики", 1, scored(0.5, "a" * 64))
     submission, _ = ledger.submit("Ёжики", archive(2))
@@ -408,6 +463,8 @@ def test_history_is_never_rewritten(ledger: Ledger, clock: Clock, table: str) ->
     submission = enter(ledger, "Ёжики", 1, scored(0.5))
     ledger.choose("Ёжики", [submission])
     publish(ledger, {submission: 0.25})
+    token, _ = Accounts(ledger).make("Ёжики", "Аня", "Судья")
+    Accounts(ledger).revoke(token.id, "Судья", "потерян")
     column = {
         "event": "step",
         "score": "value",
@@ -417,6 +474,7 @@ def test_history_is_never_rewritten(ledger: Ledger, clock: Clock, table: str) ->
         "edition": "best",
         "rescored": "total",
         "rescored_score": "value",
+        "token_end": "token_id",
     }.get(table, "id")
     with ledger.database.read() as connection:
         assert connection.exec_driver_sql(f"SELECT COUNT(*) FROM {table}").scalar_one() > 0
@@ -455,6 +513,24 @@ def test_a_choice_is_of_scored_submissions_and_the_last_one_counts(ledger: Ledge
     with pytest.raises(Refused, match="choices were open until 2022-10-22; today is 2022-10-23"):
         ledger.choose("Ёжики", mine[1:2])
     assert ledger.choices()[0].submissions == (mine[0],)
+
+
+def test_who_sends_and_chooses_is_known(ledger: Ledger) -> None:
+    first, _ = ledger.submit("Ёжики", archive(1), by="Аня «ёж», Ёжики")
+    ledger.finish(claimed(ledger), scored(0.5))
+    ledger.choose("Ёжики", [first.id])
+    ledger.choose("Ёжики", [first.id], by="Борис")
+    assert ledger.history(first.id)[0].detail == {"by": "Аня «ёж», Ёжики"}
+    with ledger.database.read() as connection:
+        assert list(connection.execute(sqlalchemy.select(schema.choice.c.by)).scalars()) == [None, "Борис"]
+    for call in (
+        lambda: ledger.submit("Ёжики", archive(2), by="a\nb"),
+        lambda: ledger.choose("Ёжики", [first.id], by=""),
+        lambda: ledger.take_back("Ёжики", first.id, by=" "),
+    ):
+        with pytest.raises(DataError, match="by must be a text of one line"):
+            call()
+    assert len(ledger.states()) == 1
 
 
 def test_finals_are_queued_once_after_the_last_day_to_choose(ledger: Ledger, clock: Clock) -> None:
