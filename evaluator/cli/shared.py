@@ -17,6 +17,7 @@ from evaluator.core.limits import TABLE_FORMATS
 # What brings a package that not every command needs: a target of the Makefile, and an extra of pyproject.toml.
 _OPTIONAL_PACKAGES = {
     **dict.fromkeys(("sqlalchemy", "alembic", "psycopg", "tomlkit"), ("season-tools", "season")),
+    **dict.fromkeys(("fastapi", "uvicorn", "limits", "sse_starlette", "multipart"), ("season-tools", "web")),
     **dict.fromkeys(("ray", "fsspec"), ("season-ray", "ray")),
 }
 

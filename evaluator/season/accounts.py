@@ -202,7 +202,7 @@ class Accounts:
         if lock:
             connection.execute(queries.for_update(select(_token.c.id).where(where)))
         ended = select(*_COLUMNS, _end.c.at, _end.c.by).outerjoin(_end, _end.c.token_id == _token.c.id)
-        return [Token(*row) for row in connection.execute(ended.where(where).order_by(_token.c.id))]
+        return [Token(*tuple(row)) for row in connection.execute(ended.where(where).order_by(_token.c.id))]
 
     def _enter(self, connection: Connection, values: dict[str, Any]) -> tuple[Token, str]:
         secret = PREFIX + secrets.token_urlsafe(32)

@@ -1,17 +1,20 @@
-"""A season's database, what to look at, and what will go wrong."""
+"""A season's database, what to look at, and what will go wrong; the group that backups and the service are in, too."""
 
 from typing import Annotated
 
 import typer
 
 from evaluator.cli import shared
-from evaluator.cli.season import backups, options
+from evaluator.cli.season import backups, options, web
 from evaluator.core import verdict
 
 app = typer.Typer()
-season_app = typer.Typer(cls=shared.Group, help="A season's database, rules, test sets and backups, and scoring again.")
+season_app = typer.Typer(
+    cls=shared.Group, help="A season's database, rules, test sets, backups, service and tokens, and scoring again."
+)
 app.add_typer(season_app, name="season", rich_help_panel=options.PANEL)
 season_app.add_typer(backups.app)
+season_app.add_typer(web.app)
 
 
 @season_app.command("migrate")

@@ -8,6 +8,7 @@ from evaluator.core.text import LABEL_MARKS, aligned
 from evaluator.season import PRIVATE
 
 if TYPE_CHECKING:
+    from evaluator.season.accounts import Token
     from evaluator.season.actions import Board, Prizes, Season
     from evaluator.season.board import Sharing
     from evaluator.season.history import EventRow, RunRow
@@ -272,6 +273,19 @@ def events(rows: "Sequence[EventRow]", season: "Season") -> str:
         for row in rows
     ]
     return table(["run", "submission", "set", "what", "when", "verdict", "team", "why"], cells)
+
+
+def tokens(found: "Sequence[Token]", season: "Season", now: datetime) -> str:
+    """Tokens and invitations, and whether they hold."""
+    if not found:
+        return "no tokens"
+    cells = []
+    for each in found:
+        ended = "" if each.ended_by is None else f"ended by {each.ended_by}"
+        state = "holds" if each.holds(now) else ended or "expired"
+        at, until = (moment(value, season) for value in (each.at, each.expires_at))
+        cells.append([each.id, each.kind, each.name, at, each.by, until, state])
+    return table(["token", "kind", "name", "made", "by", "until", "state"], cells)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -210,6 +210,7 @@ class Snapshot:
     editions: Mapping[str, Edition]
     changes: Sequence[Change]
     frozen_at: datetime | None = None
+    private_shown: bool = False  # to everybody
 
     def rules(self) -> Season:
         """As `Ledger.rules`."""

@@ -1,0 +1,6 @@
+"""The front door: the season's service over HTTP, one more client of the season's library; no rule of the game is here.
+
+`serving` runs it, `app` puts it together. `access` finds out who calls and what they may, `limiting` how often;
+`problems` is how what went wrong is told. `watching` keeps what the ledger has at hand for pages, `mine` is what a team
+sees of its own. `api` has the routes for programs.
+"""

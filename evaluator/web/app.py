@@ -1,0 +1,128 @@
+"""The service as an ASGI application: what it keeps, its routes, and what holds for every answer."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from evaluator.season import actions
+from evaluator.season.accounts import Accounts
+from evaluator.web import api, problems
+from evaluator.web.limiting import Limiter
+from evaluator.web.problems import Problem
+from evaluator.web.watching import Watch
+
+MAX_BODY = 1 << 20  # bytes of a request that is no upload
+BODY_SECONDS = 30.0  # for the next piece of it
+UPLOADS = "/api/v1/uploads"  # whose bodies have limits of their own
+
+# Pages run and show what this service serves alone, and stand in no frame.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Cache-Control": "no-store",  # what one may see is nobody else's, and changes
+}
+_HSTS = "max-age=31536000"
+
+
+def make_app(rules: Path) -> FastAPI:
+    """The service of the season whose season.toml is `rules`. Raises `DataError` where it cannot be opened."""
+    ledger = actions.open_ledger(rules)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.say_ready()
+        yield
+
+    app = FastAPI(
+        title=ledger.season.name,
+        summary="What the pages of the season do, for programs.",
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+        lifespan=lifespan,
+    )
+    app.state.ledger = ledger
+    app.state.accounts = Accounts(ledger)
+    app.state.watch = Watch(ledger)
+    app.state.limiter = Limiter()
+    app.state.known = set()  # digests of secrets that let somebody in
+    app.state.say_ready = lambda: None
+    problems.install(app)
+    app.include_router(api.router)
+    app.add_middleware(_Bodies)
+    app.add_middleware(_Headers)
+    return app
+
+
+class _Headers:
+    """What every answer says to browsers, unless its route says otherwise."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                said = {name.lower() for name, _ in message["headers"]}
+                ours = dict(_HEADERS)
+                if scope["scheme"] == "https":
+                    ours["Strict-Transport-Security"] = _HSTS
+                message["headers"] = [
+                    *message["headers"],
+                    *(
+                        (name.lower().encode(), value.encode())
+                        for name, value in ours.items()
+                        if name.lower().encode() not in said
+                    ),
+                ]
+            await send(message)
+
+        await self._app(scope, receive, with_headers)
+
+
+class _Bodies:
+    """Refuses bodies that are too large, or come too slowly. Those of uploads are read by their own rules."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].startswith(UPLOADS):
+            await self._app(scope, receive, send)
+            return
+        seen, complete = 0, False
+
+        async def limited() -> Message:
+            nonlocal seen, complete
+            if complete:  # what comes now is that the caller has gone
+                return await receive()
+            try:
+                message = await asyncio.wait_for(receive(), BODY_SECONDS)
+            except TimeoutError:
+                raise Problem(408, "the request came too slowly", headers={"Connection": "close"}) from None
+            seen += len(message.get("body", b""))
+            complete = not message.get("more_body", False)
+            if seen > MAX_BODY:
+                raise Problem(
+                    413, f"a request may have {MAX_BODY} bytes, uploads apart", headers={"Connection": "close"}
+                )
+            return message
+
+        await self._app(scope, limited, send)
