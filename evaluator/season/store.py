@@ -3,6 +3,7 @@ the same at a URL, for machines that do not have that folder.
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -105,6 +106,31 @@ class Store:
         except OSError as error:
             raise DataError(f"{source} cannot be kept as {target}: {error.strerror}") from None
 
+    def take(self, received: Path, digest: str) -> None:
+        """Keep `received`, whose SHA-256 was computed as it came, without another copy of it where the file systems
+        are the same: on disk, and away from its old place, when this returns. What is there already stays. Again, after
+        a kill, is no error.
+
+        Raises `DataError` where it cannot be kept.
+        """
+        target = self.archive(digest)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not target.exists():
+                descriptor = os.open(received, os.O_RDONLY)
+                try:
+                    os.fchmod(descriptor, 0o444)
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+                os.rename(received, target)
+            _sync_folder(target.parent)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise DataError(f"{received} cannot be kept as {target}: {error.strerror}") from None
+            self.add(received, digest)
+        received.unlink(missing_ok=True)
+
 
 class Shared:
     """What machines of a cluster have in common, at fsspec's `url`, which may be a folder's path: the layout of a
@@ -140,6 +166,16 @@ class Shared:
                 raise DataError(f"{source} changed while it was read; send it again")
         except OSError as error:
             raise DataError(f"{source} cannot be kept in {self.shown}: {error}") from None
+
+    def take(self, received: Path, digest: str) -> None:
+        """As `Store.take`."""
+        if self._is_folder:
+            return Store(Path(self._root)).take(received, digest)
+        if received.exists():  # or it was sent whole, by a call that was killed before it returned
+            self.add(received, digest)
+            received.unlink(missing_ok=True)
+        elif self.size(digest) is None:
+            raise DataError(f"{received} cannot be kept in {self.shown}: it does not exist")
 
     def size(self, digest: str) -> int | None:
         """As `Store.size`."""
