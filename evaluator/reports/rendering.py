@@ -1,13 +1,14 @@
 """What all pages are made with: templates and style sheets, a policy, and texts that show what they have in them.
 
-A page is one file that needs no network. Its Content-Security-Policy allows nothing but `data:` images and the page's
-own style and script, by hash, so that even a mistake could neither run what others wrote nor reach the network. What
-others wrote is escaped by Jinja.
+A page of `environment` is one file that needs no network. Its Content-Security-Policy allows nothing but `data:` images
+and the page's own style and script, by hash, so that even a mistake could neither run what others wrote nor reach the
+network. What others wrote is escaped by Jinja.
 """
 
 import base64
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
@@ -31,17 +32,27 @@ _RUSSIAN_LABELS = {
 _LABEL_END = ", not comparable with the leaderboard"
 
 
-def environment(style: str, script: str | None = None, folder: Path = TEMPLATES) -> jinja2.Environment:
-    """Jinja with the templates of `folder` and those of all pages, of which base.html is for each to extend. `style`
-    and `script` are files of `folder`: what a page has beyond style.css, and the one script that it runs.
+def templates(*folders: Path, styles: Sequence[str] = (), scripts: Sequence[str] = ()) -> jinja2.Environment:
+    """Jinja with the templates of `folders`, the first one first, and those of all pages, of which base.html is for
+    each to extend. Pages are of `styles` and `scripts` at these addresses; whoever serves them sends the policy.
     """
     made = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([folder, TEMPLATES]),
+        loader=jinja2.FileSystemLoader([*folders, TEMPLATES]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.globals |= {"styles": styles, "scripts": scripts}
+    made.filters["visible"] = visible
+    return made
+
+
+def environment(style: str, script: str | None = None, folder: Path = TEMPLATES) -> jinja2.Environment:
+    """`templates` of pages that are whole in themselves. `style` and `script` are files of `folder`: what a page has
+    beyond style.css, and the one script that it runs.
+    """
+    made = templates(folder)
     styles = style_sheet() + (folder / style).read_text(encoding="utf-8")
     policy = f"default-src 'none'; img-src data:; style-src {_hash(styles)};"
     if script is not None:
@@ -50,7 +61,6 @@ def environment(style: str, script: str | None = None, folder: Path = TEMPLATES)
         policy += f" script-src {_hash(code)};"
     policy += " base-uri 'none'; form-action 'none'"
     made.globals |= {"style": Markup(styles), "policy": Markup(policy)}
-    made.filters["visible"] = visible
     return made
 
 

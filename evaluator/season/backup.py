@@ -31,7 +31,7 @@ from evaluator.season import TEST_SETS, changes, dump, packed, schema
 from evaluator.season.changes import Change
 from evaluator.season.config import Season, read_season
 from evaluator.season.database import URL_VARIABLE, open_database
-from evaluator.season.site.pages import KEY
+from evaluator.season.site.build import KEY
 from evaluator.season.store import PARTIAL, RESCORED, Shared, Store, open_store
 
 FORMAT = 1

@@ -35,7 +35,7 @@ from evaluator.season import PRIVATE, PUBLIC, backup, board, schema
 from evaluator.season.config import Season, read_season
 from evaluator.season.database import Database
 from evaluator.season.ledger import Archive, Ledger, RunEnd
-from evaluator.season.site.pages import build
+from evaluator.season.site.build import build
 from evaluator.season.store import Store
 
 TASKS = default().numbers

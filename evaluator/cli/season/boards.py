@@ -56,10 +56,10 @@ def site(
 ) -> None:
     """Write the season's pages into a folder, all at once."""
     from evaluator.season import actions
-    from evaluator.season.site import pages
+    from evaluator.season.site.build import build
 
     options.check_outputs(json)
-    built = pages.build(actions.open_ledger(season), out, private)
+    built = build(actions.open_ledger(season), out, private)
     text = (
         f"{out}: {built.pages} pages, {built.reports} reports; public/ is for everybody,\n"
         "teams/ for each team its own folder (organizer/teams.json names them), organizer/ for you alone"

@@ -44,7 +44,7 @@ from evaluator.season.changes import RESCORED
 from evaluator.season.ledger import Ledger, Refused
 from evaluator.season.organize import Organizer
 from evaluator.season.rescore import Request, rescore
-from evaluator.season.site import pages
+from evaluator.season.site.build import build
 from evaluator.season.store import Store, digest
 from evaluator.tools.simulated_season.events import ZONE, Mode, Plan, PlannedEvent
 from evaluator.tools.simulated_season.plan import CHOSEN, INVALID_A_DAY, VALID_A_DAY, plan
@@ -147,7 +147,7 @@ class Simulation:
         prizes = actions.award_prizes(ledger)
         files.write_json(self.folder / "prizes.json", prizes.to_json())
         files.write_text(self.folder / "prizes.txt", texts.prizes(prizes) + "\n")
-        pages.build(ledger, self.folder / "site", private=True)
+        build(ledger, self.folder / "site", private=True)
 
     def _begin(self) -> int:
         """Make the season, where it is not there; returns how many events are done."""

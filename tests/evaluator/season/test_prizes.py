@@ -15,7 +15,7 @@ from evaluator.season import PRIVATE, PUBLIC, board, prizes
 from evaluator.season.config import Season
 from evaluator.season.database import Database
 from evaluator.season.ledger import Archive, Ledger
-from evaluator.season.site.pages import build
+from evaluator.season.site.build import build
 from evaluator.season.store import Shared, Store
 from tests.support.season import Clock, enter, failed, put_zip, scored, write_season
 

@@ -29,7 +29,7 @@ from evaluator.season import PRIVATE, PUBLIC, board, changes, prizes, schema
 from evaluator.season.database import Database
 from evaluator.season.ledger import Event, Ledger, Refused, RunEnd, Snapshot
 from evaluator.season.site import publish, usage
-from evaluator.season.site.pages import build
+from evaluator.season.site.build import build
 from evaluator.season.store import Store, digest
 from tests.support import demo_season as demo
 from tests.support.browser import Tab
