@@ -11,6 +11,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from evaluator.season.accounts import Accounts, Holder
 from evaluator.season.ledger import Ledger, Team
@@ -109,7 +110,11 @@ def address(request: Request) -> str:
     return request.client.host if request.client else ""
 
 
-async def find_caller(request: Request, accounts: TheAccounts, limiter: TheLimiter) -> Caller:
+# Read below, where another scheme is refused; this has the description of the API tell of it.
+_Described = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(scheme_name="token", auto_error=False))]
+
+
+async def find_caller(request: Request, accounts: TheAccounts, limiter: TheLimiter, described: _Described) -> Caller:
     """Who calls. Raises `Problem` 401 for a token that is none, 403 for a forged request, 429 for too many."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     cookie = request.cookies.get(cookie_name(request))

@@ -6,15 +6,17 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from fastapi import FastAPI
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from evaluator.season import actions
 from evaluator.season.accounts import Accounts
-from evaluator.web import api, problems
+from evaluator.web import api, docs, problems
 from evaluator.web.limiting import Limiter
 from evaluator.web.problems import Problem
 from evaluator.web.watching import Watch
 
+STATIC = Path(__file__).with_name("static")
 MAX_BODY = 1 << 20  # bytes of a request that is no upload
 BODY_SECONDS = 30.0  # for the next piece of it
 UPLOADS = "/api/v1/uploads"  # whose bodies have limits of their own
@@ -51,7 +53,7 @@ def make_app(rules: Path) -> FastAPI:
         version="1",
         docs_url=None,
         redoc_url=None,
-        openapi_url="/api/openapi.json",
+        openapi_url=docs.OPENAPI_AT,
         lifespan=lifespan,
     )
     app.state.ledger = ledger
@@ -62,6 +64,9 @@ def make_app(rules: Path) -> FastAPI:
     app.state.say_ready = lambda: None
     problems.install(app)
     app.include_router(api.router)
+    app.include_router(docs.router)
+    app.mount(docs.FILES_AT, docs.FILES)
+    app.mount("/static", StaticFiles(directory=STATIC))
     app.add_middleware(_Bodies)
     app.add_middleware(_Headers)
     return app
