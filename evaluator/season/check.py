@@ -1,9 +1,10 @@
 """What will go wrong in a season, said before its first day: a line for each thing, with its fix.
 
-`ok` is as it should be, `warning` may not be meant, `failure` will stop runs, charge teams wrongly, or show what they
-must not see.
+`ok` is as it should be, `warning` may not be meant, `failure` will stop runs or uploads, charge teams wrongly, or show
+what they must not see.
 """
 
+import ipaddress
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -11,6 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from evaluator.core.errors import DataError, show
 from evaluator.core.gpus import find as find_gpus
@@ -100,6 +102,7 @@ def examine(rules: Path, workers: int | None = None) -> Iterator[Line]:
     yield from _shared(season, sets)
     yield from _resources(season, sets, ledger)
     yield from _key(season)
+    yield from _web(season)
     yield from _room(season, workers)
     yield from _runner(season, {state.submission.image for state in states if state.pending})
 
@@ -308,6 +311,30 @@ def _key(season: Season) -> Iterator[Line]:
         yield Line(OK, "key", str(season.key_file))
     except DataError as error:
         yield Line(FAILURE, "key", str(error), f"openssl rand -hex 32 > {season.key_file}")
+
+
+def _web(season: Season) -> Iterator[Line]:
+    """Where the season is served, and whether there is room for uploads."""
+    if season.web_url is None:
+        return
+    free, folder = shutil.disk_usage(season.folder).free, season.folder
+    if free < season.keep_free_gb * 1e9:
+        kept = gigabytes(season.keep_free_gb * 1e9)
+        found = f"{gigabytes(free)} free at {folder}, less than [web] keep_free_gb, {kept}: no upload is taken"
+        yield Line(FAILURE, "web", found, "free some, or set it lower")
+    if season.web_url.startswith("http://") and not _is_near(urlsplit(season.web_url).hostname or ""):
+        found = f"{season.web_url}: tokens and submissions can be read on their way"
+        yield Line(WARNING, "web", found, "https://, with a proxy in front")
+    else:
+        yield Line(OK, "web", season.web_url)
+
+
+def _is_near(host: str) -> bool:
+    """Whether a host is this machine, or one of a private network."""
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return host == "localhost" or host.endswith((".localhost", ".local", ".internal"))
 
 
 def _room(season: Season, workers: int | None) -> Iterator[Line]:

@@ -11,6 +11,7 @@ from functools import cached_property
 from math import fsum
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -49,6 +50,17 @@ def is_web_address(text: str) -> bool:
     return text.startswith(("https://", "http://")) and not any(character.isspace() for character in text)
 
 
+def _is_site(text: str) -> bool:
+    """Whether it is the address of a whole host, as cookies are."""
+    try:
+        url = urlsplit(text)
+        is_host = bool(url.hostname) and url.username is None and url.port != 0  # raises ValueError for no port
+    except ValueError:
+        return False
+    origin = f"{url.scheme}://{url.netloc}"
+    return is_host and is_web_address(text) and text in (origin, f"{origin}/")
+
+
 def _path(value: object, info: ValidationInfo) -> Path:
     """A path that is relative to the season's folder."""
     if not isinstance(value, str) or not is_line(value):
@@ -72,6 +84,12 @@ Storage = Annotated[Line, AfterValidator(_storage)]
 Zone = Annotated[ZoneInfo, BeforeValidator(_zone), allowed("a time zone such as 'Europe/Moscow'")]
 Day = Annotated[date, allowed("a day such as 2022-11-13, without quotes")]
 Url = Annotated[Line, allowed("an address that begins with https:// or http://", is_web_address)]
+Site = Annotated[
+    Line,
+    allowed("the address of a host such as https://fbc.example.org, without a path", _is_site),
+    AfterValidator(lambda url: url.rstrip("/")),
+]
+Logs = Annotated[Literal["public", "none"], allowed("one of public, none")]
 Runner = Annotated[Literal["auto", "docker", "local"], allowed("one of auto, docker, local")]
 Days = Annotated[int, number(0, 36500, "whole number")]
 Count = Annotated[int, number(1, 1000, "whole number")]
@@ -133,6 +151,10 @@ class Season(StrictModel):
     thresholds: dict[TaskNumber, Score] = _table("thresholds")
     url: Line = _at("database", "url", "sqlite:///season.sqlite3")
     storage: Storage | None = _at("storage", "url", None)  # fsspec's URL, or a folder's path
+    web_url: Site | None = _at("web", "url", None)  # without a slash at its end
+    web_logs: Logs = _at("web", "logs", "public")  # which runs' log.txt a team sees
+    upload_hours: Count = _at("web", "upload_hours", 24)
+    keep_free_gb: Annotated[float, number(0, 1e6)] = _at("web", "keep_free_gb", 20.0)
 
     @field_validator("end")
     @classmethod

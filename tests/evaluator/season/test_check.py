@@ -75,6 +75,7 @@ def test_of_a_season_that_can_begin_nothing_is_a_failure(make: Callable[..., Sea
     assert by_subject["public and private"] == Line(OK, "public and private", "have no id and no example in common")
     assert by_subject["runner"].state == WARNING and "without a container" in by_subject["runner"].found
     assert all(line.fix for line in lines if line.state != OK)
+    assert "web" not in by_subject, "it is served nowhere"
 
 
 @pytest.mark.parametrize(
@@ -102,6 +103,15 @@ def test_of_a_season_that_can_begin_nothing_is_a_failure(make: Callable[..., Sea
         ("\n[thresholds]\n5 = 0.9\n", {}, "formula", WARNING, "the baseline misses thresholds: TRitW 0.36 < 0.9"),
         ("\n[limits]\ngpus = 0\n", {"5": "0.5"}, "formula", WARNING, "the weights add up to 0.5, not to 1"),
         ("", {"country": '"ZZ"\nkey_file = "none.key"'}, "key", FAILURE, "key file "),
+        ('\n[web]\nurl = "http://fbc.example.org"\n', {}, "web", WARNING, "can be read on their way"),
+        ('\n[web]\nurl = "http://1.1.1.1:80"\n', {}, "web", WARNING, "can be read on their way"),
+        ('\n[web]\nurl = "https://fbc.example.org/"\nkeep_free_gb = 0\n', {}, "web", OK, "https://fbc.example.org"),
+        ('\n[web]\nurl = "http://[::1]:8000"\nkeep_free_gb = 0\n', {}, "web", OK, "http://[::1]:8000"),
+        ('\n[web]\nurl = "http://localhost:8000"\n', {}, "web", OK, "http://localhost:8000"),
+        (
+            *('\n[web]\nurl = "http://10.0.0.7"\nkeep_free_gb = 1000000\n', {}, "web", FAILURE),
+            "less than [web] keep_free_gb, 1000000.0 GB: no upload is taken",
+        ),
         ("", {"public": '"data/none"'}, PUBLIC, FAILURE, "data/none does not exist or is not a folder"),
         ("", {"private": '"data/public"'}, "public and private", FAILURE, "are the same folder"),
     ],

@@ -120,6 +120,50 @@ def test_pages_link_to_web_addresses_alone(tmp_path: Path) -> None:
         write_season(tmp_path, "sqlite:///s.sqlite3", name='"Проба"\nrules_url = "javascript:alert(1)"')
 
 
+def with_web(folder: Path, *lines: str) -> config.Season:
+    path = write_season(folder, "sqlite:///s.sqlite3").path
+    path.write_text("\n".join([path.read_text(encoding="utf-8"), "[web]", *lines]), encoding="utf-8")
+    return read_season(path)
+
+
+def test_a_season_is_served_at_the_address_of_a_host(tmp_path: Path) -> None:
+    season = write_season(tmp_path, "sqlite:///s.sqlite3")
+    assert (season.web_url, season.web_logs, season.upload_hours, season.keep_free_gb) == (None, "public", 24, 20)
+    for given, url in (
+        ("https://fbc.example.org", "https://fbc.example.org"),
+        ("https://соревнование.рф/", "https://соревнование.рф"),
+        ("http://127.0.0.1:8000/", "http://127.0.0.1:8000"),
+        ("http://[::1]:8000", "http://[::1]:8000"),
+    ):
+        assert with_web(tmp_path, f'url = "{given}"').web_url == url
+    season = with_web(tmp_path, 'logs = "none"', "upload_hours = 1", "keep_free_gb = 0.5")
+    assert (season.web_logs, season.upload_hours, season.keep_free_gb) == ("none", 1, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        *(
+            (f'url = "{url}"', "[web] url: must be the address of a host such as https://fbc.example.org, without a")
+            for url in (
+                *("fbc.example.org", "https://", "https://example.org/fbc", "https://example.org?a", "https://:80"),
+                *("javascript:alert(1)", "https://a b", "https://ёж:пароль@example.org", "https://example.org:x"),
+                *("https://example.org//", "https://example.org#a", "ftp://example.org"),
+            )
+        ),
+        ('logs = "all"', "[web] logs: must be one of public, none, not 'all'"),
+        ("upload_hours = 0", "[web] upload_hours: must be a whole number in 1..1000, not 0"),
+        ("keep_free_gb = -1", "[web] keep_free_gb: must be a number in 0..1e+06, not -1"),
+        ("adress = 1", "[web] unknown key 'adress'; allowed are url, logs, upload_hours, keep_free_gb"),
+    ],
+)
+def test_what_cannot_be_said_of_the_web(tmp_path: Path, line: str, found: str) -> None:
+    with pytest.raises(DataError) as caught:
+        with_web(tmp_path, line)
+    (reason,) = caught.value.reasons
+    assert found in reason
+
+
 def test_the_last_moment_of_a_day_is_before_midnight_though_the_clock_is_changed(tmp_path: Path) -> None:
     season = write_season(tmp_path, "sqlite:///s.sqlite3")
     assert season.last_moment(season.end).isoformat() == "2022-10-20T23:59:59+03:00"
