@@ -61,15 +61,18 @@ class Writer:
 
 
 class Counted:
-    """A file that is read through, and the SHA-256 and size of what went by."""
+    """A file that is read through, and the SHA-256 and size of what went by; `shown` names what it is a part of."""
 
-    def __init__(self, file: IO[bytes], progress: Callable[[int], None] = lambda size: None) -> None:
-        self._file, self._progress = file, progress
+    def __init__(self, file: IO[bytes], progress: Callable[[int], None] = lambda size: None, shown: str = "") -> None:
+        self._file, self._progress, self._shown = file, progress, shown
         self.digest, self.size = hashlib.sha256(), 0
 
     def read(self, size: int) -> bytes:
-        """At most `size` bytes; none at the end."""
-        chunk = self._file.read(size)
+        """At most `size` bytes; none at the end. Raises `DataError` where a tar that it is a part of is cut off."""
+        try:
+            chunk = self._file.read(size)
+        except tarfile.ReadError as error:
+            raise DataError(f"{self._shown} is damaged or cut off: {error}") from None
         self.digest.update(chunk)
         self.size += len(chunk)
         self._progress(len(chunk))
@@ -96,7 +99,7 @@ def entries(file: IO[bytes], shown: str) -> Iterator[tuple[tarfile.TarInfo, Coun
                 if entry.name == SUMS:
                     sums = content.read(_MAX_SUMS_BYTES)
                     continue
-                counted = Counted(content)
+                counted = Counted(content, shown=shown)
                 yield entry, counted
                 while counted.read(_CHUNK):
                     pass

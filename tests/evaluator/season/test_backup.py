@@ -276,9 +276,11 @@ def test_every_changed_byte_is_found(whole: Path, tmp_path: Path) -> None:
 def test_one_that_is_cut_off_is_found(whole: Path, tmp_path: Path) -> None:
     content = whole.read_bytes()
     with tarfile.open(whole) as tar:
-        last = tar.getmembers()[-1]
+        *others, last = tar.getmembers()
+    largest = max(others, key=lambda entry: entry.size)
     cut = tmp_path / "cut.tar"
-    for size in (0, 100, 5000, len(content) // 2, last.offset, last.offset_data + last.size - 1):
+    inside = largest.offset_data + largest.size // 2
+    for size in (0, 100, 5000, inside, len(content) // 2, last.offset, last.offset_data + last.size - 1):
         cut.write_bytes(content[:size])
         refused(cut, tmp_path, f"^{cut} is (damaged|empty)")
 
