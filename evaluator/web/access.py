@@ -6,8 +6,9 @@ changes comes with a token against forged requests, too, in the header `X-CSRF-T
 
 import hashlib
 import hmac
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
@@ -24,6 +25,7 @@ CSRF_HEADER, CSRF_FIELD = "X-CSRF-Token", "csrf"
 _COOKIE = "fbc"
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+Found = TypeVar("Found")
 _OWN_SITES = (None, "same-origin", "none")
 
 
@@ -118,37 +120,37 @@ async def find_caller(request: Request, accounts: TheAccounts, limiter: TheLimit
     """Who calls. Raises `Problem` 401 for a token that is none, 403 for a forged request, 429 for too many."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     cookie = request.cookies.get(cookie_name(request))
+    caller = Caller(None)
     if scheme:
         holder = None
         if scheme.lower() == "bearer":
-            holder = await _look(request, limiter, accounts, token.strip(), is_token=True)
+            holder = await guarded(request, limiter, token.strip(), accounts.holder)
         if holder is None:
-            raise Problem(401, "this token is none, was revoked or has expired", headers={"WWW-Authenticate": "Bearer"})
+            raise Problem(401, "this token is none, was revoked or has expired", {"WWW-Authenticate": "Bearer"})
         caller = Caller(holder)
-    elif cookie:
-        holder = await _look(request, limiter, accounts, cookie, is_token=False)
-        caller = Caller(holder, cookie if holder is not None else None)
-    else:
-        caller = Caller(None)
+    elif cookie and (holder := await run_in_threadpool(accounts.session, cookie)) is not None:
+        caller = Caller(holder, cookie)
     limiter.call(None if caller.holder is None else caller.holder.token.id, address(request))
     if request.method not in _SAFE and not scheme:
         await _check_own(request, caller)
     return caller
 
 
-async def _look(request: Request, limiter: Limiter, accounts: Accounts, secret: str, is_token: bool) -> Holder | None:
-    """Who has a secret. An address that guesses has to wait, but who was let in before does not wait for others."""
+async def guarded(request: Request, limiter: Limiter, secret: str, find: Callable[[str], Found | None]) -> Found | None:
+    """What is found by a secret. An address that guesses has to wait, but who was let in before does not wait for
+    others there.
+    """
     known: set[bytes] = request.app.state.known
     digest = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
     if digest not in known:
         limiter.may_guess(address(request))
-    holder = await run_in_threadpool(accounts.holder if is_token else accounts.session, secret)
-    if holder is None:
+    found = await run_in_threadpool(find, secret)
+    if found is None:
         known.discard(digest)
         limiter.guessed(address(request))
     else:
         known.add(digest)
-    return holder
+    return found
 
 
 async def _check_own(request: Request, caller: Caller) -> None:
@@ -173,7 +175,7 @@ AnyCaller = Annotated[Caller, Depends(find_caller)]
 
 def _somebody(caller: AnyCaller) -> Caller:
     if caller.holder is None:
-        raise Problem(401, "show a token, or sign in", headers={"WWW-Authenticate": "Bearer"})
+        raise Problem(401, "show a token, or sign in", {"WWW-Authenticate": "Bearer"})
     return caller
 
 

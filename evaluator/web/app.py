@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from fastapi import FastAPI
+from fastapi.responses import JSONResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -112,22 +113,43 @@ class _Bodies:
         if scope["type"] != "http" or scope["path"].startswith(UPLOADS):
             await self._app(scope, receive, send)
             return
-        seen, complete = 0, False
+        headers = dict(scope["headers"])
+        broken = None if _length(headers) <= MAX_BODY else _too_large()
+        seen, complete, started = 0, False, False
 
         async def limited() -> Message:
-            nonlocal seen, complete
+            nonlocal broken, seen, complete
             if complete:  # what comes now is that the caller has gone
                 return await receive()
             try:
                 message = await asyncio.wait_for(receive(), BODY_SECONDS)
             except TimeoutError:
-                raise Problem(408, "the request came too slowly", headers={"Connection": "close"}) from None
+                broken = Problem(408, f"nothing more came of the request in {BODY_SECONDS:g} s")
+                raise broken from None
             seen += len(message.get("body", b""))
             complete = not message.get("more_body", False)
             if seen > MAX_BODY:
-                raise Problem(
-                    413, f"a request may have {MAX_BODY} bytes, uploads apart", headers={"Connection": "close"}
-                )
+                broken = _too_large()
+                raise broken
             return message
 
-        await self._app(scope, limited, send)
+        async def unless_broken(message: Message) -> None:
+            nonlocal started
+            if broken is None or started:
+                started = True
+                await send(message)
+
+        if broken is None:
+            await self._app(scope, limited, unless_broken)
+        if broken is not None and not started:  # whatever the route made of a body that it could not read
+            document = JSONResponse(broken.to_json(), broken.status, {"Connection": "close"}, problems.MEDIA_TYPE)
+            await document(scope, receive, send)
+
+
+def _length(headers: dict[bytes, bytes]) -> int:
+    said = headers.get(b"content-length", b"0")
+    return int(said) if said.isdigit() else 0
+
+
+def _too_large() -> Problem:
+    return Problem(413, f"a request may have {MAX_BODY} bytes, uploads apart")
