@@ -7,7 +7,7 @@ one that was wrong is undone by another. `standing` says what holds, of the rule
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from evaluator.core.errors import show
 from evaluator.season.config import Season
@@ -17,8 +17,9 @@ RENAMED, MEMBERS, MERGED, EXTENDED = "renamed", "members", "merged", "extended"
 REMOVED, DISQUALIFIED, OUT_OF_COMPETITION = "removed", "disqualified", "out of competition"
 # Of submissions.
 WITHDRAWN, DATED = "withdrawn", "dated"
-# Of the season: what `RULES` names, and until when results are on the public board.
-RULES_CHANGED, FROZEN = "rules", "frozen"
+# Of the season: what `RULES` names, until when results are on the public board, that everybody may see the private one,
+# and what is said to all.
+RULES_CHANGED, FROZEN, PRIVATE_SHOWN, ANNOUNCED = "rules", "frozen", "private board shown", "announced"
 # Of test sets.
 SET_ADDED, SET_WITHDRAWN, RESCORED = "test set added", "test set withdrawn", "rescored"
 UNDONE = "undone"
@@ -63,12 +64,22 @@ class Change:
         }
 
 
+class Announcement(NamedTuple):
+    """What is said to all since a moment, by the change of this number."""
+
+    change: int
+    at: datetime
+    text: str
+
+
 @dataclass(frozen=True)
 class Standing:
     """What holds: the rules as they are now, and of teams and submissions, by number, what was changed.
 
     `merged` is each team's new number, also where that was merged again; `until` and `extra` are last days and
-    attempts that single teams have; `days` those of submissions; `frozen_at` is the moment of the public board.
+    attempts that single teams have; `days` those of submissions; `frozen_at` is the moment of the public board;
+    `private_shown` says that everybody may see the private one, when choices are made; `announcements` are in the order
+    of time.
     """
 
     season: Season
@@ -82,6 +93,8 @@ class Standing:
     days: Mapping[int, date] = field(default_factory=dict)
     frozen_at: datetime | None = None
     in_force: frozenset[int] = frozenset()
+    private_shown: bool = False
+    announcements: tuple[Announcement, ...] = ()
 
     def team(self, id: int) -> int:
         """The number of the team that a team's submissions are now."""
@@ -160,6 +173,8 @@ def standing(season: Season, changes: Sequence[Change]) -> Standing:
         days,
         frozen_at,
         frozenset(change.id for change in holding),
+        any(change.kind == PRIVATE_SHOWN for change in holding),
+        tuple(Announcement(each.id, each.at, each.detail["text"]) for each in holding if each.kind == ANNOUNCED),
     )
 
 
@@ -232,6 +247,7 @@ def describe(change: Change, teams: Mapping[int, str]) -> str:
         MEMBERS: lambda: (
             f"members {', '.join(detail.get('members', ())) or 'none'}; contact {detail.get('contact', '')}"
         ),
+        ANNOUNCED: lambda: f"{ANNOUNCED}: {detail['text']}",
         SET_ADDED: lambda: f"{SET_ADDED}: {', '.join(detail['data'].values())}",
         RESCORED: lambda: "; ".join(
             [

@@ -7,7 +7,7 @@ from datetime import date, datetime
 from typing import Any
 
 from evaluator.season import PRIVATE, PUBLIC, changes
-from evaluator.season.changes import Change
+from evaluator.season.changes import Announcement, Change
 from evaluator.season.config import Season
 from evaluator.season.ledger import Attempts, Ledger, RunState, Snapshot, Team
 
@@ -159,15 +159,17 @@ def flat(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 @dataclass(frozen=True)
 class InForce:
     """A change that was just entered, in a line, and what holds now of what it is about: a team, a submission, the test
-    sets, or the rules and since when the public board is frozen.
+    sets, what is announced, or the rules, since when the public board is frozen and whether the private one is shown.
     """
 
     change: dict[str, Any]
     season: Season
     frozen_at: datetime | None = None
+    private_shown: bool = False
     team: dict[str, Any] | None = None
     submission: SubmissionRow | None = None
     test_sets: Sequence[dict[str, Any]] | None = None
+    announcements: Sequence[Announcement] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """What the command that made the change writes."""
@@ -178,10 +180,21 @@ class InForce:
             now = {"submission": self.submission.to_json(self.season)}
         elif self.test_sets is not None:
             now = {"test_sets": list(self.test_sets)}
+        elif self.announcements is not None:
+            now = {
+                "announcements": [
+                    {"change": each.change, "at": self.season.moment(each.at), "text": each.text}
+                    for each in self.announcements
+                ]
+            }
         else:
             days = {key: getattr(self.season, key).isoformat() for key in changes.DEADLINES}
             attempts = {key: getattr(self.season, key) for key in changes.ATTEMPTS}
-            now = {"rules": days | attempts, "frozen_at": self.season.moment(self.frozen_at)}
+            now = {
+                "rules": days | attempts,
+                "frozen_at": self.season.moment(self.frozen_at),
+                "private_shown": self.private_shown,
+            }
         return {"change": self.change, "in_force": now}
 
 
@@ -201,4 +214,6 @@ def in_force(ledger: Ledger, change: Change) -> InForce:
         return InForce(row, taken.season, submission=submission)
     if about.kind in (changes.SET_ADDED, changes.SET_WITHDRAWN, changes.RESCORED):
         return InForce(row, taken.season, test_sets=test_set_rows(ledger))
-    return InForce(row, taken.season, taken.frozen_at)
+    if about.kind == changes.ANNOUNCED:
+        return InForce(row, taken.season, announcements=taken.announcements)
+    return InForce(row, taken.season, taken.frozen_at, taken.private_shown)

@@ -22,6 +22,7 @@ from evaluator.season.listing import BETWEEN
 # what they say.
 COLUMNS = ("team", "members", "contact")
 _TOLD = ("id", "status", "merged_into", "until", "valid", "invalid", "pending", "left")
+MAX_ANNOUNCEMENT = 1000  # characters
 
 
 @dataclass(frozen=True)
@@ -186,6 +187,38 @@ class Organizer:
             return _last(view, lambda change: change.kind == changes.FROZEN, "the public board is not frozen")
 
         return self.ledger.record(changes.UNDONE, self.by, reason, undoes=last)
+
+    def show_private(self, reason: str) -> Change:
+        """Let everybody see the private board and the prizes. Raises `Refused` while teams can choose, and where they
+        are shown already.
+        """
+        today = self.ledger.season.day(self.ledger.now())
+
+        def check(view: View) -> None:
+            if today <= view.season.choose_until:
+                until = view.season.choose_until
+                raise Refused(f"choices are open until {until}, so the private board is not to be shown yet")
+            if view.standing.private_shown:
+                raise Refused("the private board is shown already; `season hide-private` undoes that")
+
+        return self.ledger.record(changes.PRIVATE_SHOWN, self.by, reason, check=check)
+
+    def hide_private(self, reason: str) -> Change:
+        """Undo that. Raises `Refused` where it is not shown."""
+
+        def shown(view: View) -> int:
+            return _last(view, lambda change: change.kind == changes.PRIVATE_SHOWN, "the private board is not shown")
+
+        return self.ledger.record(changes.UNDONE, self.by, reason, undoes=shown)
+
+    def announce(self, text: str, reason: str) -> Change:
+        """Say something to all teams, on the pages, until that is undone. Raises `DataError` for a text that is none of
+        one line, or too long.
+        """
+        text = text.strip()
+        if not is_line(text) or len(text) > MAX_ANNOUNCEMENT:
+            raise DataError(f"announcement {show(text)}: must be {ONE_LINE}, of at most {MAX_ANNOUNCEMENT} characters")
+        return self.ledger.record(changes.ANNOUNCED, self.by, reason, detail=lambda view: {"text": text})
 
     # --- test sets ---
 

@@ -91,6 +91,40 @@ def unfreeze(
     options.change(season, by, json, lambda organizer: organizer.unfreeze(reason))
 
 
+@rules.season_app.command("show-private")
+def show_private(
+    reason: options.Reason,
+    by: options.By = None,
+    json: options.Json = None,
+    season: options.Rules = options.DEFAULT_RULES,
+) -> None:
+    """Let everybody see the private board and the prizes, on the season's own pages."""
+    options.change(season, by, json, lambda organizer: organizer.show_private(reason))
+
+
+@rules.season_app.command("hide-private")
+def hide_private(
+    reason: options.Reason,
+    by: options.By = None,
+    json: options.Json = None,
+    season: options.Rules = options.DEFAULT_RULES,
+) -> None:
+    """Undo that."""
+    options.change(season, by, json, lambda organizer: organizer.hide_private(reason))
+
+
+@rules.season_app.command("announce")
+def announce(
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="what is said, in a line")],
+    reason: options.Reason,
+    by: options.By = None,
+    json: options.Json = None,
+    season: options.Rules = options.DEFAULT_RULES,
+) -> None:
+    """Say something to all teams; `changes undo` takes it back."""
+    options.change(season, by, json, lambda organizer: organizer.announce(text, reason))
+
+
 @sets_app.command("list")
 def list_test_sets(
     json: options.Json = None, table: options.Table = None, season: options.Rules = options.DEFAULT_RULES

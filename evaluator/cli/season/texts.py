@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from evaluator.season.accounts import Token
     from evaluator.season.actions import Board, Prizes, Season
     from evaluator.season.board import Sharing
+    from evaluator.season.changes import Announcement
     from evaluator.season.history import EventRow, RunRow
     from evaluator.season.listing import InForce, SubmissionRow
     from evaluator.season.rescore import Rescoring
@@ -173,18 +174,26 @@ def in_force(found: "InForce") -> str:
         now = submissions([found.submission], found.season)
     elif found.test_sets is not None:
         now = test_sets(found.test_sets)
+    elif found.announcements is not None:
+        now = announcements(found.announcements, found.season)
     else:
-        now = rules(found.season, found.frozen_at)
+        now = rules(found.season, found.frozen_at, found.private_shown)
     return f"change {found.change['id']}: {found.change['what']}\n{now}"
 
 
-def rules(season: "Season", frozen_at: datetime | None) -> str:
-    """The days and attempts that hold, and whether the public board is frozen."""
+def announcements(found: "Sequence[Announcement]", season: "Season") -> str:
+    """What is said to all."""
+    lines = [f"{moment(each.at, season)}  {each.text}" for each in found]
+    return "\n".join(lines) or "nothing is announced"
+
+
+def rules(season: "Season", frozen_at: datetime | None, private_shown: bool) -> str:
+    """The days and attempts that hold, whether the public board is frozen, and whether the private one is shown."""
     frozen = "not frozen" if frozen_at is None else f"frozen as of {moment(frozen_at, season)}"
     return (
         f"{season.name}: {season.start} to {season.end}, choices until {season.choose_until} ({season.zone})\n"
         f"a day {season.valid_a_day} valid and {season.invalid_a_day} invalid attempts; {season.chosen} are chosen\n"
-        f"the public board is {frozen}"
+        f"the public board is {frozen}; the private one is {'' if private_shown else 'not '}shown"
     )
 
 

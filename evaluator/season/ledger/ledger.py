@@ -310,6 +310,7 @@ class Ledger:
         with self.database.read() as connection:
             now = self._now(connection)
             view = self._view(connection)
+            day = self.season.day(now)
             states = queries.read_states(connection, view)
             events = connection.execute(
                 select(_run.c.id, _run.c.test_set, *queries.EVENT_COLUMNS)
@@ -329,13 +330,15 @@ class Ledger:
                 tuple(view.teams.values()),
                 tuple(states),
                 tuple(Event(*row) for row in events),
-                self._by_team(view, self.season.day(now), states),
+                self._by_team(view, day, states),
                 results,
                 queries.read_choices(connection, view),
                 scores,
                 {test_set: edition for test_set, edition in editions.items() if edition is not None},
                 view.changes,
                 view.standing.frozen_at,
+                view.standing.private_shown and day > view.season.choose_until,
+                view.standing.announcements,
             )
 
     def version(self) -> tuple[object, ...]:

@@ -11,7 +11,7 @@ from evaluator.core.verdict import INFRA, REFUSED_EXIT_CODE
 from evaluator.package.metadata import Metadata
 from evaluator.season import changes
 from evaluator.season.board import BoardResult, Choice
-from evaluator.season.changes import Change
+from evaluator.season.changes import Announcement, Change
 from evaluator.season.config import Season
 
 
@@ -195,7 +195,8 @@ class Edition:
 class Snapshot:
     """All of the ledger at one moment, `now`: the rules as they are then, teams by number, `states` as `Ledger.states`,
     `events` of all runs in the order of their numbers, `attempts` of today by team, the `editions` that boards show, by
-    test set. `board.lines` takes it as it takes the ledger.
+    test set; `private_shown` says whether everybody may see the private board, which nobody may while teams can choose.
+    `board.lines` takes it as it takes the ledger.
     """
 
     season: Season
@@ -210,7 +211,8 @@ class Snapshot:
     editions: Mapping[str, Edition]
     changes: Sequence[Change]
     frozen_at: datetime | None = None
-    private_shown: bool = False  # to everybody
+    private_shown: bool = False
+    announcements: Sequence[Announcement] = ()
 
     def rules(self) -> Season:
         """As `Ledger.rules`."""

@@ -12,12 +12,12 @@ import pytest
 
 from evaluator.core.errors import DataError
 from evaluator.scoring import tables
-from evaluator.season import PRIVATE, PUBLIC, actions, board, listing
+from evaluator.season import PRIVATE, PUBLIC, actions, board, changes, listing
 from evaluator.season.config import Season
 from evaluator.season.ledger import Job, Ledger, Refused
 from evaluator.season.organize import Organizer
 from tests.support.data import build_data
-from tests.support.season import TASK, Clock, archive, enter, failed, public_state, put_zip, scored, write_season
+from tests.support.season import NOON, TASK, Clock, archive, enter, failed, public_state, put_zip, scored, write_season
 
 WHY = "жюри решило"
 LATER = datetime(2022, 10, 25, tzinfo=UTC)
@@ -401,6 +401,45 @@ def test_a_frozen_board_shows_what_was_there(ledger: Ledger, clock: Clock, organ
         organizer.unfreeze(WHY)
     organizer.freeze(frozen_at - timedelta(hours=2), WHY)
     assert ranks(ledger) == {}
+
+
+def test_the_private_board_is_shown_when_choices_are_made(ledger: Ledger, clock: Clock, organizer: Organizer) -> None:
+    with pytest.raises(Refused, match="choices are open until 2022-10-22, so the private board is not to be shown yet"):
+        organizer.show_private(WHY)
+    with pytest.raises(Refused, match="the private board is not shown"):
+        organizer.hide_private(WHY)
+    assert ledger.changes() == [] and not ledger.snapshot().private_shown
+    clock.now = datetime(2022, 10, 22, 21, 0, tzinfo=UTC)
+    shown = organizer.show_private(WHY)
+    assert ledger.snapshot().private_shown
+    with pytest.raises(Refused, match="is shown already"):
+        organizer.show_private(WHY)
+    moved = organizer.set_rules({"choose_until": date(2022, 10, 25)}, WHY)
+    assert not ledger.snapshot().private_shown, "teams can choose again"
+    organizer.undo(moved.id, WHY)
+    assert ledger.snapshot().private_shown
+    organizer.hide_private(WHY)
+    assert not ledger.snapshot().private_shown
+    organizer.undo(organizer.show_private(WHY).id, WHY)
+    assert not ledger.snapshot().private_shown
+    assert changes.describe(shown, {}) == "private board shown"
+
+
+def test_what_is_announced_is_said_until_it_is_undone(ledger: Ledger, clock: Clock, organizer: Organizer) -> None:
+    first = organizer.announce(" Сервер чинят «до вечера» 🦔 ", WHY)
+    clock.forward(hours=1)
+    second = organizer.announce("Дедлайн сдвинут", WHY)
+    assert ledger.snapshot().announcements == (
+        (first.id, NOON, "Сервер чинят «до вечера» 🦔"),
+        (second.id, clock.now, "Дедлайн сдвинут"),
+    )
+    organizer.undo(first.id, "починили")
+    assert [each.text for each in ledger.snapshot().announcements] == ["Дедлайн сдвинут"]
+    assert changes.describe(second, {}) == "announced: Дедлайн сдвинут"
+    organizer.announce("ё" * 1000, WHY)
+    for text in ("", " ", "две\nстроки", "a\u202eb", "ё" * 1001):
+        with pytest.raises(DataError, match="must be a text of one line that is not empty, of at most 1000 characters"):
+            organizer.announce(text, WHY)
 
 
 # --- test sets ---

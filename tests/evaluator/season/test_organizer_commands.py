@@ -147,6 +147,20 @@ def test_deadlines_attempts_and_the_frozen_board(
     assert "frozen" not in call("board")
 
 
+def test_announcements_and_who_may_see_the_private_board(
+    ledger: Ledger, call: Callable[..., str], given: Callable[..., Any]
+) -> None:
+    text = call("season", "announce", "Сервер чинят", *WHY, "--by", "Аня")
+    assert text.splitlines()[0] == "change 1: announced: Сервер чинят" and text.endswith("  Сервер чинят\n")
+    (said,) = given("season", "announce", "Починили «🦔»", *WHY)["in_force"]["announcements"][1:]
+    assert (said["change"], said["text"]) == (2, "Починили «🦔»") and said["at"].endswith("+03:00")
+    assert given("changes", "undo", "1", *WHY)["in_force"]["announcements"] == [said]
+    assert call("changes", "undo", "2", *WHY).endswith("\nnothing is announced\n")
+    assert given("season", "show-private", *WHY)["in_force"]["private_shown"] is True  # long after the last day
+    assert "the public board is not frozen; the private one is not shown" in call("season", "hide-private", *WHY)
+    assert [row["what"] for row in given("changes", "list")][-2:] == ["private board shown", "undoes change 5"]
+
+
 def test_test_sets_their_runs_and_boards(
     ledger: Ledger, clock: Clock, call: Callable[..., str], given: Callable[..., Any]
 ) -> None:
@@ -198,6 +212,8 @@ def test_a_board_says_what_its_results_are(ledger: Ledger, call: Callable[..., s
         (("season", "deadline"), 2, "say what is to be changed"),
         (("season", "deadline", "--end", "2022-09-01"), REFUSED_EXIT_CODE, "end must be a day not before start"),
         (("season", "attempts", "--chosen", "0"), 2, "must be 1..1000, not '0'"),
+        (("season", "hide-private"), REFUSED_EXIT_CODE, "the private board is not shown"),
+        (("season", "announce", "две\nстроки"), 2, "must be a text of one line"),
         (("season", "unfreeze"), REFUSED_EXIT_CODE, "the public board is not frozen"),
         (("season", "test-set", "withdraw", "public"), REFUSED_EXIT_CODE, "must be one that was added"),
         (("changes", "undo", "9"), REFUSED_EXIT_CODE, "there is no change 9"),
