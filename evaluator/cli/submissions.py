@@ -40,33 +40,16 @@ def check(
     json: Annotated[Path | None, shared.path_option("--json", help="write verdict and findings to this file")] = None,
 ) -> None:
     """Look at a submission's ZIP without unpacking it."""
-    from evaluator.carbon import emission
     from evaluator.competition.definition import find
-    from evaluator.package import archive as archives
+    from evaluator.web import preflight
 
     results.prepare({"--json": json})
     with results.explained(json):
         allowed = find(competition).limits
-        found = archives.check(archive, allowed.archive, allowed.unpacked)
-        emitted = emission.read_archive(archive, allowed.archive, allowed.unpacked)
-        print(
-            f"{archive.name}: {found.packed} of {allowed.archive} bytes packed, {found.unpacked} of"
-            f" {allowed.unpacked} unpacked, {found.files} files; image {found.metadata.image},"
-            f" entrypoint {found.metadata.entrypoint}"
-        )
-        for note in found.metadata.notes:
-            print(note)
-        if emitted is not None:
-            print("\n".join(emitted.lines()))
+        found, emitted = preflight.examine(archive, allowed.archive, allowed.unpacked)
+        print("\n".join(preflight.lines(archive.name, found, emitted, allowed.archive, allowed.unpacked)))
         if json is not None:
-            document = verdict.OK.to_json() | {
-                "findings": [],
-                "findings_total": 0,
-                "archive": {"packed": found.packed, "unpacked": found.unpacked, "files": found.files},
-                "notes": found.metadata.notes,
-                "emission": emitted and emitted.to_json(),
-            }
-            files.write_json(json, document)
+            files.write_json(json, preflight.to_json(found, emitted))
     print("OK")
 
 

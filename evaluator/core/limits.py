@@ -171,5 +171,10 @@ PICKLE_SECONDS = 30.0  # to read one data.pkl, in a process of its own; 200 000 
 ALL_PICKLES_SECONDS = 600.0  # of a submission; to start 1000 such processes takes 150, on a busy machine more
 PICKLE_MEMORY_BYTES = 2**30  # address space of that process
 
+# Not published: of the look at a ZIP that was sent over the web, in a process of its own.
+PREFLIGHT_SECONDS = 600.0  # by the clock, as the machine may be busy; the largest take some ten
+PREFLIGHT_CPU_SECONDS = 300
+PREFLIGHT_MEMORY_BYTES = 2**30  # address space of that process
+
 # Not published: what per-id results are written as, by the file's name.
 TABLE_FORMATS = (".csv", ".parquet")
