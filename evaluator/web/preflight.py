@@ -36,9 +36,7 @@ def to_json(found: CheckedArchive, emitted: Emission | None) -> dict[str, Any]:
     }
 
 
-def lines(
-    name: str, found: CheckedArchive, emitted: Emission | None, max_packed: int, max_unpacked: int
-) -> list[str]:
+def lines(name: str, found: CheckedArchive, emitted: Emission | None, max_packed: int, max_unpacked: int) -> list[str]:
     """The same for people, but the last line, which says that all is well."""
     sizes = f"{found.packed} of {max_packed} bytes packed, {found.unpacked} of {max_unpacked} unpacked"
     contract = f"image {found.metadata.image}, entrypoint {found.metadata.entrypoint}"

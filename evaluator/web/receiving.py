@@ -1,4 +1,4 @@
-"""What teams send: files that grow as bytes come, whatever breaks meanwhile, and become submissions once they are whole.
+"""What teams send: files that grow as bytes come, whatever breaks meanwhile, and are submissions once they are whole.
 
 An upload has a folder of its own below uploads/ of the season's folder: `INFO` says whose it is and what it shall be,
 `ZIP` has the bytes so far, `CHECKED` what the look at the whole of it found, `RESULT` what came of it. How many bytes
@@ -29,11 +29,11 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
 import anyio
 import anyio.abc
@@ -74,9 +74,6 @@ SWEEP_SECONDS = 300.0
 WRITERS, HASHERS, CHECKS = 16, 2, 2  # at a time
 _CHUNK = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_CLOSE = {"Connection": "close"}  # where a body is not read to its end
-
-T = TypeVar("T")
 
 
 class Info(BaseModel):
@@ -254,7 +251,7 @@ class Receiving:
                     self._tasks.cancel_scope.cancel()
 
     @contextlib.contextmanager
-    def _locked(self) -> Any:
+    def _locked(self) -> Iterator[None]:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with open(self._folder / LOCK, "w") as file:
@@ -352,11 +349,11 @@ class Receiving:
         """
         async with self._turn(incoming):
             if offset != incoming.offset:
-                raise Problem(409, f"the upload is at byte {incoming.offset}, not {offset}", headers=_CLOSE)
+                raise Problem(409, f"the upload is at byte {incoming.offset}, not {offset}")
             if incoming.state != RECEIVING:
                 return await self._nothing(incoming, chunks)
             if shutil.disk_usage(self._folder).free < self._keep_free:
-                raise Problem(507, "the disk is full; go on later", headers=_CLOSE)
+                raise Problem(507, "the disk is full; go on later")
             if incoming.lags and not incoming.is_catching_up:
                 self._tasks.start_soon(self._catch_up, incoming)
             try:
@@ -371,7 +368,7 @@ class Receiving:
         """Somebody sends to an upload that is whole, not knowing it."""
         async for chunk in _paced(chunks):
             if chunk:
-                raise Problem(413, f"the upload has all of its {incoming.info.length} bytes", headers=_CLOSE)
+                raise Problem(413, f"the upload has all of its {incoming.info.length} bytes")
         return incoming.offset
 
     async def _write(
@@ -383,7 +380,7 @@ class Receiving:
             with await run(incoming.open) as file:
                 async for chunk in _paced(chunks):
                     if incoming.offset + len(chunk) > incoming.info.length:
-                        raise Problem(413, f"more than the {incoming.info.length} bytes announced", headers=_CLOSE)
+                        raise Problem(413, f"more than the {incoming.info.length} bytes announced")
                     await run(incoming.append, file, chunk)
                     if counted is not None:
                         counted.update(chunk)
@@ -393,12 +390,12 @@ class Receiving:
         except OSError as error:
             if error.errno not in _FULL:
                 raise
-            raise Problem(507, "the disk is full; go on later", headers=_CLOSE) from None
+            raise Problem(507, "the disk is full; go on later") from None
 
     @contextlib.asynccontextmanager
     async def _turn(self, incoming: Incoming) -> AsyncIterator[None]:
         """Have an upload alone, until somebody else wants it. Raises `Problem` (423) then."""
-        taken = Problem(423, "another connection goes on with this upload", headers=_CLOSE)
+        taken = Problem(423, "another connection goes on with this upload")
         incoming.newest = mine = object()
         if incoming.scope is not None:
             incoming.scope.cancel()
@@ -526,10 +523,7 @@ class Receiving:
         submission = self._ledger.admit(team.name, info.digest)
         if submission is not None:
             return submission, False
-        if incoming.zip.exists():
-            open_store(self._season).take(incoming.zip, info.digest)
-        elif open_store(self._season).size(info.digest) is None:
-            raise EvaluatorError(f"the ZIP {info.digest} is neither in {incoming.folder} nor in the store")
+        open_store(self._season).take(incoming.zip, info.digest)
         found = document["metadata"]
         metadata = Metadata(found["image"], found["entrypoint"], tuple(found["arguments"]), tuple(found["unknown"]))
         return self._ledger.submit(team.name, Archive(info.digest, info.name, info.length, metadata), by=info.by)
@@ -549,4 +543,4 @@ async def _paced(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     except StopAsyncIteration:
         return
     except TimeoutError:
-        raise Problem(408, f"nothing came for {IDLE_SECONDS:g} seconds", headers=_CLOSE) from None
+        raise Problem(408, f"nothing came for {IDLE_SECONDS:g} seconds") from None
