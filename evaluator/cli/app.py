@@ -14,7 +14,7 @@ import warnings
 
 import typer
 
-from evaluator.cli import co2, competition, machine, run, season, shared, submissions
+from evaluator.cli import co2, competition, machine, run, season, send, shared, submissions
 from evaluator.core import results, verdict
 from evaluator.core.errors import EvaluatorError
 
@@ -37,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (run.app, submissions.app, competition.app, season.app, co2.app, machine.app):
+for group in (run.app, submissions.app, send.app, competition.app, season.app, co2.app, machine.app):
     app.add_typer(group)
 
 

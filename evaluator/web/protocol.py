@@ -3,6 +3,8 @@
 Uploads speak tus 1.0 (https://tus.io/protocols/resumable-upload): the core, and the extensions of `EXTENSIONS`.
 """
 
+import base64
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 
@@ -69,3 +71,13 @@ class Upload(Ending):
     offset: int
     created_at: datetime
     expires_at: datetime
+
+
+def metadata(values: Mapping[str, bytes]) -> str:
+    """The value of Upload-Metadata."""
+    return ",".join(f"{key} {base64.b64encode(value).decode()}" for key, value in values.items())
+
+
+def checksum(algorithm: str, digest: bytes) -> str:
+    """The value of Upload-Checksum."""
+    return f"{algorithm} {base64.b64encode(digest).decode()}"

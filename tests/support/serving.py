@@ -108,7 +108,9 @@ class Tus:
 
     def patch(self, place: str, offset: int, content: bytes, **headers: str) -> httpx2.Response:
         said = {"Upload-Offset": str(offset), "Content-Type": "application/offset+octet-stream"}
-        return self.client.patch(place, content=content, headers=said | {k.replace("_", "-"): v for k, v in headers.items()})
+        return self.client.patch(
+            place, content=content, headers=said | {k.replace("_", "-"): v for k, v in headers.items()}
+        )
 
     def offset(self, place: str) -> int:
         answer = self.client.head(place)
