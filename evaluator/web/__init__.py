@@ -2,5 +2,7 @@
 
 `serving` runs it, `app` puts it together. `access` finds out who calls and what they may, `limiting` how often;
 `problems` is how what went wrong is told. `watching` keeps what the ledger has at hand for pages, `mine` is what a team
-sees of its own. `api` has the routes for programs.
+sees of its own. `api` has the routes for programs, `uploads` those of tus; `receiving` keeps what comes over them and
+makes submissions of it, which `preflight` looks at first. `client` sends a ZIP from a team's machine, by the names and
+documents of `protocol`.
 """

@@ -12,15 +12,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from evaluator.season import actions
 from evaluator.season.accounts import Accounts
-from evaluator.web import api, docs, problems
+from evaluator.web import api, docs, problems, protocol, uploads
 from evaluator.web.limiting import Limiter
 from evaluator.web.problems import Problem
+from evaluator.web.receiving import Receiving
 from evaluator.web.watching import Watch
 
 STATIC = Path(__file__).with_name("static")
 MAX_BODY = 1 << 20  # bytes of a request that is no upload
 BODY_SECONDS = 30.0  # for the next piece of it
-UPLOADS = "/api/v1/uploads"  # whose bodies have limits of their own
 
 # Pages run and show what this service serves alone, and stand in no frame.
 POLICY = (
@@ -45,8 +45,9 @@ def make_app(rules: Path) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.say_ready()
-        yield
+        async with app.state.receiving.running():
+            app.state.say_ready()
+            yield
 
     app = FastAPI(
         title=ledger.season.name,
@@ -61,10 +62,12 @@ def make_app(rules: Path) -> FastAPI:
     app.state.accounts = Accounts(ledger)
     app.state.watch = Watch(ledger)
     app.state.limiter = Limiter()
+    app.state.receiving = Receiving(ledger)
     app.state.known = set()  # digests of secrets that let somebody in
     app.state.say_ready = lambda: None
     problems.install(app)
     app.include_router(api.router)
+    app.include_router(uploads.router)
     app.include_router(docs.router)
     app.mount(docs.FILES_AT, docs.FILES)
     app.mount("/static", StaticFiles(directory=STATIC))
@@ -110,7 +113,7 @@ class _Bodies:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith(UPLOADS):
+        if scope["type"] != "http" or scope["path"].startswith(protocol.UPLOADS):
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])

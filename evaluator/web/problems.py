@@ -33,7 +33,10 @@ class Problem(Exception):
     @property
     def title(self) -> str:
         """What the status means."""
-        return HTTPStatus(self.status).phrase
+        try:
+            return HTTPStatus(self.status).phrase
+        except ValueError:  # one of tus's own
+            return self.detail
 
     def to_json(self) -> dict[str, Any]:
         """The document of RFC 9457."""

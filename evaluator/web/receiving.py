@@ -48,7 +48,7 @@ from evaluator.core.verdict import OK
 from evaluator.package.metadata import Metadata
 from evaluator.season.ledger import Archive, Ledger, Refused, Submission, Team
 from evaluator.season.store import open_store
-from evaluator.web.problems import Problem
+from evaluator.web.problems import Problem, not_found
 from evaluator.web.protocol import (
     ACCEPTED,
     CHECKING,
@@ -233,6 +233,8 @@ class Receiving:
         self._all: dict[str, Incoming] = {}
         self._making = threading.Lock()
         self._entering: defaultdict[int, anyio.Lock] = defaultdict(anyio.Lock)  # by team
+        with self._locked():  # told before anything is served
+            pass
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -253,12 +255,18 @@ class Receiving:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with open(self._folder / LOCK, "w") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                yield
-        except BlockingIOError:
-            raise DataError(f"another process takes uploads into {self._folder}; a season has one service") from None
+            self._folder.mkdir(exist_ok=True)
+            lock = open(self._folder / LOCK, "w")
+        except OSError as error:
+            raise DataError(f"uploads cannot be taken into {self._folder}: {error.strerror}") from None
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise DataError(
+                    f"another process takes uploads into {self._folder}; a season has one service"
+                ) from None
+            yield
 
     def _load(self) -> None:
         for folder in self._folder.iterdir():
@@ -297,7 +305,7 @@ class Receiving:
         """A team's upload. Raises `Problem` (404), for another team's, too."""
         incoming = self._all.get(id)
         if incoming is None or incoming.info.team != team.id or self._is_over(incoming):
-            raise Problem(404, "there is no such upload")
+            raise not_found("such upload")
         return incoming
 
     async def all_of(self, team: Team) -> list[Upload]:
