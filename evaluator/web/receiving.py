@@ -233,7 +233,10 @@ class Receiving:
         self._all: dict[str, Incoming] = {}
         self._making = threading.Lock()
         self._entering: defaultdict[int, anyio.Lock] = defaultdict(anyio.Lock)  # by team
-        with self._locked():  # told before anything is served
+
+    def check(self) -> None:
+        """Raises `DataError` where `running` could not begin: to be told before anything is served."""
+        with self._locked():
             pass
 
     @contextlib.asynccontextmanager

@@ -30,7 +30,9 @@ def serve(
     from evaluator.web import serving
 
     logging.getLogger("evaluator").setLevel(logging.INFO)
-    serving.serve(service.make_app(season), host, port, proxies, shared.note)
+    app = service.make_app(season)
+    app.state.receiving.check()
+    serving.serve(app, host, port, proxies, shared.note)
 
 
 @app.command("token")

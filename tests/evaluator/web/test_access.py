@@ -39,6 +39,7 @@ WHOM = {
     "/api/v1/submissions": FOR_TEAMS,
     "/api/v1/choice": FOR_TEAMS,
     "/api/v1/tokens": FOR_TEAMS,
+    "/api/v1/uploads": FOR_TEAMS,
 }
 _addresses = itertools.count()
 GONE = 999_999  # a number that nothing has
@@ -84,25 +85,31 @@ def routes(found: Iterable[Any]) -> Iterator[tuple[str, str]]:
                 yield method, route.path
 
 
-def whom(path: str) -> set[str]:
+def whom(path: str, method: str = "GET") -> set[str]:
+    if method == "OPTIONS":  # what the service can do; browsers ask so, too
+        return FOR_ALL
     fitting = [begin for begin in WHOM if path == begin or path.startswith(f"{begin.rstrip('/')}/")]
     assert fitting, f"say in WHOM whom {path} is for"
     return WHOM[max(fitting, key=len)]
 
 
-@pytest.fixture(scope="module")
-def rules(tmp_path_factory: pytest.TempPathFactory) -> Season:
+def made(folder: Path) -> Season:
     """A season that takes submissions now."""
     season = write_season(
-        tmp_path_factory.mktemp("access") / "season",
+        folder / "season",
         "sqlite:///season.sqlite3",
         start="2020-01-01",
         end="2090-01-01",
-        valid_a_day="100",
         choose_until="2090-01-01",
+        valid_a_day="100",
     )
     Database(season.url, season.folder).migrate()
     return season
+
+
+@pytest.fixture(scope="module")
+def rules(tmp_path_factory: pytest.TempPathFactory) -> Season:
+    return made(tmp_path_factory.mktemp("access"))
 
 
 @pytest.fixture(scope="module")
@@ -151,17 +158,34 @@ def served(rules: Season, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             },
             trust_env=False,
         ).headers.get("Location", "/none")
-        upload = {"upload": place.rsplit("/", 1)[1]}
+        upload = {"id": place.rsplit("/", 1)[1]}
         yield Served(
             service,
             bearer | {NOBODY: {}, EXPIRED: {"Cookie": f"fbc={cookie}"}},
             things[0],
             Things(things[1].values | upload),
-            Things({name: str(GONE) for name in things[0].values} | {"upload": "0" * len(upload["upload"])}),
+            Things({name: str(GONE) for name in things[0].values} | {"id": "0" * len(upload["id"])}),
             secrets,
         )
     finally:
         service.end()
+
+
+# What tus wants to be said.
+TUS = {
+    "Tus-Resumable": "1.0.0",
+    "Upload-Length": "3",
+    "Upload-Offset": "0",
+    "Upload-Metadata": encoded(filename="a.zip", sha256="0" * 64),
+}
+
+
+def content(method: str, path: str) -> dict[str, Any]:
+    """The rest of a request for a route, as far as it needs to be right to be let in."""
+    if path.startswith("/api/v1/uploads"):
+        of_patch = {"Content-Type": "application/offset+octet-stream"} if method in ("PATCH", "POST") else {}
+        return {"headers": TUS | of_patch}
+    return {"json": {}} if method in ("POST", "PUT") and path.startswith("/api/") else {}
 
 
 def _later() -> datetime:
@@ -173,10 +197,9 @@ def test_every_route_lets_in_whom_it_is_for_and_nobody_else(served: Served, rule
     assert len(found) > 10
     wrong = []
     for method, path in found:
-        allowed = whom(path)
+        allowed = whom(path, method)
         for caller in (NOBODY, MEMBER, REVOKED, EXPIRED, ORGANIZER):
-            body = {"json": {}} if method in ("POST", "PUT", "PATCH") and path.startswith("/api/") else {}
-            answer = served.call(method, served.nothing.fill(path), caller, **body)
+            answer = served.call(method, served.nothing.fill(path), caller, **content(method, path))
             is_let_in = answer.status_code not in (401, 403) and "/signin" not in answer.headers.get("Location", "")
             # A cookie that holds no more is as none; a token that holds no more is told so, wherever it is read at all.
             wanted = (NOBODY if caller in (EXPIRED, REVOKED) else caller) in allowed
@@ -190,12 +213,11 @@ def test_what_is_anothers_is_as_what_is_not_there(served: Served, rules: Season)
     """The same status, headers and words but for the number, whatever is asked of it, and in the same way."""
     compared = 0
     for method, path in sorted(set(routes(make_app(rules.path).routes))):
-        if whom(path) != FOR_TEAMS or "{" not in path:
+        if whom(path, method) != FOR_TEAMS or "{" not in path:
             continue
-        body = {"json": {}} if method in ("POST", "PUT") else {}
-        theirs = served.call(method, served.theirs.fill(path), MEMBER, **body)
-        nothing = served.call(method, served.nothing.fill(path), MEMBER, **body)
-        assert theirs.status_code == nothing.status_code == 404, f"{method} {path}"
+        theirs = served.call(method, served.theirs.fill(path), MEMBER, **content(method, path))
+        nothing = served.call(method, served.nothing.fill(path), MEMBER, **content(method, path))
+        assert theirs.status_code == nothing.status_code and theirs.status_code in (404, 405), f"{method} {path}"
         assert _words(theirs) == _words(nothing), f"{method} {path}"
         assert {k: v for k, v in theirs.headers.items() if k not in ("date", "content-length")} == {
             k: v for k, v in nothing.headers.items() if k not in ("date", "content-length")
@@ -264,11 +286,13 @@ def _bytes(headers: dict[str, str]) -> dict[str, Any]:
     return {name: value.encode() for name, value in headers.items()}
 
 
-def test_who_guesses_waits_and_who_was_let_in_does_not(rules: Season, tmp_path: Path) -> None:
-    ledger = Ledger(rules, Database(rules.url, rules.folder))
+def test_who_guesses_waits_and_who_was_let_in_does_not(tmp_path: Path) -> None:
+    season = made(tmp_path)
+    ledger = Ledger(season, Database(season.url, season.folder))
+    ledger.add_team(OURS)
     _, secret = Accounts(ledger).make(OURS, "перед угадыванием", "Судья")
     _, late = Accounts(ledger).make(OURS, "после угадывания", "Судья")
-    service = Service(rules, tmp_path / "log").start()
+    service = Service(season, tmp_path / "log").start()
     try:
         with httpx2.Client(base_url=service.url, trust_env=False, timeout=300) as client:
 

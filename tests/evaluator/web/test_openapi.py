@@ -18,7 +18,7 @@ from tests.support.season import enter, scored, write_season
 from tests.support.serving import Service
 
 TEAM = "Ёжики"
-EXAMPLES = 40  # of each operation, by each caller
+EXAMPLES = 20  # of each operation, by each caller
 CALLERS = ("nobody", "team", "organizer")
 
 
