@@ -82,4 +82,5 @@ def prize(
         awarded = prize.award(prize.read_candidates(runs, chosen), prize.read_baseline(baseline, chosen))
         print("\n".join(awarded.lines()))
         if json is not None:
-            files.write_json(json, awarded.to_json())
+            with shared.writing("--json", json):
+                files.write_json(json, awarded.to_json())

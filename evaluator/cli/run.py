@@ -177,7 +177,8 @@ def compare(
         comparison = compare.compare(a, b)
         print("\n".join(comparison.lines()))
         if json is not None:
-            files.write_json(json, comparison.to_json())
+            with shared.writing("--json", json):
+                files.write_json(json, comparison.to_json())
 
 
 @contextlib.contextmanager

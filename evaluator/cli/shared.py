@@ -109,6 +109,15 @@ def table_path(text: str) -> Path:
 
 
 @contextlib.contextmanager
+def writing(option: str, path: Path) -> Iterator[None]:
+    """What is written at the end of a command can still fail, as on a full disk. Raises `DataError` with the file."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{option} {path}: cannot be written: {error.strerror or error}") from None
+
+
+@contextlib.contextmanager
 def _wrong(message: str) -> Iterator[None]:
     try:
         yield

@@ -49,7 +49,8 @@ def check(
         found, emitted = preflight.examine(archive, allowed.archive, allowed.unpacked)
         print("\n".join(preflight.lines(archive.name, found, emitted, allowed.archive, allowed.unpacked)))
         if json is not None:
-            files.write_json(json, preflight.to_json(found, emitted))
+            with shared.writing("--json", json):
+                files.write_json(json, preflight.to_json(found, emitted))
     print("OK")
 
 
@@ -95,7 +96,8 @@ def shared_parameters(
         counted = shared_parameters.count(submission, required, _models(model), tuple(tasks))
         print("\n".join(counted.lines()))
         if json is not None:
-            files.write_json(json, verdict.OK.to_json() | {"findings": [], "findings_total": 0} | counted.to_json())
+            with shared.writing("--json", json):
+                files.write_json(json, verdict.OK.to_json() | {"findings": [], "findings_total": 0} | counted.to_json())
     return 0 if counted.met else 1
 
 

@@ -32,7 +32,7 @@ from evaluator.season.changes import Change
 from evaluator.season.config import Season, read_season
 from evaluator.season.database import URL_VARIABLE, open_database
 from evaluator.season.site.build import KEY
-from evaluator.season.store import PARTIAL, RESCORED, Shared, Store, open_store
+from evaluator.season.store import PARTIAL, RESCORED, Shared, Store, open_store, partial, sweep
 
 FORMAT = 1
 ABOUT, DATABASE, FOLDER = "backup.json", "database/", "season/"
@@ -88,6 +88,7 @@ class _Place:
 
 def back_up(rules: Path, target: Path, progress: Progress = lambda done, size: None) -> BackedUp:
     """Pack the season whose season.toml is `rules` into the file `target`, whole or not at all, while others work on.
+    What earlier calls for the same file left, which were killed, is removed.
 
     Raises `DataError` for what cannot be read, and where `target` cannot be written.
     """
@@ -95,17 +96,19 @@ def back_up(rules: Path, target: Path, progress: Progress = lambda done, size: N
     database = open_database(season)
     database.check()
     try:
-        with leftovers.private_folder("backup") as scratch, files.replacing(target) as temporary:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        incoming = f".{target.name}.{PARTIAL}"
+        sweep(target.parent, incoming)
+        with leftovers.private_folder("backup") as scratch, partial(target.parent, incoming) as (sink, temporary):
             with database.read() as connection:
                 dump.write(connection, scratch)
                 state = _State.read(connection)
             places = list(_places(season, state.changes))
             _relocate(scratch / dump.file(schema.change), {place.stated: place.name for place in places})
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _SECRET)
-            with open(descriptor, "wb") as sink:
-                found = _Packing(season, places, state, scratch, sink, progress).pack()
-                sink.flush()
-                os.fsync(sink.fileno())
+            found = _Packing(season, places, state, scratch, sink, progress).pack()
+            sink.flush()
+            os.fsync(sink.fileno())
+            os.replace(temporary, target)
             return found
     except OSError as error:
         raise DataError(f"{error.filename or target}: {error.strerror or error}") from None

@@ -5,6 +5,7 @@ the same at a URL, for machines that do not have that folder.
 import contextlib
 import errno
 import fcntl
+import glob
 import hashlib
 import json
 import logging
@@ -92,10 +93,10 @@ class Store:
         target = self.archive(digest)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            _sweep(target.parent)
+            sweep(target.parent)
             if target.exists():
                 return
-            with open(source, "rb") as file, _partial(target.parent) as (sink, path):
+            with open(source, "rb") as file, partial(target.parent) as (sink, path):
                 if _copy(file, sink) != digest:
                     raise DataError(f"{source} changed while it was read; send it again")
                 sink.flush()
@@ -219,8 +220,8 @@ class Shared:
         cached = cache / Path(_bundle(digest)).name
         if not cached.exists():
             cache.mkdir(parents=True, exist_ok=True)
-            _sweep(cache)
-            with self._files.open(self._path(_bundle(digest)), "rb") as file, _partial(cache) as (sink, path):
+            sweep(cache)
+            with self._files.open(self._path(_bundle(digest)), "rb") as file, partial(cache) as (sink, path):
                 _copy(file, sink)
                 sink.flush()
                 os.replace(path, cached)
@@ -262,7 +263,7 @@ class Shared:
             with (
                 contextlib.suppress(FileNotFoundError),
                 self._files.open(self._path(f"{_run(run)}/{name}"), "rb") as file,
-                _partial(folder) as (sink, path),
+                partial(folder) as (sink, path),
             ):
                 _copy(file, sink)
                 sink.flush()
@@ -310,13 +311,13 @@ class Shared:
             return
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(target.parent)
-        with _partial(target.parent) as (sink, partial):
+        sweep(target.parent)
+        with partial(target.parent) as (sink, written):
             yield sink
             sink.flush()
             os.fsync(sink.fileno())
-            os.chmod(partial, 0o644)
-            os.replace(partial, target)
+            os.chmod(written, 0o644)
+            os.replace(written, target)
 
 
 def open_store(season: "Season") -> Store | Shared:
@@ -453,10 +454,12 @@ def _copy(file: IO[bytes], sink: IO[bytes]) -> str:
 
 
 @contextlib.contextmanager
-def _partial(folder: Path) -> Iterator[tuple[IO[bytes], Path]]:
-    """A new file to write and rename; this process has a lock on it, which ends with the process, however that ends."""
+def partial(folder: Path, prefix: str = PARTIAL) -> Iterator[tuple[IO[bytes], Path]]:
+    """A new file to write and rename; this process has a lock on it, which ends with the process, however that ends, so
+    that `sweep` knows one that was left.
+    """
     while True:
-        descriptor, name = tempfile.mkstemp(prefix=PARTIAL, dir=folder)
+        descriptor, name = tempfile.mkstemp(prefix=prefix, dir=folder)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         path = Path(name)
         with contextlib.suppress(FileNotFoundError):  # a sweep may come between making and locking
@@ -470,8 +473,9 @@ def _partial(folder: Path) -> Iterator[tuple[IO[bytes], Path]]:
         path.unlink(missing_ok=True)
 
 
-def _sweep(folder: Path) -> None:
-    for path in folder.glob(f"{PARTIAL}*"):
+def sweep(folder: Path, prefix: str = PARTIAL) -> None:
+    """Remove what `partial` has left in a folder of processes that were killed. What cannot be removed is logged."""
+    for path in folder.glob(f"{glob.escape(prefix)}*"):
         try:
             # For writing, as NFS wants it for this lock; what was left just before its renaming may be read-only.
             with open(path, "r+b" if os.access(path, os.W_OK) else "rb") as file:

@@ -115,7 +115,8 @@ def give(
     else:
         print(text)
         if json is not None:
-            files.write_json(json, document)
+            with shared.writing("--json", json):
+                files.write_json(json, document)
     if table is not None:
         import pandas as pd
 
@@ -125,4 +126,5 @@ def give(
         for column in frame:
             if {type(row[column]) for row in rows} == {int, type(None)}:  # pandas would make them floats
                 frame[column] = pd.array([row[column] for row in rows], dtype="Int64")
-        tables.write(table, frame)
+        with shared.writing("--table", table):
+            tables.write(table, frame)

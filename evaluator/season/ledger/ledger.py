@@ -564,7 +564,7 @@ class Ledger:
         """Whether a run waits or runs. Raises `DataError` where there is none of that number."""
         with self.database.read() as connection:
             if connection.execute(select(_run.c.id).where(_run.c.id == run)).first() is None:
-                raise DataError(f"there is no run {run}; `python -m evaluator queue list` names them")
+                raise DataError(f"there is no run {run}; `python -m evaluator runs` names them")
             return connection.execute(select(_job.c.run_id).where(_job.c.run_id == run)).first() is not None
 
     def ended(self, days: int) -> list[int]:

@@ -491,6 +491,13 @@ def test_a_kill_leaves_the_backup_of_before(played: Ledger, tmp_path: Path) -> N
     )
     done = subprocess.run([sys.executable, "-c", code, str(played.season.path), str(target)], cwd=ROOT)
     assert done.returncode == -9 and target.read_bytes() == before
+    (left,) = set(os.listdir(tmp_path)) - {"season", "backup.tar"}
+    (tmp_path / f"{left}.mine").mkdir()  # is none of a backup's, whatever it is called
+    backup.back_up(played.season.path, tmp_path / "other.tar")  # may still be one of a call under way
+    assert (tmp_path / left).exists()
+    backup.back_up(played.season.path, target)
+    assert set(os.listdir(tmp_path)) == {"season", "backup.tar", "other.tar", f"{left}.mine"}
+    assert target.stat().st_mode & 0o777 == 0o600
 
 
 # --- a storage elsewhere ---

@@ -190,6 +190,20 @@ store.Store(pathlib.Path({str(tmp_path / "season")!r})).add(pathlib.Path({str(tm
     assert store.archive(sent).stat().st_mtime_ns == before.st_mtime_ns and digest(store.archive(sent)) == sent
 
 
+def test_what_cannot_be_written_in_the_end_is_named(make_running, call, tmp_path) -> None:
+    """Of a name that is not too long itself, and is with what it is called while it is written."""
+    season, long = make_running(), "ё" * 122
+    for option, path in (("--json", tmp_path / f"{long}.json"), ("--table", tmp_path / f"{long}.csv")):
+        code, text = call(season, "teams", "list", option, path)
+        assert code == 2 and f"data error: {option} {path}: cannot be written: File name too long" in text
+    assert list(tmp_path.glob("*ё*")) == []
+
+
+def test_a_run_that_is_not_there_is_one_that_no_list_has(make_running, call) -> None:
+    code, text = call(make_running(), "queue", "logs", "99")
+    assert (code, text) == (2, "data error: there is no run 99; `python -m evaluator runs` names them\n")
+
+
 def test_other_commands_do_without_the_seasons_packages(tmp_path) -> None:
     code = """
 import sys
