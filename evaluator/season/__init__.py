@@ -8,8 +8,9 @@ cluster (`ray_runs`, and `node` there), `backup` packs all of it into one file a
 of machines, `team_reports`, `publish`: replacing a folder at once). `actions` has what teams and organizers do,
 `organize` what organizers change, a typed call each; `changes` says what holds by all changes, `accounts` who may come
 over the web, `names` what a team can be called, `rescore` scores kept outputs again, which `expiry` removes when their
-time is over. `check` says what will go wrong, `listing` and `history` what there is, `notices` and `clock` what to look
-at. `config` and `board` do without the packages of the extra `season`; `ray_runs` needs those of `ray`.
+time is over. `check` says what will go wrong, `listing` and `history` what there is, `waiting` when runs may start,
+`notices` and `clock` what to look at. `config` and `board` do without the packages of the extra `season`; `ray_runs`
+needs those of `ray`.
 """
 
 PUBLIC, PRIVATE = "public", "private"
