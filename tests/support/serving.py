@@ -127,7 +127,7 @@ class Tus:
             if found["state"] not in ("receiving", "checking"):
                 return found
             assert found["state"] == "checking" and time.monotonic() < deadline
-            time.sleep(0.05)
+            time.sleep(0.2)  # a token may not call all the time
 
     def send(self, content: bytes, **given: Any) -> dict[str, Any]:
         """All of it at once, and what came of it."""
