@@ -7,18 +7,18 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
-from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from evaluator.season import actions
 from evaluator.season.accounts import Accounts
-from evaluator.web import api, docs, problems, protocol, uploads
+from evaluator.web import api, docs, pages, problems, protocol, site, team, uploads
 from evaluator.web.limiting import Limiter
+from evaluator.web.live import Live
 from evaluator.web.problems import Problem
 from evaluator.web.receiving import Receiving
+from evaluator.web.site import Site
 from evaluator.web.watching import Watch
 
-STATIC = Path(__file__).with_name("static")
 MAX_BODY = 1 << 20  # bytes of a request that is no upload
 BODY_SECONDS = 30.0  # for the next piece of it
 
@@ -65,12 +65,15 @@ def make_app(rules: Path) -> FastAPI:
     app.state.receiving = Receiving(ledger)
     app.state.known = set()  # digests of secrets that let somebody in
     app.state.say_ready = lambda: None
-    problems.install(app)
+    app.state.site = Site(ledger.season, app.state.watch)
+    app.state.live = Live(app.state.watch)
+    problems.install(app, pages.tell)
     app.include_router(api.router)
     app.include_router(uploads.router)
     app.include_router(docs.router)
     app.mount(docs.FILES_AT, docs.FILES)
-    app.mount("/static", StaticFiles(directory=STATIC))
+    for module in (site, pages, team):
+        app.include_router(module.router)
     app.add_middleware(_Bodies)
     app.add_middleware(_Headers)
     return app

@@ -6,6 +6,8 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
+from evaluator.web.site import TheSite
+
 FILES = StaticFiles(directory=str(resources.files("fastapi_swagger") / "resources"))
 FILES_AT = "/api/docs/files"
 OPENAPI_AT = "/api/openapi.json"
@@ -24,7 +26,7 @@ _PAGE = f"""<!doctype html>
 <link rel="icon" href="{FILES_AT}/favicon-32x32.png">
 <link rel="stylesheet" href="{FILES_AT}/swagger-ui.css">
 <script src="{FILES_AT}/swagger-ui-bundle.js" defer></script>
-<script src="/static/docs.js" defer></script>
+<script src="{{script}}" defer></script>
 </head>
 <body><main id="api" data-openapi="{OPENAPI_AT}"></main></body>
 </html>
@@ -34,6 +36,6 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/api/docs")
-def docs() -> HTMLResponse:
+def docs(site: TheSite) -> HTMLResponse:
     """The page."""
-    return HTMLResponse(_PAGE, headers={"Content-Security-Policy": _POLICY})
+    return HTMLResponse(_PAGE.format(script=site.static("docs.js")), headers={"Content-Security-Policy": _POLICY})

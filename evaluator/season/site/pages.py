@@ -21,7 +21,7 @@ from markupsafe import Markup
 from evaluator.carbon import prize
 from evaluator.core.verdict import INFRA, METRIC_ERROR
 from evaluator.reports.rendering import visible
-from evaluator.season import PRIVATE, PUBLIC, board, prizes
+from evaluator.season import PRIVATE, PUBLIC, board, prizes, waiting
 from evaluator.season.board import BoardResult, Line, Sharing
 from evaluator.season.config import Season
 from evaluator.season.ledger import RunState, Snapshot, Team, reason
@@ -75,8 +75,9 @@ class Page:
 
 def render(jinja: jinja2.Environment, page: Page, href: Href, links: Sequence[Link], here: str, **more: Any) -> str:
     """The page as HTML. `here` is the one of `links` that it is; `more` is for its template."""
-    values = {"labels": labels.Labels(), "title": page.title, "secret": page.secret, **page.values, **more}
-    return jinja.get_template(page.template).render(values | {"href": href, "links": links, "here": here})
+    values = {"labels": labels.Labels(), "me": None, "live": None, "title": page.title, "secret": page.secret}
+    values |= {**page.values, **more}
+    return jinja.get_template(page.template).render(values, href=href, links=links, here=here)
 
 
 @dataclass
@@ -169,13 +170,13 @@ class Pages:
         """The public board."""
         snapshot, lines = self.snapshot, self.lines
         shown = {line.team for line in lines}
-        waiting = [team for team in sorted(self.teams, key=lambda team: team.name) if team.name not in shown]
+        others = [team for team in sorted(self.teams, key=lambda team: team.name) if team.name not in shown]
         raised = _raised(self._public)
         return self.page(
             "board.html",
             ("Публичная таблица", "Public board"),
             labels=self._labels[PUBLIC],
-            lines=[*lines, *(Line(None, team.name, None, competes=team.status is None) for team in waiting)],
+            lines=[*lines, *(Line(None, team.name, None, competes=team.status is None) for team in others)],
             best=_first(lines),
             ranked=sum(line.rank is not None for line in lines),
             teams=len(self.teams),
@@ -264,8 +265,8 @@ class Pages:
         """
         snapshot, season = self.snapshot, self.season
         states, today = snapshot.states, season.day(snapshot.now)
-        waiting = [state for state in states if state.pending]
-        queued = [state for state in waiting if state.kind == "queued"]
+        pending = [state for state in states if state.pending]
+        queued = [state for state in pending if state.kind == "queued"]
         ended = sorted((state for state in states if not state.pending), key=lambda state: state.at, reverse=True)
         days = {state.submission.id: state.submission.day for state in states}
         sent: dict[str, int] = {}
@@ -279,11 +280,11 @@ class Pages:
             "organizer.html",
             TITLES["organizer"],
             secret=True,
-            running=[state for state in waiting if state.kind == "running"],
+            running=[state for state in pending if state.kind == "running"],
             queued=queued,
             stuck=[state for state in states if state.is_infrastructure_failure],
-            waiting=waiting[:MAX_QUEUE_ROWS],
-            not_shown=max(0, len(waiting) - MAX_QUEUE_ROWS),
+            waiting=pending[:MAX_QUEUE_ROWS],
+            not_shown=max(0, len(pending) - MAX_QUEUE_ROWS),
             oldest=min((state.at for state in queued), default=None),
             today=sum(day == today for day in days.values()),
             usage=used,
@@ -332,7 +333,7 @@ class Pages:
             missing=self._missing,
             ranked=sum(line.rank is not None for line in self.lines),
             attempts=snapshot.attempts[team.name],
-            open=self.is_open,
+            open=self.takes_from(team),
             finals=self._finals.get(team.name, ()),
             chose=team.name in self._chose,
             rows=rows,
@@ -361,6 +362,16 @@ class Pages:
     def is_open(self) -> bool:
         """Whether submissions are taken."""
         return self.season.start <= self.season.day(self.snapshot.now) <= self.season.end
+
+    def takes_from(self, team: Team) -> bool:
+        """Whether submissions are taken from a team, which may have a last day of its own."""
+        day = self.season.day(self.snapshot.now)
+        return self.season.start <= day <= max(self.season.end, team.until or self.season.end)
+
+    @cached_property
+    def places(self) -> Mapping[int, waiting.Waiting]:
+        """The places in the queue, by run."""
+        return {place.run: place for place in waiting.places(self.snapshot)}
 
     # --- what several pages show, or what each of many does ---
 

@@ -29,14 +29,22 @@ def hand_out(run: Path, before: Path, target: Path) -> bool:
             return True
     except OSError:  # no such report before, or no links on this disk
         pass
-    try:
-        content = read_regular(run, NAME, MAX_BYTES)
-    except RuleBroken as broken:
-        logger.warning("%s: %s is left out: %s", run, NAME, broken)
-        return False
-    if b'"private":true' not in content:  # no text within the report's JSON can have these quotes
-        logger.warning("%s: %s is left out: it was not made with --private", run, NAME)
+    content = read(run)
+    if content is None:
         return False
     target.write_bytes(content)
     os.utime(target, ns=(found.st_mtime_ns, found.st_mtime_ns))
     return True
+
+
+def read(run: Path) -> bytes | None:
+    """The report that a run left in its folder; None where it left none, or one with single examples."""
+    try:
+        content = read_regular(run, NAME, MAX_BYTES)
+    except RuleBroken as broken:
+        logger.warning("%s: %s is left out: %s", run, NAME, broken)
+        return None
+    if b'"private":true' not in content:  # no text within the report's JSON can have these quotes
+        logger.warning("%s: %s is left out: it was not made with --private", run, NAME)
+        return None
+    return content

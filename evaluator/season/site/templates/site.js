@@ -34,6 +34,7 @@ function addLocalTimes() {
   for (const time of document.querySelectorAll("time.deadline")) {
     const there = new Date(time.dateTime), own = -there.getTimezoneOffset();
     const [, sign, hours, minutes] = /([+-])(\d\d):(\d\d)(?::\d\d)?$/.exec(time.dateTime);
+    if (time.parentNode.querySelector(".local")) continue;
     if (own === Number(`${sign}1`) * (60 * Number(hours) + Number(minutes))) continue;
     const local = document.createElement("span");
     local.className = "local";
@@ -63,6 +64,7 @@ function addSearch(tools) {
   tools.hidden = false;
 }
 
+const sorted = new Set(); // tables that the reader has sorted
 document.addEventListener("DOMContentLoaded", () => {
   addLocalTimes();
   for (const tools of document.querySelectorAll(".tools")) addSearch(tools);
@@ -76,8 +78,19 @@ document.addEventListener("DOMContentLoaded", () => {
       head.append(button);
       button.addEventListener("click", () => {
         const now = head.getAttribute("aria-sort"), first = head.dataset.first ?? "ascending";
+        sorted.add(table);
         sort(table, heads, column, now === null ? first : now === "ascending" ? "descending" : "ascending");
       });
     });
   }
+});
+
+/* A page that is served renews what it shows, and then says so. */
+document.addEventListener("renewed", () => {
+  addLocalTimes();
+  for (const table of sorted) {
+    const heads = [...table.tHead.rows[0].cells], column = heads.findIndex(head => head.hasAttribute("aria-sort"));
+    sort(table, heads, column, heads[column].getAttribute("aria-sort"));
+  }
+  for (const input of document.querySelectorAll(".search input")) input.dispatchEvent(new Event("input"));
 });

@@ -1,0 +1,60 @@
+"""Tells open pages that what they show is new: server-sent events. What is new they read from the page itself."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
+from sse_starlette import EventSourceResponse
+
+from evaluator.season.ledger import Snapshot
+from evaluator.web.watching import Watch
+
+SECONDS = 1.0  # between two looks at the ledger, while anybody watches
+
+
+class Live:
+    """One look at the ledger at a time for all who watch."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._look: asyncio.Task[Snapshot] | None = None
+
+    def stream(self, request: Request, digest: Callable[[Snapshot], str]) -> EventSourceResponse:
+        """An event `changed` with what `digest` gives: at first, and whenever it gives something else."""
+        return EventSourceResponse(self._events(request, digest), ping=20)
+
+    async def _events(self, request: Request, digest: Callable[[Snapshot], str]) -> AsyncIterator[dict[str, str]]:
+        seen, said = None, ""
+        while not await request.is_disconnected():
+            snapshot = await self._next()
+            if snapshot is not seen:
+                seen, found = snapshot, await run_in_threadpool(digest, snapshot)
+                if found != said:
+                    said = found
+                    yield {"event": "changed", "data": said}
+
+    async def _next(self) -> Snapshot:
+        if self._look is None or self._look.done():
+            self._look = asyncio.create_task(self._after_a_while())
+        return await asyncio.shield(self._look)
+
+    async def _after_a_while(self) -> Snapshot:
+        await asyncio.sleep(SECONDS)
+        return (await run_in_threadpool(self._watch.see)).snapshot
+
+
+def stamp(*shown: object) -> str:
+    """A digest of what is shown."""
+    return hashlib.sha256(repr(shown).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def the_live(request: Request) -> Live:
+    """What tells open pages that something is new."""
+    live: Live = request.app.state.live
+    return live
+
+
+TheLive = Annotated[Live, Depends(the_live)]

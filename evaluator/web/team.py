@@ -1,0 +1,231 @@
+"""A team's own page: what it sent and how that goes, live; sending, choosing, taking back; who comes for the team."""
+
+from datetime import timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi.responses import PlainTextResponse, RedirectResponse
+from pydantic import Field
+from sse_starlette import EventSourceResponse
+
+from evaluator.season import PRIVATE, PUBLIC, actions
+from evaluator.season.accounts import INVITATION, INVITED, MAX_NAME, TOKEN
+from evaluator.season.ledger import RunState, Snapshot, Team
+from evaluator.season.site import team_reports
+from evaluator.season.site.pages import Pages
+from evaluator.season.store import Store
+from evaluator.web.access import AnyCaller, Member, Somebody, TheAccounts, TheLedger
+from evaluator.web.api import MAX_NUMBER, Number
+from evaluator.web.live import TheLive, stamp
+from evaluator.web.pages import Name, show_secret
+from evaluator.web.problems import Problem, not_found
+from evaluator.web.site import TheSite, href
+
+LOG = "log.txt"
+REVOKED = "revoked by its team"
+_HOME = href("own")
+
+# A report runs a script of its own. Here it has neither this service's origin nor anything of the network.
+_REPORT_POLICY = (
+    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; "
+    "frame-ancestors 'none'"
+)
+_DONE = {
+    "chosen": ("Выбор записан.", "Your choice is entered."),
+    "cancelled": ("Решение отменено, попытка не потрачена.", "The submission is cancelled; it cost no attempt."),
+    "revoked": ("Отозвано.", "Revoked."),
+}
+
+_Id = Annotated[int, Field(ge=1, le=MAX_NUMBER)]
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/team")
+def team_page(
+    request: Request, site: TheSite, caller: AnyCaller, member: Member, accounts: TheAccounts, done: str = ""
+) -> Response:
+    """The team's page."""
+    pages, ledger_team = site.pages(), member.team
+    team = next((each for each in pages.snapshot.teams if each.id == ledger_team.id), ledger_team)
+    page = pages.team(team, lambda state: _report_address(pages, state))
+    attempts = pages.snapshot.attempts[team.name]
+    now = pages.snapshot.now
+    return site.respond(
+        caller,
+        page,
+        _HOME,
+        template="own.html",
+        live=("/team/events", team_stamp(pages, team)),
+        modules=["live.js", "upload.js", "choice.js"],
+        said=_DONE.get(done),
+        new_day=pages.season.last_moment(attempts.day),
+        may_send=pages.takes_from(team) and attempts.left > 0 and not team.is_hidden,
+        places=pages.places,
+        logs=_logs(pages, team),
+        choosable=_choosable(pages, team),
+        tokens=[token for token in accounts.tokens(team.name) if token.holds(now)],
+        longest=MAX_NAME,
+        address=site.address(request),
+    )
+
+
+@router.get("/team/events")
+async def team_events(request: Request, site: TheSite, live: TheLive, member: Member) -> EventSourceResponse:
+    """Tells when the team's page is another."""
+
+    def digest(snapshot: Snapshot) -> str:
+        pages = site.pages_of(snapshot)
+        return team_stamp(pages, next(each for each in snapshot.teams if each.id == member.team.id))
+
+    return live.stream(request, digest)
+
+
+def team_stamp(pages: Pages, team: Team) -> str:
+    """Another one when a team's page shows something else; of other teams it has no more than the page."""
+    snapshot = pages.snapshot
+    own = [state for state in snapshot.states if state.submission.team == team.name]
+    waiting = [pages.places[state.run] for state in own if state.run in pages.places]
+    # A guess that moves by some minutes is no news.
+    places = [(each.run, each.place, each.starts_at and each.starts_at.timestamp() // 600) for each in waiting]
+    line = next((line for line in pages.lines if line.team == team.name), None)
+    return stamp(
+        [(state.run, state.name, state.failures, state.is_out) for state in own],
+        places,
+        line and (line.rank, line.total),
+        snapshot.attempts[team.name],
+        [choice for choice in snapshot.choices() if choice.team == team.name],
+        len(snapshot.changes),
+    )
+
+
+def _report_address(pages: Pages, state: RunState) -> str | None:
+    if not (pages.results_of(state.run, state.test_set) / team_reports.NAME).is_file():
+        return None
+    return f"/submissions/{state.submission.id}/report" + ("?set=private" if state.test_set == PRIVATE else "")
+
+
+def _logs(pages: Pages, team: Team) -> set[int]:
+    """The submissions whose log the team may read, and that have one."""
+    if pages.season.web_logs != PUBLIC:
+        return set()
+    store = Store(pages.season.folder)
+    own = (state for state in pages.snapshot.states if state.submission.team == team.name)
+    return {state.submission.id for state in own if state.test_set == PUBLIC and (store.run(state.run) / LOG).is_file()}
+
+
+def _choosable(pages: Pages, team: Team) -> set[int]:
+    """The submissions that the team may choose now."""
+    if team.is_hidden or pages.season.day(pages.snapshot.now) > pages.season.choose_until:
+        return set()
+    return {result.submission for result in pages.snapshot.results(PUBLIC) if result.team == team.name}
+
+
+# --- what runs left ---
+
+
+@router.get("/submissions/{submission}/report")
+def report(
+    submission: Number, site: TheSite, caller: Somebody, test_set: Annotated[str, Query(alias="set")] = PUBLIC
+) -> Response:
+    """A scored run's report, apart from this service's origin."""
+    pages = site.pages()
+    state = _find(pages, caller.team, submission, test_set)
+    content = team_reports.read(pages.results_of(state.run, state.test_set)) if state.verdict == "OK" else None
+    if content is None:
+        raise not_found("such page")
+    headers = {"Content-Security-Policy": _REPORT_POLICY}
+    return Response(content, media_type="text/html; charset=utf-8", headers=headers)
+
+
+@router.get("/submissions/{submission}/log")
+def log(submission: Number, site: TheSite, caller: Somebody, ledger: TheLedger) -> Response:
+    """What a submission printed in its run on the public test set, where the rules show that."""
+    pages = site.pages()
+    state = _find(pages, caller.team, submission, PUBLIC)
+    if not caller.is_organizer and submission not in _logs(pages, _team_of(caller.team)):
+        raise not_found("such page")
+    return PlainTextResponse("".join(actions.read_log(ledger, state.run, LOG, follow=False)))
+
+
+def _team_of(team: Team | None) -> Team:
+    if team is None:
+        raise not_found("such page")
+    return team
+
+
+def _find(pages: Pages, team: Team | None, submission: int, test_set: str) -> RunState:
+    """A submission's run; of the `team` alone, where it is one that asks. Raises `Problem` 404."""
+    sets = (PUBLIC, PRIVATE) if pages.shows_private or team is None else (PUBLIC,)
+    for state in pages.snapshot.states:
+        is_theirs = team is None or state.submission.team == team.name
+        if state.submission.id == submission and state.test_set == test_set and test_set in sets and is_theirs:
+            return state
+    raise not_found("such page")
+
+
+# --- what a team does ---
+
+
+@router.post("/team/choice")
+def choose(ledger: TheLedger, member: Member, submission: Annotated[list[_Id] | None, Form()] = None) -> Response:
+    """Choose for the private board."""
+    if submission is None:
+        raise Problem(422, "tick one submission at least")
+    actions.choose(ledger, member.team.name, submission, member.by)
+    return _back("chosen")
+
+
+@router.post("/team/submissions/{submission}/cancel")
+def cancel(submission: Number, ledger: TheLedger, member: Member, site: TheSite) -> Response:
+    """Take back what waits."""
+    _find(site.pages(), member.team, submission, PUBLIC)
+    ledger.take_back(member.team.name, submission, member.by)
+    return _back("cancelled")
+
+
+def _back(done: str, anchor: str = "done") -> Response:
+    return RedirectResponse(f"{_HOME}?done={done}#{anchor}", 303)
+
+
+@router.post("/team/tokens")
+def make_token(
+    request: Request,
+    site: TheSite,
+    caller: AnyCaller,
+    member: Member,
+    accounts: TheAccounts,
+    ledger: TheLedger,
+    name: Name = "",
+    days: Annotated[str, Form(max_length=10)] = "",
+) -> Response:
+    """Make a token; without `days` it works until it is revoked."""
+    if days and not (days.isdecimal() and 1 <= int(days) <= 3650):
+        raise Problem(422, "days: must be a whole number in 1..3650, or empty")
+    end = ledger.now() + timedelta(days=int(days)) if days else None
+    token, secret = accounts.make(member.team.name, name, member.by, end, TOKEN)
+    return show_secret(request, site, caller, token, secret, f"{_HOME}#tokens")
+
+
+@router.post("/team/invitations")
+def invite(
+    request: Request,
+    site: TheSite,
+    caller: AnyCaller,
+    member: Member,
+    accounts: TheAccounts,
+    ledger: TheLedger,
+    name: Name = "",
+) -> Response:
+    """Make an invitation, by a link."""
+    token, secret = accounts.make(member.team.name, name, member.by, ledger.now() + INVITATION, INVITED)
+    return show_secret(request, site, caller, token, secret, f"{_HOME}#tokens")
+
+
+@router.post("/team/tokens/{token}/revoke")
+def revoke(token: Number, accounts: TheAccounts, member: Member) -> Response:
+    """End a token or an invitation of the team's."""
+    if token not in {each.id for each in accounts.tokens(member.team.name)}:
+        raise not_found("such page")
+    accounts.revoke(token, member.by, REVOKED, member.team.name)
+    return _back("revoked")
