@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Hashable
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -21,20 +21,35 @@ class Live:
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
         self._look: asyncio.Task[Snapshot] | None = None
+        self._seen: Snapshot | None = None
+        self._digests: dict[Hashable, asyncio.Task[str]] = {}  # of what was seen
 
-    def stream(self, request: Request, digest: Callable[[Snapshot], str]) -> EventSourceResponse:
-        """An event `changed` with what `digest` gives: at first, and whenever it gives something else."""
-        return EventSourceResponse(self._events(request, digest), ping=20)
+    def stream(self, page: Hashable, digest: Callable[[Snapshot], str], every: float = SECONDS) -> EventSourceResponse:
+        """An event `changed` with what `digest` gives: at first, and whenever it gives something else, but at most one
+        in `every` seconds. It gives the same to all who watch the same `page`, and may block.
+        """
+        return EventSourceResponse(self._events(page, digest, every), ping=20)
 
-    async def _events(self, request: Request, digest: Callable[[Snapshot], str]) -> AsyncIterator[dict[str, str]]:
+    async def _events(
+        self, page: Hashable, digest: Callable[[Snapshot], str], every: float
+    ) -> AsyncIterator[dict[str, str]]:
         seen, said = None, ""
-        while not await request.is_disconnected():
+        while True:
             snapshot = await self._next()
-            if snapshot is not seen:
-                seen, found = snapshot, await run_in_threadpool(digest, snapshot)
-                if found != said:
-                    said = found
-                    yield {"event": "changed", "data": said}
+            if snapshot is seen:
+                continue
+            seen, found = snapshot, await self._digest(snapshot, page, digest)
+            if found != said:
+                said = found
+                yield {"event": "changed", "data": said}
+                await asyncio.sleep(every)
+
+    async def _digest(self, snapshot: Snapshot, page: Hashable, digest: Callable[[Snapshot], str]) -> str:
+        if self._seen is not snapshot:
+            self._seen, self._digests = snapshot, {}
+        if page not in self._digests:
+            self._digests[page] = asyncio.create_task(run_in_threadpool(digest, snapshot))
+        return await asyncio.shield(self._digests[page])
 
     async def _next(self) -> Snapshot:
         if self._look is None or self._look.done():

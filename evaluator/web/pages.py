@@ -26,6 +26,8 @@ from evaluator.web.site import ORGANIZERS, Site, TheSite, href, the_site
 Secret = Annotated[str, Path(max_length=200)]
 Name = Annotated[str, Form(max_length=10 * MAX_NAME)]
 
+BOARD_SECONDS = 15.0  # at least, between two news of the board, which is large
+
 router = APIRouter(include_in_schema=False)
 
 
@@ -38,9 +40,9 @@ def board(site: TheSite, caller: AnyCaller) -> Response:
 
 
 @router.get("/board/events")
-async def board_events(request: Request, live: TheLive) -> EventSourceResponse:
+async def board_events(live: TheLive, _: AnyCaller) -> EventSourceResponse:
     """Tells when the board is another."""
-    return live.stream(request, board_stamp)
+    return live.stream("board", board_stamp, BOARD_SECONDS)
 
 
 def board_stamp(snapshot: Snapshot) -> str:

@@ -71,14 +71,14 @@ def team_page(
 
 
 @router.get("/team/events")
-async def team_events(request: Request, site: TheSite, live: TheLive, member: Member) -> EventSourceResponse:
+async def team_events(site: TheSite, live: TheLive, member: Member) -> EventSourceResponse:
     """Tells when the team's page is another."""
 
     def digest(snapshot: Snapshot) -> str:
         pages = site.pages_of(snapshot)
         return team_stamp(pages, next(each for each in snapshot.teams if each.id == member.team.id))
 
-    return live.stream(request, digest)
+    return live.stream(member.team.id, digest)
 
 
 def team_stamp(pages: Pages, team: Team) -> str:

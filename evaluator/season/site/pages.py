@@ -137,6 +137,7 @@ class Pages:
 
         self.teams = [team for team in snapshot.teams if not team.is_hidden]
         self._public = board.until(snapshot.results(PUBLIC), snapshot.frozen_at)  # what everybody may know of
+        self._made: dict[tuple[object, ...], Markup] = {}
         self._common = {
             "folded_rows": FOLDED_ROWS,
             "ids": {team.name: team.id for team in self.teams},
@@ -164,7 +165,19 @@ class Pages:
 
     def page(self, template: str, title: tuple[str, str], secret: bool = False, **values: Any) -> Page:
         """A page with what all have, and `values`."""
-        return Page(template, title, self._common | values, secret)
+        return Page(template, title, self._common | {"once": self._once(template, secret)} | values, secret)
+
+    def _once(self, *page: object) -> Callable[..., Markup]:
+        """What calls a macro of a page once for all who ask for that, as a board of many teams takes long. Links in it
+        are those of the first one.
+        """
+
+        def once(macro: Callable[..., Markup], *arguments: Any) -> Markup:
+            if page not in self._made:
+                self._made[page] = macro(*arguments)
+            return self._made[page]
+
+        return once
 
     def board(self) -> Page:
         """The public board."""
@@ -508,6 +521,12 @@ def _raised(results: Sequence[BoardResult]) -> list[BoardResult]:
     return raised
 
 
+def own_row(board: Markup, team: int | None) -> Markup:
+    """A board with the row of the reader's team marked. What others wrote has no quotes in it: they are escaped."""
+    found = f'id="team-{team}"'
+    return Markup(str(board).replace(found, f'{found} class="is-own" aria-current="true"', 1))
+
+
 def prepare(made: jinja2.Environment, season: Season) -> None:
     """Give an environment what the templates of pages use."""
     made.globals["t"] = words.bilingual
@@ -537,6 +556,7 @@ def prepare(made: jinja2.Environment, season: Season) -> None:
         "energy": words.energy,
         "verdict": words.name_of,
         "why": why,
+        "own": own_row,
     }
 
 

@@ -48,15 +48,15 @@ function announce(before) {
     if (before.get(row.id) === verdict.dataset.v) continue;
     const badge = verdict.querySelector(".badge"), id = row.querySelector(".id").dataset.v;
     const words = language => badge.querySelector(`.${language}`)?.textContent ?? badge.textContent;
-    const score = row.querySelector(".score").textContent.trim();
-    told.push(...both(`Решение ${id}: ${words("ru")} ${score}. `, `Submission ${id}: ${words("en")} ${score}. `));
+    const score = row.querySelector(".score").textContent.trim(), end = score ? ` ${score}. ` : ". ";
+    told.push(...both(`Решение ${id}: ${words("ru")}${end}`, `Submission ${id}: ${words("en")}${end}`));
   }
   if (told.length) said.replaceChildren(...told);
 }
 
 let reading = false, again = false;
 export async function renew() {
-  if (reading) {
+  if (reading || document.hidden) {
     again = true;
     return;
   }
@@ -96,4 +96,10 @@ function watch() {
   });
 }
 if (main.dataset.live) watch();
+document.addEventListener("visibilitychange", () => {
+  if (again && !reading) {
+    again = false;
+    renew();
+  }
+});
 document.addEventListener("sent", renew);

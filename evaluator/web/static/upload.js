@@ -36,14 +36,19 @@ function start(form) {
     show(sent, whole, speed ? ` · ${ru}/с · осталось ${left}` : "", speed ? ` · ${en}/s · ${left} left` : "");
     if (Math.floor((4 * sent) / whole) > quarter) {
       quarter = Math.floor((4 * sent) / whole);
-      if (quarter < 4) say(outcome, `Отправлено ${25 * quarter} %`, `${25 * quarter} % sent`);
+      if (quarter < 4) say(element("said"), `Отправлено ${25 * quarter} %`, `${25 * quarter} % sent`);
     }
   }
 
   function busy(is) {
+    const had = going.contains(document.activeElement);
     going.hidden = !is;
+    element("start").hidden = is;
+    file.disabled = is;
     form.toggleAttribute("data-busy", is);
-    for (const control of [file, element("start")]) control.disabled = is;
+    if (is) element("unfinished").hidden = true;
+    if (is) element("stop").focus();
+    else if (had) file.focus();
     if (is) outcome.replaceChildren();
   }
 
@@ -226,7 +231,6 @@ function start(form) {
     upload = null;
     busy(false);
     say(outcome, "Отправка отменена.", "Sending was cancelled.");
-    element("start").focus();
     listUnfinished();
   });
   for (const kind of ["dragover", "drop"]) {

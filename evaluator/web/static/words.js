@@ -13,11 +13,10 @@ export const both = (ru, en) => [span("ru", ru), span("en", en)];
 /* Have an element say it. */
 export const say = (element, ru, en) => element.replaceChildren(...both(ru, en));
 
-const DIGITS = bytes => (bytes < 1e10 ? 2 : 1);
-
 /* Bytes, in both languages. */
 export function size(bytes) {
-  const [value, ru, en] = bytes < 1e9 ? [(bytes / 1e6).toFixed(1), "МБ", "MB"] : [(bytes / 1e9).toFixed(DIGITS(bytes)), "ГБ", "GB"];
+  const [unit, ru, en] = bytes < 1e6 ? [1e3, "КБ", "KB"] : bytes < 1e9 ? [1e6, "МБ", "MB"] : [1e9, "ГБ", "GB"];
+  const value = (bytes / unit).toFixed(unit === 1e9 ? 2 : 1);
   return [`${value} ${ru}`, `${value} ${en}`];
 }
 
