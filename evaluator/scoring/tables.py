@@ -22,6 +22,7 @@ the file without making numbers of texts.
 import csv
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +86,29 @@ def write(path: Path, rows: pd.DataFrame) -> None:
         raise DataError(f"table {path}: the name must end in {' or '.join(TABLE_FORMATS)}")
     with replacing(path) as temporary:
         if path.suffix.lower() == ".csv":
-            safe = rows.copy()
-            for column in rows.select_dtypes("object"):
-                safe[column] = rows[column].map(_cell)
-            safe.to_csv(temporary, index=False, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n", encoding="utf-8")
+            temporary.write_bytes(to_csv(rows))
         else:
             rows.to_parquet(temporary, index=False)
+
+
+def to_csv(rows: pd.DataFrame) -> bytes:
+    """Rows as `write` has them in a CSV."""
+    safe = rows.copy()
+    for column in rows.select_dtypes("object"):
+        safe[column] = rows[column].map(_cell)
+    text: str = safe.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+    return text.encode()
+
+
+def of_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str] = ()) -> pd.DataFrame:
+    """A frame of rows that have the same keys; `columns` are these, where there may be no row. Whole numbers stay so
+    where some are missing.
+    """
+    found = pd.DataFrame(rows, columns=None if rows else list(columns))
+    for column in found:
+        if {type(row[column]) for row in rows} == {int, type(None)}:  # pandas would make them floats
+            found[column] = pd.array([row[column] for row in rows], dtype="Int64")
+    return found
 
 
 def escape(text: str) -> str:

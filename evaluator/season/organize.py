@@ -15,7 +15,7 @@ from evaluator.core.validation import ONE_LINE, is_line
 from evaluator.scoring import tables
 from evaluator.season import PUBLIC, TEST_SETS, actions, board, changes, names
 from evaluator.season.changes import Change
-from evaluator.season.ledger import Ledger, Refused, View
+from evaluator.season.ledger import Ledger, Refused, Team, View
 from evaluator.season.listing import BETWEEN
 
 # Columns of the table of teams (`listing.team_row`), and those that an import passes over, as other commands change
@@ -33,6 +33,11 @@ class Organizer:
     by: str
 
     # --- teams ---
+
+    def add(self, team: str, members: Sequence[str], contact: str, reason: str) -> Team:
+        """Add a team, and say who it is and how to reach it. Raises as `Ledger.add_team`."""
+        detail = {"members": _members(members), "contact": _contact(contact)}
+        return self.ledger.add_team(team, self.by, reason, detail)
 
     def rename(self, team: str, name: str, reason: str) -> Change:
         """Call a team otherwise. Raises `DataError` for a name that is none, `Refused` for one that is taken."""
@@ -103,14 +108,22 @@ class Organizer:
             raise DataError(f"team {show(team)}: say until which day, or by how many attempts")
         return self._of_team(changes.EXTENDED, team, reason, lambda view: detail)
 
-    def import_teams(self, path: Path, reason: str) -> tuple[int, int]:
-        """Add the teams of a CSV with the `COLUMNS`, as `listing.team_row` has them, and change the members and
-        contacts of those that are there where they are others; all rows, or none. A column that is missing changes
-        nothing. Returns how many were added, and how many changed.
+    def import_teams(self, path: Path, reason: str, dry_run: bool = False) -> tuple[int, int]:
+        """As `import_table`, of a file."""
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}") from None
+        return self.import_table(content, str(path), reason, dry_run)
 
-        Raises `DataError` with a line for each faulty row.
+    def import_table(self, content: bytes, name: str, reason: str, dry_run: bool = False) -> tuple[int, int]:
+        """Add the teams of a CSV with the `COLUMNS`, as `listing.team_row` has them, and change the members and
+        contacts of those that are there where they are others; all rows, or none, as a `dry_run` does. A column that is
+        missing changes nothing. Returns how many were added, and how many changed.
+
+        Raises `DataError` with a line for each faulty row of the file of this `name`.
         """
-        return self.ledger.import_teams(self.by, reason, _read(path))
+        return self.ledger.import_teams(self.by, reason, _read(content, name), dry_run)
 
     # --- submissions ---
 
@@ -322,12 +335,10 @@ def _contact(text: str) -> str:
     return text
 
 
-def _read(path: Path) -> list[tuple[str, dict[str, Any]]]:
+def _read(content: bytes, path: str) -> list[tuple[str, dict[str, Any]]]:
     """Names, with members and contact where there are such columns, of a CSV. Raises `DataError`."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+        text = content.decode("utf-8-sig")
     except ValueError:
         raise DataError(f"{path}: is no UTF-8 text") from None
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)

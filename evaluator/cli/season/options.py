@@ -118,13 +118,7 @@ def give(
             with shared.writing("--json", json):
                 files.write_json(json, document)
     if table is not None:
-        import pandas as pd
-
         from evaluator.scoring import tables
 
-        frame = pd.DataFrame(rows, columns=None if rows else list(columns))
-        for column in frame:
-            if {type(row[column]) for row in rows} == {int, type(None)}:  # pandas would make them floats
-                frame[column] = pd.array([row[column] for row in rows], dtype="Int64")
         with shared.writing("--table", table):
-            tables.write(table, frame)
+            tables.write(table, tables.of_rows(rows, columns))

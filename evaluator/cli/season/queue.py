@@ -245,12 +245,12 @@ def add(
 
 
 @queue_app.command("finals")
-def finals(json: options.Json = None, season: options.Rules = options.DEFAULT_RULES) -> None:
+def finals(by: options.By = None, json: options.Json = None, season: options.Rules = options.DEFAULT_RULES) -> None:
     """Queue the private runs, after the last day to choose."""
     from evaluator.season import actions
 
     options.check_outputs(json)
-    found = actions.queue_finals(actions.open_ledger(season))
+    found = actions.queue_finals(actions.open_ledger(season), options.who(by))
     lines = [f"{found.queued} private runs queued"]
     if found.pending:
         lines.append(f"{found.pending} public runs are not done; do this again when they are")

@@ -163,6 +163,7 @@ def members(
 def import_teams(
     path: Annotated[Path, shared.path_argument("a .csv with the columns team, members, contact", "FILE")],
     reason: options.Reason,
+    dry_run: Annotated[bool, shared.flag("--dry-run", help="say what would change, and change nothing")] = False,
     by: options.By = None,
     json: options.Json = None,
     season: options.Rules = options.DEFAULT_RULES,
@@ -172,8 +173,9 @@ def import_teams(
 
     options.check_outputs(json)
     organizer = organize.Organizer(actions.open_ledger(season), options.who(by))
-    added, changed = organizer.import_teams(path, reason)
-    options.give(f"{added} teams added, {changed} changed", {"added": added, "changed": changed}, json)
+    added, changed = organizer.import_teams(path, reason, dry_run)
+    text = f"{added} teams added, {changed} changed" + ("; nothing was: a dry run" if dry_run else "")
+    options.give(text, {"added": added, "changed": changed}, json)
 
 
 @teams_app.command("export")

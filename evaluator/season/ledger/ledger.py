@@ -107,12 +107,26 @@ class Ledger:
 
     # --- teams ---
 
-    def add_team(self, name: str) -> Team:
-        """Raises `DataError` for a name that is none, `Refused` for one that is taken, or looks like one that is."""
+    def add_team(
+        self, name: str, by: str | None = None, reason: str | None = None, detail: Mapping[str, Any] | None = None
+    ) -> Team:
+        """Add a team; with `detail`, its `members` and `contact`, that is entered as a change, too.
+
+        Raises `DataError` for a name that is none, `Refused` for one that is taken, or looks like one that is.
+        """
         name = names.checked(name)
         with self.database.write() as connection:
             queries.lock_set(connection, PUBLIC)  # one after another: two that look alike could come at once
-            return self._add_team(connection, self._view(connection), name)
+            team = self._add_team(connection, self._view(connection), name)
+            if detail is not None:
+                self._enter_members(connection, queries.said_by(reason, by), team, detail)
+            return self._view(connection).of(team.id)
+
+    def _enter_members(
+        self, connection: Connection, said: Mapping[str, Any], team: Team, detail: Mapping[str, Any]
+    ) -> None:
+        values = {"kind": changes.MEMBERS, "detail": dict(detail), "team_id": team.id, "at": self._now(connection)}
+        connection.execute(insert(_change).values({**said, **values}))
 
     def _add_team(self, connection: Connection, view: queries.View, name: str) -> Team:
         queries.check_name(name, view.teams.values())
@@ -441,12 +455,13 @@ class Ledger:
                 raise Refused(f"submission {submission} does not wait: {state.name}")
             self._end(connection, state.run, "cancelled", said)
 
-    def queue_finals(self) -> list[int]:
+    def queue_finals(self, by: str | None = None) -> list[int]:
         """Queue the runs on the private test set that the private board needs and that were never queued; returns
-        their submissions.
+        their submissions. `by` is who does it, where that is known.
 
         Raises `Refused` while teams can still choose.
         """
+        said = queries.said_by(None, by)
         with self.database.write() as connection:
             for name in sorted(TEST_SETS):
                 queries.lock_set(connection, name)  # two at once would queue each run twice
@@ -460,7 +475,7 @@ class Ledger:
             queued = set(connection.execute(select(_run.c.submission_id).where(_run.c.test_set == PRIVATE)).scalars())
             new = sorted({submission for of_team in wanted.values() for submission in of_team} - queued)
             for submission in new:
-                self._queue(connection, submission, PRIVATE, 0, now, now, {})
+                self._queue(connection, submission, PRIVATE, 0, now, now, said)
             return new
 
     # --- runs, for workers ---
@@ -873,10 +888,12 @@ class Ledger:
             values = queries.said_by(reason, by) | {"kind": changes.SET_ADDED, "detail": detail, "undoes": None}
             return self._record(connection, view, values | {"test_set": name})
 
-    def import_teams(self, by: str, reason: str, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[int, int]:
+    def import_teams(
+        self, by: str, reason: str, rows: Sequence[tuple[str, Mapping[str, Any]]], dry_run: bool = False
+    ) -> tuple[int, int]:
         """Add the teams that are not there yet, each with its `members` and `contact` as far as they are given, and
-        change those of the others where they differ; all, or nothing. Returns how many were added, and how many
-        changed.
+        change those of the others where they differ; all, or nothing, which a `dry_run` does. Returns how many were
+        added, and how many changed.
 
         Raises `Refused` with a line for each name that cannot be, or comes twice.
         """
@@ -899,16 +916,13 @@ class Ledger:
                     continue
                 added += not known
                 before: dict[str, Any] = {"members": list(team.members), "contact": team.contact}
-                if (after := before | dict(given)) != before:
+                if (after := before | dict(given)) != before or not known:
                     changed += bool(known)
-                    values = queries.said_by(reason, by) | {
-                        "kind": changes.MEMBERS,
-                        "detail": after,
-                        "team_id": team.id,
-                    }
-                    connection.execute(insert(_change).values(values | {"at": self._now(connection)}))
+                    self._enter_members(connection, queries.said_by(reason, by), team, after)
             if faults:
                 raise Refused(faults)
+            if dry_run:
+                connection.rollback()
             return added, changed
 
     def now(self) -> datetime:
