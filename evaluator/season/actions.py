@@ -192,10 +192,11 @@ class QueuedFinals:
     failed: int
 
 
-def queue_finals(ledger: Ledger, by: str | None = None) -> QueuedFinals:
-    """Queue the private runs; `by` is who does it, where that is known. Raises `Refused` while teams can still choose.
+def queue_finals(ledger: Ledger, by: str | None = None, reason: str | None = None) -> QueuedFinals:
+    """Queue the private runs; `by` is who does it, and why, as far as that is known. Raises `Refused` while teams can
+    still choose.
     """
-    queued = ledger.queue_finals(by)
+    queued = ledger.queue_finals(reason, by)
     public = [state for state in ledger.waiting() if state.test_set == PUBLIC]
     failed = sum(state.is_infrastructure_failure for state in public)
     return QueuedFinals(len(queued), sum(state.pending for state in public), failed)

@@ -261,16 +261,16 @@ def get_tokens(accounts: TheAccounts, caller: Member) -> list[TokenView]:
 @router.post("/tokens", status_code=201)
 def post_token(wanted: NewToken, accounts: TheAccounts, ledger: TheLedger, caller: Member) -> MadeToken:
     """Make a token, or an invitation: a secret that lasts some days, and that somebody gets a token for, once."""
-    token, secret = accounts.make(
-        caller.team.name, wanted.name, caller.by, _end(wanted, ledger), INVITED if wanted.kind == INVITED else TOKEN
-    )
+    kind = INVITED if wanted.kind == INVITED else TOKEN
+    token, secret = accounts.make(caller.team.name, wanted.name, caller.by, expiry(wanted, ledger.now()), kind)
     return MadeToken(**token.to_json(), secret=secret)
 
 
-def _end(wanted: NewToken, ledger: TheLedger) -> datetime | None:
+def expiry(wanted: NewToken, now: datetime) -> datetime | None:
+    """When a token that is wanted ends."""
     if wanted.days is not None:
-        return ledger.now() + timedelta(days=wanted.days)
-    return ledger.now() + INVITATION if wanted.kind == INVITED else None
+        return now + timedelta(days=wanted.days)
+    return now + INVITATION if wanted.kind == INVITED else None
 
 
 @router.delete("/tokens/{token}")

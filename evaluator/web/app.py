@@ -11,11 +11,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from evaluator.season import actions
 from evaluator.season.accounts import Accounts
-from evaluator.web import api, docs, pages, problems, protocol, site, team, uploads
+from evaluator.web import api, docs, organizer_api, pages, problems, protocol, site, team, uploads
 from evaluator.web.limiting import Limiter
 from evaluator.web.live import Live
 from evaluator.web.problems import Problem
 from evaluator.web.receiving import Receiving
+from evaluator.web.rescoring import Rescorings
 from evaluator.web.site import Site
 from evaluator.web.watching import Watch
 
@@ -63,6 +64,7 @@ def make_app(rules: Path) -> FastAPI:
     app.state.watch = Watch(ledger)
     app.state.limiter = Limiter()
     app.state.receiving = Receiving(ledger)
+    app.state.rescorings = Rescorings(ledger.season)
     app.state.known = set()  # digests of secrets that let somebody in
     app.state.say_ready = lambda: None
     app.state.site = Site(ledger.season, app.state.watch)
@@ -70,6 +72,7 @@ def make_app(rules: Path) -> FastAPI:
     problems.install(app, pages.tell)
     app.include_router(api.router)
     app.include_router(uploads.router)
+    app.include_router(organizer_api.router)
     app.include_router(docs.router)
     app.mount(docs.FILES_AT, docs.FILES)
     for module in (site, pages, team):

@@ -455,13 +455,13 @@ class Ledger:
                 raise Refused(f"submission {submission} does not wait: {state.name}")
             self._end(connection, state.run, "cancelled", said)
 
-    def queue_finals(self, by: str | None = None) -> list[int]:
+    def queue_finals(self, reason: str | None = None, by: str | None = None) -> list[int]:
         """Queue the runs on the private test set that the private board needs and that were never queued; returns
-        their submissions. `by` is who does it, where that is known.
+        their submissions. `reason` and `by` are why and who does it, as far as that is known.
 
         Raises `Refused` while teams can still choose.
         """
-        said = queries.said_by(None, by)
+        said = queries.said_by(reason, by)
         with self.database.write() as connection:
             for name in sorted(TEST_SETS):
                 queries.lock_set(connection, name)  # two at once would queue each run twice
