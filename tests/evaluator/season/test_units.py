@@ -4,6 +4,7 @@ import configparser
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +16,8 @@ import pytest
 from evaluator.cli.app import main
 from evaluator.season.config import Season
 from evaluator.season.runs import STOP_SECONDS
+from evaluator.web.serving import GRACEFUL_SECONDS
+from tests.support.workers import SECONDS
 
 ROOT = Path(__file__).parents[3]
 UNITS = sorted((ROOT / "docs" / "examples" / "systemd").iterdir())
@@ -34,9 +37,10 @@ def test_each_timer_has_its_service() -> None:
         "fusionbrain-site.timer",
         "fusionbrain-backup.timer",
     }
-    assert names >= {"fusionbrain-queue.service", "fusionbrain-site.service", "fusionbrain-backup.service"}
+    without = {"fusionbrain-queue.service", "fusionbrain-web.service"}
+    assert names >= {"fusionbrain-site.service", "fusionbrain-backup.service"} | without
     for unit in UNITS:
-        assert ("Install" in read(unit)) == (unit.suffix == ".timer" or "queue" in unit.name)
+        assert ("Install" in read(unit)) == (unit.suffix == ".timer" or unit.name in without)
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not here (Debian: systemd)")
@@ -81,3 +85,19 @@ def test_the_queue_has_the_time_that_it_needs_to_stop(
             time.sleep(0.05)
         process.send_signal(signal.Signals[service["KillSignal"]])
         assert process.wait(float(service["TimeoutStopSec"])) == 0
+
+
+def test_the_service_has_the_time_that_it_needs_to_stop(make_running: Callable[..., Season]) -> None:
+    """By the unit's signal it ends well, though a caller is connected."""
+    service = read(ROOT / "docs/examples/systemd/fusionbrain-web.service")["Service"]
+    assert float(service["TimeoutStopSec"]) >= 2 * GRACEFUL_SECONDS
+    season = make_running()
+    words = shlex.split(service["ExecStart"])[1:]
+    words[words.index("--season") + 1] = str(season.path)
+    words[words.index("--port") + 1] = "0"
+    with subprocess.Popen([sys.executable, *words], cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = next(line for line in process.stderr if "serving on" in line)
+        with socket.create_connection(("127.0.0.1", int(said.rsplit(":", 1)[1]))):
+            process.send_signal(signal.Signals[service["KillSignal"]])
+            assert process.wait(SECONDS) == 0
