@@ -28,6 +28,7 @@ WHEELS = docker/wheels
 TORCH_CPU = $(or $(PIP_FIND_LINKS),https://download.pytorch.org/whl/cpu/torch/)
 RUN = build/finetune-demo
 SEASON = season.toml
+URL = http://127.0.0.1:8000
 OUT = build/site
 ARGS =
 
@@ -41,7 +42,7 @@ VENV = .venv/bin/python
 PIP = $(VENV) -m pip --disable-pip-version-check install --constraint requirements.txt
 INSTALLED = .venv/.installed
 INSTALLED_DEV = .venv/.installed-dev
-INSTALLED_SEASON = .venv/.installed-season
+INSTALLED_SEASON = .venv/.installed-web
 INSTALLED_RAY = .venv/.installed-ray
 INSTALLED_TRAIN = .venv/.installed-train
 
@@ -67,6 +68,11 @@ test-submission: $(INSTALLED) ## check ZIP=submission.zip, run it on DATA=sample
 	$(VENV) -m evaluator check "$(ZIP)" --competition "$(COMPETITION)"
 	$(VENV) -m evaluator run "$(ZIP)" --data "$(DATA)" --competition "$(COMPETITION)" \
 	    --runner "$(RUNNER:auto=engine)" --json "$(JSON)" $(ARGS)
+
+# The token comes from FBC_TOKEN or a file, never from here.
+.PHONY: send
+send: $(INSTALLED) ## check ZIP=submission.zip and send it to a season, URL=http://127.0.0.1:8000; ARGS=--wait for its verdict
+	$(VENV) -m evaluator send "$(ZIP)" --url "$(URL)" $(ARGS)
 
 .PHONY: doctor
 doctor: $(INSTALLED) ## look whether this machine can run submissions: engine, image TAG, GPU, driver, memory, disk
@@ -145,6 +151,10 @@ season-tools: $(INSTALLED_SEASON) ## install what the commands of a season need 
 .PHONY: site
 site: $(INSTALLED_SEASON) ## write the pages of SEASON=season.toml into OUT=build/site; ARGS=--private when the season is over
 	$(VENV) -m evaluator site --season "$(SEASON)" --out "$(OUT)" $(ARGS)
+
+.PHONY: serve
+serve: $(INSTALLED_SEASON) ## serve SEASON=season.toml to teams and organizers (docs/serving.md); ARGS='--port 8080'
+	$(VENV) -m evaluator season serve --season "$(SEASON)" $(ARGS)
 
 .PHONY: season-ray
 season-ray: $(INSTALLED_RAY) ## install what a season's queue on many machines needs (docs/scaling.md)
@@ -248,7 +258,7 @@ $(INSTALLED): requirements.txt
 	$(PIP) --no-build-isolation --editable .
 	@touch $@
 
-# The extras of pyproject.toml: season, ray, train, dev.
+# The extras of pyproject.toml: web (which has season), ray, train, dev.
 .venv/.installed-%: $(INSTALLED)
 	$(PIP) --no-build-isolation --editable ".[$*]"
 	@touch $@
