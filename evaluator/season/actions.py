@@ -111,7 +111,9 @@ def submit(ledger: Ledger, path: Path, team: str, by: str | None = None) -> Sent
     sent = digest(path)
     submission = ledger.admit(team, sent)
     is_new = False
-    if submission is None:
+    if submission is not None:
+        ledger.send_again(team, submission.id, by)
+    else:
         open_store(ledger.season).add(path, sent)
         name = path.name.encode("utf-8", "replace").decode()  # a file's name may be any bytes
         submission, is_new = ledger.submit(team, Archive(sent, name, report.packed, report.metadata), by)

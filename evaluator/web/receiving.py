@@ -292,6 +292,8 @@ class Receiving:
         if length > self.max_bytes:
             raise Problem(413, f"the ZIP has {length} bytes; at most {self.max_bytes} are taken")
         sent = await anyio.to_thread.run_sync(self._ledger.admit, team.name, digest)
+        if sent is not None:
+            await anyio.to_thread.run_sync(self._ledger.send_again, team.name, sent.id, by)
         now = datetime.now(UTC)
         info = Info(team=team.id, by=by, name=name, digest=digest, length=length, metadata=metadata, created_at=now)
         incoming = await anyio.to_thread.run_sync(self._find_or_make, info, sent)

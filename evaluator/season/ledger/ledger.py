@@ -52,6 +52,7 @@ _test_set = schema.test_set
 _change = schema.change
 
 TAKEN_BACK = "taken back by the team"  # why a run was cancelled that a team did not want any more
+SENT_AGAIN = "sent again by the team"  # why it was queued then
 
 
 class Ledger:
@@ -437,8 +438,8 @@ class Ledger:
             self._end(connection, state.run, "cancelled", said)
 
     def take_back(self, team: str, submission: int, by: str | None = None) -> None:
-        """End a run on the public test set that waits, as its team asks for. It costs no attempt; the same ZIP can be
-        queued again by an organizer alone, with `retry`.
+        """End a run on the public test set that waits, as its team asks for. It costs no attempt; the team can send the
+        same ZIP again (`send_again`).
 
         Raises `Refused` where it has begun, or nothing waits, and where there is no such team. Of a submission of
         another team's it says what it says of none.
@@ -454,6 +455,27 @@ class Ledger:
             if state.kind != "queued":
                 raise Refused(f"submission {submission} does not wait: {state.name}")
             self._end(connection, state.run, "cancelled", said)
+
+    def send_again(self, team: str, submission: int, by: str | None = None) -> bool:
+        """Queue a submission anew whose ZIP its team sends once more, if the team took it back; False where it did
+        not: nothing is changed then.
+
+        Raises `Refused` on another day, since its attempt is one of the day that it was sent on, and as `admit`.
+        """
+        with self.database.write() as connection:
+            found, view = self._locked_team(connection, team)
+            state = queries.locked_state(connection, view, submission, PUBLIC)
+            if state.kind != "cancelled" or state.detail.get("reason") != TAKEN_BACK or state.is_out or state.charged:
+                return False
+            day = self.season.day(self._now(connection))
+            if day != state.submission.day:
+                raise Refused(
+                    f"this ZIP was sent on {state.submission.day} as submission {submission}, and taken back: it could"
+                    " be sent again on that day alone; ask the organizers, or send another ZIP"
+                )
+            self._check_open(connection, view, found, day)
+            self._queue_again(connection, state, {"retry_of": state.run} | queries.said_by(SENT_AGAIN, by))
+            return True
 
     def queue_finals(self, reason: str | None = None, by: str | None = None) -> list[int]:
         """Queue the runs on the private test set that the private board needs and that were never queued; returns

@@ -382,6 +382,24 @@ def test_a_team_takes_back_what_waits_and_nothing_else(ledger: Ledger, clock: Cl
     assert ledger.unfinished() == 1, "what organizers queue on other test sets is theirs to end"
 
 
+def test_what_was_taken_back_can_be_sent_again_on_the_same_day(ledger: Ledger, clock: Clock) -> None:
+    mine, _ = ledger.submit("Ёжики", archive(1), by="Аня")
+    assert not ledger.send_again("Ёжики", mine.id) and ledger.unfinished() == 1, "it waits already"
+    ledger.take_back("Ёжики", mine.id)
+    assert ledger.send_again("Ёжики", mine.id, "Борис") and public_state(ledger, mine.id) == "queued"
+    assert ledger.attempts("Ёжики").pending == 1
+    assert ledger.history(mine.id)[-1].detail == {"retry_of": 1, "reason": "sent again by the team", "by": "Борис"}
+    ledger.take_back("Ёжики", mine.id)
+    others = [ledger.submit("Ёжики", archive(number))[0].id for number in (2, 3, 4)]
+    with pytest.raises(Refused, match="has no attempt left"):
+        ledger.send_again("Ёжики", mine.id)
+    ledger.cancel(others[0], PUBLIC, "сбой", "Судья")
+    assert not ledger.send_again("Ёжики", others[0]), "what organizers cancel stays so"
+    clock.forward(days=1)
+    with pytest.raises(Refused, match=f"as submission {mine.id}, and taken back: it could be sent again on that day"):
+        ledger.send_again("Ёжики", mine.id)
+
+
 def test_taking_back_and_claiming_at_once_leaves_one_of_them(ledger: Ledger, clock: Clock) -> None:
     for number in range(10):
         clock.forward(days=1)
