@@ -12,6 +12,7 @@ import re
 from email.utils import format_datetime
 from typing import Annotated
 
+import anyio
 from fastapi import APIRouter, Depends, Header, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
@@ -25,6 +26,8 @@ from evaluator.web.problems import Problem
 from evaluator.web.protocol import RECEIVING, Upload
 from evaluator.web.receiving import Incoming, Receiving
 
+REST_SECONDS = 2.0  # that the rest of a body is read for nothing
+MAX_METADATA = 4000  # characters of the header
 MAX_NAME = 200  # characters of a file's name
 _DEFAULT_NAME = "submission.zip"
 _MAX_DIGITS = 18
@@ -33,8 +36,8 @@ _OVERRIDE = "X-HTTP-Method-Override"
 
 
 class _Route(APIRoute):
-    """Says of each answer that it is one of tus, and ends the connection where the body was not read to its end: it may
-    be endless.
+    """Says of each answer that it is one of tus. Where the body was not read to its end, the rest is, for a moment, as
+    who sends it may not get the answer otherwise; then the connection ends, as the body may be endless.
     """
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,6 +52,10 @@ class _Route(APIRoute):
 
         async def told(message: Message) -> None:
             if message["type"] == "http.response.start":
+                if b"expect" not in headers:  # who expects to be asked for the body has sent none of it
+                    with anyio.move_on_after(REST_SECONDS):
+                        while is_unread:
+                            await watched()
                 own = [(protocol.TUS_RESUMABLE.lower().encode(), protocol.TUS_VERSION.encode())]
                 message["headers"] = [*message["headers"], *own, *([(b"connection", b"close")] if is_unread else [])]
             await send(message)
@@ -205,6 +212,8 @@ def _number(header: str, text: str | None) -> int:
 def _metadata(header: str) -> dict[str, bytes]:
     """The values of Upload-Metadata: pairs of a key and Base64, with commas between."""
     values: dict[str, bytes] = {}
+    if len(header) > MAX_METADATA:
+        raise Problem(400, f"{protocol.UPLOAD_METADATA} has {len(header)} characters; at most {MAX_METADATA} are taken")
     for pair in filter(None, header.split(",")):
         key, _, value = pair.strip().partition(" ")
         if not key or not key.isascii() or key in values:

@@ -113,7 +113,8 @@ class Tus:
         )
 
     def offset(self, place: str) -> int:
-        answer = self.client.head(place)
+        while (answer := self.client.head(place)).status_code == 423:  # what was sent before may come later
+            pass
         assert answer.status_code == 200
         return int(answer.headers["Upload-Offset"])
 

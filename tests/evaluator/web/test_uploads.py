@@ -143,7 +143,7 @@ GOOD = encoded(filename="a.zip", sha256="a" * 64)
         ({"Upload-Length": "100", "Upload-Metadata": encoded(sha256="../../../etc/passwd")}, 400),
         ({"Upload-Length": "100", "Upload-Metadata": "sha256 %%%"}, 400),
         ({"Upload-Length": "100", "Upload-Metadata": f"{GOOD},sha256 YQ=="}, 400),
-        ({"Upload-Length": "100", "Upload-Metadata": f"{GOOD}, "}, 400),
+        ({"Upload-Length": "100", "Upload-Metadata": f"{GOOD}, ,"}, 400),
         ({"Upload-Length": "100", "Upload-Metadata": f"{GOOD},{'x' * 40_000} YQ=="}, 400),
     ],
 )
@@ -163,7 +163,7 @@ def test_a_creation_that_is_none(tus: Tus, headers: dict[str, str], expected: in
         ("", "submission.zip"),
         ("..", ".."),
         ("/", "submission.zip"),
-        ("ё" * 3000, "ё" * 200),
+        ("ё" * 1000, "ё" * 200),
         ("<script>🐈</script>", "script>"),
     ],
 )
@@ -269,17 +269,19 @@ def test_nobody_sends(service: Service) -> None:
 
 def test_lines_that_break_at_any_byte(tus: Tus) -> None:
     content, chance = zipped("обрыв", 2_000_000), random.Random(SEED)
-    place, offset = tus.place(content), 0
+    place, offset, furthest = tus.place(content), 0, 0
     for _ in range(15):
         end = chance.randrange(offset, len(content))
         connection = tus.begun(place, offset, len(content) - offset, content[offset:end])
         if chance.random() < 0.5:  # a reset rather than an end
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         connection.close()
-        reached = tus.offset(place)
-        assert offset <= reached <= end
+        reached, furthest = tus.offset(place), max(furthest, end)
+        assert offset <= reached <= furthest
         offset = reached
-    assert tus.patch(place, offset, content[offset:]).status_code == 204
+    while offset < len(content):  # what was sent before may come later than what asked for the offset
+        tus.patch(place, offset, content[offset:])
+        offset = tus.offset(place)
     assert tus.ended(place)["state"] == "accepted"
 
 
@@ -303,21 +305,23 @@ def test_endless_and_slow_uploads_block_nobody(service: Service, tus: Tus, other
     for number in range(MAX_UNDER_WAY):
         content = zipped(f"медленно {number}", 1_000_000)
         held.append((tus.begun(tus.place(content), 0, len(content), content[:10]), content))
+    head = (
+        f"PATCH {other.place(zipped('без конца', 1000))} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {other.token}\r\n"
+    )
+    head += "Tus-Resumable: 1.0.0\r\nUpload-Offset: 0\r\nTransfer-Encoding: chunked\r\n"
+    head += "Content-Type: application/offset+octet-stream\r\n\r\n"
     endless = socket.create_connection(("127.0.0.1", service.port), timeout=300)
-    place = tus.client.get(UPLOADS).json()[0]["id"]
-    head = f"PATCH {UPLOADS}/{place} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {tus.token}\r\n"
-    head += "Tus-Resumable: 1.0.0\r\nUpload-Offset: 10\r\nTransfer-Encoding: chunked\r\n"
-    endless.sendall((head + "Content-Type: application/offset+octet-stream\r\n\r\n").encode())
+    endless.sendall(head.encode())
     for _, (connection, content) in zip(range(20), held * 7, strict=False):
         with contextlib.suppress(OSError):
             connection.sendall(content[10:11])
     assert other.send(zipped("быстро", 1_000_000))["state"] == "accepted"
     with contextlib.suppress(OSError):
-        for _ in range(100):
+        while True:
             endless.sendall(b"10000\r\n" + bytes(65536) + b"\r\n")
     assert status(endless) in (413, None)  # it said more than it had announced
     stranger = socket.create_connection(("127.0.0.1", service.port), timeout=300)
-    stranger.sendall(head.replace(tus.token, "fbc_nobody").encode() + b"\r\n1\r\nx\r\n")
+    stranger.sendall(head.replace(other.token, "fbc_nobody").encode() + b"1\r\nx\r\n")
     assert status(stranger) == 401  # ended, though its body never ends
     for connection, _ in held:
         connection.close()
@@ -416,7 +420,7 @@ def test_attempts_are_counted_at_the_beginning_and_at_the_end(make_service: Call
         else:
             assert answer.status_code == 409 and "no attempt left" in answer.json()["detail"]
     ledger = open_again(service.season)
-    Organizer(ledger, "Судья").grant_attempts(TEAMS[0], ledger.attempts(TEAMS[0]).day, 1, "сбой")
+    Organizer(ledger, "Судья").extend(TEAMS[0], "сбой", None, 1, None)
     refused = next(content for content in contents if sha256(content) == ended[1]["digest"])
     again = tus.create(refused)
     assert again.status_code == 200 and again.headers["Upload-Offset"] == str(len(refused))
