@@ -206,15 +206,15 @@ class Incoming:
 
     def end(self, ending: Ending) -> None:
         """Remember what came of it. Its bytes stay where they can be of use once more."""
-        self.offset, self.state, self.touched = self.info.length, ending.state, time.time()
         write_json(self.folder / RESULT, ending.model_dump(mode="json"))
+        self.offset, self.state, self.touched = self.info.length, ending.state, time.time()
         if ending.state in (ACCEPTED, FAULTY):
             self.zip.unlink(missing_ok=True)
 
     def reopen(self) -> None:
         """Forget what came of it: it will be finished once more."""
-        (self.folder / RESULT).unlink(missing_ok=True)
         self.state, self.touched = CHECKING, time.time()
+        (self.folder / RESULT).unlink(missing_ok=True)
 
 
 class Receiving:

@@ -360,7 +360,9 @@ def test_a_zip_sent_many_times_at_once_is_one_attempt(service: Service, tus: Tus
             if offset < len(content):
                 caller.patch(place, offset, content[offset : offset + 150_000])
             else:
-                submission: int = caller.ended(place)["submission"]
+                ended = caller.ended(place)
+                assert ended["state"] == "accepted"
+                submission: int = ended["submission"]
                 return submission
 
     callers = [Tus(each.url, each.token) for each in (tus, other) for _ in range(4)]
