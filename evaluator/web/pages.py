@@ -35,11 +35,11 @@ router = APIRouter(include_in_schema=False)
 def board(site: TheSite, caller: AnyCaller) -> Response:
     """The public board, with the caller's team marked; renewed live."""
     pages = site.pages()
-    live = ("/board/events", board_stamp(pages.snapshot))
+    live = ("/board/live", board_stamp(pages.snapshot))
     return site.respond(caller, pages.board(), href("board"), live=live, modules=["live.js"])
 
 
-@router.get("/board/events")
+@router.get("/board/live")
 async def board_events(live: TheLive, _: AnyCaller) -> EventSourceResponse:
     """Tells when the board is another."""
     return live.stream("board", board_stamp, BOARD_SECONDS)
@@ -122,7 +122,7 @@ def sign_in(
     made = accounts.sign_in(token.strip())
     if made is None:
         limiter.guessed(address(request))
-        return _sign_in(site, caller, to, "token", 401)
+        return _sign_in(site, caller, to, "token", 422)
     return _signed_in(request, accounts, made, to)
 
 

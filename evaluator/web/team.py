@@ -14,7 +14,7 @@ from evaluator.season.ledger import RunState, Snapshot, Team
 from evaluator.season.site import team_reports
 from evaluator.season.site.pages import Pages
 from evaluator.season.store import Store
-from evaluator.web.access import AnyCaller, Member, Somebody, TheAccounts, TheLedger
+from evaluator.web.access import AnyCaller, Member, TheAccounts, TheLedger
 from evaluator.web.api import MAX_NUMBER, Number
 from evaluator.web.live import TheLive, stamp
 from evaluator.web.pages import Name, show_secret
@@ -56,7 +56,7 @@ def team_page(
         page,
         _HOME,
         template="own.html",
-        live=("/team/events", team_stamp(pages, team)),
+        live=("/team/live", team_stamp(pages, team)),
         modules=["live.js", "upload.js", "choice.js"],
         said=_DONE.get(done),
         new_day=pages.season.last_moment(attempts.day),
@@ -70,7 +70,7 @@ def team_page(
     )
 
 
-@router.get("/team/events")
+@router.get("/team/live")
 async def team_events(site: TheSite, live: TheLive, member: Member) -> EventSourceResponse:
     """Tells when the team's page is another."""
 
@@ -126,11 +126,11 @@ def _choosable(pages: Pages, team: Team) -> set[int]:
 
 @router.get("/submissions/{submission}/report")
 def report(
-    submission: Number, site: TheSite, caller: Somebody, test_set: Annotated[str, Query(alias="set")] = PUBLIC
+    submission: Number, site: TheSite, member: Member, test_set: Annotated[str, Query(alias="set")] = PUBLIC
 ) -> Response:
     """A scored run's report, apart from this service's origin."""
     pages = site.pages()
-    state = _find(pages, caller.team, submission, test_set)
+    state = _find(pages, member.team, submission, test_set)
     content = team_reports.read(pages.results_of(state.run, state.test_set)) if state.verdict == "OK" else None
     if content is None:
         raise not_found("such page")
@@ -139,27 +139,21 @@ def report(
 
 
 @router.get("/submissions/{submission}/log")
-def log(submission: Number, site: TheSite, caller: Somebody, ledger: TheLedger) -> Response:
+def log(submission: Number, site: TheSite, member: Member, ledger: TheLedger) -> Response:
     """What a submission printed in its run on the public test set, where the rules show that."""
     pages = site.pages()
-    state = _find(pages, caller.team, submission, PUBLIC)
-    if not caller.is_organizer and submission not in _logs(pages, _team_of(caller.team)):
+    state = _find(pages, member.team, submission, PUBLIC)
+    if submission not in _logs(pages, member.team):
         raise not_found("such page")
     return PlainTextResponse("".join(actions.read_log(ledger, state.run, LOG, follow=False)))
 
 
-def _team_of(team: Team | None) -> Team:
-    if team is None:
-        raise not_found("such page")
-    return team
-
-
-def _find(pages: Pages, team: Team | None, submission: int, test_set: str) -> RunState:
-    """A submission's run; of the `team` alone, where it is one that asks. Raises `Problem` 404."""
-    sets = (PUBLIC, PRIVATE) if pages.shows_private or team is None else (PUBLIC,)
+def _find(pages: Pages, team: Team, submission: int, test_set: str) -> RunState:
+    """The run of a team's submission. Raises `Problem` 404, also where it is another's or not to be seen."""
+    sets = (PUBLIC, PRIVATE) if pages.shows_private else (PUBLIC,)
     for state in pages.snapshot.states:
-        is_theirs = team is None or state.submission.team == team.name
-        if state.submission.id == submission and state.test_set == test_set and test_set in sets and is_theirs:
+        is_meant = (state.submission.id, state.test_set) == (submission, test_set)
+        if is_meant and test_set in sets and state.submission.team == team.name:
             return state
     raise not_found("such page")
 
