@@ -34,6 +34,7 @@ MAX_QUEUE_ROWS = 300
 RECENT_ROWS = 40
 FAILURES = (INFRA.name, METRIC_ERROR.name, "lost")  # ends that are infrastructure failures
 
+TOLD = 5  # announcements that a page shows
 FOLDED_ROWS = 60  # a board of more shows the first ones (site.css says how many) until a reader wants all
 
 # What pages are called where others lead to them.
@@ -145,6 +146,7 @@ class Pages:
             "numbers": self._numbers,
             "season": self.season,
             "now": snapshot.now,
+            "told": snapshot.announcements[: -1 - TOLD : -1],
             "baseline": total,
             "hidden": competition.hidden_numbers,
             "shared_parameters": competition.definition.prizes.shared_parameters,

@@ -14,7 +14,7 @@ function start(form) {
   const { team, csrf, limit } = form.dataset;
   const file = element("zip"), going = element("going"), bar = element("progress"), outcome = element("outcome");
   const mark = `fbc-${team}-`; // of what is kept of this team's uploads in this browser
-  let upload = null, worker = null, samples = [], quarter = 0;
+  let upload = null, worker = null, samples = [], quarter = 0, hasSent = false;
 
   function stage(ru, en) {
     say(element("stage"), ru, en);
@@ -113,6 +113,7 @@ function start(form) {
     element("pause").hidden = false;
     samples = [];
     quarter = 0;
+    hasSent = false;
     stage("Отправляется…", "Sending…");
     upload = new Upload(zip, {
       endpoint: ENDPOINT,
@@ -129,7 +130,8 @@ function start(form) {
         if (again) stage("Связь прервалась, отправка продолжится сама…", "The line is broken; sending goes on by itself…");
         return again;
       },
-      onAfterResponse: (_, response) => {
+      onAfterResponse: (request, response) => {
+        hasSent ||= request.getMethod() === "PATCH";
         if (response.getStatus() < 400) stage("Отправляется…", "Sending…");
       },
       onError: error => {
@@ -172,7 +174,7 @@ function start(form) {
 
   function tell(found) {
     const id = found.submission;
-    if (found.state === "accepted" && found.is_new === false) {
+    if (found.state === "accepted" && !(found.is_new && hasSent)) {
       notice("", both(`Этот ZIP уже отправлен: решение ${id}. Попытка не потрачена.`, `This ZIP was sent before: submission ${id}. It cost no attempt.`));
     } else if (found.state === "accepted") {
       notice("good", both(`Принято: решение ${id}. ZIP в порядке и ждёт очереди.`, `Taken: submission ${id}. The ZIP is good and waits in the queue.`));
