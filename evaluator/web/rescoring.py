@@ -13,11 +13,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, TextIO
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, model_validator
 
 from evaluator.core import files
 from evaluator.core.errors import DataError, show
-from evaluator.core.validation import Line, Weight
+from evaluator.core.validation import Line, Weight, wrong
 from evaluator.season.config import Season
 from evaluator.season.ledger import Refused
 from evaluator.season.rescore import Missing
@@ -51,6 +51,12 @@ class RescoringRequest(BaseModel):
     missing: Missing = "refuse"
     dry_run: bool = True
     reason: Line
+
+    @model_validator(mode="after")
+    def _says_what(self) -> "RescoringRequest":
+        if self.test_set is None and not self.weights:
+            raise wrong("say which test set is to be scored again, or which weights the formula is to have")
+        return self
 
 
 class RescoringView(BaseModel):
