@@ -57,7 +57,7 @@ class RunRow(_Row):
 
 @dataclass(frozen=True)
 class EventRow(_Row):
-    """What happened to a run; `state` is one of `schema.STEPS`."""
+    """What happened to a run; `state` is one of `schema.STEPS`, `by` is who did it, where that is known."""
 
     at: datetime
     run: int
@@ -67,6 +67,7 @@ class EventRow(_Row):
     state: str
     verdict: str | None
     reason: str
+    by: str
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,8 @@ class History:
         number = self._runs[event.run][0]
         team = self._submissions[number].team
         said = self._why(event) or str(event.detail.get("worker") or "")
-        return EventRow(event.at, event.run, number, team, event.test_set, event.kind, event.verdict, said)
+        by = str(event.detail.get("by") or "")
+        return EventRow(event.at, event.run, number, team, event.test_set, event.kind, event.verdict, said, by)
 
     def _why(self, event: Event) -> str:
         """Why; of a run that is queued again how the one before it ended, and why that did."""

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from evaluator.core.errors import show
 from evaluator.season import names, schema
 from evaluator.season.config import Season
-from evaluator.season.ledger import Ledger, RunState, Submission
+from evaluator.season.ledger import Ledger, RunState, Snapshot, Submission
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,11 @@ Notice = SameZip | LookAlikes
 
 def find(ledger: Ledger) -> list[Notice]:
     """All cases, by what is known now."""
-    snapshot = ledger.snapshot()
+    return of_snapshot(ledger.snapshot())
+
+
+def of_snapshot(snapshot: Snapshot) -> list[Notice]:
+    """All cases, by what was known then."""
     return [*same_zips(snapshot.states), *look_alikes(team.name for team in snapshot.teams)]
 
 

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from evaluator.season import actions
 from evaluator.season.accounts import Accounts
-from evaluator.web import api, docs, organizer_api, pages, problems, protocol, site, team, uploads
+from evaluator.web import api, docs, organizer, organizer_api, pages, problems, protocol, site, team, uploads
 from evaluator.web.limiting import Limiter
 from evaluator.web.live import Live
 from evaluator.web.problems import Problem
@@ -69,13 +69,14 @@ def make_app(rules: Path) -> FastAPI:
     app.state.say_ready = lambda: None
     app.state.site = Site(ledger.season, app.state.watch)
     app.state.live = Live(app.state.watch)
+    app.state.told = organizer.Told()
     problems.install(app, pages.tell)
     app.include_router(api.router)
     app.include_router(uploads.router)
     app.include_router(organizer_api.router)
     app.include_router(docs.router)
     app.mount(docs.FILES_AT, docs.FILES)
-    for module in (site, pages, team):
+    for module in (site, pages, team, organizer):
         app.include_router(module.router)
     app.add_middleware(_Bodies)
     app.add_middleware(_Headers)

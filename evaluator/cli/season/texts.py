@@ -277,11 +277,12 @@ def events(rows: "Sequence[EventRow]", season: "Season") -> str:
             moment(row.at, season),
             row.verdict or "",
             row.team,
+            row.by,
             row.reason,
         ]
         for row in rows
     ]
-    return table(["run", "submission", "set", "what", "when", "verdict", "team", "why"], cells)
+    return table(["run", "submission", "set", "what", "when", "verdict", "team", "by", "why"], cells)
 
 
 def tokens(found: "Sequence[Token]", season: "Season", now: datetime) -> str:
