@@ -12,14 +12,12 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import sqlalchemy
-from sqlalchemy import Engine, event
 
 import evaluator.season.actions  # noqa: F401  once, and not in each of the many forks below
 from evaluator.cli.app import main
@@ -29,35 +27,10 @@ from evaluator.season.config import Season
 from evaluator.season.database import Database
 from evaluator.season.ledger import Archive, Ledger
 from evaluator.season.store import Store, digest
+from tests.support.killing import Killer
 from tests.support.workers import SECONDS, children, start
 
-AUDITED = ("os.rename", "os.remove", "os.mkdir", "subprocess.Popen")
 SEED, KILLS = 8, 6
-
-
-class _Killer:
-    """Kills its process before step `number`."""
-
-    def __init__(self, number: int, folder: Path) -> None:
-        self._left, self._folder = number, str(folder)
-        sys.addaudithook(self._audit)
-        event.listen(Engine, "before_cursor_execute", self._statement)
-        event.listen(Engine, "commit", self._step)
-
-    def _step(self, *_: object) -> None:
-        self._left -= 1
-        if not self._left:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def _statement(self, _c: object, _d: object, statement: str, *_: object) -> None:
-        if not statement.lstrip().upper().startswith(("SELECT", "PRAGMA")):
-            self._step()
-
-    def _audit(self, name: str, arguments: Sequence[object]) -> None:
-        writes = name == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wxa+")
-        here = self._folder in os.path.abspath(str(arguments[0])) if arguments else False
-        if (name in AUDITED and (here or name == "subprocess.Popen")) or (writes and here):
-            self._step()
 
 
 def killed_at(number: int, season: Season, *arguments: object) -> bool:
@@ -69,7 +42,7 @@ def killed_at(number: int, season: Season, *arguments: object) -> bool:
             sink = os.open(os.devnull, os.O_WRONLY)
             os.dup2(sink, 1)
             os.dup2(sink, 2)
-            _Killer(number, season.folder)
+            Killer(number, season.folder)
             code = main([*map(str, arguments), "--season", str(season.path)])
         finally:
             os._exit(code)
