@@ -23,7 +23,7 @@ from evaluator.core.errors import show
 from evaluator.web import protocol
 from evaluator.web.access import Member
 from evaluator.web.problems import Problem
-from evaluator.web.protocol import RECEIVING, Upload
+from evaluator.web.protocol import ACCEPTED, RECEIVING, Upload
 from evaluator.web.receiving import Incoming, Receiving
 
 REST_SECONDS = 2.0  # that the rest of a body is read for nothing
@@ -123,6 +123,8 @@ async def create(
     name = _name(said.get(protocol.NAME_KEY, b""))
     incoming = await receiving.create(caller.team, caller.by, name, digest, length, upload_metadata)
     shown = await receiving.shown(incoming)
+    if shown.state == ACCEPTED:  # before
+        shown.is_new = False
     headers = _place(incoming, receiving) | {
         "Location": f"{protocol.UPLOADS}/{incoming.id}",
         protocol.UPLOAD_OFFSET: str(shown.offset),

@@ -7,6 +7,7 @@ import os
 import random
 import socket
 import threading
+import time
 import zipfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -70,11 +71,12 @@ def sha256(content: bytes) -> str:
 
 class BreakingLine:
     """Passes on what comes to `port`, both ways, and breaks each of the first connections after as many bytes of the
-    caller's as `breaks` says; the first `refusals` are answered with 429 instead.
+    caller's as `breaks` says; the first `refusals` are answered with 429 instead. It may `pause` for some seconds
+    before each piece.
     """
 
-    def __init__(self, to: int, breaks: Sequence[int], refusals: int = 0) -> None:
-        self._to, self._breaks, self._refusals = to, list(breaks), refusals
+    def __init__(self, to: int, breaks: Sequence[int], refusals: int = 0, pause: float = 0.0) -> None:
+        self._to, self._breaks, self._refusals, self._pause = to, list(breaks), refusals, pause
         self.broken = self.refused = 0
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
@@ -109,6 +111,7 @@ class BreakingLine:
                     self._breaks.pop(0)
                     self.broken += 1
                     return
+                time.sleep(self._pause)
                 service.sendall(piece)
                 count += len(piece)
 
