@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from evaluator.cli import shared, submissions
-from evaluator.core import files, results, text, verdict
+from evaluator.core import files, results, verdict
 from evaluator.core.errors import DataError, EvaluatorError, Finding, SubmissionError
 
 if TYPE_CHECKING:
@@ -200,6 +200,6 @@ def _progress(sent: "Parcel") -> Iterator[Callable[[int], None]]:
         if now - last >= _LINE_SECONDS or offset == sent.size:
             last = now
             speed = (offset - start) / max(now - begun, 1e-3)
-            shared.note(f"{text.gigabytes(offset)} of {text.gigabytes(sent.size)}, {speed / 1e6:.1f} MB/s")
+            shared.note(f"{offset / 1e6:.1f} of {sent.size / 1e6:.1f} MB, {speed / 1e6:.1f} MB/s")
 
     yield say

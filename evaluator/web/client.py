@@ -166,7 +166,7 @@ class Client:
             except _Broken as broken:
                 self._failed(str(broken))
             except _Answer as wrong:
-                if wrong.status not in (HTTPStatus.CONFLICT, HTTPStatus.LOCKED, CHECKSUM_MISMATCH):
+                if wrong.status not in (HTTPStatus.CONFLICT, CHECKSUM_MISMATCH):
                     raise
                 self._failed(wrong.detail)
             else:
@@ -260,7 +260,7 @@ class Client:
             text = answer.headers.get("Retry-After", "")
             self._pause = min(float(text), PATIENCE_SECONDS) if text.isascii() and text.isdigit() else LONGEST_PAUSE
             raise _Broken(_Answer(answer).detail)
-        if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.LOCKED):
             raise _Broken(_Answer(answer).detail)
         if answer.is_error:
             raise _Answer(answer)
