@@ -18,6 +18,7 @@ RUNNER = auto
 ZIP = submission.zip
 CONFIG = submission/training/configs/demo.yaml
 TAG = fusionbrain/fbc2:latest
+SERVICE_TAG = fusionbrain/service:latest
 DEVICE = gpu
 BASE_IMAGE =
 CONTEXT = docker
@@ -205,6 +206,15 @@ build: ## build the image TAG=fusionbrain/fbc2:latest; DEVICE=cpu, BASE_IMAGE=..
 	    --build-arg COMMIT="$$(git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null || echo unknown)" \
 	    $(ARGS) "$(CONTEXT)"
 
+# Its base is the image TAG.
+.PHONY: build-service
+build-service: CONTEXT = .
+build-service: ## build the image SERVICE_TAG of a season's service and queue (docs/serving.md), on TAG; OFFLINE=1 from docker/wheels
+	docker build --tag "$(SERVICE_TAG)" --file "$(CONTEXT)/docker/service.Dockerfile" \
+	    --build-arg BASE_IMAGE="$(TAG)" \
+	    $(if $(OFFLINE),--network none --build-arg PIP_NO_INDEX=1 --build-arg PIP_FIND_LINKS=/wheels) \
+	    $(ARGS) "$(CONTEXT)"
+
 # A shell as a run has it, but for its limits, with all GPUs, and with what a ZIP leaves out.
 .PHONY: interact-container
 interact-container: ## a shell in the image TAG, with SUBMISSION and DATA where a run has them
@@ -220,10 +230,10 @@ interact-container: ## a shell in the image TAG, with SUBMISSION and DATA where 
 	    $(ARGS) "$(TAG)" bash
 
 .PHONY: wheels
-wheels: $(INSTALLED) ## fetch the image's packages, DEVICE=gpu, into WHEELS=docker/wheels for `make build OFFLINE=1`
+wheels: $(INSTALLED) ## fetch the images' packages, DEVICE=gpu, into WHEELS=docker/wheels for OFFLINE=1
 	$(VENV) -m pip --disable-pip-version-check download --no-deps --no-build-isolation --require-hashes \
 	    $(if $(filter cpu,$(DEVICE)),--find-links "$(TORCH_CPU)") --dest "$(WHEELS)" \
-	    -r docker/requirements.build.lock -r "docker/requirements.$(DEVICE).lock"
+	    -r docker/requirements.build.lock -r "docker/requirements.$(DEVICE).lock" -r docker/requirements.web.lock
 
 UV_COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(VENV) -m uv pip compile --quiet --no-annotate --no-build-isolation
 # What the image gets, with the SHA-256 of each file. Another build of torch, by UV_ARGS, has other CUDA packages.
@@ -238,6 +248,9 @@ lock: $(INSTALLED) ## write requirements.txt and docker/*.lock from pyproject.to
 	$(UV_COMPILE_IMAGE) pyproject.toml $(UV_ARGS) --output-file docker/requirements.gpu.lock
 	$(UV_COMPILE_IMAGE) pyproject.toml --constraint docker/requirements.cpu.in --find-links "$(TORCH_CPU)" \
 	    --output-file docker/requirements.cpu.lock
+	$(UV_COMPILE_IMAGE) pyproject.toml --extra web \
+	    $$(sed -n 's/^\([a-z0-9.-]*\)==.*/--no-emit-package \1/p' docker/requirements.gpu.lock) \
+	    --output-file docker/requirements.web.lock
 
 .PHONY: clean
 clean: ## remove .venv, caches, the image's wheels, scores.json, report.html and submission.zip; fetched weights stay

@@ -21,6 +21,7 @@ import shlex
 import shutil
 import signal
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -540,8 +541,11 @@ def _gpus(count: int) -> list[str]:
 
 
 def _host() -> str:
-    """This machine, or this container of it: what the names of our folders belong to."""
-    return f"{socket.gethostname()} {os.readlink('/proc/self/ns/mnt') if os.path.exists('/proc/self/ns/mnt') else ''}"
+    """This machine, and its folder in which the runs' are: what their names belong to. A container that is made anew,
+    as a service whose mounts are its own, still has the same one.
+    """
+    temporary = os.stat(tempfile.gettempdir())
+    return f"{socket.gethostname()} {temporary.st_dev}:{temporary.st_ino}"
 
 
 def _call(function: Callable[..., Any], *arguments: Any, **settings: Any) -> Any:

@@ -34,6 +34,7 @@ SUITE = "bookworm"  # the Debian release that has Python 3.11
 PACKAGES = ("python3.11", "python3.11-venv", "python3.11-dev", "python3-distutils", "g++", "procps")
 PUBLIC_BASE_IMAGE = "python:3.11-slim-bookworm"  # for machines without debootstrap whose engine can pull
 RUNTIME_IMAGE = "fusionbrain/test:cpu"
+SERVICE_IMAGE = "fusionbrain/test:service"
 
 START_SECONDS = 120.0
 STOP_SECONDS = 60.0
@@ -122,24 +123,47 @@ def runtime_image(client: docker.DockerClient, host: str) -> str:
         subprocess.CalledProcessError: the wheels cannot be fetched or the build failed; its output was logged.
     """
     base = base_image(client)
-    locks = [ROOT / "docker" / f"requirements.{name}.lock" for name in ("build", "cpu")]
+    with lock("runtime-image"), _context(host) as context:
+        options = [f"TAG={RUNTIME_IMAGE}", f"BASE_IMAGE={base}", f"CONTEXT={context / 'docker'}"]
+        # A base that was pulled lacks g++ and procps; only then the build needs the network, for apt.
+        _make(["build", "DEVICE=cpu", *options] + (["OFFLINE=1"] if base != PUBLIC_BASE_IMAGE else []), host)
+    return RUNTIME_IMAGE
+
+
+def service_image(client: docker.DockerClient, host: str) -> str:
+    """The name of the image of service and queue, built by `make build-service` on `runtime_image`'s.
+
+    Raises as `runtime_image`.
+    """
+    runtime = runtime_image(client, host)
+    with lock("service-image"), _context(host) as context:
+        _make(
+            ["build-service", f"TAG={runtime}", f"SERVICE_TAG={SERVICE_IMAGE}", f"CONTEXT={context}", "OFFLINE=1"], host
+        )
+    return SERVICE_IMAGE
+
+
+@contextmanager
+def _context(host: str) -> Iterator[Path]:
+    """A folder with what the images are built from, and with their wheels, fetched if the cache folder lacks them."""
+    locks = [ROOT / "docker" / f"requirements.{name}.lock" for name in ("build", "cpu", "web")]
     wanted = hashlib.sha256(b"".join(path.read_bytes() for path in locks)).hexdigest()[:12]
     wheels = CACHE / "wheels" / wanted
-    with lock("runtime-image"):
-        if not wheels.is_dir():
-            shutil.rmtree(CACHE / "wheels", ignore_errors=True)  # of other lock files
-            partial = wheels.with_name(f"{wanted}.partial")
-            partial.mkdir(parents=True)
-            _make(["wheels", "DEVICE=cpu", f"WHEELS={partial}"], host)
-            partial.rename(wheels)
-        with tempfile.TemporaryDirectory(prefix="context-", dir=CACHE) as folder:
-            context = Path(folder) / "docker"
-            shutil.copytree(ROOT / "docker", context, ignore=shutil.ignore_patterns("*.whl", "*.tar.gz"))
-            shutil.copytree(wheels, context / "wheels", copy_function=os.link, dirs_exist_ok=True)
-            options = [f"TAG={RUNTIME_IMAGE}", f"BASE_IMAGE={base}", f"CONTEXT={context}"]
-            # A base that was pulled lacks g++ and procps; only then the build needs the network, for apt.
-            _make(["build", "DEVICE=cpu", *options] + (["OFFLINE=1"] if base != PUBLIC_BASE_IMAGE else []), host)
-    return RUNTIME_IMAGE
+    with tempfile.TemporaryDirectory(prefix="context-", dir=CACHE) as folder:
+        context = Path(folder)
+        for name in ("docker", "evaluator"):
+            left_out = shutil.ignore_patterns("*.whl", "*.tar.gz", "__pycache__")
+            shutil.copytree(ROOT / name, context / name, ignore=left_out)
+        shutil.copy(ROOT / ".dockerignore", context)
+        with lock("wheels"):
+            if not wheels.is_dir():
+                shutil.rmtree(CACHE / "wheels", ignore_errors=True)  # of other lock files
+                partial = wheels.with_name(f"{wanted}.partial")
+                partial.mkdir(parents=True)
+                _make(["wheels", "DEVICE=cpu", f"WHEELS={partial}"], host)
+                partial.rename(wheels)
+            shutil.copytree(wheels, context / "docker/wheels", copy_function=os.link, dirs_exist_ok=True)
+        yield context
 
 
 def _make(arguments: list[str], host: str) -> None:
