@@ -246,7 +246,7 @@ def test_an_upload_passes_as_it_comes(proxy: Proxy, service: Service, tmp_path: 
 
 def test_events_come_when_they_happen(proxy: Proxy) -> None:
     """The first one is there while the answer goes on."""
-    with proxy.client() as client, client.stream("GET", "/board/events") as answer:
+    with proxy.client() as client, client.stream("GET", "/board/live") as answer:
         assert answer.headers["Content-Type"].startswith("text/event-stream")
         assert "event: changed" in answer.iter_lines()
 
