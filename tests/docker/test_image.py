@@ -54,13 +54,13 @@ def wanted(*extras: str) -> list[Requirement]:
 @pytest.mark.parametrize("lock", ["requirements.txt", "docker/requirements.gpu.lock", "docker/requirements.cpu.lock"])
 def test_lock_files_have_what_pyproject_names(lock: str) -> None:
     locked = pins(ROOT / lock)
-    found = wanted(*(("season", "ray", "train", "dev") if lock == "requirements.txt" else ()))
+    found = wanted(*(("season", "web", "ray", "train", "dev") if lock == "requirements.txt" else ()))
     assert len(found) > 20
     wrong = [str(one) for one in found if locked.get(canonicalize_name(one.name), "none") not in one.specifier]
     assert wrong == [], "run `make lock`"
 
 
-@pytest.mark.parametrize("device", ["gpu", "cpu"])
+@pytest.mark.parametrize("device", ["gpu", "cpu", "web"])
 def test_the_image_has_the_versions_that_make_installs(device: str) -> None:
     here, image = pins(ROOT / "requirements.txt"), pins(ROOT / "docker" / f"requirements.{device}.lock")
     assert {name: here.get(name) for name in image} == image, "run `make lock`"
@@ -69,11 +69,17 @@ def test_the_image_has_the_versions_that_make_installs(device: str) -> None:
 def test_the_image_has_no_extras() -> None:
     image = pins(ROOT / "docker/requirements.gpu.lock")
     brought = {"triton", "fsspec"}  # by torch's CUDA build and huggingface_hub
-    extras = {canonicalize_name(one.name) for one in {*wanted("season", "ray", "train", "dev")} - {*wanted()}}
+    extras = {canonicalize_name(one.name) for one in {*wanted("season", "web", "ray", "train", "dev")} - {*wanted()}}
     assert extras & image.keys() == brought
 
 
-@pytest.mark.parametrize("name", ["build", "gpu", "cpu"])
+def test_the_image_of_a_service_has_what_a_season_needs_beyond_that() -> None:
+    image, more = (pins(ROOT / f"docker/requirements.{name}.lock") for name in ("gpu", "web"))
+    assert {canonicalize_name(one.name) for one in {*wanted("season", "web")} - {*wanted()}} <= more.keys()
+    assert not image.keys() & more.keys()
+
+
+@pytest.mark.parametrize("name", ["build", "gpu", "cpu", "web"])
 def test_every_locked_package_has_a_hash(name: str) -> None:
     text = (ROOT / "docker" / f"requirements.{name}.lock").read_text()
     entries = re.split(r"^(?=[a-z])", text, flags=re.MULTILINE)[1:]
