@@ -11,6 +11,7 @@ from typing import Any
 
 import docker
 import pytest
+from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -22,9 +23,16 @@ Run = Callable[..., tuple[int, str]]
 
 
 def pins(path: Path) -> dict[str, str]:
-    """Package to version, of the lines `name==version`; names as pip compares them, without torch's `+cpu`."""
-    found = re.findall(r"^([A-Za-z0-9._-]+)==([^\s+;\\]+)", path.read_text(encoding="utf-8"), re.MULTILINE)
-    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in found}
+    """Package to version, of the lines `name==version` that are for an image's Python; names as pip compares them,
+    without torch's `+cpu`.
+    """
+    line = r"^([A-Za-z0-9._-]+)==([^\s+;\\]+)[^\s;]*(?: ; ([^\\\n]+))?"
+    image = {"sys_platform": "linux", "python_version": "3.11", "python_full_version": "3.11.2"}
+    return {
+        re.sub(r"[-_.]+", "-", name).lower(): version
+        for name, version, marker in re.findall(line, path.read_text(encoding="utf-8"), re.MULTILINE)
+        if not marker or Marker(marker).evaluate(image)
+    }
 
 
 @pytest.fixture
