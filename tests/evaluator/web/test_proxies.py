@@ -246,9 +246,12 @@ def test_an_upload_passes_as_it_comes(proxy: Proxy, service: Service, tmp_path: 
 
 def test_events_come_when_they_happen(proxy: Proxy) -> None:
     """The first one is there while the answer goes on."""
-    with proxy.client() as client, client.stream("GET", "/board/live") as answer:
-        assert answer.headers["Content-Type"].startswith("text/event-stream")
-        assert "event: changed" in answer.iter_lines()
+    with proxy.client() as client:
+        found = re.search(r'data-live="([^"]+)"', client.get("/").text)
+        assert found
+        with client.stream("GET", found[1]) as answer:
+            assert answer.headers["Content-Type"].startswith("text/event-stream")
+            assert "event: changed" in answer.iter_lines()
 
 
 def test_nginx_leads_to_tls(proxy: Proxy) -> None:
