@@ -1,7 +1,6 @@
 """A small data folder with all twelve tasks, submissions that are real programs, and a browser."""
 
 import json
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.browser import chromium
 from tests.support.data import build_data, build_output
 
 # Two stages by epoch, the second final; and a run that is no training. In a process of its own: eco2AI and its
@@ -130,19 +130,5 @@ def tracked(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def driver() -> Iterator[Any]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    chromedriver = shutil.which("chromedriver")
-    if chromium is None or chromedriver is None:
-        pytest.skip("no Chromium here: apt-get install chromium chromium-driver")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    # Chromium's own sandbox needs more rights than a container gives; the page under test is ours.
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = webdriver.Chrome(options=options, service=Service(chromedriver))
-    yield browser
-    browser.quit()
+    with chromium() as browser:
+        yield browser

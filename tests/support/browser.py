@@ -1,9 +1,41 @@
 """A page in a real Chromium."""
 
+import contextlib
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from tests.support.workers import SECONDS
+
 PHONE, DESK = 390, 1280  # pixels of width
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator[Any]:
+    """Selenium's driver of a browser of its own; the test is skipped where there is none."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    chromedriver = shutil.which("chromedriver")
+    if browser is None or chromedriver is None:
+        pytest.skip("no Chromium here: apt-get install chromium chromium-driver")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    # Chromium's own sandbox needs more rights than a container gives; the page under test is ours.
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(chromedriver))
+    try:
+        yield driver
+    finally:
+        driver.quit()
 
 
 class Tab:
@@ -68,3 +100,94 @@ class Page(Tab):
         field.clear()
         field.send_keys(text)
         WebDriverWait(self.driver, 10).until(lambda _: self.one("#list").get_attribute("innerHTML") != before)
+
+
+_AXE = """
+const done = arguments[arguments.length - 1];
+axe.run(document, {resultTypes: ["violations"]}).then(found => done(found.violations
+  .filter(each => ["serious", "critical"].includes(each.impact))
+  .map(each => each.id + ": " + each.nodes.map(node => node.target.join(" ") + " " + node.failureSummary).join("; "))));
+"""
+
+
+class Visitor(Tab):
+    """Somebody before a browser of their own, at the service on `url`."""
+
+    def __init__(self, driver: Any, url: str) -> None:
+        super().__init__(driver)
+        self.url = url
+        driver.set_script_timeout(SECONDS)
+        driver.set_page_load_timeout(SECONDS)
+
+    def go(self, path: str) -> "Visitor":
+        self.driver.get(self.url + path)
+        return self
+
+    @property
+    def path(self) -> str:
+        return self.driver.current_url.removeprefix(self.url)
+
+    def look(self, width: int, scheme: str) -> None:
+        """From now on, with so wide a screen and light or dark."""
+        metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width == PHONE}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        features = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"}
+        media = {"features": [{"name": name, "value": value} for name, value in features.items()]}
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+
+    def all(self, selector: str) -> list[Any]:
+        return self.driver.find_elements("css selector", selector)
+
+    def text(self, selector: str) -> str:
+        """What is to be read there; nothing where it is not."""
+        script = "return document.querySelector(arguments[0])?.innerText ?? ''"
+        return str(self.run(script, selector)).strip()
+
+    def until(self, condition: Callable[[], Any]) -> Any:
+        """What it gives once that is true."""
+        deadline = time.monotonic() + SECONDS
+        while not (found := condition()):
+            assert time.monotonic() < deadline, (self.driver.current_url, self.text("main"), self.log)
+            time.sleep(0.05)
+        return found
+
+    def click(self, selector: str) -> None:
+        self.one(selector).click()
+
+    def sign_in(self, token: str) -> "Visitor":
+        self.go("/signin")
+        self.one("#token").send_keys(token)
+        self.click("main form button")
+        self.until(lambda: self.path != "/signin")
+        return self
+
+    @property
+    def focus(self) -> Any:
+        return self.driver.switch_to.active_element
+
+    def press(self, *keys: str) -> None:
+        """Keys, to what has the focus."""
+        from selenium.webdriver.common.action_chains import ActionChains
+
+        ActionChains(self.driver).send_keys(*keys).perform()
+
+    def tab_to(self, selector: str) -> Any:
+        """By the Tab key alone, to an element that shows that it has the focus."""
+        from selenium.webdriver.common.keys import Keys
+
+        for _ in range(200):
+            if self.run("return document.activeElement.matches(arguments[0])", selector):
+                seen = "const s = getComputedStyle(document.activeElement); return s.outlineStyle + s.boxShadow"
+                assert self.run(seen) != "nonenone", f"{selector} does not show that it has the focus"
+                return self.focus
+            self.press(Keys.TAB)
+        raise AssertionError(f"{selector} is not reached by Tab on {self.path}")
+
+    def faults(self) -> list[str]:
+        """Serious and critical ones that axe-core finds."""
+        self.run((resources.files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8"))
+        return list(self.driver.execute_async_script(_AXE))
+
+    def overflow(self) -> int:
+        """Pixels by which the page is wider than the screen."""
+        return int(self.run("return document.documentElement.scrollWidth - document.documentElement.clientWidth"))

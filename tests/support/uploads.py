@@ -1,11 +1,15 @@
 """Seasons that are served, what teams send to them, and a line that breaks."""
 
+import contextlib
 import hashlib
 import io
 import json
+import math
 import os
 import random
+import select
 import socket
+import struct
 import threading
 import time
 import zipfile
@@ -22,7 +26,13 @@ from tests.support.season import RUN, TASK, TRUTH, write_season
 TEAMS = ("Ёжики", "Кот «Ё»")
 
 
-def served_season(folder: Path, web: Sequence[str] = ("keep_free_gb = 0",), limits: str = "", **replace: str) -> Season:
+def served_season(
+    folder: Path,
+    web: Sequence[str] = ("keep_free_gb = 0",),
+    limits: str = "",
+    url: str = "sqlite:///season.sqlite3",
+    **replace: str,
+) -> Season:
     """A season of today with data, a database and teams, whose submissions can really run."""
     for name in ("public", "private"):
         build_data(folder / "data" / name, (TASK,))
@@ -36,7 +46,7 @@ def served_season(folder: Path, web: Sequence[str] = ("keep_free_gb = 0",), limi
         "invalid_a_day": "1000",
         "retry_seconds": "0",
     }
-    season = write_season(folder, "sqlite:///season.sqlite3", **(settings | replace))
+    season = write_season(folder, url, **(settings | replace))
     with open(season.path, "a", encoding="utf-8") as file:
         file.write("\n".join(["", "[web]", *web, "[limits]", limits, ""]))
     season = read_season(season.path)
@@ -114,6 +124,61 @@ class BreakingLine:
                 time.sleep(self._pause)
                 service.sendall(piece)
                 count += len(piece)
+
+
+class Line:
+    """Passes on what comes to `port`, both ways. Nothing more of what callers send is passed on after as many bytes of
+    theirs, all connections together, as `hold_at` says, until that is set anew.
+    """
+
+    def __init__(self, to: int) -> None:
+        self._to = to
+        self.hold_at: float = math.inf
+        self.passed = self._cuts = 0
+        self._counting = threading.Lock()
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def holds(self) -> bool:
+        return self.passed >= self.hold_at
+
+    def cut(self) -> None:
+        """Break what is connected."""
+        self._cuts += 1
+
+    def close(self) -> None:
+        self._listening.close()
+        self.cut()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                caller, _ = self._listening.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(caller,), daemon=True).start()
+
+    def _serve(self, caller: socket.socket) -> None:
+        cuts = self._cuts
+        with caller, contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._to)) as service:
+            back = threading.Thread(target=_pass, args=(service, caller), daemon=True)
+            back.start()
+            while back.is_alive() and self._cuts == cuts:
+                if self.holds or not select.select([caller], [], [], 0.02)[0]:
+                    time.sleep(0.01 if self.holds else 0)
+                    continue
+                piece = _received(caller)
+                if not piece:
+                    break
+                service.sendall(piece)
+                with self._counting:
+                    self.passed += len(piece)
+            if self.holds or self._cuts != cuts:  # at once, though the caller still sends
+                caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            service.shutdown(socket.SHUT_RDWR)
+            back.join()
 
 
 def _pass(source: socket.socket, target: socket.socket) -> None:

@@ -1,0 +1,209 @@
+"""What people do, from signing in to the board: the service, the queue, the line and Chromium are all real."""
+
+import contextlib
+import math
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evaluator.season.accounts import Accounts
+from evaluator.season.config import Season
+from evaluator.season.ledger import Ledger
+from evaluator.season.store import Store, digest
+from tests.support import workers
+from tests.support.browser import DESK, Visitor, chromium
+from tests.support.serving import Service
+from tests.support.uploads import TEAMS, Line, open_again, served_season, zipped
+from tests.support.workers import SECONDS
+
+OURS, THEIRS = TEAMS
+MB = 10**6
+
+
+class World:
+    """A season that is served, with a queue that works."""
+
+    def __init__(self, folder: Path, **given: Any) -> None:
+        self.folder = folder
+        self.season: Season = served_season(folder / "season", **given)
+        self.ledger: Ledger = open_again(self.season)
+        self.service = Service(self.season, folder / "log")
+        self.service.start()
+        self.queue = self.start_queue()
+
+    def start_queue(self) -> "subprocess.Popen[str]":
+        self.queue = workers.start(self.season)
+        return self.queue
+
+    def token(self, team: str) -> str:
+        return Accounts(self.ledger).make(team, "ноутбук «Ё»", "test", None)[1]
+
+    def zip(self, name: str, *given: Any, **named: Any) -> Path:
+        path = self.folder / name
+        path.write_bytes(zipped(*given, **named))
+        return path
+
+    def end(self) -> None:
+        self.queue.terminate()
+        self.queue.communicate(timeout=SECONDS)
+        self.service.end()
+        self.ledger.database.engine.dispose()
+
+
+@pytest.fixture
+def make_world(tmp_path: Path) -> Iterator[Callable[..., World]]:
+    with contextlib.ExitStack() as stack:
+
+        def make(**given: Any) -> World:
+            made = World(tmp_path, **given)
+            stack.callback(made.end)
+            return made
+
+        yield make
+
+
+@pytest.fixture
+def visitor(driver: Any) -> Iterator[Callable[[str], Visitor]]:
+    """Makes the session's browser somebody's, who has never been there."""
+
+    def make(url: str) -> Visitor:
+        made = Visitor(driver, url)
+        made.look(DESK, "light")
+        return made
+
+    yield make
+    driver.get("about:blank")
+    driver.delete_all_cookies()
+
+
+def choose_file(page: Visitor, path: Path) -> None:
+    page.one("#zip").send_keys(str(path))
+    page.click("#start")
+
+
+def verdict(page: Visitor, submission: int = 1) -> str:
+    return str(page.run(f"return document.querySelector('#run-{submission}-public .verdict')?.dataset.v ?? ''"))
+
+
+@pytest.mark.slow
+def test_a_large_zip_comes_through_whatever_breaks_and_ends_on_the_board(
+    make_world: Callable[..., World], visitor: Callable[[str], Visitor]
+) -> None:
+    world = make_world()
+    line = Line(world.service.port)
+    page = visitor(line.url).sign_in(world.service.token(OURS))
+    assert page.path == "/team" and page.text("h1") == OURS
+    path = world.zip("решение «Ёж».zip", padding=200 * MB)
+    size, sent = path.stat().st_size, digest(path)
+
+    line.hold_at = 40 * MB
+    choose_file(page, path)
+    page.until(lambda: line.holds)
+    page.until(lambda: 0 < float(page.one("#progress").get_attribute("value")) < 1)
+    assert page.text("#stage") == "Sending…" and "of 200.0 MB" in page.text("#figures")
+    assert page.one("#pause").is_displayed() and not page.one("#start").is_displayed()
+    line.cut()
+    page.until(lambda: "goes on by itself" in page.text("#stage"))
+    line.hold_at = 90 * MB
+    page.until(lambda: line.holds)  # it did
+
+    world.service.kill()
+    page.until(lambda: "goes on by itself" in page.text("#stage"))
+    world.service.start()
+    line.hold_at = 150 * MB
+    page.until(lambda: line.holds)
+
+    line.cut()
+    line.hold_at = math.inf
+    page.driver.refresh()  # somebody closes the tab and comes back
+    page.until(lambda: path.name in page.text("#unfinished"))
+    page.run("window.stays = true")
+    assert page.log  # of the line; from here on nothing breaks
+    choose_file(page, path)
+    page.until(lambda: "Taken: submission 1" in page.text("#outcome"))
+    assert size <= line.passed < size + 50 * MB  # nothing was sent again but what was under way
+
+    assert page.until(lambda: verdict(page) == "OK") and page.text("#run-1-public .score") == "1.0000"
+    assert page.text("#said") == "Submission 1: scored 1.0000."
+    assert page.run("return window.stays") and page.log == []
+    (state,) = world.ledger.states()
+    assert (state.submission.digest, state.submission.bytes, state.submission.name) == (sent, size, path.name)
+    assert digest(Store(world.season.folder).archive(sent)) == sent
+    attempts = world.ledger.attempts(OURS)
+    assert (attempts.valid, attempts.invalid, attempts.pending) == (1, 0, 0)
+
+    page.click("#run-1-public .pick")
+    page.click("#choice button")
+    assert page.until(lambda: page.text("#done")) == "Your choice is entered."
+    (choice,) = world.ledger.choices()
+    assert (choice.team, choice.submissions) == (OURS, (1,))
+    page.go("/")
+    assert page.text(".board tr.is-own bdi") == OURS and page.text(".board tr.is-own .rank") == "1"
+    line.close()
+
+
+@pytest.mark.slow
+def test_two_teams_in_two_browsers_compete(make_world: Callable[..., World], visitor: Callable[[str], Visitor]) -> None:
+    world = make_world()
+    with chromium() as other:
+        ours = visitor(world.service.url).sign_in(world.token(OURS))
+        theirs = Visitor(other, world.service.url).sign_in(world.token(THEIRS))
+        choose_file(theirs, world.zip("наугад.zip", "наугад"))
+        theirs.until(lambda: verdict(theirs, 1) == "OK")
+        assert not ours.go("/team").all(".runs tr[id]") and "наугад" not in ours.run("return document.body.textContent")
+        told = []
+        for path in ("/submissions/1/report", "/submissions/1/log", "/submissions/999/report", "/submissions/999/log"):
+            told.append(ours.go(path).text("main"))
+        assert len(set(told)) == 1 and "there is no such page" in told[0]
+
+        theirs.go("/").run("window.stays = true")
+        assert ranks(theirs) == {THEIRS: "1"}
+        choose_file(ours.go("/team"), world.zip("решение.zip"))
+        ours.until(lambda: verdict(ours, 2) == "OK")
+        assert theirs.until(lambda: ranks(theirs).get(OURS)) == "1" and ranks(theirs) == {OURS: "1", THEIRS: "2"}
+        assert theirs.text(".board tr.is-own bdi") == THEIRS and theirs.run("return window.stays")
+        assert ranks(ours.go("/")) == {OURS: "1", THEIRS: "2"} and ours.text(".board tr.is-own bdi") == OURS
+        assert not ours.all("#run-1-public") and not ours.go("/team").all("#run-1-public")
+        assert theirs.log == []
+
+
+def ranks(page: Visitor) -> dict[str, str]:
+    """The places of the teams that have one."""
+    script = """
+    const rows = [...document.querySelectorAll(".board tbody tr")];
+    return rows.map(row => [row.querySelector("bdi")?.textContent, row.querySelector(".rank")?.textContent.trim()]);
+    """
+    return {team: rank for team, rank in page.run(script) if team and rank}
+
+
+def test_all_of_it_by_keyboard_alone(make_world: Callable[..., World], visitor: Callable[[str], Visitor]) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    world = make_world()
+    page = visitor(world.service.url).go("/")
+    page.tab_to('a[href="/signin"]')
+    page.press(Keys.ENTER)
+    page.until(lambda: page.path == "/signin" and page.all("#token"))
+    page.tab_to("#token").send_keys(world.token(OURS))
+    page.press(Keys.ENTER)
+    page.until(lambda: page.path == "/team" and page.all("#zip"))
+    page.tab_to("#zip").send_keys(str(world.zip("решение.zip")))
+    page.tab_to("#start")
+    page.press(Keys.SPACE)
+    page.until(lambda: "Taken: submission 1" in page.text("#outcome"))
+    page.until(lambda: page.all("#run-1-public .pick input"))
+    page.tab_to("#run-1-public .pick input")
+    page.press(Keys.SPACE)
+    page.until(lambda: page.text("#ticked") == "1 of 3 ticked")
+    page.tab_to("#choice button")
+    page.press(Keys.ENTER)
+    page.until(lambda: page.text("#done"))
+    assert page.focus.get_attribute("id") == "done"  # what was said is read first
+    assert [choice.submissions for choice in world.ledger.choices()] == [(1,)]
+    page.tab_to(".account button")
+    page.press(Keys.ENTER)
+    page.until(lambda: page.path == "/" and page.all('a[href="/signin"]'))
+    assert "This page is for those who are signed in." in page.go("/team").text("#fault")
