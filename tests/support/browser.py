@@ -1,10 +1,10 @@
 """A page in a real Chromium."""
 
+import base64
 import contextlib
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -102,14 +102,6 @@ class Page(Tab):
         WebDriverWait(self.driver, 10).until(lambda _: self.one("#list").get_attribute("innerHTML") != before)
 
 
-_AXE = """
-const done = arguments[arguments.length - 1];
-axe.run(document, {resultTypes: ["violations"]}).then(found => done(found.violations
-  .filter(each => ["serious", "critical"].includes(each.impact))
-  .map(each => each.id + ": " + each.nodes.map(node => node.target.join(" ") + " " + node.failureSummary).join("; "))));
-"""
-
-
 class Visitor(Tab):
     """Somebody before a browser of their own, at the service on `url`."""
 
@@ -183,10 +175,13 @@ class Visitor(Tab):
             self.press(Keys.TAB)
         raise AssertionError(f"{selector} is not reached by Tab on {self.path}")
 
-    def faults(self) -> list[str]:
-        """Serious and critical ones that axe-core finds."""
-        self.run((resources.files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8"))
-        return list(self.driver.execute_async_script(_AXE))
+    def speak(self, language: str) -> None:
+        self.run("document.getElementById(arguments[0]).click()", language)
+
+    def keep(self, path: Path) -> None:
+        """A picture of all of the page."""
+        shown = {"captureBeyondViewport": True, "format": "png"}
+        path.write_bytes(base64.b64decode(self.driver.execute_cdp_cmd("Page.captureScreenshot", shown)["data"]))
 
     def overflow(self) -> int:
         """Pixels by which the page is wider than the screen."""

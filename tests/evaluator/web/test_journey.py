@@ -1,8 +1,12 @@
 """What people do, from signing in to the board: the service, the queue, the line and Chromium are all real."""
 
 import contextlib
+import json
 import math
+import os
+import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +21,7 @@ from tests.support import workers
 from tests.support.browser import DESK, Visitor, chromium
 from tests.support.serving import Service
 from tests.support.uploads import TEAMS, Line, open_again, served_season, zipped
-from tests.support.workers import SECONDS
+from tests.support.workers import ROOT, SECONDS
 
 OURS, THEIRS = TEAMS
 MB = 10**6
@@ -207,3 +211,78 @@ def test_all_of_it_by_keyboard_alone(make_world: Callable[..., World], visitor: 
     page.press(Keys.ENTER)
     page.until(lambda: page.path == "/" and page.all('a[href="/signin"]'))
     assert "This page is for those who are signed in." in page.go("/team").text("#fault")
+
+
+# --- by the command line ---
+
+
+class Sender:
+    """`send --wait --json` of a team, to a service's address."""
+
+    def __init__(self, token: str, report: Path) -> None:
+        self.report = report
+        without = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+        self.environment = without | {"FBC_TOKEN": token}
+
+    def start(self, path: Path, url: str) -> "subprocess.Popen[str]":
+        self.report.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "evaluator", "send", str(path), "--url", url, "--wait"]
+        return subprocess.Popen(
+            [*command, "--json", str(self.report)],
+            cwd=ROOT,
+            env=self.environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def end(self, process: "subprocess.Popen[str]") -> tuple[int, str, dict[str, Any]]:
+        """The exit code, what was said, and the document."""
+        out, err = process.communicate(timeout=SECONDS)
+        return process.returncode, out + err, json.loads(self.report.read_text(encoding="utf-8"))
+
+
+@pytest.mark.slow
+def test_send_comes_through_and_ends_as_the_verdict_does(make_world: Callable[..., World]) -> None:
+    world = make_world(valid_a_day="2")
+    url = world.service.url
+    sender = Sender(world.service.token(OURS), world.folder / "отчёт.json")
+    code, said, found = sender.end(sender.start(world.zip("решение.zip"), url))
+    assert code == 0, said
+    assert (found["submission"], found["state"], found["verdict"], found["score"]) == (1, "done", "OK", 1.0)
+    assert "score: 1.0000" in said and "attempts left today: " in said
+
+    broken = world.zip("ломается.zip", code="raise SystemExit('кончились ёжики')")
+    code, said, found = sender.end(sender.start(broken, url))
+    assert code == 1, said
+    assert (found["submission"], found["state"], found["verdict"]) == (2, "done", "EXIT")
+    assert found["findings"] and "verdict: EXIT" in said
+    assert all(finding["rule"] in said and finding["found"] in said for finding in found["findings"])
+
+    line, large = Line(world.service.port), world.zip("большое.zip", padding=60 * MB)
+    line.hold_at = 20 * MB
+    process = sender.start(large, line.url)
+    workers.wait(lambda: line.holds)
+    process.send_signal(signal.SIGINT)  # Ctrl-C
+    code, said, found = sender.end(process)
+    assert code == 130 and "the same command goes on with it" in said and found["submission"] is None
+    line.hold_at = 40 * MB
+    process = sender.start(large, line.url)
+    workers.wait(lambda: line.holds)
+    world.service.kill()
+    world.service.start()
+    line.hold_at = math.inf
+    code, said, found = sender.end(process)
+    assert code == 0, said
+    assert (found["submission"], found["state"], found["verdict"]) == (3, "done", "OK")
+    assert "once more in" in said and line.passed < large.stat().st_size + 30 * MB
+    line.close()
+    assert digest(Store(world.season.folder).archive(digest(large))) == digest(large)
+
+    code, said, found = sender.end(sender.start(world.zip("ещё.zip", "мимо"), url))
+    assert code == 4, said
+    assert (found["submission"], found["state"]) == (None, "refused") and "no attempt left" in found["reason"]
+    code, said, found = sender.end(sender.start(large, url))  # is known: no attempt
+    assert code == 0 and found["submission"] == 3 and found["is_new"] is False
+    attempts = world.ledger.attempts(OURS)
+    assert (attempts.valid, attempts.invalid, attempts.pending) == (2, 1, 0)
