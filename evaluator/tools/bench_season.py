@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -56,11 +56,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="season-bench-") as folder:
-        season = _season(Path(folder), options.url)
+        season = make_season(Path(folder), options.url)
         database = Database(options.url, Path(folder))
         database.migrate()
         began = time.perf_counter()
-        _fill(database, season, options.submissions, options.teams, random.Random(options.seed))
+        fill(database, season, options.submissions, options.teams, random.Random(options.seed))
         seconds_to_fill = time.perf_counter() - began
         print(f"{options.submissions} submissions of {options.teams} teams: {seconds_to_fill:.1f} s to fill")
         moment = START + timedelta(days=30)
@@ -102,17 +102,25 @@ def main() -> int:
     return 0 if slowest <= SECONDS_ALLOWED and seconds["site"] <= SITE_SECONDS_ALLOWED else 1
 
 
-def _season(folder: Path, url: str) -> Season:
+def make_season(folder: Path, url: str, replace: Mapping[str, str] | None = None) -> Season:
+    """The example's season, with attempts for everybody, in a folder; `replace` has what else differs from its text."""
     rules = (Path(__file__).parents[1] / "season" / "season.example.toml").read_text(encoding="utf-8")
     path = folder / "season.toml"
-    rules = rules.replace("valid_a_day = 3", "valid_a_day = 1000").replace("sqlite:///season.sqlite3", url)
+    for old, new in {
+        "valid_a_day = 3": "valid_a_day = 1000",
+        "sqlite:///season.sqlite3": url,
+        **(replace or {}),
+    }.items():
+        rules = rules.replace(old, new)
     path.write_text(rules, encoding="utf-8")
     return read_season(path)
 
 
-def _fill(database: Database, season: Season, submissions: int, teams: int, chance: random.Random) -> None:
-    """Three of four submissions have a result, the others failed by themselves, some after an infrastructure failure;
-    each team chose two, and those have private results.
+def fill(
+    database: Database, season: Season, submissions: int, teams: int, chance: random.Random, start: datetime = START
+) -> None:
+    """Teams "team 1" and so on, with submissions of 30 days from `start` on. Three of four have a result, the others
+    failed by themselves, some after an infrastructure failure; each team chose two, and those have private results.
     """
     rows: dict[str, list[dict[str, Any]]] = {table.name: [] for table in schema.HISTORY}
     runs = 0
@@ -141,11 +149,11 @@ def _fill(database: Database, season: Season, submissions: int, teams: int, chan
             rows["score"] += [{"run_id": runs, "task": task, "value": value} for task, value in scores.items()]
 
     for team in range(1, teams + 1):
-        rows["team"].append({"id": team, "name": f"team {team}", "key": f"team {team}", "created_at": START})
+        rows["team"].append({"id": team, "name": f"team {team}", "key": f"team {team}", "created_at": start})
     scored: dict[int, list[int]] = {}
     for submission in range(1, submissions + 1):
         team = submission % teams + 1
-        at = START + timedelta(seconds=submission * 30 * 86400 / submissions)
+        at = start + timedelta(seconds=submission * 30 * 86400 / submissions)
         rows["submission"].append(
             {
                 "id": submission,
@@ -168,17 +176,17 @@ def _fill(database: Database, season: Season, submissions: int, teams: int, chan
             continue
         scored.setdefault(team, []).append(submission)
     for team, of_team in scored.items():
-        rows["choice"].append({"id": team, "team_id": team, "at": START + timedelta(days=40)})
+        rows["choice"].append({"id": team, "team_id": team, "at": start + timedelta(days=40)})
         for submission in of_team[-2:]:
             rows["chosen"].append({"choice_id": team, "submission_id": submission})
-            run(submission, PRIVATE, START + timedelta(days=50), 0, "OK", None)
+            run(submission, PRIVATE, start + timedelta(days=50), 0, "OK", None)
     weights = {str(number): weight for number, weight in sorted(season.weights.items())}
     with database.write() as connection:
         # As the first results would have set them.
         connection.execute(update(schema.test_set).values(data_digest="d" * 64, weights=weights, labels=[]))
         for table in schema.HISTORY:
-            for start in range(0, len(rows[table.name]), CHUNK):
-                connection.execute(insert(table), rows[table.name][start : start + CHUNK])
+            for first in range(0, len(rows[table.name]), CHUNK):
+                connection.execute(insert(table), rows[table.name][first : first + CHUNK])
             if not database.sqlite and "id" in table.c:  # PostgreSQL's own numbers begin after ours
                 connection.exec_driver_sql(
                     f"SELECT setval(pg_get_serial_sequence('{table.name}', 'id'), (SELECT max(id) FROM {table.name}))"
