@@ -24,8 +24,6 @@ import logging
 import os
 import secrets
 import shutil
-import subprocess
-import sys
 import threading
 import time
 from collections import defaultdict
@@ -40,7 +38,6 @@ import anyio.abc
 import anyio.to_thread
 from pydantic import BaseModel, ConfigDict
 
-from evaluator.core import limits
 from evaluator.core.errors import DataError, EvaluatorError
 from evaluator.core.files import write_json
 from evaluator.core.text import gigabytes
@@ -48,6 +45,7 @@ from evaluator.core.verdict import OK
 from evaluator.package.metadata import Metadata
 from evaluator.season.ledger import Archive, Ledger, Refused, Submission, Team
 from evaluator.season.store import open_store
+from evaluator.web.checking import Checks
 from evaluator.web.problems import Problem, not_found
 from evaluator.web.protocol import (
     ACCEPTED,
@@ -71,7 +69,7 @@ MAX_UNDER_WAY = 3  # uploads of a team that have not ended
 MAX_ENDED = 100  # of a team, that are remembered
 IDLE_SECONDS = 60.0  # that a connection may bring nothing
 SWEEP_SECONDS = 300.0
-WRITERS, HASHERS, CHECKS = 16, 2, 2  # at a time
+WRITERS, HASHERS, FINISHERS = 16, 2, 2  # at a time
 _CHUNK = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -199,10 +197,11 @@ class Incoming:
 
     def ending(self) -> Ending:
         """What came of it, where it has ended."""
+        state = self.state  # before it is read, as it may end meanwhile
         try:
             return Ending.model_validate_json((self.folder / RESULT).read_bytes())
         except FileNotFoundError:
-            return Ending(state=self.state)
+            return Ending(state=state)
 
     def end(self, ending: Ending) -> None:
         """Remember what came of it. Its bytes stay where they can be of use once more."""
@@ -242,10 +241,11 @@ class Receiving:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Take and finish uploads, those too that another process left, until the block ends."""
-        self._writers, self._hashers, self._checks = map(anyio.CapacityLimiter, (WRITERS, HASHERS, CHECKS))
+        self._writers, self._hashers, self._finishers = map(anyio.CapacityLimiter, (WRITERS, HASHERS, FINISHERS))
+        self._checks = Checks(self.max_bytes, self._season.limits.unpacked)
         with self._locked():
             await anyio.to_thread.run_sync(self._load)
-            async with anyio.create_task_group() as self._tasks:
+            async with self._checks, anyio.create_task_group() as self._tasks:
                 for incoming in self._all.values():
                     if incoming.state == CHECKING:
                         self._tasks.start_soon(self._finish, incoming)
@@ -326,8 +326,7 @@ class Receiving:
     def _shown(self, incoming: Incoming) -> Upload:
         info, ending = incoming.info, incoming.ending()
         return Upload(
-            **ending.model_dump(exclude={"state"}),
-            state=incoming.state,
+            **ending.model_dump(),
             id=incoming.id,
             name=info.name,
             digest=info.digest,
@@ -479,7 +478,7 @@ class Receiving:
 
     async def _finish(self, incoming: Incoming) -> None:
         try:
-            async with self._checks:
+            async with self._finishers:
                 try:
                     ending = await self._conclude(incoming)
                 except Refused as refused:
@@ -501,31 +500,13 @@ class Receiving:
                 await call(incoming.zip.unlink)
                 reason = f"the SHA-256 of what came is {found}: it was changed or damaged on the way; send it again"
                 return Ending(state=FAILED, reason=reason)
-            document = await self._check(incoming.zip)
+            document = await self._checks.look(incoming.zip)
             if document["verdict"] != OK.name:
                 return Ending(state=FAULTY if document["fault"] == "team" else FAILED, **document)
             await call(write_json, incoming.folder / CHECKED, document)
         async with self._entering[incoming.info.team]:
             submission, is_new = await call(self._enter, incoming, document)
         return Ending(**{**document, "state": ACCEPTED, "submission": submission.id, "is_new": is_new})
-
-    async def _check(self, path: Path) -> dict[str, Any]:
-        """What a process of its own finds, as `check --json` writes it."""
-        root = str(Path(__file__).parents[2])
-        allowed = self._season.limits
-        command = [sys.executable, "-P", "-m", "evaluator.web.preflight"]
-        with anyio.fail_after(limits.PREFLIGHT_SECONDS):
-            done = await anyio.run_process(
-                [*command, str(path), str(allowed.archive), str(allowed.unpacked)],
-                stderr=subprocess.DEVNULL,
-                check=False,
-                # Threads of numpy count as memory, on a machine of many cores more than all else.
-                env=os.environ | {"PYTHONPATH": root, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-            )
-        if done.returncode:
-            raise EvaluatorError(f"the process that looks at {path} ended with {done.returncode}")
-        document: dict[str, Any] = json.loads(done.stdout)
-        return document
 
     def _enter(self, incoming: Incoming, document: dict[str, Any]) -> tuple[Submission, bool]:
         """Keep the ZIP and enter it as a submission; again, it is the same one."""
