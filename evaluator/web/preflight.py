@@ -1,7 +1,7 @@
 """Looking at a ZIP: what `check` and `send` say of it on the team's machine, and the service of one that was sent.
 
-The service has `python -m evaluator.web.preflight PACKED UNPACKED` look at it, in a process of its own for each ZIP, which
-limits itself, and gives the same JSON as `check --json`.
+The service has `python -m evaluator.web.preflight PACKED UNPACKED` look at it, in a process of its own for each ZIP,
+which limits itself, and gives the same JSON as `check --json`.
 """
 
 import dataclasses
