@@ -192,7 +192,7 @@ def test_no_service_there(send: Callable[..., Done], make_file: Callable[..., Pa
 def test_lines_that_break(service: Service, send: Callable[..., Done], make_file: Callable[..., Path]) -> None:
     """After any number of bytes; a service that wants a pause gets it."""
     content, chance = zipped("обрыв", 3_000_000), random.Random(SEED)
-    line = BreakingLine(service.port, [chance.randrange(1, 1_500_000) for _ in range(5)], refusals=1)
+    line = BreakingLine(service.port, [chance.randrange(1, 500_000) for _ in range(5)], refusals=1)
     done = send(make_file(content), url=line.url)
     line.close()
     assert done.code == 0, done.err
@@ -226,7 +226,7 @@ def test_the_sender_is_ended_and_goes_on(
     """From the byte where it was, which the second call's log tells."""
     content = zipped("клиент убит", 10_000_000)
     path = make_file(content)
-    line = BreakingLine(service.port, [], pause=0.02)
+    line = BreakingLine(service.port, [], pause=0.2)
     process = make_sender(path, url=line.url)
     wait(lambda: _received(service) > 1_000_000)
     process.send_signal(number)
