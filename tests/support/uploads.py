@@ -110,7 +110,11 @@ class BreakingLine:
             threading.Thread(target=self._serve, args=(caller,), daemon=True).start()
 
     def _serve(self, caller: socket.socket) -> None:
-        with socket.create_connection(("127.0.0.1", self._to)) as service, caller:
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", self._to)) as service,
+            caller,
+        ):
             back = threading.Thread(target=_pass, args=(service, caller), daemon=True)
             back.start()
             count = 0
