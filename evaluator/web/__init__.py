@@ -5,4 +5,7 @@
 sees of its own. `api` has the routes for programs, `uploads` those of tus; `receiving` keeps what comes over them and
 makes submissions of it, which `preflight` looks at first. `client` sends a ZIP from a team's machine, by the names and
 documents of `protocol`.
+
+`organizing` has what organizers do, of which `organizer_api` makes routes and `organizer` pages; `rescoring` scores
+again while the service goes on.
 """

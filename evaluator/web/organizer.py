@@ -20,7 +20,6 @@ from starlette.datastructures import FormData, UploadFile
 
 from evaluator.core.errors import EvaluatorError
 from evaluator.season import PUBLIC, TEST_SETS, actions, listing, notices, prizes
-from evaluator.season.accounts import MAX_NAME
 from evaluator.season.history import EventRow, History
 from evaluator.season.ledger import Snapshot, Team
 from evaluator.season.schema import STEPS
@@ -55,14 +54,14 @@ TABS = (
 WORDS: Mapping[str, tuple[Words, Words]] = {
     "teams/add": (("Добавить команду", "Add a team"), ("", "")),
     "teams/import": (
-        ("Команды из таблицы", "Teams of a table"),
+        ("Загрузить таблицу команд", "Import a table of teams"),
         (
             "CSV с колонками team, members, contact. Новые команды добавятся, у прежних сменятся участники и связь.",
             "A CSV with the columns team, members, contact. New teams are added; of others members and contact change.",
         ),
     ),
     "teams/rename": (("Переименовать", "Rename"), ("", "")),
-    "teams/members": (("Участники и связь", "Members and contact"), ("", "")),
+    "teams/members": (("Записать участников и связь", "Enter members and contact"), ("", "")),
     "teams/remove": (
         ("Убрать команду", "Remove the team"),
         ("Как заведённую по ошибке: её не будет нигде.", "As one entered by mistake: it stands nowhere then."),
@@ -75,7 +74,7 @@ WORDS: Mapping[str, tuple[Words, Words]] = {
         ),
     ),
     "teams/out-of-competition": (
-        ("Вне конкурса", "Out of competition"),
+        ("Вывести из конкурса", "Take out of competition"),
         ("Команда остаётся на таблицах, без места и призов.", "It stays on the boards, without rank and prizes."),
     ),
     "teams/reinstate": (("Вернуть команду", "Reinstate"), ("", "")),
@@ -98,7 +97,7 @@ WORDS: Mapping[str, tuple[Words, Words]] = {
         ),
     ),
     "submissions/restore": (("Вернуть решение", "Restore"), ("", "")),
-    "submissions/redate": (("День попытки", "Day of its attempt"), ("", "")),
+    "submissions/redate": (("Сменить день попытки", "Change the day of its attempt"), ("", "")),
     "queue/retry": (("Повторить прогон", "Retry"), ("", "")),
     "queue/cancel": (
         ("Отменить прогон", "Cancel the run"),
@@ -337,9 +336,7 @@ def team(
         into=None if found.into is None else _find_team(snapshot, found.into),
         attempts=snapshot.attempts.get(found.name),
         states=own[::-1],
-        tokens=[token for token in accounts.tokens(found.name) if token.holds(snapshot.now)],
-        longest=MAX_NAME,
-        others=[each.name for each in snapshot.teams if each.id != found.id and each.into is None],
+        tokens=[] if found.into else [token for token in accounts.tokens(found.name) if token.holds(snapshot.now)],
     )
 
 
@@ -515,7 +512,6 @@ def access(
         f"{HOME}/access",
         done,
         tokens=accounts.tokens(None),
-        longest=MAX_NAME,
     )
 
 
@@ -545,9 +541,13 @@ class _Form:
     @classmethod
     async def read(cls, deed: type[Deed], form: FormData) -> "_Form":
         said: dict[str, str] = {}
+        faults: list[str] = []
         for name, value in form.multi_items():
             if isinstance(value, UploadFile):
-                said[name] = (await value.read()).decode("utf-8", "surrogateescape")
+                try:
+                    said[name] = (await value.read()).decode("utf-8-sig")
+                except UnicodeDecodeError:
+                    faults.append(f"{value.filename}: is no UTF-8 text")
                 if value.filename and "name" in deed.model_fields:
                     said["name"] = value.filename
             else:
@@ -558,7 +558,7 @@ class _Form:
         if not (is_own_path(back) and (back == HOME or back.startswith((f"{HOME}/", f"{HOME}#")))):
             back = HOME
         kept = {name: value for name, value in said.items() if value.strip() or name in deed.empty}
-        return cls(deed, kept, back, sure)
+        return cls(deed, kept, back, sure, faults)
 
     @property
     def must_ask(self) -> bool:
@@ -566,12 +566,12 @@ class _Form:
         lacks = "reason" not in self.said and self.deed.model_fields["reason"].is_required()
         return lacks or (self.deed.is_grave and not self.sure)
 
-    def first(self, error: ValidationError) -> list[str]:
-        """What is wrong, a line each; of a form that shall be asked about, not that the reason lacks."""
+    def found_wrong(self, error: ValidationError) -> list[str]:
+        """A line for each fault; that the reason lacks is none before it was asked for."""
         lines = []
         for fault in error.errors():
             place = ".".join(map(str, fault["loc"]))
-            if not (place == "reason" and fault["type"] == "missing"):
+            if self.sure or (place, fault["type"]) != ("reason", "missing"):
                 lines.append(f"{place}: {fault['msg']}" if place else fault["msg"])
         return lines
 
@@ -587,10 +587,12 @@ async def do(request: Request, path: str, site: TheSite, caller: AnyCaller, desk
 
 
 def _do(request: Request, site: Site, caller: Caller, desk: TheDesk, form: _Form) -> Response:
+    if form.faults:
+        return _ask(request, site, caller, form, 400)
     try:
         wanted = form.deed.model_validate(form.said)
     except ValidationError as error:
-        form.faults = form.first(error)
+        form.faults = form.found_wrong(error)
         return _ask(request, site, caller, form, 422 if form.faults else 200)
     if form.must_ask:
         return _ask(request, site, caller, form)
