@@ -223,6 +223,7 @@ def _own_postgres(binaries: Path) -> dict[str, Any]:
 
 @pytest.mark.docker
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # it may be the one that waits for the images
 def test_a_season_is_served(project: Project, base_image: str, tmp_path: Path) -> None:
     """A team sends a ZIP to the service; the queue runs it in a container, and the board has its score. After all of it
     was killed, it is still there.
