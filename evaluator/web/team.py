@@ -14,7 +14,7 @@ from evaluator.season.ledger import RunState, Snapshot, Team
 from evaluator.season.site import team_reports
 from evaluator.season.site.pages import Pages
 from evaluator.season.store import Store
-from evaluator.web.access import AnyCaller, Member, TheAccounts, TheLedger
+from evaluator.web.access import AnyCaller, Caller, Member, Somebody, TheAccounts, TheLedger
 from evaluator.web.api import MAX_NUMBER, Number
 from evaluator.web.live import TheLive, stamp
 from evaluator.web.pages import Name, show_secret
@@ -126,11 +126,11 @@ def _choosable(pages: Pages, team: Team) -> set[int]:
 
 @router.get("/submissions/{submission}/report")
 def report(
-    submission: Number, site: TheSite, member: Member, test_set: Annotated[str, Query(alias="set")] = PUBLIC
+    submission: Number, site: TheSite, caller: Somebody, test_set: Annotated[str, Query(alias="set")] = PUBLIC
 ) -> Response:
-    """A scored run's report, apart from this service's origin."""
+    """A scored run's report, apart from this service's origin; organizers see all."""
     pages = site.pages()
-    state = _find(pages, member.team, submission, test_set)
+    state = _find(pages, caller, submission, test_set)
     content = team_reports.read(pages.results_of(state.run, state.test_set)) if state.verdict == "OK" else None
     if content is None:
         raise not_found("such page")
@@ -139,22 +139,22 @@ def report(
 
 
 @router.get("/submissions/{submission}/log")
-def log(submission: Number, site: TheSite, member: Member, ledger: TheLedger) -> Response:
-    """What a submission printed in its run on the public test set, where the rules show that."""
+def log(submission: Number, site: TheSite, caller: Somebody, ledger: TheLedger) -> Response:
+    """What a submission printed in its run on the public test set, where the rules show that; to organizers always."""
     pages = site.pages()
-    state = _find(pages, member.team, submission, PUBLIC)
-    if submission not in _logs(pages, member.team):
+    state = _find(pages, caller, submission, PUBLIC)
+    if caller.team is not None and submission not in _logs(pages, caller.team):
         raise not_found("such page")
     return PlainTextResponse("".join(actions.read_log(ledger, state.run, LOG, follow=False)))
 
 
-def _find(pages: Pages, team: Team, submission: int, test_set: str) -> RunState:
-    """The run of a team's submission. Raises `Problem` 404, also where it is another's or not to be seen."""
-    sets = (PUBLIC, PRIVATE) if pages.shows_private else (PUBLIC,)
+def _find(pages: Pages, caller: Caller, submission: int, test_set: str) -> RunState:
+    """A submission's run. Raises `Problem` 404, also where the caller may not see it."""
     for state in pages.snapshot.states:
-        is_meant = (state.submission.id, state.test_set) == (submission, test_set)
-        if is_meant and test_set in sets and state.submission.team == team.name:
-            return state
+        if (state.submission.id, state.test_set) == (submission, test_set):
+            is_own = caller.team is not None and state.submission.team == caller.team.name
+            if caller.is_organizer or (is_own and (test_set == PUBLIC or pages.shows_private)):
+                return state
     raise not_found("such page")
 
 
@@ -171,9 +171,9 @@ def choose(ledger: TheLedger, member: Member, submission: Annotated[list[_Id] | 
 
 
 @router.post("/team/submissions/{submission}/cancel")
-def cancel(submission: Number, ledger: TheLedger, member: Member, site: TheSite) -> Response:
+def cancel(submission: Number, ledger: TheLedger, caller: Somebody, member: Member, site: TheSite) -> Response:
     """Take back what waits."""
-    _find(site.pages(), member.team, submission, PUBLIC)
+    _find(site.pages(), caller, submission, PUBLIC)
     ledger.take_back(member.team.name, submission, member.by)
     return _back("cancelled")
 

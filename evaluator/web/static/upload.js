@@ -131,7 +131,7 @@ function start(form) {
         return again;
       },
       onAfterResponse: (request, response) => {
-        hasSent ||= request.getMethod() === "PATCH";
+        hasSent ||= request.getMethod() === "PATCH" && response.getStatus() < 300;
         if (response.getStatus() < 400) stage("Отправляется…", "Sending…");
       },
       onError: error => {
