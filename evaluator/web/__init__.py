@@ -6,6 +6,9 @@ sees of its own. `api` has the routes for programs, `uploads` those of tus; `rec
 makes submissions of it, which `preflight` looks at first. `client` sends a ZIP from a team's machine, by the names and
 documents of `protocol`.
 
+`site` is how pages are made, of the site's templates and its own, and the files that they load; `pages` are those for
+everybody and for coming in, `team` a team's own, `live` tells open ones of news.
+
 `organizing` has what organizers do, of which `organizer_api` makes routes and `organizer` pages; `rescoring` scores
 again while the service goes on.
 """

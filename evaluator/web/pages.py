@@ -28,6 +28,16 @@ Name = Annotated[str, Form(max_length=10 * MAX_NAME)]
 
 BOARD_SECONDS = 15.0  # at least, between two news of the board, which is large
 
+# What went wrong, by the status; the rest is said by the problem's own line.
+_WRONG = {
+    403: ("Сюда нельзя", "This is not for you"),
+    404: ("Такой страницы нет", "There is no such page"),
+    409: ("Правила этого не позволяют", "The rules do not allow this"),
+    429: ("Слишком много запросов", "Too many requests"),
+    500: ("Сбой сервиса", "The service failed"),
+}
+_WRONG_AT_ALL = ("Не получилось", "It did not work")
+
 router = APIRouter(include_in_schema=False)
 
 
@@ -228,7 +238,7 @@ def tell(request: Request, problem: Problem) -> Response:
     if problem.status == 401 and holder is None:
         to = request.url.path if request.method == "GET" else ""
         return _sign_in(site, caller, to, "signed-out", 401)
-    page = site.pages().page("problem.html", ("Не получилось", "It did not work"), secret=True)
+    page = site.pages().page("problem.html", _WRONG.get(problem.status, _WRONG_AT_ALL), secret=True)
     response = site.respond(caller, page, "", problem.status, problem=problem, back=_back(request, caller))
     response.headers.update(problem.headers)
     return response

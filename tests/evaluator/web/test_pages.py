@@ -412,7 +412,7 @@ def test_what_waits_is_taken_back_and_what_cannot_be_is_told(door: Door, browser
     browser.run("document.querySelector('.pick input').value = '999999'")
     browser.one(".pick input").click()
     browser.one("#choice button").click()
-    browser.says("It did not work", "h1")
+    browser.says("The rules do not allow this", "h1")
     browser.says("999999")
     browser.one("main > p > a").click()
     browser.says(member.team, "h1")
