@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import sqlalchemy
+
 from evaluator.carbon import emission
 from evaluator.package.metadata import Metadata
-from evaluator.season import PUBLIC
+from evaluator.season import PUBLIC, schema
 from evaluator.season.changes import Change
 from evaluator.season.config import Season, read_season
 from evaluator.season.ledger import Archive, Job, Ledger, NewEdition, RunEnd
@@ -159,6 +161,38 @@ def publish(
 def public_state(ledger: Ledger, submission: int) -> str:
     (state,) = [state for state in ledger.states() if state.submission.id == submission and state.test_set == PUBLIC]
     return state.name
+
+
+def check_lives(ledger: Ledger, charged: int | None = None, team: str = "Ёжики") -> None:
+    """What holds at any moment: each run's events are a life's beginning or all of it, the queue has exactly the runs
+    that have not ended, a submission has at most one of them, and each submission is charged once or not at all.
+    `charged` is how many the team has, none of which failed.
+    """
+    with ledger.database.read() as connection:
+        rows = connection.execute(
+            sqlalchemy.select(schema.run.c.id, schema.run.c.submission_id, schema.event.c.kind)
+            .outerjoin(schema.event, schema.event.c.run_id == schema.run.c.id)
+            .order_by(schema.run.c.id, schema.event.c.step)
+        ).all()
+        queue = connection.execute(sqlalchemy.select(schema.job.c.run_id, schema.job.c.token))
+        jobs = {run: token for run, token in queue}
+        public = schema.result.c.test_set == PUBLIC
+        scored = connection.execute(sqlalchemy.select(schema.result.c.submission_id).where(public)).scalars().all()
+    lives: dict[int, list[str]] = {}
+    submission_of: dict[int, int] = {}
+    for run, submission, kind in rows:
+        lives.setdefault(run, []).append(kind)
+        submission_of[run] = submission
+    for run, life in lives.items():
+        assert life in (["queued"], ["queued", "running"], ["queued", "running", "done"], ["queued", "running", "lost"])
+        assert (run in jobs) == (len(life) < 3)
+        assert run not in jobs or (jobs[run] is not None) == (len(life) == 2)
+    waiting = [submission_of[run] for run in jobs]
+    assert len(waiting) == len(set(waiting))
+    assert len(scored) == len(set(scored)) and not set(scored) & set(waiting)
+    if charged is not None:
+        attempts = ledger.attempts(team)
+        assert (attempts.pending + attempts.valid, attempts.invalid) == (charged, 0)
 
 
 def failures(rules: Path) -> list[str]:

@@ -15,7 +15,11 @@ from typing import Any
 
 import httpx2
 
+from evaluator.season.accounts import Accounts
 from evaluator.season.config import Season
+from evaluator.season.ledger import Ledger
+from tests.support import workers
+from tests.support.uploads import open_again, served_season, zipped
 from tests.support.workers import ROOT, SECONDS
 
 
@@ -70,6 +74,36 @@ class Service:
 
     def tus(self, token: str) -> "Tus":
         return Tus(self.url, token)
+
+
+class World:
+    """A season that is served, with a queue that works."""
+
+    def __init__(self, folder: Path, **given: Any) -> None:
+        self.folder = folder
+        self.season: Season = served_season(folder / "season", **given)
+        self.ledger: Ledger = open_again(self.season)
+        self.service = Service(self.season, folder / "log")
+        self.service.start()
+        self.queue = self.start_queue()
+
+    def start_queue(self) -> subprocess.Popen[str]:
+        self.queue = workers.start(self.season)
+        return self.queue
+
+    def token(self, team: str) -> str:
+        return Accounts(self.ledger).make(team, "ноутбук «Ё»", "test", None)[1]
+
+    def zip(self, name: str, *given: Any, **named: Any) -> Path:
+        path = self.folder / name
+        path.write_bytes(zipped(*given, **named))
+        return path
+
+    def end(self) -> None:
+        self.queue.terminate()
+        self.queue.communicate(timeout=SECONDS)
+        self.service.end()
+        self.ledger.database.engine.dispose()
 
 
 def encoded(**values: str | bytes) -> str:

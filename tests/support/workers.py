@@ -51,3 +51,8 @@ def command_line(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:
         return ""
+
+
+def is_run(pid: int) -> bool:
+    """Whether it is the evaluator's process of a run."""
+    return " evaluator run " in command_line(pid)

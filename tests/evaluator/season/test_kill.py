@@ -28,7 +28,8 @@ from evaluator.season.database import Database
 from evaluator.season.ledger import Archive, Ledger
 from evaluator.season.store import Store, digest
 from tests.support.killing import Killer
-from tests.support.workers import SECONDS, children, start
+from tests.support.season import check_lives
+from tests.support.workers import SECONDS, children, is_run, start
 
 SEED, KILLS = 8, 6
 
@@ -51,37 +52,6 @@ def killed_at(number: int, season: Season, *arguments: object) -> bool:
     return status != 0
 
 
-def check(ledger: Ledger, pending: int | None = None) -> None:
-    """What holds at any moment: each run's events are a life's beginning or all of it, the queue has exactly the runs
-    that have not ended, a submission has at most one of them, and each submission is charged once or not at all.
-    """
-    with ledger.database.read() as connection:
-        rows = connection.execute(
-            sqlalchemy.select(schema.run.c.id, schema.run.c.submission_id, schema.event.c.kind)
-            .outerjoin(schema.event, schema.event.c.run_id == schema.run.c.id)
-            .order_by(schema.run.c.id, schema.event.c.step)
-        ).all()
-        queue = connection.execute(sqlalchemy.select(schema.job.c.run_id, schema.job.c.token))
-        jobs = {run: token for run, token in queue}
-        public = schema.result.c.test_set == PUBLIC
-        scored = connection.execute(sqlalchemy.select(schema.result.c.submission_id).where(public)).scalars().all()
-    lives: dict[int, list[str]] = {}
-    submission_of: dict[int, int] = {}
-    for run, submission, kind in rows:
-        lives.setdefault(run, []).append(kind)
-        submission_of[run] = submission
-    for run, life in lives.items():
-        assert life in (["queued"], ["queued", "running"], ["queued", "running", "done"], ["queued", "running", "lost"])
-        assert (run in jobs) == (len(life) < 3)
-        assert run not in jobs or (jobs[run] is not None) == (len(life) == 2)
-    waiting = [submission_of[run] for run in jobs]
-    assert len(waiting) == len(set(waiting))
-    assert len(scored) == len(set(scored)) and not set(scored) & set(waiting)
-    if pending is not None:
-        attempts = ledger.attempts("Ёжики")
-        assert (attempts.pending + attempts.valid, attempts.invalid) == (pending, 0)
-
-
 def expire(ledger: Ledger) -> None:
     """Let the leases run out, without the wait."""
     with ledger.database.write() as connection:
@@ -99,13 +69,13 @@ def test_sending_is_killed_at_every_step(make_running: Callable[..., Season], ma
         sent = digest(path)
         before = len(ledger.states())
         killed = killed_at(number, season, "submit", path, "--team", "Ёжики")
-        check(ledger)
+        check_lives(ledger)
         after = len(ledger.states())
         assert after in (before, before + 1)
         if after > before:
             assert digest(store.archive(sent)) == sent
         assert not killed_at(10**9, season, "submit", path, "--team", "Ёжики")
-        check(ledger, pending=number)
+        check_lives(ledger, charged=number)
         assert len(ledger.states()) == before + 1 and digest(store.archive(sent)) == sent
         assert {file.suffix for file in (season.folder / "submissions").iterdir()} == {".zip"}
         if not killed:
@@ -120,7 +90,7 @@ def test_running_is_killed_at_every_step(make_running: Callable[..., Season], ma
     assert not killed_at(10**9, season, "submit", make_zip(), "--team", "Ёжики")
     for number in itertools.count(1):
         killed = killed_at(number, season, "queue", "run", "--drain")
-        check(ledger, pending=1)
+        check_lives(ledger, charged=1)
         if not killed:
             break
         expire(ledger)
@@ -152,9 +122,9 @@ def test_two_runners_are_killed_at_random(
                 sent += 1
             start_missing()
             time.sleep(chance.uniform(0.5, 4.0))
-            check(ledger, pending=sent)
+            check_lives(ledger, charged=sent)
             runner = chance.choice(runners)
-            victims = [runner.pid, *(pid for pid in children(runner.pid) if _is_run(pid))]
+            victims = [runner.pid, *(pid for pid in children(runner.pid) if is_run(pid))]
             with contextlib.suppress(ProcessLookupError):
                 os.kill(chance.choice(victims), signal.SIGKILL)
         deadline = time.monotonic() + SECONDS
@@ -167,7 +137,7 @@ def test_two_runners_are_killed_at_random(
     finally:
         for runner in runners:
             runner.kill()
-    check(ledger, pending=sent)
+    check_lives(ledger, charged=sent)
     assert len(ledger.results(PUBLIC)) == sent and ledger.unfinished() == 0
 
 
@@ -175,10 +145,3 @@ def _send(ledger: Ledger, path: Path) -> None:
     Store(ledger.season.folder).add(path, digest(path))
     report = archive.check(path)
     ledger.submit("Ёжики", Archive(digest(path), path.name, report.packed, report.metadata))
-
-
-def _is_run(pid: int) -> bool:
-    try:
-        return b"\0evaluator\0run\0" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False

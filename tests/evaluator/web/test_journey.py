@@ -13,48 +13,15 @@ from typing import Any
 
 import pytest
 
-from evaluator.season.accounts import Accounts
-from evaluator.season.config import Season
-from evaluator.season.ledger import Ledger
 from evaluator.season.store import Store, digest
 from tests.support import workers
 from tests.support.browser import DESK, Visitor, chromium
-from tests.support.serving import Service
-from tests.support.uploads import TEAMS, Line, open_again, served_season, zipped
+from tests.support.serving import World
+from tests.support.uploads import TEAMS, Line
 from tests.support.workers import ROOT, SECONDS
 
 OURS, THEIRS = TEAMS
 MB = 10**6
-
-
-class World:
-    """A season that is served, with a queue that works."""
-
-    def __init__(self, folder: Path, **given: Any) -> None:
-        self.folder = folder
-        self.season: Season = served_season(folder / "season", **given)
-        self.ledger: Ledger = open_again(self.season)
-        self.service = Service(self.season, folder / "log")
-        self.service.start()
-        self.queue = self.start_queue()
-
-    def start_queue(self) -> "subprocess.Popen[str]":
-        self.queue = workers.start(self.season)
-        return self.queue
-
-    def token(self, team: str) -> str:
-        return Accounts(self.ledger).make(team, "ноутбук «Ё»", "test", None)[1]
-
-    def zip(self, name: str, *given: Any, **named: Any) -> Path:
-        path = self.folder / name
-        path.write_bytes(zipped(*given, **named))
-        return path
-
-    def end(self) -> None:
-        self.queue.terminate()
-        self.queue.communicate(timeout=SECONDS)
-        self.service.end()
-        self.ledger.database.engine.dispose()
 
 
 @pytest.fixture
@@ -221,8 +188,7 @@ class Sender:
 
     def __init__(self, token: str, report: Path) -> None:
         self.report = report
-        without = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-        self.environment = without | {"FBC_TOKEN": token}
+        self.environment = os.environ | {"FBC_TOKEN": token, "NO_PROXY": "*"}
 
     def start(self, path: Path, url: str) -> "subprocess.Popen[str]":
         self.report.unlink(missing_ok=True)
