@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Hashable
 from typing import Annotated
 
+import anyio
 from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from sse_starlette import EventSourceResponse
@@ -13,6 +14,8 @@ from evaluator.season.ledger import Snapshot
 from evaluator.web.watching import Watch
 
 SECONDS = 1.0  # between two looks at the ledger, while anybody watches
+PING = 20  # seconds between two signs of life, which proxies wait for
+ENDING = 5.0  # seconds that streams have to end in with the service
 
 
 class Live:
@@ -28,13 +31,15 @@ class Live:
         """An event `changed` with what `digest` gives: at first, and whenever it gives something else, but at most one
         in `every` seconds. It gives the same to all who watch the same `page`, and may block.
         """
-        return EventSourceResponse(self._events(page, digest, every), ping=20)
+        ending = anyio.Event()  # the service's
+        events = self._events(page, digest, every, ending)
+        return EventSourceResponse(events, ping=PING, shutdown_event=ending, shutdown_grace_period=ENDING)
 
     async def _events(
-        self, page: Hashable, digest: Callable[[Snapshot], str], every: float
+        self, page: Hashable, digest: Callable[[Snapshot], str], every: float, ending: anyio.Event
     ) -> AsyncIterator[dict[str, str]]:
         seen, said = None, ""
-        while True:
+        while not ending.is_set():
             snapshot = await self._next()
             if snapshot is seen:
                 continue
@@ -42,7 +47,8 @@ class Live:
             if found != said:
                 said = found
                 yield {"event": "changed", "data": said}
-                await asyncio.sleep(every)
+                with anyio.move_on_after(every):
+                    await ending.wait()
 
     async def _digest(self, snapshot: Snapshot, page: Hashable, digest: Callable[[Snapshot], str]) -> str:
         if self._seen is not snapshot:

@@ -94,7 +94,8 @@ class Site:
         return HTMLResponse(text, status)
 
     def _links(self, caller: Caller) -> Sequence[Link]:
-        names = (*EVERYBODYS, *(FINAL if caller.is_organizer or self.pages().shows_private else ()))
+        pages = self._pages or self.pages()
+        names = (*EVERYBODYS, *(FINAL if caller.is_organizer or pages.shows_private else ()))
         links = [(href(name), *TITLES[name]) for name in names]
         if caller.is_organizer:
             return [ORGANIZERS, *links]
