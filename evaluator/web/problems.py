@@ -7,7 +7,8 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
 
 from evaluator.core.errors import DataError, EvaluatorError
@@ -16,6 +17,7 @@ from evaluator.season.ledger import Refused
 logger = logging.getLogger(__name__)
 
 API = "/api/"  # begins the paths that programs call
+AWAY_SECONDS = 5  # that a caller is asked to wait for a database that does not answer
 MEDIA_TYPE = "application/problem+json"
 
 Render = Callable[[Request, "Problem"], Response]
@@ -66,6 +68,8 @@ def install(app: FastAPI, render: Render | None = None) -> None:
 
     def tell(request: Request, problem: Problem) -> Response:
         if render is not None and not request.url.path.startswith(API):
+            if problem.status == 503:  # a page needs the database
+                return PlainTextResponse(problem.detail, problem.status, problem.headers)
             return render(request, problem)
         return JSONResponse(problem.to_json(), problem.status, problem.headers, MEDIA_TYPE)
 
@@ -88,6 +92,12 @@ def install(app: FastAPI, render: Render | None = None) -> None:
         first = f"{faults[0]['where']}: {faults[0]['found']}" if faults else _what(422)
         return tell(request, Problem(422, first, faults=faults))
 
+    def away(request: Request, error: Exception) -> Response:
+        assert isinstance(error, DBAPIError)
+        logger.warning("the database does not answer: %s", " ".join(str(error.orig).split()))
+        said = "the service's database does not answer; try again in a moment"
+        return tell(request, Problem(503, said, {"Retry-After": f"{AWAY_SECONDS}"}))
+
     def unexpected(request: Request, error: Exception) -> Response:
         return tell(request, Problem(500, "the service failed; the organizers' log says why"))
 
@@ -95,6 +105,8 @@ def install(app: FastAPI, render: Render | None = None) -> None:
     app.add_exception_handler(EvaluatorError, library)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, invalid)
+    for kind in (OperationalError, InterfaceError):
+        app.add_exception_handler(kind, away)
     app.add_exception_handler(Exception, unexpected)
 
 

@@ -37,6 +37,7 @@ import anyio
 import anyio.abc
 import anyio.to_thread
 from pydantic import BaseModel, ConfigDict
+from sqlalchemy.exc import InterfaceError, OperationalError
 
 from evaluator.core.errors import DataError, EvaluatorError
 from evaluator.core.files import write_json
@@ -69,6 +70,7 @@ MAX_UNDER_WAY = 3  # uploads of a team that have not ended
 MAX_ENDED = 100  # of a team, that are remembered
 IDLE_SECONDS = 60.0  # that a connection may bring nothing
 SWEEP_SECONDS = 300.0
+DATABASE_SECONDS = 2.0  # between two tries to enter a submission while the database does not answer
 WRITERS, HASHERS, FINISHERS = 16, 2, 2  # at a time
 _CHUNK = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -478,11 +480,19 @@ class Receiving:
 
     async def _finish(self, incoming: Incoming) -> None:
         try:
-            async with self._finishers:
+            while True:
                 try:
-                    ending = await self._conclude(incoming)
+                    async with self._finishers:
+                        ending = await self._conclude(incoming)
+                    break
                 except Refused as refused:
                     ending = Ending(state=REFUSED, reason=str(refused))
+                    break
+                except (OperationalError, InterfaceError) as error:  # away for a while: it was acknowledged
+                    logger.warning(
+                        "upload %s waits for the database: %s", incoming.id, " ".join(str(error.orig).split())
+                    )
+                    await anyio.sleep(DATABASE_SECONDS)
             await anyio.to_thread.run_sync(incoming.end, ending)
         except Exception:
             logger.exception("upload %s cannot be finished", incoming.id)

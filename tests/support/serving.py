@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx2
 
+from evaluator.season import PUBLIC
 from evaluator.season.accounts import Accounts
 from evaluator.season.config import Season
 from evaluator.season.ledger import Ledger
@@ -90,6 +91,18 @@ class World:
     def start_queue(self) -> subprocess.Popen[str]:
         self.queue = workers.start(self.season)
         return self.queue
+
+    def wait_for_results(self, count: int) -> None:
+        """Three failures in a row end a queue, and so does a database that is away when it starts: somebody would start
+        it again.
+        """
+
+        def are_there() -> bool:
+            if self.queue.poll() is not None:
+                self.start_queue()
+            return len(self.ledger.results(PUBLIC)) >= count
+
+        workers.wait(are_there)
 
     def token(self, team: str) -> str:
         return Accounts(self.ledger).make(team, "ноутбук «Ё»", "test", None)[1]

@@ -15,7 +15,6 @@ from typing import Any
 import httpx2
 import pytest
 
-from evaluator.season import PUBLIC
 from evaluator.season.store import Store, digest
 from tests.support import postgres
 from tests.support.season import BACKENDS, check_lives
@@ -108,12 +107,7 @@ def test_nothing_is_lost_or_charged_twice(kind: str, tmp_path: Path) -> None:
             told = [document for end in ends for document in end.result(SECONDS)]
         assert [document["state"] for document in told] == ["accepted"] * COUNT * len(TEAMS), told
 
-        def is_done() -> bool:
-            if world.queue.poll() is not None:  # three failures in a row end it; somebody would start it again
-                world.start_queue()
-            return len(world.ledger.results(PUBLIC)) == COUNT * len(TEAMS)
-
-        wait(is_done)
+        world.wait_for_results(COUNT * len(TEAMS))
         store = Store(world.season.folder)
         for team in TEAMS:
             sent = sorted(map(sha256, contents[team]))
@@ -121,3 +115,23 @@ def test_nothing_is_lost_or_charged_twice(kind: str, tmp_path: Path) -> None:
             assert [digest(store.archive(each)) for each in sent] == sent
             check_lives(world.ledger, charged=COUNT, team=team)
         assert world.ledger.unfinished() == 0
+
+
+def test_a_database_that_is_away_is_waited_for(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        cluster = stack.enter_context(postgres.running())
+        world = World(tmp_path, url=stack.enter_context(postgres.new_database(cluster.folder)))
+        stack.callback(world.end)
+        tus, content = world.service.tus(world.token(TEAMS[0])), zipped()
+        place = tus.place(content)
+        assert tus.patch(place, 0, content).status_code == 204
+        cluster.kill()
+        wait(lambda: tus.client.get("/").status_code == 503)
+        page, call = tus.client.get("/team"), tus.client.get(place)
+        assert page.status_code == call.status_code == 503 and int(call.headers["Retry-After"]) > 0
+        assert "does not answer; try again" in page.text and page.headers["Content-Type"].startswith("text/plain")
+        assert call.json()["detail"] == page.text
+        cluster.start()
+        assert answered(lambda: tus.client.get("/team")).status_code == 200
+        assert deliver(tus, content)["state"] == "accepted"
+        world.wait_for_results(1)
