@@ -280,13 +280,13 @@ def queue(request: Request, site: TheSite, caller: AnyCaller, organizer: AnOrgan
         pages.organizer(),
         HOME,
         template="organizer_queue.html",
-        live=(f"{HOME}/events", _stamp(pages.snapshot)),
+        live=(f"{HOME}/live", _stamp(pages.snapshot)),
         **_common(site, caller) | {"modules": ["live.js"], "tab": HOME, "told": told.take(done), "notices": found},
     )
 
 
-@router.get("/events")
-async def events(live: TheLive, organizer: AnOrganizer) -> EventSourceResponse:
+@router.get("/live")
+async def live_queue(live: TheLive, organizer: AnOrganizer) -> EventSourceResponse:
     """Tells when the queue is another."""
     return live.stream(HOME, _stamp, LIVE_SECONDS)
 

@@ -1,7 +1,6 @@
 """The routes of organizers for programs, /api/v1/organizer: what there is, what is done, tables to take away."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from datetime import date, datetime
 from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
@@ -15,7 +14,6 @@ from evaluator.season import PRIVATE, PUBLIC, actions, listing, notices
 from evaluator.season.history import EventRow, History, RunRow
 from evaluator.season.ledger import Ledger, Refused
 from evaluator.season.site import usage
-from evaluator.season.site.pages import FAILURES
 from evaluator.web.access import AnOrganizer, TheAccounts
 from evaluator.web.api import Number, TokenView
 from evaluator.web.organizing import DEEDS, ChangeRow, Deed, TeamRow, TheDesk
@@ -123,12 +121,7 @@ def get_events(organizer: AnOrganizer, team: Team = None, test_set: TestSet = No
 @router.get("/machines")
 def get_machines(organizer: AnOrganizer) -> list[MachineRow]:
     """What the machines did so far."""
-    taken = organizer.ledger.snapshot()
-    found = usage.summarize(taken.events, (), FAILURES, taken.season.zone, taken.now)
-    return [
-        MachineRow(**asdict(each) | {"machine": each.name, "mean": each.mean, "used": each.used})
-        for each in found.machines
-    ]
+    return [MachineRow(**row) for row in usage.machines(organizer.ledger.snapshot())]
 
 
 @router.get("/submissions", response_model=list[SubmissionRow])

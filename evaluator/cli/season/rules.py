@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from evaluator.cli import shared
-from evaluator.cli.season import backups, options, web
+from evaluator.cli.season import backups, options, texts, web
 from evaluator.core import verdict
 
 app = typer.Typer()
@@ -42,6 +42,20 @@ def notices(
     rows = [{"kind": document["kind"], "what": str(case)} for case, document in zip(cases, documents, strict=True)]
     text = "\n".join(map(str, cases)) or "nothing to look at"
     options.give(text, documents, json, rows, table, ("kind", "what"))
+
+
+@season_app.command("machines")
+def machines(
+    json: options.Json = None, table: options.Table = None, season: options.Rules = options.DEFAULT_RULES
+) -> None:
+    """What the machines did: runs, hours, how much of the time they were used."""
+    from evaluator.season import actions
+    from evaluator.season.site import usage
+
+    options.check_outputs(json, table)
+    taken = actions.open_ledger(season).snapshot()
+    rows = usage.machines(taken)
+    options.give(texts.machines(rows, taken.season), rows, json, rows, table, usage.MACHINE_COLUMNS)
 
 
 @season_app.command("check")

@@ -285,6 +285,24 @@ def events(rows: "Sequence[EventRow]", season: "Season") -> str:
     return table(["run", "submission", "set", "what", "when", "verdict", "team", "by", "why"], cells)
 
 
+def machines(rows: Sequence[Mapping[str, Any]], season: "Season") -> str:
+    """Machines for a terminal, as `usage.machines` has them."""
+    cells = [
+        [
+            row["machine"],
+            row["runs"],
+            row["lost"],
+            f"{row['seconds'] / 3600:.1f}",
+            f"{row['mean']:.2f}",
+            row["most"],
+            f"{100 * row['used']:.0f} %",
+            *(moment(datetime.fromisoformat(row[key]), season) for key in ("first", "last")),
+        ]
+        for row in rows
+    ]
+    return table(["machine", "runs", "lost", "hours", "at a time", "most", "used", "from", "to"], cells)
+
+
 def tokens(found: "Sequence[Token]", season: "Season", now: datetime) -> str:
     """Tokens and invitations, and whether they hold."""
     if not found:

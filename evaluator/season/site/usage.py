@@ -8,9 +8,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from statistics import median
+from typing import Any
 from zoneinfo import ZoneInfo
 
-from evaluator.season.ledger import Event
+from evaluator.season.config import Season
+from evaluator.season.ledger import Event, Snapshot
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,10 @@ class RunLife:
     started: datetime | None = None
     ended: datetime | None = None
     end: str | None = None
+
+
+# Of `machines`.
+MACHINE_COLUMNS = ("machine", "processes", "runs", "lost", "seconds", "first", "last", "mean", "most", "used")
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,21 @@ class Machine:
     def used(self) -> float:
         """The share of its places, as many as it ever had runs at a time, that were taken."""
         return self.mean / self.most
+
+    def to_json(self, season: Season) -> dict[str, Any]:
+        """As `season machines --json` and the API have it."""
+        return {
+            "machine": self.name,
+            "processes": self.processes,
+            "runs": self.runs,
+            "lost": self.lost,
+            "seconds": self.seconds,
+            "first": season.moment(self.first),
+            "last": season.moment(self.last),
+            "mean": self.mean,
+            "most": self.most,
+            "used": self.used,
+        }
 
 
 @dataclass(frozen=True)
@@ -110,6 +131,12 @@ def runs(events: Iterable[Event]) -> list[RunLife]:
             )
         )
     return lives
+
+
+def machines(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """A row for each machine, by name."""
+    season = snapshot.season
+    return [each.to_json(season) for each in _machines(runs(snapshot.events), snapshot.now)]
 
 
 def summarize(

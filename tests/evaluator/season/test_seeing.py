@@ -317,6 +317,9 @@ def test_lists_as_text_json_and_table(make_running, make_zip, tmp_path, capsys) 
     assert call("season", "notices")[1] == same
     (case,) = json.loads(call("season", "notices", "--json", "-")[1])
     assert case["kind"] == "same-zip" and len(case["digest"]) == 64
+    (machine,) = json.loads(call("season", "machines", "--json", "-", "--table", tmp_path / "m.csv")[1])
+    assert machine["runs"] == 2 and machine["machine"] in call("season", "machines")[1]
+    assert list(pd.read_csv(tmp_path / "m.csv").columns) == list(machine)
 
     # Teams see none of it.
     assert call("site", "--out", tmp_path / "site")[0] == 0

@@ -148,7 +148,8 @@ def served(rules: Season, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         token, secret = accounts.make(team, f"секретный ноутбук {id}", "Судья")
         _, invitation = accounts.make(team, f"секретное приглашение {id}", "Судья", _later(), INVITED)
         values = {"submission": submission, "team": id, "token": token.id, "secret": invitation, "run": run}
-        values |= {"change": 1, "name": "public", "digest": "0", "test_set": "public", "what": "runs", "path": "teams/add"}
+        values |= {"change": 1, "name": "public", "digest": "0", "test_set": "public", "what": "runs"}
+        values["path"] = "teams/add"
         things.append(Things({name: str(value) for name, value in values.items()}))
         secrets = [f"секрет команды {id}", f"секрет прогона команды {id}", f"ноутбук {id}", secret, invitation]
         secrets.append(sent.digest)

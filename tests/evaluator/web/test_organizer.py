@@ -1,6 +1,7 @@
 """Everything that an organizer does over the web, over real HTTP: what is in the ledger then, who did it, and why."""
 
 import csv
+import fcntl
 import io
 import json
 import shutil
@@ -212,6 +213,15 @@ def test_notices(desk: Desk) -> None:
 # --- scoring again ---
 
 
+def ended(desk: Desk) -> Any:
+    """The scoring again that was begun, when it has ended."""
+    deadline = time.monotonic() + SECONDS
+    while (found := desk.get("rescoring"))["state"] == "running":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return found
+
+
 def test_scoring_again(make_running: Callable[..., Season], make_zip: Callable[..., Path]) -> None:
     other = "Палки-ёлки 🦔"
     season = make_running()
@@ -227,26 +237,18 @@ def test_scoring_again(make_running: Callable[..., Season], make_zip: Callable[.
 
     with serving(season) as url:
         desk = Desk(url, ledger)
-
-        def ended() -> Any:
-            deadline = time.monotonic() + SECONDS
-            while (found := desk.get("rescoring"))["state"] == "running":
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
-            return found
-
         assert desk.get("rescoring")["state"] == "none"
         wanted = {"test_set": PUBLIC, "data": "data/исправлено"}
         assert "dry run" in desk.refused("rescoring/start", 409, **wanted, dry_run=False)
         assert desk.do("rescoring/start", **wanted)["state"] in ("running", "done")
-        tried = ended()
+        tried = ended(desk)
         assert tried["state"] == "done" and tried["by"] == WHO and ledger.changes() == []
         assert [place["team"] for place in tried["result"]["sets"][0]["board"]] == ["Кот", "Ёжики"]
         assert any("2 of 2" in line for line in tried["log"])
         other_request = {"test_set": PUBLIC}
         assert "dry run" in desk.refused("rescoring/start", 409, **other_request, dry_run=False)
         desk.do("rescoring/start", **wanted, dry_run=False)
-        done = ended()
+        done = ended(desk)
         change = ledger.changes()[-1]
         assert done["state"] == "done" and done["result"]["change"] == change.id
         assert (change.kind, change.by, change.reason) == (changes.RESCORED, WHO, WHY)
@@ -254,10 +256,26 @@ def test_scoring_again(make_running: Callable[..., Season], make_zip: Callable[.
         assert {result.team: result.total for result in ledger.results(PUBLIC)}["Кот"] == 1.0
 
         desk.do("rescoring/start", test_set="нет такого")
-        wrong = ended()
+        wrong = ended(desk)
         assert wrong["state"] == "failed" and "must be one of" in " ".join(wrong["log"])
         for stated in ("/etc", "..", "data/../..", "нет", "."):
             assert "season's folder" in desk.refused("rescoring/start", 400, test_set=PUBLIC, data=stated)
+
+
+def test_scoring_again_that_was_interrupted_goes_on(desk: Desk) -> None:
+    folder = desk.ledger.season.folder / "rescoring"
+    folder.mkdir()
+    asked = {"test_set": PUBLIC, "dry_run": False, "reason": WHY}
+    document = {"request": asked, "by": WHO, "started_at": "2022-10-03T12:00:00+03:00"}
+    (folder / "request.json").write_text(json.dumps(document), encoding="utf-8")
+    (folder / "lock").touch()
+    assert desk.get("rescoring")["state"] == "interrupted"
+    with open(folder / "lock") as lock:  # of a process that goes on without the service
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert desk.get("rescoring")["state"] == "running"
+        assert "under way" in desk.refused("rescoring/start", 409, **asked)
+    desk.do("rescoring/start", **asked)
+    assert ended(desk)["state"] == "done"  # though there is nothing to score yet
 
 
 # --- what is wrong ---
