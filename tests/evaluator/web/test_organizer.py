@@ -4,6 +4,7 @@ import csv
 import fcntl
 import io
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -247,7 +248,12 @@ def test_scoring_again(make_running: Callable[..., Season], make_zip: Callable[.
         assert any("2 of 2" in line for line in tried["log"])
         other_request = {"test_set": PUBLIC}
         assert "dry run" in desk.refused("rescoring/start", 409, **other_request, dry_run=False)
-        desk.do("rescoring/start", **wanted, dry_run=False)
+        page = desk.client.get("/organizer/rescoring").text
+        assert 'data-state="done"' in page and "2 scored again, 2 with another score" in page
+        (form,) = re.findall(r'<form class="inline".*?</form>', page, re.S)  # the same in earnest, by a button
+        fields = re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)">', form)
+        answer = desk.client.post("/organizer/do/rescoring/start", data=dict(fields))
+        assert answer.status_code == 303, answer.text
         done = ended(desk)
         change = ledger.changes()[-1]
         assert done["state"] == "done" and done["result"]["change"] == change.id
@@ -258,6 +264,7 @@ def test_scoring_again(make_running: Callable[..., Season], make_zip: Callable[.
         desk.do("rescoring/start", test_set="нет такого")
         wrong = ended(desk)
         assert wrong["state"] == "failed" and "must be one of" in " ".join(wrong["log"])
+        assert 'data-state="failed"' in desk.client.get("/organizer/rescoring").text
         for stated in ("/etc", "..", "data/../..", "нет", "."):
             assert "season's folder" in desk.refused("rescoring/start", 400, test_set=PUBLIC, data=stated)
 
