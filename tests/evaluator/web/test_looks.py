@@ -17,6 +17,7 @@ from evaluator.season.accounts import INVITATION, INVITED, Accounts
 from evaluator.season.ledger import Ledger, RunEnd
 from evaluator.season.organize import Organizer
 from evaluator.season.store import Store
+from evaluator.web.organizer import TABS
 from tests.support import axe
 from tests.support import demo_season as demo
 from tests.support.browser import DESK, PHONE, Visitor
@@ -169,12 +170,23 @@ def test_an_upload_under_way_can_be_read(driver: Any, service: Service, accounts
 
 
 @pytest.mark.slow
+def test_organizers_pages_can_be_read(page: Visitor, accounts: Accounts) -> None:
+    page.sign_in(accounts.make(None, "Судья «Ё»", "Судья")[1])
+    page.driver.get_log("browser")
+    for address, _, _ in TABS:
+        check(page.go(address), "organizer-" + (address.removeprefix("/organizer/") or "queue").strip("/"))
+    check(page.go("/organizer/teams/1"), "organizer-team")
+    check(page.go("/organizer/submissions/6"), "organizer-submission")
+
+
+@pytest.mark.slow
 def test_a_season_that_is_over_can_be_read(driver: Any, tmp_path: Path) -> None:
     season = demo.write(tmp_path / "season", days=20).season
     served = Service(season, tmp_path / "log").start()
     ledger = open_again(season)
     accounts = Accounts(ledger)
     Organizer(ledger, "Судья").show_private("подведены итоги")
+    driver.get_log("browser")
     page = Visitor(driver, served.url)
     try:
         page.sign_in(accounts.make(demo.NAMES[0], "ноутбук", "Судья")[1])
