@@ -65,9 +65,9 @@ export async function renew() {
     const answer = await fetch(location.pathname, { headers: { Accept: "text/html" } });
     if (answer.status === 401 || answer.status === 403) return location.reload();
     if (answer.ok) {
-      const next = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("main");
+      const next = new DOMParser().parseFromString(await answer.text(), "text/html");
       const before = verdicts();
-      morph(main, document.adoptNode(next));
+      for (const part of ["main", "footer"]) morph(document.querySelector(part), document.adoptNode(next.querySelector(part)));
       document.dispatchEvent(new Event("renewed"));
       announce(before);
     }
