@@ -4,7 +4,7 @@
     python -m evaluator.tools.bench_serve --teams 50 --mb 1 --earlier 1000 --seconds 5
 
 Serves seasons in a temporary folder by `python -m evaluator season serve` on this machine, which the callers share.
-Each team sends a ZIP by tus as the web client does: creation, PATCH, then asking every second what came of it. Beside
+Each team sends a ZIP by tus as the web client does: creation, PATCH, then asking what came of it. Beside
 that people open pages at a steady rate, whether the ones before were answered or not: the board, a team's own page, the
 API's board, each by a connection of its own.
 
@@ -109,7 +109,7 @@ def _rounds(folder: Path, parcels: "Parcels", options: argparse.Namespace) -> di
         found["quiet"] = {"pages": readers.result}
         for number in (1, 2, 3):
             sent = [parcels.make(f"{number} {team}") for team in range(options.teams)]
-            before = service.memory()
+            before, worked = service.memory(), service.cpu_seconds()
             watching = Beside(_watch, service.port, tokens) if number == 3 else None
             with (
                 watching or contextlib.nullcontext(),
@@ -124,6 +124,7 @@ def _rounds(folder: Path, parcels: "Parcels", options: argparse.Namespace) -> di
                 "uploads_per_second": round(len(sent) / seconds, 1),
                 "mb_per_second": round(len(sent) * parcels.size / 1e6 / seconds, 1),
                 "longest_upload": round(max(end.seconds for end in ends), 1),
+                "cpu_of_service": round(service.cpu_seconds() - worked, 1),
                 "pages": readers.result,
                 "memory_mb": _memory(before, seen, service.memory()),
                 **_compare(season, sent, ends),
@@ -305,6 +306,11 @@ class Service:
             started += found
         return Memory(_resident(self._process.pid), sum(map(_resident, started)))
 
+    def cpu_seconds(self) -> float:
+        """So far, without those of the processes that it has started."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     @contextlib.contextmanager
     def watched(self) -> Iterator[list[Memory]]:
         """What it has each second, while the block runs."""
@@ -380,7 +386,9 @@ async def _until(is_over: IsOver, forever: Iterable[Coroutine[Any, Any, None]]) 
         await asyncio.sleep(0.1)
     for task in tasks:
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    for end in await asyncio.gather(*tasks, return_exceptions=True):
+        if not isinstance(end, asyncio.CancelledError):
+            print(f"a caller ended: {end!r}", file=sys.stderr)
 
 
 def _work(is_over: IsOver, rules: Path) -> int:
@@ -490,7 +498,7 @@ async def _send(port: int, caller: Mapping[str, str], parcel: Parcel, ask: float
         if answer.status != 204:
             raise ValueError(f"{answer.status} {answer.content.decode(errors='replace')}")
         while True:
-            answer = await line.call("GET", place, caller)
+            answer = await line.call("GET", place, {**caller, **protocol.WAITING})
             if answer.status != 200:
                 raise ValueError(f"{answer.status} {answer.content.decode(errors='replace')}")
             found: dict[str, Any] = json.loads(answer.content)
@@ -565,7 +573,13 @@ def _watch(is_over: IsOver, port: int, tokens: Sequence[str]) -> dict[str, Any]:
     async def watch(token: str) -> None:
         nonlocal events
         async with _line(port) as line:
-            line.say("GET", "/team/events", _of(token))
+            page = await line.call("GET", PAGES["own"], _of(token))
+            found = re.search(rb'data-live="([^"]+)"', page.content)
+        async with _line(port) as line:
+            line.say("GET", found[1].decode() if found else "", _of(token))
+            status, _ = await line.head()
+            if status != 200:
+                raise RuntimeError(f"no events, but {status}")
             is_first = True
             while piece := await line.reader.readline():
                 if not piece.startswith(b"data:"):

@@ -23,7 +23,7 @@ from evaluator.web.watching import Watch
 
 CSRF_HEADER, CSRF_FIELD = "X-CSRF-Token", "csrf"
 _COOKIE = "fbc"
-_SAFE = ("GET", "HEAD", "OPTIONS")
+SAFE = ("GET", "HEAD", "OPTIONS")
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 Found = TypeVar("Found")
 _OWN_SITES = (None, "same-origin", "none")
@@ -131,7 +131,7 @@ async def find_caller(request: Request, accounts: TheAccounts, limiter: TheLimit
     elif cookie and (holder := await run_in_threadpool(accounts.session, cookie)) is not None:
         caller = Caller(holder, cookie)
     limiter.call(None if caller.holder is None else caller.holder.token.id, address(request))
-    if request.method not in _SAFE and not scheme:
+    if request.method not in SAFE and not scheme:
         await _check_own(request, caller)
     return caller
 

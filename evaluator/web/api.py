@@ -221,6 +221,9 @@ def get_submission(submission: Number, watch: TheWatch, caller: Member) -> Submi
 def find_submission(watch: TheWatch, caller: Member, submission: int) -> SubmissionView:
     """One of a team's. Raises `Problem` 404, also where it is another's."""
     found = mine.submission(watch.see().snapshot, caller.team, submission)
+    if found is None:  # it may have been entered a moment ago
+        watch.renew()
+        found = mine.submission(watch.see().snapshot, caller.team, submission)
     if found is None:
         raise not_found(f"submission {submission}")
     return found

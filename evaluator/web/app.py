@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import anyio.to_thread
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -12,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from evaluator.season import actions
 from evaluator.season.accounts import Accounts
 from evaluator.web import api, docs, organizer, organizer_api, pages, problems, protocol, site, team, uploads
+from evaluator.web.access import SAFE
 from evaluator.web.limiting import Limiter
 from evaluator.web.live import Live
 from evaluator.web.problems import Problem
@@ -22,6 +24,7 @@ from evaluator.web.watching import Watch
 
 MAX_BODY = 1 << 20  # bytes of a request that is no upload
 BODY_SECONDS = 30.0  # for the next piece of it
+THREADS = 12  # that make pages; more would have one another wait for the interpreter, and uploads too
 
 # Pages run and show what this service serves alone, and stand in no frame.
 POLICY = (
@@ -46,6 +49,7 @@ def make_app(rules: Path) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         async with app.state.receiving.running():
             app.state.say_ready()
             yield
@@ -84,7 +88,7 @@ def make_app(rules: Path) -> FastAPI:
 
 
 class _Headers:
-    """What every answer says to browsers, unless its route says otherwise."""
+    """What every answer says to browsers, unless its route says otherwise; and who has changed something sees that."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -96,6 +100,8 @@ class _Headers:
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
+                if scope["method"] not in SAFE and not scope["path"].startswith(protocol.UPLOADS):
+                    scope["app"].state.watch.renew()
                 said = {name.lower() for name, _ in message["headers"]}
                 ours = dict(_HEADERS)
                 if scope["scheme"] == "https":

@@ -126,7 +126,7 @@ class Client:
                         self._send_rest(parcel, upload, moved)
                     else:
                         time.sleep(ASK_SECONDS)
-                    upload = self._upload("GET", f"{protocol.UPLOADS}/{upload.id}")
+                    upload = self._upload("GET", f"{protocol.UPLOADS}/{upload.id}", protocol.WAITING)
                 moved(upload.offset)
                 return upload
             except _Answer as answer:

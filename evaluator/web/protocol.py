@@ -28,6 +28,8 @@ UPLOAD_CHECKSUM = "Upload-Checksum"
 UPLOAD_EXPIRES = "Upload-Expires"
 NAME_KEY, DIGEST_KEY = "filename", "sha256"  # of Upload-Metadata; the digest as 64 hexadecimal digits
 
+WAITING = {"Prefer": "wait=20"}  # for what comes of an upload, in place of asking often (RFC 7240)
+
 PIECE_BYTES = 64 * 2**20  # that a client sends at a time
 
 State = Literal["receiving", "checking", "accepted", "faulty", "refused", "failed"]

@@ -93,7 +93,7 @@ class Info(BaseModel):
 class Incoming:
     """An upload; `touched` is when something happened to it last, in seconds since the epoch.
 
-    Its methods take time and belong into threads; `turn`, `newest` and `scope` are of the event loop.
+    Its methods take time and belong into threads; `turn`, `newest`, `scope` and `finished` are of the event loop.
     """
 
     def __init__(self, folder: Path, info: Info) -> None:
@@ -102,6 +102,7 @@ class Incoming:
         self.newest: object = None
         self.scope: anyio.CancelScope | None = None
         self.is_catching_up = False
+        self.finished = anyio.Event()
         self.state: State = RECEIVING
         self._lock = threading.Lock()
         self._hash, self._hashed = hashlib.sha256(), 0
@@ -342,6 +343,12 @@ class Receiving:
         """When an upload is forgotten, if nothing happens to it."""
         return datetime.fromtimestamp(incoming.touched + self._seconds, UTC)
 
+    async def wait(self, incoming: Incoming, seconds: float) -> None:
+        """Wait for what comes of an upload that is whole, so long at most."""
+        if incoming.state == CHECKING:
+            with anyio.move_on_after(seconds):
+                await incoming.finished.wait()
+
     async def offset(self, incoming: Incoming) -> int:
         """How many bytes have come; whatever connection still brought some is ended."""
         async with self._turn(incoming):
@@ -500,6 +507,9 @@ class Receiving:
             incoming.state, incoming.touched = FAILED, time.time()
             with contextlib.suppress(OSError):  # a disk that is full, which the log has by now
                 await anyio.to_thread.run_sync(incoming.end, Ending(state=FAILED, **told))
+        finally:
+            incoming.finished.set()
+            incoming.finished = anyio.Event()
 
     async def _conclude(self, incoming: Incoming) -> Ending:
         call = anyio.to_thread.run_sync

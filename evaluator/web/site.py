@@ -67,15 +67,19 @@ class Site:
         self._jinja.globals["static"] = self.static
         self._pages: Pages | None = None
 
-    def pages(self) -> Pages:
-        """All pages of the season as it is now. Blocking."""
-        return self.pages_of(self._watch.see().snapshot)
+    def pages(self, team: int | None = None) -> Pages:
+        """All pages of the season as it is now, with this team. Blocking."""
+        seen = self._watch.see()
+        if team is not None and all(each.id != team for each in seen.snapshot.teams):  # it was added a moment ago
+            self._watch.renew()
+            seen = self._watch.see()
+        return self.pages_of(seen.snapshot)
 
     def pages_of(self, snapshot: Snapshot) -> Pages:
         """The same of a snapshot, the newest one."""
         pages = self._pages
         if pages is None or pages.snapshot is not snapshot:
-            self._pages = pages = Pages(snapshot, snapshot.private_shown)
+            self._pages = pages = Pages(snapshot, snapshot.private_shown, self._watch.spent)
         return pages
 
     def address(self, request: Request) -> str:

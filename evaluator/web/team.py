@@ -46,8 +46,8 @@ def team_page(
     request: Request, site: TheSite, caller: AnyCaller, member: Member, accounts: TheAccounts, done: str = ""
 ) -> Response:
     """The team's page."""
-    pages, ledger_team = site.pages(), member.team
-    team = next((each for each in pages.snapshot.teams if each.id == ledger_team.id), ledger_team)
+    pages = site.pages(member.team.id)
+    team = next(each for each in pages.snapshot.teams if each.id == member.team.id)
     page = pages.team(team, lambda state: _report_address(pages, state))
     attempts = pages.snapshot.attempts[team.name]
     now = pages.snapshot.now
@@ -84,11 +84,11 @@ async def team_events(site: TheSite, live: TheLive, member: Member) -> EventSour
 def team_stamp(pages: Pages, team: Team) -> str:
     """Another one when a team's page shows something else; of other teams it has no more than the page."""
     snapshot = pages.snapshot
-    own = [state for state in snapshot.states if state.submission.team == team.name]
+    own = pages.states_by_team[team.name]
     waiting = [pages.places[state.run] for state in own if state.run in pages.places]
     # A guess that moves by some minutes is no news.
     places = [(each.run, each.place, each.starts_at and each.starts_at.timestamp() // 600) for each in waiting]
-    line = next((line for line in pages.lines if line.team == team.name), None)
+    line = pages.lines_by_team.get(team.name)
     return stamp(
         [(state.run, state.name, state.failures, state.is_out) for state in own],
         places,
@@ -110,7 +110,7 @@ def _logs(pages: Pages, team: Team) -> set[int]:
     if pages.season.web_logs != PUBLIC:
         return set()
     store = Store(pages.season.folder)
-    own = (state for state in pages.snapshot.states if state.submission.team == team.name)
+    own = pages.states_by_team[team.name]
     return {state.submission.id for state in own if state.test_set == PUBLIC and (store.run(state.run) / LOG).is_file()}
 
 

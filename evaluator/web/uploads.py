@@ -30,6 +30,7 @@ REST_SECONDS = 2.0  # that the rest of a body is read for nothing
 MAX_METADATA = 4000  # characters of the header
 MAX_NAME = 200  # characters of a file's name
 _DEFAULT_NAME = "submission.zip"
+MAX_WAIT = 20  # seconds for what comes of an upload, less than proxies wait
 _MAX_DIGITS = 18
 _WITH_VERSION = ("POST", "HEAD", "PATCH", "DELETE")
 _OVERRIDE = "X-HTTP-Method-Override"
@@ -100,9 +101,16 @@ async def get_uploads(caller: Member, receiving: TheReceiving) -> list[Upload]:
 
 
 @router.get("/{id}")
-async def get_upload(id: str, caller: Member, receiving: TheReceiving) -> Upload:
-    """How an upload stands, and what came of it. It is not disturbed, as it is by HEAD."""
-    return await receiving.shown(receiving.find(caller.team, id))
+async def get_upload(
+    id: str, caller: Member, receiving: TheReceiving, prefer: Annotated[str | None, Header()] = None
+) -> Upload:
+    """How an upload stands, and what came of it. It is not disturbed, as it is by HEAD. With `Prefer: wait=10` (RFC
+    7240) the answer comes when the ZIP was checked, or after so many seconds.
+    """
+    incoming = receiving.find(caller.team, id)
+    if found := re.search(r"(?:^|[,;\s])wait=(\d{1,3})\b", prefer or ""):
+        await receiving.wait(incoming, min(int(found[1]), MAX_WAIT))
+    return await receiving.shown(incoming)
 
 
 @router.post("", status_code=201, response_model=Upload, responses={200: {"model": Upload}}, dependencies=_TUS)

@@ -8,6 +8,8 @@ page has anything of logs, predictions or test sets; of an infrastructure failur
 more. All texts of others go through Jinja's escaping.
 """
 
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -121,10 +123,12 @@ class RunRow:
 
 class Pages:
     """The pages of a season at one moment, each made when it is asked for. With `private` teams see their private
-    results.
+    results. `spent` is told how many seconds of CPU it took to make what all readers of a page have in common.
     """
 
-    def __init__(self, snapshot: Snapshot, private: bool = False) -> None:
+    def __init__(
+        self, snapshot: Snapshot, private: bool = False, spent: Callable[[float], None] = lambda seconds: None
+    ) -> None:
         self.snapshot, self.season, self.shows_private = snapshot, snapshot.season, private
         self._store = Store(self.season.folder)
         self._numbers = sorted(self.season.weights)
@@ -139,6 +143,7 @@ class Pages:
         self.teams = [team for team in snapshot.teams if not team.is_hidden]
         self._public = board.until(snapshot.results(PUBLIC), snapshot.frozen_at)  # what everybody may know of
         self._made: dict[tuple[object, ...], Markup] = {}
+        self._making, self._spent = threading.Lock(), spent
         self._common = {
             "folded_rows": FOLDED_ROWS,
             "ids": {team.name: team.id for team in self.teams},
@@ -175,9 +180,12 @@ class Pages:
         """
 
         def once(macro: Callable[..., Markup], *arguments: Any) -> Markup:
-            if page not in self._made:
-                self._made[page] = macro(*arguments)
-            return self._made[page]
+            with self._making:
+                if page not in self._made:
+                    began = time.thread_time()
+                    self._made[page] = macro(*arguments)
+                    self._spent(time.thread_time() - began)
+                return self._made[page]
 
         return once
 
@@ -221,7 +229,7 @@ class Pages:
 
     def public_team(self, team: Team) -> Page:
         """What everybody may see of a team: how its best result grew, as the board had it all along."""
-        line = self._lines_by_team.get(team.name)
+        line = self.lines_by_team.get(team.name)
         own = self._raised_by_team.get(team.name, [])
         earlier = [self.snapshot.all_scores.get(result.run, {}) for result in own[:-1]]
         return self.page(
@@ -322,14 +330,14 @@ class Pages:
         it.
         """
         snapshot, results = self.snapshot, self._results
-        states = self._states_by_team[team.name][::-1]
+        states = self.states_by_team[team.name][::-1]
         rows = [self._row(state, results.get((state.submission.id, state.test_set)), report) for state in states]
         own = [
             results[state.submission.id, PUBLIC]
             for state in reversed(states)
             if state.test_set == PUBLIC and (state.submission.id, PUBLIC) in results
         ]
-        line = self._lines_by_team.get(team.name)
+        line = self.lines_by_team.get(team.name)
         raised = _raised(own)
         best = (line.result,) if line and line.result else ()
         others = [result for result in own if result not in best]
@@ -400,7 +408,8 @@ class Pages:
         return board.lines(self.snapshot, PRIVATE)
 
     @cached_property
-    def _lines_by_team(self) -> Mapping[str | None, Line]:
+    def lines_by_team(self) -> Mapping[str | None, Line]:
+        """The same by the names of teams."""
         return {line.team: line for line in self.lines}
 
     @cached_property
@@ -433,7 +442,8 @@ class Pages:
         }
 
     @cached_property
-    def _states_by_team(self) -> Mapping[str, list[RunState]]:
+    def states_by_team(self) -> Mapping[str, list[RunState]]:
+        """The runs that teams see, each its own."""
         by_team: dict[str, list[RunState]] = {team.name: [] for team in self.snapshot.teams}
         for state in self.snapshot.states:
             if state.test_set == PUBLIC or self.shows_private:

@@ -158,7 +158,7 @@ function start(form) {
     let found = null;
     while (!found || found.state === "checking" || found.state === "receiving") {
       try {
-        const answer = await fetch(url, { headers: { Accept: "application/json" } });
+        const answer = await fetch(url, { headers: { Accept: "application/json", Prefer: "wait=20" } });
         if (answer.ok) found = await answer.json();
         else if (answer.status < 500 && answer.status !== 429) break;
       } catch { /* the line is down */ }
