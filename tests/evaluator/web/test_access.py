@@ -24,6 +24,7 @@ from evaluator.web.app import make_app
 from evaluator.web.limiting import GUESSES
 from tests.support.season import enter, put_zip, scored, write_season
 from tests.support.serving import Service, encoded
+from tests.support.workers import wait
 
 OURS, THEIRS = "Ёжики", "Коты «Ё» 🐈"
 NOBODY, MEMBER, REVOKED, EXPIRED, ORGANIZER = "nobody", "member", "revoked", "expired", "organizer"
@@ -357,6 +358,7 @@ def test_many_who_ask_at_once_have_what_is_there(served: Served, rules: Season) 
     for number in range(3):
         before = len(ledger.states(OURS))
         enter(ledger, OURS, f"ещё {number}", scored(0.1))
+        wait(lambda before=before: len(served.call("GET", "/api/v1/submissions", MEMBER).json()) > before)
         threads = [threading.Thread(target=ask) for _ in range(8)]
         for thread in threads:
             thread.start()
