@@ -110,6 +110,7 @@ class Visitor(Tab):
         self.url = url
         driver.set_script_timeout(SECONDS)
         driver.set_page_load_timeout(SECONDS)
+        driver.get_log("browser")  # of whoever was here before
 
     def go(self, path: str) -> "Visitor":
         self.driver.get(self.url + path)

@@ -75,10 +75,16 @@ def test_a_large_zip_comes_through_whatever_breaks_and_ends_on_the_board(
     page.until(lambda: line.holds)
     page.until(lambda: 0 < float(page.one("#progress").get_attribute("value")) < 1)
     assert page.text("#stage") == "Sending…" and "of 200.0 MB" in page.text("#figures")
-    assert page.one("#pause").is_displayed() and not page.one("#start").is_displayed()
+    assert not page.one("#start").is_displayed()
+    page.click("#pause")
+    assert (page.text("#stage"), page.text("#pause")) == ("Paused", "Go on")
+    line.hold_at = 60 * MB
+    page.click("#pause")
+    page.until(lambda: line.holds)
+
     line.cut()
     page.until(lambda: "goes on by itself" in page.text("#stage"))
-    line.hold_at = 90 * MB
+    line.hold_at = 100 * MB
     page.until(lambda: line.holds)  # it did
 
     world.service.kill()
