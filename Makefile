@@ -172,6 +172,10 @@ bench-neighbour: $(INSTALLED) ## time run.py quiet, beside a busy process, two a
 bench-season: $(INSTALLED_SEASON) ## seconds of boards, site and ledger with 10 000 submissions; ARGS='--url postgresql://...'
 	$(VENV) -m evaluator.tools.bench_season $(ARGS)
 
+.PHONY: bench-serve
+bench-serve: $(INSTALLED_SEASON) ## the service while 300 teams send at once and others mean ill (4 minutes); ARGS='--teams 50'
+	$(VENV) -m evaluator.tools.bench_serve $(ARGS)
+
 .PHONY: bench-runs
 bench-runs: $(INSTALLED_SEASON) ## seconds that a run takes beyond the submission's own; ARGS='--padding 1000000000 --ray auto'
 	$(VENV) -m evaluator.tools.bench_runs $(ARGS)

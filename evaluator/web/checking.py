@@ -1,7 +1,9 @@
 """The processes that look at ZIPs for the service, `preflight.main`: begun when they are needed, then kept."""
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -33,10 +35,10 @@ class _Process:
         return answer, int(await self._output.receive_until(b"\n", _MAX_ANSWER))
 
     async def end(self) -> None:
-        """Kill it."""
+        """Kill it, with what it has started."""
         with anyio.CancelScope(shield=True):
-            if self.process.returncode is None:
-                self.process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
             await self.process.aclose()
 
 
@@ -83,6 +85,7 @@ class Checks:
             await anyio.open_process(
                 [sys.executable, "-P", "-m", "evaluator.web.preflight", *self._limits],
                 stderr=subprocess.DEVNULL,
+                start_new_session=True,
                 # Threads of numpy count as memory, on a machine of many cores more than all else.
                 env=os.environ | {"PYTHONPATH": str(_ROOT), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
             )

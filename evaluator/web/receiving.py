@@ -71,7 +71,7 @@ MAX_ENDED = 100  # of a team, that are remembered
 IDLE_SECONDS = 60.0  # that a connection may bring nothing
 SWEEP_SECONDS = 300.0
 DATABASE_SECONDS = 2.0  # between two tries to enter a submission while the database does not answer
-WRITERS, HASHERS, FINISHERS = 16, 2, 2  # at a time
+WRITERS, HASHERS, FINISHERS = 4, 2, 2  # at a time
 _CHUNK = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
