@@ -17,7 +17,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from evaluator.season.accounts import Accounts, Holder
 from evaluator.season.ledger import Ledger, Team
 from evaluator.season.organize import Organizer
-from evaluator.web.limiting import Limiter
+from evaluator.web.limiting import Limiter, site
 from evaluator.web.problems import Problem
 from evaluator.web.watching import Watch
 
@@ -171,6 +171,32 @@ async def _check_own(request: Request, caller: Caller) -> None:
 
 
 AnyCaller = Annotated[Caller, Depends(find_caller)]
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """Whoever has a stream open: `key` is the same for all streams of a token, or of an address that shows none.
+    `holds` says whether it is still let in, as who it was; it blocks.
+    """
+
+    key: str
+    holds: Callable[[], bool]
+
+
+def _watcher(request: Request, caller: AnyCaller, accounts: TheAccounts) -> Watcher:
+    holder = caller.holder
+    if holder is None:
+        return Watcher(f"address {site(address(request))}", lambda: True)
+    token = request.headers.get("Authorization", "").partition(" ")[2].strip()
+
+    def holds() -> bool:
+        now = accounts.holder(token) if caller.cookie is None else accounts.session(caller.cookie)
+        return now is not None and (now.team and now.team.id) == (holder.team and holder.team.id)
+
+    return Watcher(f"token {holder.token.id}", holds)
+
+
+AWatcher = Annotated[Watcher, Depends(_watcher)]
 
 
 def _somebody(caller: AnyCaller) -> Caller:

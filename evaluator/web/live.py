@@ -2,6 +2,8 @@
 
 import asyncio
 import hashlib
+import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Hashable
 from typing import Annotated
 
@@ -11,9 +13,13 @@ from fastapi.concurrency import run_in_threadpool
 from sse_starlette import EventSourceResponse
 
 from evaluator.season.ledger import Snapshot
+from evaluator.web.access import Watcher
+from evaluator.web.problems import Problem
 from evaluator.web.watching import Watch
 
 SECONDS = 1.0  # between two looks at the ledger, while anybody watches
+HOLDS_SECONDS = 20.0  # between two looks at whether who watches is still let in
+MOST_STREAMS = 100  # of a token, or of an address with none: nothing else ends them
 PING = 20  # seconds between two signs of life, which proxies wait for
 ENDING = 5.0  # seconds that streams have to end in with the service
 
@@ -26,21 +32,41 @@ class Live:
         self._look: asyncio.Task[Snapshot] | None = None
         self._seen: Snapshot | None = None
         self._digests: dict[Hashable, asyncio.Task[str]] = {}  # of what was seen
+        self._open: Counter[str] = Counter()  # streams, by who watches
 
-    def stream(self, page: Hashable, digest: Callable[[Snapshot], str], every: float = SECONDS) -> EventSourceResponse:
+    def stream(
+        self, watcher: Watcher, page: Hashable, digest: Callable[[Snapshot], str], every: float = SECONDS
+    ) -> EventSourceResponse:
         """An event `changed` with what `digest` gives: at first, and whenever it gives something else, but at most one
-        in `every` seconds. It gives the same to all who watch the same `page`, and may block.
+        in `every` seconds. It gives the same to all who watch the same `page`, and may block. The stream ends when
+        `watcher` is let in no more. Raises `Problem` 429 where the same one has too many.
         """
+        if self._open[watcher.key] >= MOST_STREAMS:
+            raise Problem(429, f"too many streams: {MOST_STREAMS} at a time are allowed")
         ending = anyio.Event()  # the service's
-        events = self._events(page, digest, every, ending)
+        events = self._counted(watcher, page, digest, every, ending)
         return EventSourceResponse(events, ping=PING, shutdown_event=ending, shutdown_grace_period=ENDING)
 
-    async def _events(
-        self, page: Hashable, digest: Callable[[Snapshot], str], every: float, ending: anyio.Event
+    async def _counted(
+        self, watcher: Watcher, page: Hashable, digest: Callable[[Snapshot], str], every: float, ending: anyio.Event
     ) -> AsyncIterator[dict[str, str]]:
-        seen, said = None, ""
+        self._open[watcher.key] += 1
+        try:
+            async for event in self._events(watcher, page, digest, every, ending):
+                yield event
+        finally:
+            self._open -= Counter({watcher.key: 1})  # and forget who has none
+
+    async def _events(
+        self, watcher: Watcher, page: Hashable, digest: Callable[[Snapshot], str], every: float, ending: anyio.Event
+    ) -> AsyncIterator[dict[str, str]]:
+        seen, said, looked = None, "", time.monotonic()
         while not ending.is_set():
             snapshot = await self._next()
+            if time.monotonic() - looked >= HOLDS_SECONDS:
+                if not await run_in_threadpool(watcher.holds):
+                    return
+                looked = time.monotonic()
             if snapshot is seen:
                 continue
             seen, found = snapshot, await self._digest(snapshot, page, digest)

@@ -24,7 +24,7 @@ from evaluator.season.history import EventRow, History
 from evaluator.season.ledger import Snapshot, Team
 from evaluator.season.schema import STEPS
 from evaluator.season.site.words import NAMES
-from evaluator.web.access import CSRF_FIELD, AnOrganizer, AnyCaller, Caller, TheAccounts
+from evaluator.web.access import CSRF_FIELD, AnOrganizer, AnyCaller, AWatcher, Caller, TheAccounts
 from evaluator.web.api import Number
 from evaluator.web.live import TheLive, stamp
 from evaluator.web.organizer_api import EXPORTS
@@ -286,9 +286,9 @@ def queue(request: Request, site: TheSite, caller: AnyCaller, organizer: AnOrgan
 
 
 @router.get("/live")
-async def live_queue(live: TheLive, organizer: AnOrganizer) -> EventSourceResponse:
+async def live_queue(live: TheLive, organizer: AnOrganizer, watcher: AWatcher) -> EventSourceResponse:
     """Tells when the queue is another."""
-    return live.stream(HOME, _stamp, LIVE_SECONDS)
+    return live.stream(watcher, HOME, _stamp, LIVE_SECONDS)
 
 
 def _stamp(snapshot: Snapshot) -> str:

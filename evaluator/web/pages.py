@@ -11,6 +11,7 @@ from evaluator.season.accounts import MAX_NAME, SESSION, Accounts, Token
 from evaluator.season.ledger import Snapshot
 from evaluator.web.access import (
     AnyCaller,
+    AWatcher,
     Caller,
     TheAccounts,
     TheLimiter,
@@ -50,9 +51,9 @@ def board(site: TheSite, caller: AnyCaller) -> Response:
 
 
 @router.get("/board/live")
-async def board_events(live: TheLive, _: AnyCaller) -> EventSourceResponse:
+async def board_events(live: TheLive, watcher: AWatcher) -> EventSourceResponse:
     """Tells when the board is another."""
-    return live.stream("board", board_stamp, BOARD_SECONDS)
+    return live.stream(watcher, "board", board_stamp, BOARD_SECONDS)
 
 
 def board_stamp(snapshot: Snapshot) -> str:

@@ -14,7 +14,7 @@ from evaluator.season.ledger import RunState, Snapshot, Team
 from evaluator.season.site import team_reports
 from evaluator.season.site.pages import Pages
 from evaluator.season.store import Store
-from evaluator.web.access import AnyCaller, Caller, Member, Somebody, TheAccounts, TheLedger
+from evaluator.web.access import AnyCaller, AWatcher, Caller, Member, Somebody, TheAccounts, TheLedger
 from evaluator.web.api import MAX_NUMBER, Number
 from evaluator.web.live import TheLive, stamp
 from evaluator.web.pages import Name, show_secret
@@ -71,14 +71,15 @@ def team_page(
 
 
 @router.get("/team/live")
-async def team_events(site: TheSite, live: TheLive, member: Member) -> EventSourceResponse:
+async def team_events(site: TheSite, live: TheLive, member: Member, watcher: AWatcher) -> EventSourceResponse:
     """Tells when the team's page is another."""
 
     def digest(snapshot: Snapshot) -> str:
         pages = site.pages_of(snapshot)
-        return team_stamp(pages, next(each for each in snapshot.teams if each.id == member.team.id))
+        team = next(each for each in snapshot.teams if each.id == member.team.id)
+        return team_stamp(pages, team) if team.into is None else ""  # the page is another team's by now
 
-    return live.stream(member.team.id, digest)
+    return live.stream(watcher, member.team.id, digest)
 
 
 def team_stamp(pages: Pages, team: Team) -> str:

@@ -1,0 +1,71 @@
+"""What somebody tries who means ill, and what goes on in a service for weeks: each shown on the real thing."""
+
+import socket
+import time
+
+import pytest
+
+from evaluator.web import live
+from tests.support.organizer import CAT, HEDGEHOGS, Desk
+
+# --- streams of news ---
+
+
+@pytest.mark.parametrize("path", ["/team/live", "/organizer/events"])
+def test_a_stream_of_news_ends_when_its_token_is_revoked(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(live, "HOLDS_SECONDS", 0.1)
+    token, secret = desk.accounts.make(CAT if path.startswith("/team") else None, "ноутбук", "Судья")
+    with desk.caller(secret) as client, client.stream("GET", path) as answer:
+        news = answer.iter_text()
+        assert "changed" in next(news)
+        desk.accounts.revoke(token.id, "Судья", "потерян")
+        assert "changed" not in "".join(news)  # it ends, in order
+
+
+def test_a_stream_ends_when_its_session_does(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "HOLDS_SECONDS", 0.1)
+    cookie = desk.accounts.sign_in(desk.accounts.make(CAT, "ноутбук", "Судья")[1])
+    assert cookie is not None
+    with desk.caller(None) as client, client.stream("GET", "/team/live", headers={"Cookie": f"fbc={cookie}"}) as answer:
+        news = answer.iter_text()
+        assert "changed" in next(news)
+        desk.accounts.sign_out(cookie)
+        assert "changed" not in "".join(news)
+
+
+def test_a_stream_of_a_team_that_is_merged_says_so_and_ends(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "HOLDS_SECONDS", 0.1)
+    _, secret = desk.accounts.make(CAT, "ноутбук", "Судья")
+    with desk.caller(secret) as client, client.stream("GET", "/team/live") as answer:
+        news = answer.iter_text()
+        assert "changed" in next(news)
+        desk.change("teams/merge", team=CAT, into=HEDGEHOGS)
+        "".join(news)  # whole, whether or not it said that the page is another
+
+
+def test_nobody_keeps_any_number_of_streams(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "MOST_STREAMS", 3)
+    _, secret = desk.accounts.make(CAT, "ноутбук", "Судья")
+    host, _, port = desk.url.removeprefix("http://").partition(":")
+    request = f"GET /board/live HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+    open_ones = []
+    for _ in range(3):
+        connection = socket.create_connection((host, int(port)), timeout=300)
+        connection.sendall(request)
+        while b"changed" not in connection.recv(65536):
+            pass
+        open_ones.append(connection)
+    with desk.caller(None) as client:
+        refused = client.get("/board/live")
+        assert refused.status_code == 429 and "streams" in refused.text
+    with desk.caller(secret) as client, client.stream("GET", "/board/live") as answer:  # somebody else
+        assert answer.status_code == 200
+    for connection in open_ones:
+        connection.close()
+    while True:  # there is room as soon as the service has seen it
+        with desk.caller(None) as client, client.stream("GET", "/board/live") as answer:
+            if answer.status_code == 200:
+                break
+        time.sleep(0.1)
