@@ -26,7 +26,7 @@ _COOKIE = "fbc"
 SAFE = ("GET", "HEAD", "OPTIONS")
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 Found = TypeVar("Found")
-_OWN_SITES = (None, "same-origin", "none")
+_OWN_SITES = ("same-origin", "none")
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ async def _check_own(request: Request, caller: Caller) -> None:
     forged = Problem(
         403, "this request did not come from a page of this service, or from one that is too old: reload it"
     )
-    if request.headers.get("Sec-Fetch-Site") not in _OWN_SITES:
+    if not _is_own(request):
         raise forged
     if caller.cookie is None:
         return
@@ -168,6 +168,18 @@ async def _check_own(request: Request, caller: Caller) -> None:
         shown = field if isinstance(field, str) else None
     if shown is None or not hmac.compare_digest(shown.encode(), caller.csrf.encode()):
         raise forged
+
+
+def _is_own(request: Request) -> bool:
+    """Whether a browser says that the request is of a page of this service, as far as it says where it is of: over
+    plain HTTP it names the page's origin alone. Programs say nothing.
+    """
+    if (said := request.headers.get("Sec-Fetch-Site")) is not None:
+        return said in _OWN_SITES
+    if (origin := request.headers.get("Origin")) is None:
+        return True
+    ledger: Ledger = request.app.state.ledger
+    return origin == ledger.season.web_url or origin.partition("://")[2] == request.headers.get("Host")
 
 
 AnyCaller = Annotated[Caller, Depends(find_caller)]

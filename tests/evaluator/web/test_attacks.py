@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from evaluator.season.accounts import INVITED
 from evaluator.web import live
 from tests.support.organizer import CAT, HEDGEHOGS, Desk
 
@@ -69,3 +70,23 @@ def test_nobody_keeps_any_number_of_streams(desk: Desk, monkeypatch: pytest.Monk
             if answer.status_code == 200:
                 break
         time.sleep(0.1)
+
+
+# --- requests that other pages make ---
+
+
+def test_a_page_elsewhere_signs_nobody_in(desk: Desk) -> None:
+    """As who would be signed in then sends to the attacker's team. Over plain HTTP, and in older browsers, a request
+    has no Sec-Fetch-Site.
+    """
+    _, secret = desk.accounts.make(CAT, "чужой", "Судья")
+    _, invitation = desk.accounts.make(CAT, "чужое", "Судья", kind=INVITED)
+    with desk.caller(None) as client:
+        for said in ({"Origin": "http://elsewhere.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
+            for path, form in (("/signin", {"token": secret}), (f"/join/{invitation}", {"name": "Аня"})):
+                answer = client.post(path, data=form, headers=said)
+                assert answer.status_code == 403 and "Set-Cookie" not in answer.headers, (path, said)
+    proxied = {"Origin": "https://season.example", "Host": "season.example", "X-Forwarded-Proto": "https"}
+    for said in ({"Origin": desk.url}, proxied, {"Sec-Fetch-Site": "same-origin", "Origin": "null"}, {}):
+        with desk.caller(None) as client:
+            assert client.post("/signin", data={"token": secret}, headers=said).status_code == 303, said
