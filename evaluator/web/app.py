@@ -54,7 +54,7 @@ def make_app(rules: Path) -> FastAPI:
             app.state.say_ready()
             yield
 
-    app = FastAPI(
+    app = _App(
         title=ledger.season.name,
         summary="What the pages of the season do, for programs.",
         version="1",
@@ -83,8 +83,14 @@ def make_app(rules: Path) -> FastAPI:
     for module in (site, pages, team, organizer):
         app.include_router(module.router)
     app.add_middleware(_Bodies)
-    app.add_middleware(_Headers)
     return app
+
+
+class _App(FastAPI):
+    """Puts the headers around what tells of the service's own failures, too, where no middleware gets to."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return _Headers(super().build_middleware_stack())
 
 
 class _Headers:

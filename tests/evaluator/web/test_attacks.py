@@ -6,8 +6,10 @@ import time
 import pytest
 
 from evaluator.season.accounts import INVITED
-from evaluator.web import live
+from evaluator.web import api, live, pages
 from tests.support.organizer import CAT, HEDGEHOGS, Desk
+from tests.support.serving import status
+from tests.support.workers import SECONDS
 
 # --- streams of news ---
 
@@ -90,3 +92,43 @@ def test_a_page_elsewhere_signs_nobody_in(desk: Desk) -> None:
     for said in ({"Origin": desk.url}, proxied, {"Sec-Fetch-Site": "same-origin", "Origin": "null"}, {}):
         with desk.caller(None) as client:
             assert client.post("/signin", data={"token": secret}, headers=said).status_code == 303, said
+
+
+# --- bodies ---
+
+
+def test_no_form_is_read_where_uploads_are(desk: Desk) -> None:
+    """Uploads are as large as they are: a form, which a browser's request shows its token in elsewhere, would fill the
+    disk here, before anybody has looked at how much room there is.
+    """
+    cookie = desk.accounts.sign_in(desk.accounts.make(CAT, "ноутбук", "Судья")[1])
+    host, _, port = desk.url.removeprefix("http://").partition(":")
+    lines = (
+        "POST /api/v1/uploads HTTP/1.1",
+        f"Host: {host}",
+        f"Cookie: fbc={cookie}",
+        "Tus-Resumable: 1.0.0",
+        "Content-Type: multipart/form-data; boundary=b",
+        f"Content-Length: {10**12}",
+    )
+    part = '--b\r\nContent-Disposition: form-data; name="a"; filename="b"\r\n\r\n'
+    with socket.create_connection((host, int(port)), timeout=SECONDS) as connection:
+        connection.sendall("\r\n".join((*lines, "", part)).encode() + b"x" * 100_000)
+        assert status(connection) == 403  # with most of the body still to come
+
+
+# --- answers ---
+
+
+def test_a_failure_of_the_service_has_the_headers_of_every_answer(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("секрет")
+
+    monkeypatch.setattr(api, "is_open", fails)
+    monkeypatch.setattr(pages, "board_stamp", fails)
+    for path in ("/api/v1/me", "/"):
+        with desk.caller(desk.accounts.make(CAT, f"для {path}", "Судья")[1]) as client:
+            answer = client.get(path)
+        assert answer.status_code == 500 and "секрет" not in answer.text
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
