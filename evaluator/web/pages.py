@@ -8,6 +8,7 @@ from sse_starlette import EventSourceResponse
 
 from evaluator.season import PUBLIC
 from evaluator.season.accounts import MAX_NAME, SESSION, Accounts, Token
+from evaluator.season.board import until
 from evaluator.season.ledger import Snapshot
 from evaluator.web.access import (
     AnyCaller,
@@ -57,8 +58,9 @@ async def board_events(live: TheLive, watcher: AWatcher) -> EventSourceResponse:
 
 
 def board_stamp(snapshot: Snapshot) -> str:
-    """Another one when the board shows something else."""
-    results = [(result.run, result.team, result.total) for result in snapshot.results(PUBLIC)]
+    """Another one when the board shows something else; of what a frozen one hides it has nothing."""
+    shown = until(snapshot.results(PUBLIC), snapshot.frozen_at)
+    results = [(result.run, result.team, result.total) for result in shown]
     left = {team: attempts.left for team, attempts in snapshot.attempts.items()}
     return stamp(results, left, len(snapshot.changes), len(snapshot.teams))
 

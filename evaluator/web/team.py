@@ -17,6 +17,7 @@ from evaluator.season.store import Store
 from evaluator.web.access import AnyCaller, AWatcher, Caller, Member, Somebody, TheAccounts, TheLedger
 from evaluator.web.api import MAX_NUMBER, Number
 from evaluator.web.live import TheLive, stamp
+from evaluator.web.mine import shown_sets
 from evaluator.web.pages import Name, show_secret
 from evaluator.web.problems import Problem, not_found
 from evaluator.web.site import TheSite, href
@@ -83,9 +84,11 @@ async def team_events(site: TheSite, live: TheLive, member: Member, watcher: AWa
 
 
 def team_stamp(pages: Pages, team: Team) -> str:
-    """Another one when a team's page shows something else; of other teams it has no more than the page."""
-    snapshot = pages.snapshot
-    own = pages.states_by_team[team.name]
+    """Another one when a team's page shows something else; of other teams, and of private runs, it has no more than the
+    page.
+    """
+    snapshot, shown = pages.snapshot, shown_sets(pages.snapshot)
+    own = [state for state in pages.states_by_team[team.name] if state.test_set in shown]
     waiting = [pages.places[state.run] for state in own if state.run in pages.places]
     # A guess that moves by some minutes is no news.
     places = [(each.run, each.place, each.starts_at and each.starts_at.timestamp() // 600) for each in waiting]

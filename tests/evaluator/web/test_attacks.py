@@ -2,12 +2,20 @@
 
 import socket
 import time
+from pathlib import Path
 
 import pytest
 
+from evaluator.season import PRIVATE, actions
 from evaluator.season.accounts import INVITED
+from evaluator.season.database import Database
+from evaluator.season.ledger import Ledger
+from evaluator.season.organize import Organizer
+from evaluator.season.site.pages import Pages
 from evaluator.web import api, live, pages
+from evaluator.web.team import team_stamp
 from tests.support.organizer import CAT, HEDGEHOGS, Desk
+from tests.support.season import Clock, archive, enter, failed, scored, write_season
 from tests.support.serving import status
 from tests.support.workers import SECONDS
 
@@ -132,3 +140,40 @@ def test_a_failure_of_the_service_has_the_headers_of_every_answer(desk: Desk, mo
         assert answer.status_code == 500 and "секрет" not in answer.text
         assert answer.headers["Cache-Control"] == "no-store"
         assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+
+
+# --- what stamps say ---
+
+
+def test_a_stamp_says_no_more_than_its_page(tmp_path: Path) -> None:
+    """Whoever knows all else of what a stamp is of finds the rest by trying: a private run's verdict, or a result that
+    a frozen board does not show.
+    """
+    season = write_season(tmp_path, "sqlite:///season.sqlite3")
+    actions.migrate(season.path)
+    clock = Clock()
+    ledger = Ledger(season, Database(season.url, season.folder), clock)
+    team = ledger.add_team(HEDGEHOGS)
+    enter(ledger, HEDGEHOGS, "а", scored(0.5))
+
+    def stamps() -> tuple[str, str]:
+        taken = ledger.snapshot()
+        return pages.board_stamp(taken), team_stamp(Pages(taken, taken.private_shown), team)
+
+    before = stamps()
+    ledger.submit(HEDGEHOGS, archive("ё"))
+    Organizer(ledger, "Судья").freeze(None, "перед финалом")
+    clock.forward(seconds=1)
+    waits = stamps()
+    assert waits[0] != before[0] and waits[1] != before[1]
+    job = ledger.claim("машина")
+    assert job is not None and ledger.finish(job, scored(0.75)) is not None
+    done = stamps()
+    assert done[0] == waits[0] and done[1] != waits[1]
+    clock.forward(days=30)
+    ledger.queue_finals()
+    waits = stamps()
+    for end in (scored(0.25, "f" * 64), failed("TIMEOUT", "team")):
+        job = ledger.claim("машина")
+        assert job is not None and job.test_set == PRIVATE and ledger.finish(job, end) is not None
+        assert stamps() == waits
