@@ -157,7 +157,7 @@ def _find(pages: Pages, caller: Caller, submission: int, test_set: str) -> RunSt
     for state in pages.snapshot.states:
         if (state.submission.id, state.test_set) == (submission, test_set):
             is_own = caller.team is not None and state.submission.team == caller.team.name
-            if caller.is_organizer or (is_own and (test_set == PUBLIC or pages.shows_private)):
+            if caller.is_organizer or (is_own and test_set in shown_sets(pages.snapshot)):
                 return state
     raise not_found("such page")
 

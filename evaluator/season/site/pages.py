@@ -443,10 +443,10 @@ class Pages:
 
     @cached_property
     def states_by_team(self) -> Mapping[str, list[RunState]]:
-        """The runs that teams see, each its own."""
+        """Each team's runs on the test sets of which teams see their runs: of others that were added they see nothing."""
         by_team: dict[str, list[RunState]] = {team.name: [] for team in self.snapshot.teams}
         for state in self.snapshot.states:
-            if state.test_set == PUBLIC or self.shows_private:
+            if state.test_set == PUBLIC or (state.test_set == PRIVATE and self.shows_private):
                 by_team[state.submission.team].append(state)
         return by_team
 

@@ -2,6 +2,7 @@
 
 import socket
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,13 @@ from evaluator.season.database import Database
 from evaluator.season.ledger import Ledger
 from evaluator.season.organize import Organizer
 from evaluator.season.site.pages import Pages
+from evaluator.season.store import Store
 from evaluator.web import api, live, pages
 from evaluator.web.team import team_stamp
-from tests.support.organizer import CAT, HEDGEHOGS, Desk
-from tests.support.season import Clock, archive, enter, failed, scored, write_season
+from tests.support import demo_season
+from tests.support.data import build_data
+from tests.support.organizer import CAT, HEDGEHOGS, Desk, serving
+from tests.support.season import TASK, Clock, archive, enter, failed, scored, write_season
 from tests.support.serving import status
 from tests.support.workers import SECONDS
 
@@ -177,3 +181,35 @@ def test_a_stamp_says_no_more_than_its_page(tmp_path: Path) -> None:
         job = ledger.claim("машина")
         assert job is not None and job.test_set == PRIVATE and ledger.finish(job, end) is not None
         assert stamps() == waits
+
+
+def test_of_a_round_on_other_data_teams_see_nothing(tmp_path: Path) -> None:
+    """Though the private board is shown to all by then."""
+    days = {"start": "2020-01-01", "end": "2020-01-02", "choose_until": "2020-01-02"}
+    season = write_season(tmp_path / "season", "sqlite:///season.sqlite3", **days)
+    build_data(season.folder / "data" / "финал", (TASK,))
+    actions.migrate(season.path)
+    clock = Clock(datetime(2020, 1, 1, 9, tzinfo=UTC))
+    ledger = Ledger(season, Database(season.url, season.folder), clock)
+    ledger.add_team(HEDGEHOGS)
+    submission = enter(ledger, HEDGEHOGS, "а", scored(0.5))
+    clock.now = datetime.now(UTC)
+    organizer = Organizer(ledger, "Судья")
+    organizer.show_private("итоги")
+    organizer.add_test_set("финал", season.folder / "data" / "финал", "ещё тур")
+    organizer.queue([submission], "финал", "ещё тур")
+    job = ledger.claim("машина")
+    assert job is not None and job.test_set == "финал" and ledger.finish(job, scored(0.25, "f" * 64)) is not None
+    folder = Store(season.folder).run(job.run)
+    folder.mkdir(parents=True)
+    (folder / "report.html").write_text(demo_season.report("секрет тура", job.run, {TASK: 0.25}), encoding="utf-8")
+    with serving(season) as url:
+        desk = Desk(url, ledger)
+        with desk.caller(desk.accounts.make(HEDGEHOGS, "ноутбук", "Судья")[1]) as client:
+            page = client.get("/team")
+            assert page.status_code == 200 and "финал" not in page.text
+            assert "финал" not in client.get(f"/api/v1/submissions/{submission}").text
+            for name in ("финал", "private"):
+                report = client.get(f"/submissions/{submission}/report", params={"set": name})
+                assert report.status_code == 404, report.text
+        assert desk.client.get(f"/submissions/{submission}/report", params={"set": "финал"}).status_code == 200
