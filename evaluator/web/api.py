@@ -120,7 +120,7 @@ class MadeToken(TokenView):
 
 
 @router.get("/season")
-def get_season(watch: TheWatch, _: AnyCaller) -> SeasonView:
+def get_season(watch: TheWatch, ledger: TheLedger, _: AnyCaller) -> SeasonView:
     """The rules, days and limits."""
     seen = watch.see(BOARD_AGE).snapshot
     season = seen.season
@@ -128,7 +128,7 @@ def get_season(watch: TheWatch, _: AnyCaller) -> SeasonView:
         name=season.name,
         competition=season.competition.name,
         time_zone=str(season.zone),
-        now=seen.now.astimezone(season.zone),
+        now=ledger.now().astimezone(season.zone),
         opens=season.first_moment(season.start),
         closes=season.last_moment(season.end),
         choose_until=season.last_moment(season.choose_until),

@@ -87,8 +87,7 @@ def team_stamp(pages: Pages, team: Team) -> str:
     """Another one when a team's page shows something else; of other teams, and of private runs, it has no more than the
     page.
     """
-    snapshot, shown = pages.snapshot, shown_sets(pages.snapshot)
-    own = [state for state in pages.states_by_team[team.name] if state.test_set in shown]
+    snapshot, own = pages.snapshot, pages.states_by_team[team.name]
     waiting = [pages.places[state.run] for state in own if state.run in pages.places]
     # A guess that moves by some minutes is no news.
     places = [(each.run, each.place, each.starts_at and each.starts_at.timestamp() // 600) for each in waiting]

@@ -7,12 +7,15 @@ others. Of a season of some hundreds of submissions, all is always seen.
 
 import threading
 import time
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 from evaluator.season.ledger import Ledger, Snapshot
 
 REST = 8.0
 CHEAP = 0.03  # seconds of CPU that count for nothing
+MOMENT = timedelta(seconds=30)  # that a snapshot's `now` may be old, where nothing has changed since
 
 
 class Seen(NamedTuple):
@@ -63,13 +66,12 @@ class Watch:
         return seen if begun >= max(moment, self._wanted) else None
 
     def _look(self) -> Seen:
-        begun, seen, version = time.monotonic(), self._seen, self._ledger.version()
-        if seen is None or seen.version != version or self._ledger.season.day(seen.snapshot.now) != self._today():
+        begun, seen, version, now = time.monotonic(), self._seen, self._ledger.version(), self._ledger.now()
+        if seen is None or seen.version != version:
             before = time.thread_time()
             self._seen = seen = Seen(version, self._ledger.snapshot())
             self._cost = time.thread_time() - before
+        elif not timedelta() <= now - seen.snapshot.now < MOMENT:
+            self._seen = seen = Seen(version, replace(seen.snapshot, now=now))
         self._begun = begun  # after what was seen then
         return seen
-
-    def _today(self) -> Any:
-        return self._ledger.season.day(self._ledger.now())

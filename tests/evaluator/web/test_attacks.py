@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluator.season import PRIVATE, actions
+from evaluator.season import PRIVATE, actions, waiting
 from evaluator.season.accounts import INVITED
 from evaluator.season.database import Database
 from evaluator.season.ledger import Ledger
@@ -16,6 +16,7 @@ from evaluator.season.site.pages import Pages
 from evaluator.season.store import Store
 from evaluator.web import api, live, pages
 from evaluator.web.team import team_stamp
+from evaluator.web.watching import Watch
 from tests.support import demo_season
 from tests.support.data import build_data
 from tests.support.organizer import CAT, HEDGEHOGS, Desk, serving
@@ -213,3 +214,28 @@ def test_of_a_round_on_other_data_teams_see_nothing(tmp_path: Path) -> None:
                 report = client.get(f"/submissions/{submission}/report", params={"set": name})
                 assert report.status_code == 404, report.text
         assert desk.client.get(f"/submissions/{submission}/report", params={"set": "финал"}).status_code == 200
+
+
+# --- what goes on for weeks ---
+
+
+def test_time_goes_on_where_nothing_happens(tmp_path: Path) -> None:
+    """A queue that nobody works on promises no start, and what waits is said to wait for as long as it does."""
+    season = write_season(tmp_path, "sqlite:///season.sqlite3")
+    actions.migrate(season.path)
+    clock = Clock()
+    ledger = Ledger(season, Database(season.url, season.folder), clock)
+    ledger.add_team(HEDGEHOGS)
+    enter(ledger, HEDGEHOGS, "а", scored(0.5))
+    ledger.submit(HEDGEHOGS, archive("ё"))
+    watch = Watch(ledger)
+    (waits,) = waiting.places(watch.see().snapshot)
+    assert waits.starts_at == clock.now
+    same = watch.see()
+    clock.forward(hours=1)
+    later = watch.see()
+    assert later.version == same.version and later.snapshot.now == clock.now
+    (waits,) = waiting.places(later.snapshot)
+    assert waits.place == 1 and waits.starts_at is None
+    clock.forward(seconds=1)
+    assert watch.see() is later  # pages are not made anew all the time
