@@ -6,7 +6,7 @@ import time
 
 from limits import RateLimitItem, parse
 from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
+from limits.strategies import SlidingWindowCounterRateLimiter
 
 from evaluator.web.problems import Problem
 
@@ -19,7 +19,7 @@ class Limiter:
     """Counts in this process's memory: a season has one service."""
 
     def __init__(self) -> None:
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
 
     def call(self, token: int | None, address: str) -> None:
         """Count a call. Raises `Problem` 429 where there are too many."""

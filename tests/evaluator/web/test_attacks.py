@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from limits import parse
 
 from evaluator.season import PRIVATE, actions, waiting
 from evaluator.season.accounts import INVITED
@@ -14,7 +15,8 @@ from evaluator.season.ledger import Ledger
 from evaluator.season.organize import Organizer
 from evaluator.season.site.pages import Pages
 from evaluator.season.store import Store
-from evaluator.web import api, live, pages
+from evaluator.web import api, limiting, live, pages
+from evaluator.web.problems import Problem
 from evaluator.web.team import team_stamp
 from evaluator.web.watching import Watch
 from tests.support import demo_season
@@ -239,3 +241,28 @@ def test_time_goes_on_where_nothing_happens(tmp_path: Path) -> None:
     assert waits.place == 1 and waits.starts_at is None
     clock.forward(seconds=1)
     assert watch.see() is later  # pages are not made anew all the time
+
+
+def test_who_called_long_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is counted is looked through at each call: that must not become all addresses that ever called."""
+    monkeypatch.setattr(limiting, "CALLS", parse("5/second"))
+    limiter = limiting.Limiter()
+    for number in range(3000):
+        limiter.call(None, f"2001:db8:0:{number:x}::1")
+    kept = limiter._limiter.storage
+    deadline = time.monotonic() + SECONDS
+    while len(kept.storage) + len(kept.events) + len(kept.expirations) > 10:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+        limiter.call(None, "192.0.2.1")
+
+
+def test_calls_are_counted_by_token() -> None:
+    limiter, allowed = limiting.Limiter(), 0
+    with pytest.raises(Problem) as refused:
+        for _ in range(100 * limiting.CALLS.amount):
+            limiter.call(7, "192.0.2.1")
+            allowed += 1
+    assert allowed >= limiting.CALLS.amount and refused.value.status == 429
+    assert 1 <= int(refused.value.headers["Retry-After"]) <= 60
+    limiter.call(8, "192.0.2.1")
