@@ -443,7 +443,7 @@ class Pages:
 
     @cached_property
     def states_by_team(self) -> Mapping[str, list[RunState]]:
-        """Each team's runs on the test sets of which teams see their runs: of others that were added they see nothing."""
+        """Each team's runs on the test sets of which teams see theirs: of those that were added they see nothing."""
         by_team: dict[str, list[RunState]] = {team.name: [] for team in self.snapshot.teams}
         for state in self.snapshot.states:
             if state.test_set == PUBLIC or (state.test_set == PRIVATE and self.shows_private):
