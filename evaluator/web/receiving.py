@@ -119,8 +119,8 @@ class Incoming:
 
     @classmethod
     def load(cls, folder: Path) -> "Incoming":
-        """One that another process left. Raises OSError, or ValueError where it was killed while it made or removed
-        it.
+        """One that another process left. Raises FileNotFoundError or ValueError where it was killed while it made or
+        removed it, OSError where it cannot be read.
         """
         incoming = cls(folder, Info.model_validate_json((folder / INFO).read_bytes()))
         if (folder / RESULT).exists():
@@ -177,10 +177,14 @@ class Incoming:
             if self._hashed > offset:
                 self._hash, self._hashed = hashlib.sha256(), 0
 
-    def catch_up(self) -> str:
-        """Hash what was not hashed as it came; returns the SHA-256 of the bytes so far."""
+    def catch_up(self, ending: threading.Event) -> str:
+        """Hash what was not hashed as it came, unless the service is `ending`; returns the SHA-256 of the bytes so
+        far.
+        """
         with open(self.zip, "rb") as file:
             while True:
+                if ending.is_set():
+                    raise EvaluatorError(f"{self.zip} was not hashed to its end")
                 with self._lock:  # so often that bytes which come meanwhile do not wait
                     if self._hashed >= self.offset:
                         return self._hash.hexdigest()
@@ -233,7 +237,7 @@ class Receiving:
         self._folder = season.folder / FOLDER
         self._seconds, self._keep_free = season.upload_hours * 3600, int(season.keep_free_gb * 1e9)
         self._all: dict[str, Incoming] = {}
-        self._making = threading.Lock()
+        self._making, self._ending = threading.Lock(), threading.Event()
         self._entering: defaultdict[int, anyio.Lock] = defaultdict(anyio.Lock)  # by team
 
     def check(self) -> None:
@@ -256,6 +260,7 @@ class Receiving:
                 try:
                     yield
                 finally:
+                    self._ending.set()
                     self._tasks.cancel_scope.cancel()
 
     @contextlib.contextmanager
@@ -280,10 +285,12 @@ class Receiving:
                 continue
             try:
                 incoming = Incoming.load(folder)
-            except (OSError, ValueError) as error:
+            except (FileNotFoundError, ValueError) as error:
                 logger.warning("what is left of an upload in %s is removed: %s", folder, type(error).__name__)
                 shutil.rmtree(folder, ignore_errors=True)
                 continue
+            except OSError as error:  # it may have bytes that were acknowledged
+                raise DataError(f"{error.filename or folder} cannot be read: {error.strerror}") from None
             if incoming.state == FAILED and incoming.has_bytes:
                 incoming.reopen()
             self._all[incoming.id] = incoming
@@ -318,7 +325,7 @@ class Receiving:
 
     async def all_of(self, team: Team) -> list[Upload]:
         """A team's uploads, the latest first."""
-        mine = [one for one in self._all.values() if one.info.team == team.id and not self._is_over(one)]
+        mine = [one for one in self._listed() if one.info.team == team.id and not self._is_over(one)]
         mine.sort(key=lambda incoming: incoming.info.created_at, reverse=True)
         return await anyio.to_thread.run_sync(lambda: [self._shown(incoming) for incoming in mine])
 
@@ -436,7 +443,7 @@ class Receiving:
 
     def _find_or_make(self, info: Info, sent: Submission | None) -> Incoming:
         with self._making:
-            mine = [incoming for incoming in self._all.values() if incoming.info.team == info.team]
+            mine = [incoming for incoming in self._listed() if incoming.info.team == info.team]
             for incoming in mine:
                 is_same = (incoming.info.digest, incoming.info.length) == (info.digest, info.length)
                 if is_same and not self._is_over(incoming):
@@ -453,12 +460,16 @@ class Receiving:
             return incoming
 
     def _check_room(self, info: Info) -> None:
-        under_way = [incoming for incoming in self._all.values() if incoming.state in (RECEIVING, CHECKING)]
+        under_way = [incoming for incoming in self._listed() if incoming.state in (RECEIVING, CHECKING)]
         if sum(incoming.info.team == info.team for incoming in under_way) >= MAX_UNDER_WAY:
             raise Refused(f"a team has at most {MAX_UNDER_WAY} uploads under way: finish or cancel one")
         missing = sum(incoming.info.length - incoming.offset for incoming in under_way)
         if shutil.disk_usage(self._folder).free < self._keep_free + missing + info.length:
             raise Problem(507, f"there is no room for {gigabytes(info.length)} now; try again later")
+
+    def _listed(self) -> list[Incoming]:
+        """All uploads, which may come and go in other threads meanwhile."""
+        return list(self._all.values())
 
     def _is_over(self, incoming: Incoming) -> bool:
         return incoming.state != CHECKING and incoming.touched + self._seconds < time.time()
@@ -469,7 +480,7 @@ class Receiving:
 
     async def _sweep(self) -> None:
         while True:
-            for incoming in list(self._all.values()):
+            for incoming in self._listed():
                 if self._is_over(incoming) and incoming.scope is None:
                     await anyio.to_thread.run_sync(self._remove, incoming)
             await anyio.sleep(SWEEP_SECONDS)
@@ -479,11 +490,16 @@ class Receiving:
     async def _catch_up(self, incoming: Incoming) -> None:
         incoming.is_catching_up = True
         try:
-            await anyio.to_thread.run_sync(incoming.catch_up, limiter=self._hashers)
+            await self._hash(incoming)
         except (OSError, EvaluatorError) as error:  # finishing it tells
             logger.warning("upload %s: %s", incoming.id, error)
         finally:
             incoming.is_catching_up = False
+
+    async def _hash(self, incoming: Incoming) -> str:
+        """The SHA-256 of all bytes. It is not waited for when the service ends."""
+        hash = partial(incoming.catch_up, self._ending)
+        return await anyio.to_thread.run_sync(hash, limiter=self._hashers, abandon_on_cancel=True)
 
     async def _finish(self, incoming: Incoming) -> None:
         try:
@@ -515,7 +531,7 @@ class Receiving:
         call = anyio.to_thread.run_sync
         document = await call(incoming.checked)
         if document is None:
-            found = await call(partial(incoming.catch_up), limiter=self._hashers)
+            found = await self._hash(incoming)
             if found != incoming.info.digest:
                 await call(incoming.zip.unlink)
                 reason = f"the SHA-256 of what came is {found}: it was changed or damaged on the way; send it again"

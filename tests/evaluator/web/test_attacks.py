@@ -1,6 +1,9 @@
 """What somebody tries who means ill, and what goes on in a service for weeks: each shown on the real thing."""
 
+import asyncio
 import socket
+import sys
+import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,22 +11,26 @@ from pathlib import Path
 import pytest
 from limits import parse
 
+from evaluator.core.errors import DataError
 from evaluator.season import PRIVATE, actions, waiting
 from evaluator.season.accounts import INVITED
 from evaluator.season.database import Database
-from evaluator.season.ledger import Ledger
+from evaluator.season.ledger import Ledger, Team
 from evaluator.season.organize import Organizer
 from evaluator.season.site.pages import Pages
 from evaluator.season.store import Store
 from evaluator.web import api, limiting, live, pages
 from evaluator.web.problems import Problem
+from evaluator.web.protocol import ACCEPTED
+from evaluator.web.receiving import Incoming, Info, Receiving
 from evaluator.web.team import team_stamp
 from evaluator.web.watching import Watch
 from tests.support import demo_season
 from tests.support.data import build_data
 from tests.support.organizer import CAT, HEDGEHOGS, Desk, serving
 from tests.support.season import TASK, Clock, archive, enter, failed, scored, write_season
-from tests.support.serving import status
+from tests.support.serving import Service, status
+from tests.support.uploads import open_again, served_season
 from tests.support.workers import SECONDS
 
 # --- streams of news ---
@@ -266,3 +273,87 @@ def test_calls_are_counted_by_token() -> None:
     assert allowed >= limiting.CALLS.amount and refused.value.status == 429
     assert 1 <= int(refused.value.headers["Retry-After"]) <= 60
     limiter.call(8, "192.0.2.1")
+
+
+# --- uploads ---
+
+
+def _info(number: int, team: int = 1, length: int = 10) -> Info:
+    now = datetime.now(UTC)
+    return Info(team=team, by="Аня", name="ё.zip", digest=f"{number:064x}", length=length, metadata="", created_at=now)
+
+
+def test_uploads_that_come_and_go_disturb_no_list_of_them(tmp_path: Path) -> None:
+    receiving = Receiving(open_again(served_season(tmp_path)))
+    receiving.check()
+    for number in range(30_000):
+        incoming = Incoming(tmp_path / f"{number}", _info(number))
+        incoming.state = ACCEPTED
+        receiving._all[incoming.id] = incoming
+    ended = threading.Event()
+    failed: list[Exception] = []
+
+    def come_and_go(team: int) -> None:
+        try:
+            while not ended.is_set():
+                incoming = receiving._find_or_make(_info(7, team), None)
+                receiving._remove(incoming)
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=come_and_go, args=(team,)) for team in (2, 3)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in range(100):
+            assert asyncio.run(receiving.all_of(Team(9, CAT, datetime.now(UTC)))) == []
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+        sys.setswitchinterval(interval)
+    assert not failed
+
+
+def test_an_upload_that_cannot_be_read_now_is_not_thrown_away(tmp_path: Path) -> None:
+    """What was killed while it was made is; what a disk or rights keep from being read has bytes that were
+    acknowledged.
+    """
+    season = served_season(tmp_path / "season")
+    there, torn = season.folder / "uploads" / ("0" * 32), season.folder / "uploads" / ("1" * 32)
+    for folder in (there, torn):
+        folder.mkdir(parents=True)
+        (folder / "submission.zip").write_bytes(b"12345")
+    (there / "info.json").symlink_to(there / "info.json")  # as unreadable as a file can be to root
+    with pytest.raises(DataError, match="info.json"):
+        asyncio.run(_open(Receiving(open_again(season))))
+    assert (there / "submission.zip").read_bytes() == b"12345"
+    (there / "info.json").unlink()
+    (there / "info.json").write_text(_info(1).model_dump_json(), encoding="utf-8")
+    asyncio.run(_open(Receiving(open_again(season))))
+    assert there.is_dir() and not torn.exists()
+
+
+async def _open(receiving: Receiving) -> None:
+    async with receiving.running():
+        pass
+
+
+def test_a_service_ends_in_time_while_it_hashes(tmp_path: Path) -> None:
+    """What a killed service had received, and hashed of it nothing: 15 GB take a minute."""
+    season = served_season(tmp_path / "season")
+    folder = season.folder / "uploads" / ("0" * 32)
+    folder.mkdir(parents=True)
+    length = 10**12  # of nothing, which takes no room
+    (folder / "info.json").write_text(_info(1, length=length).model_dump_json(), encoding="utf-8")
+    with open(folder / "submission.zip", "wb") as file:
+        file.truncate(length)
+    service = Service(season, tmp_path / "serve.log").start()
+    try:
+        assert service.stop() == 0
+    finally:
+        service.end()
+    assert (folder / "submission.zip").stat().st_size == length and not (folder / "result.json").exists()
+    assert "cannot be finished" not in service.log.read_text(encoding="utf-8")
