@@ -121,7 +121,7 @@ class Ledger:
             team = self._add_team(connection, self._view(connection), name)
             if detail is not None:
                 self._enter_members(connection, queries.said_by(reason, by), team, detail)
-            return self._view(connection).of(team.id)
+            return queries.read_view(connection, self.season).of(team.id)  # not to be remembered: it may not come true
 
     def _enter_members(
         self, connection: Connection, said: Mapping[str, Any], team: Team, detail: Mapping[str, Any]

@@ -573,3 +573,19 @@ def test_finals_are_queued_once_after_the_last_day_to_choose(ledger: Ledger, clo
     ledger.finish(job, scored(0.7, "e" * 64))
     assert [result.total for result in ledger.results(PRIVATE)] == [0.7]
     assert ledger.attempts("Ёжики").invalid == 0
+
+
+def test_what_was_not_committed_is_remembered_by_no_ledger(ledger: Ledger) -> None:
+    """A full disk, a database that goes: numbers come again, with something else behind them."""
+
+    def fails(_: object) -> None:
+        raise OSError("диск полон")
+
+    said = {"members": ["Аня"], "contact": ""}
+    sqlalchemy.event.listen(ledger.database.engine, "commit", fails)
+    with pytest.raises(OSError, match="диск полон"):
+        ledger.add_team("Призраки", "Судья", "новая", said)
+    sqlalchemy.event.remove(ledger.database.engine, "commit", fails)
+    # In another process: this one has the numbers alone to see it by.
+    Ledger(ledger.season, ledger.database).add_team("Кит 🐋", "Судья", "новая", said)
+    assert [team.name for team in ledger.teams()] == ["Ёжики", "Кот", "Кит 🐋"]
