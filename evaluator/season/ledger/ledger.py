@@ -96,9 +96,10 @@ class Ledger:
         read anew where there are some.
         """
         rows = connection.execute(select(func.max(_change.c.id), select(func.max(_team.c.id)).scalar_subquery())).one()
-        if self._seen is None or self._seen[0] != tuple(rows):
-            self._seen = (tuple(rows), queries.read_view(connection, self.season))
-        return self._seen[1]
+        seen = self._seen  # another thread may put what it sees in its place
+        if seen is None or seen[0] != tuple(rows):
+            self._seen = seen = (tuple(rows), queries.read_view(connection, self.season))
+        return seen[1]
 
     @contextlib.contextmanager
     def moment(self, write: bool = False) -> Iterator[tuple[Connection, queries.View, datetime]]:
