@@ -422,7 +422,7 @@ class Receiving:
 
     @contextlib.asynccontextmanager
     async def _turn(self, incoming: Incoming) -> AsyncIterator[None]:
-        """Have an upload alone, until somebody else wants it. Raises `Problem` (423) then."""
+        """Have an upload alone, until somebody else wants it. Raises `Problem` (423) then, or 404."""
         taken = Problem(423, "another connection goes on with this upload")
         incoming.newest = mine = object()
         if incoming.scope is not None:
@@ -430,6 +430,8 @@ class Receiving:
         async with incoming.turn:
             if incoming.newest is not mine:
                 raise taken
+            if incoming.id not in self._all:  # it was removed meanwhile
+                raise not_found("such upload")
             with anyio.CancelScope() as scope:
                 incoming.scope = scope
                 try:

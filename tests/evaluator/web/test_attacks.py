@@ -357,3 +357,32 @@ def test_a_service_ends_in_time_while_it_hashes(tmp_path: Path) -> None:
         service.end()
     assert (folder / "submission.zip").stat().st_size == length and not (folder / "result.json").exists()
     assert "cannot be finished" not in service.log.read_text(encoding="utf-8")
+
+
+def test_an_upload_that_was_given_up_a_moment_ago_is_not_there(tmp_path: Path) -> None:
+    receiving = Receiving(open_again(served_season(tmp_path)))
+    receiving.check()
+    incoming = receiving._find_or_make(_info(1), None)
+    began, goes_on = threading.Event(), threading.Event()
+    remove = receiving._remove
+
+    def slowly(removed: Incoming) -> None:
+        began.set()
+        assert goes_on.wait(SECONDS)
+        remove(removed)
+
+    receiving._remove = slowly  # type: ignore[method-assign]
+
+    async def ask() -> int:
+        while not began.is_set():
+            await asyncio.sleep(0.01)
+        asking = asyncio.create_task(receiving.offset(incoming))
+        await asyncio.sleep(0.01)
+        goes_on.set()
+        return await asking
+
+    async def both() -> list[int | None | BaseException]:
+        return list(await asyncio.gather(receiving.remove(incoming), ask(), return_exceptions=True))
+
+    _, asked = asyncio.run(both())
+    assert isinstance(asked, Problem) and asked.status == 404
