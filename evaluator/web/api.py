@@ -234,6 +234,7 @@ def cancel(submission: Number, ledger: TheLedger, watch: TheWatch, caller: Membe
     """Take back a submission whose run has not begun; it costs no attempt."""
     find_submission(watch, caller, submission)
     ledger.take_back(caller.team.name, submission, caller.by)
+    watch.renew()
     return find_submission(watch, caller, submission)
 
 

@@ -73,5 +73,6 @@ class Watch:
             self._cost = time.thread_time() - before
         elif not timedelta() <= now - seen.snapshot.now < MOMENT:
             self._seen = seen = Seen(version, replace(seen.snapshot, now=now))
+            self._cost = 0.0  # nothing was read, though pages are made anew
         self._begun = begun  # after what was seen then
         return seen

@@ -36,7 +36,7 @@ from tests.support.workers import SECONDS
 # --- streams of news ---
 
 
-@pytest.mark.parametrize("path", ["/team/live", "/organizer/events"])
+@pytest.mark.parametrize("path", ["/team/live", "/organizer/live"])
 def test_a_stream_of_news_ends_when_its_token_is_revoked(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import anyio
@@ -13,10 +14,13 @@ import pytest
 
 from evaluator.core import limits
 from evaluator.core.errors import EvaluatorError
+from evaluator.season.accounts import Accounts, Holder
 from evaluator.season.ledger import Ledger
-from evaluator.web import watching
+from evaluator.web import api, watching
+from evaluator.web.access import TeamCaller
 from evaluator.web.checking import Checks
 from evaluator.web.watching import Watch
+from tests.support.season import archive
 from tests.support.serving import Service
 from tests.support.uploads import TEAMS, open_again, served_season, zipped
 from tests.support.workers import ROOT
@@ -122,6 +126,33 @@ def test_a_large_season_rests_but_not_for_who_has_changed_it(ledger: Ledger) -> 
     assert watch.see() is before
     watch.renew()
     assert watch.see().snapshot.teams[-1].name == "Новая"
+
+
+def test_a_large_season_where_nothing_happens_rests_no_longer_each_time(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its board is made anew as time goes on: all night long, for whoever has left it open."""
+    monkeypatch.setattr(watching, "MOMENT", timedelta(0))
+    watch = Watch(ledger)
+    for _ in range(100):
+        watch.see()
+        watch.spent(1.0)
+        watch._begun -= watching.REST * 1000  # its rest is over
+    watch.see()
+    ledger.add_team("Новая")
+    watch._begun -= watching.REST * 3
+    assert watch.see().snapshot.teams[-1].name == "Новая"
+
+
+def test_who_takes_back_a_submission_of_a_large_season_is_told_so(ledger: Ledger) -> None:
+    team = ledger.team(TEAMS[0])
+    sent, _ = ledger.submit(team.name, archive("ё"))
+    watch = Watch(ledger)
+    watch.see()
+    watch.spent(1000.0)
+    token, _ = Accounts(ledger).make(team.name, "ноутбук", "Судья")
+    caller = TeamCaller(team, Holder(token, team), "Аня", "")
+    assert api.cancel(sent.id, ledger, watch, caller).state == "cancelled"
 
 
 def test_while_a_large_season_is_read_others_have_what_was_there(
