@@ -178,7 +178,7 @@ def get_me(watch: TheWatch, caller: AnyCaller) -> Me:
     if caller.team is None:
         return Me(role="organizer", name=name, team=None, attempts=None)
     seen = watch.see().snapshot
-    attempts = seen.attempts.get(caller.team.name)
+    attempts = seen.attempts.get(mine.name(seen, caller.team) or "")
     return Me(
         role="team",
         name=name,

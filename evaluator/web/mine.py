@@ -59,18 +59,25 @@ def shown_sets(snapshot: Snapshot) -> tuple[str, ...]:
     return (PUBLIC, PRIVATE) if snapshot.private_shown else (PUBLIC,)
 
 
+def name(snapshot: Snapshot, team: Team) -> str | None:
+    """What a team was called in a snapshot, which may be older than `team`: its name may have been another's then. None
+    where it was not there yet.
+    """
+    return next((each.name for each in snapshot.teams if each.id == team.id), None)
+
+
 def submissions(snapshot: Snapshot, team: Team) -> list[SubmissionView]:
     """A team's, the newest first."""
-    shown = shown_sets(snapshot)
+    shown, its = shown_sets(snapshot), name(snapshot, team)
     results = {
-        (result.submission, name): result
-        for name in shown
-        for result in snapshot.results(name)
-        if result.team == team.name
+        (result.submission, test_set): result
+        for test_set in shown
+        for result in snapshot.results(test_set)
+        if result.team == its
     }
     states: dict[int, list[RunState]] = {}
     for state in snapshot.states:
-        if state.submission.team == team.name and state.test_set in shown:
+        if state.submission.team == its and state.test_set in shown:
             states.setdefault(state.submission.id, []).append(state)
     return [_submission(snapshot, own, results) for _, own in sorted(states.items(), reverse=True)]
 

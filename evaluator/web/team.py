@@ -14,10 +14,10 @@ from evaluator.season.ledger import RunState, Snapshot, Team
 from evaluator.season.site import team_reports
 from evaluator.season.site.pages import Pages
 from evaluator.season.store import Store
+from evaluator.web import mine
 from evaluator.web.access import AnyCaller, AWatcher, Caller, Member, Somebody, TheAccounts, TheLedger
 from evaluator.web.api import MAX_NUMBER, Number
 from evaluator.web.live import TheLive, stamp
-from evaluator.web.mine import shown_sets
 from evaluator.web.pages import Name, show_secret
 from evaluator.web.problems import Problem, not_found
 from evaluator.web.site import TheSite, href
@@ -110,11 +110,13 @@ def _report_address(pages: Pages, state: RunState) -> str | None:
 
 def _logs(pages: Pages, team: Team) -> set[int]:
     """The submissions whose log the team may read, and that have one."""
-    if pages.season.web_logs != PUBLIC:
-        return set()
-    store = Store(pages.season.folder)
-    own = pages.states_by_team[team.name]
-    return {state.submission.id for state in own if state.test_set == PUBLIC and (store.run(state.run) / LOG).is_file()}
+    own = (state for state in pages.states_by_team[team.name] if state.test_set == PUBLIC)
+    return {state.submission.id for state in own if _shows_log(pages, state)}
+
+
+def _shows_log(pages: Pages, state: RunState) -> bool:
+    """Whether a run on the public test set has a log that its team may read."""
+    return pages.season.web_logs == PUBLIC and (Store(pages.season.folder).run(state.run) / LOG).is_file()
 
 
 def _choosable(pages: Pages, team: Team) -> set[int]:
@@ -133,7 +135,7 @@ def report(
 ) -> Response:
     """A scored run's report, apart from this service's origin; organizers see all."""
     pages = site.pages()
-    state = _find(pages, caller, submission, test_set)
+    state = own_run(pages, caller, submission, test_set)
     content = team_reports.read(pages.results_of(state.run, state.test_set)) if state.verdict == "OK" else None
     if content is None:
         raise not_found("such page")
@@ -145,18 +147,19 @@ def report(
 def log(submission: Number, site: TheSite, caller: Somebody, ledger: TheLedger) -> Response:
     """What a submission printed in its run on the public test set, where the rules show that; to organizers always."""
     pages = site.pages()
-    state = _find(pages, caller, submission, PUBLIC)
-    if caller.team is not None and submission not in _logs(pages, caller.team):
+    state = own_run(pages, caller, submission, PUBLIC)
+    if caller.team is not None and not _shows_log(pages, state):
         raise not_found("such page")
     return PlainTextResponse("".join(actions.read_log(ledger, state.run, LOG, follow=False)))
 
 
-def _find(pages: Pages, caller: Caller, submission: int, test_set: str) -> RunState:
+def own_run(pages: Pages, caller: Caller, submission: int, test_set: str) -> RunState:
     """A submission's run. Raises `Problem` 404, also where the caller may not see it."""
+    name = None if caller.team is None else mine.name(pages.snapshot, caller.team)
     for state in pages.snapshot.states:
         if (state.submission.id, state.test_set) == (submission, test_set):
-            is_own = caller.team is not None and state.submission.team == caller.team.name
-            if caller.is_organizer or (is_own and test_set in shown_sets(pages.snapshot)):
+            is_own = caller.team is not None and state.submission.team == name
+            if caller.is_organizer or (is_own and test_set in mine.shown_sets(pages.snapshot)):
                 return state
     raise not_found("such page")
 
@@ -176,7 +179,7 @@ def choose(ledger: TheLedger, member: Member, submission: Annotated[list[_Id] | 
 @router.post("/team/submissions/{submission}/cancel")
 def cancel(submission: Number, ledger: TheLedger, caller: Somebody, member: Member, site: TheSite) -> Response:
     """Take back what waits."""
-    _find(site.pages(), caller, submission, PUBLIC)
+    own_run(site.pages(), caller, submission, PUBLIC)
     ledger.take_back(member.team.name, submission, member.by)
     return _back("cancelled")
 

@@ -12,18 +12,19 @@ import pytest
 from limits import parse
 
 from evaluator.core.errors import DataError
-from evaluator.season import PRIVATE, actions, waiting
-from evaluator.season.accounts import INVITED
+from evaluator.season import PRIVATE, PUBLIC, actions, waiting
+from evaluator.season.accounts import INVITED, Holder
 from evaluator.season.database import Database
 from evaluator.season.ledger import Ledger, Team
 from evaluator.season.organize import Organizer
 from evaluator.season.site.pages import Pages
 from evaluator.season.store import Store
-from evaluator.web import api, limiting, live, pages
+from evaluator.web import api, limiting, live, mine, pages
+from evaluator.web.access import Caller
 from evaluator.web.problems import Problem
 from evaluator.web.protocol import ACCEPTED
 from evaluator.web.receiving import Incoming, Info, Receiving
-from evaluator.web.team import team_stamp
+from evaluator.web.team import own_run, team_stamp
 from evaluator.web.watching import Watch
 from tests.support import demo_season
 from tests.support.data import build_data
@@ -386,3 +387,23 @@ def test_an_upload_that_was_given_up_a_moment_ago_is_not_there(tmp_path: Path) -
 
     _, asked = asyncio.run(both())
     assert isinstance(asked, Problem) and asked.status == 404
+
+
+# --- names ---
+
+
+def test_a_name_that_is_anothers_now_shows_nothing_of_who_had_it(desk: Desk) -> None:
+    """Who calls is known by what holds now, what is shown may be of some seconds before."""
+    theirs = enter(desk.ledger, HEDGEHOGS, "их", scored(0.5))
+    own = enter(desk.ledger, CAT, "свой", scored(0.25))
+    before = desk.ledger.snapshot()
+    for team, name in ((HEDGEHOGS, "Ужи"), (CAT, HEDGEHOGS)):
+        Organizer(desk.ledger, "Судья").rename(team, name, "просили")
+    token, _ = desk.accounts.make(HEDGEHOGS, "ноутбук", "Судья")
+    caller = Caller(Holder(token, desk.ledger.team(HEDGEHOGS)))
+    assert caller.team is not None
+    assert [each.submission for each in mine.submissions(before, caller.team)] == [own]
+    assert own_run(Pages(before), caller, own, PUBLIC).submission.id == own
+    with pytest.raises(Problem) as refused:
+        own_run(Pages(before), caller, theirs, PUBLIC)
+    assert refused.value.status == 404
