@@ -567,30 +567,36 @@ def _summary(found: Sequence[Opened]) -> dict[str, dict[str, float]]:
 
 
 def _watch(is_over: IsOver, port: int, tokens: Sequence[str]) -> dict[str, Any]:
-    """Each team has its page open: what the service tells it, and how long it takes to read the page again."""
-    events, again = 0, []
+    """Each team has its page open: what the service tells it, and how long it takes to read the page again. It does not
+    end before each was told something.
+    """
+    events, waiting, again = 0, len(tokens), []
 
     async def watch(token: str) -> None:
-        nonlocal events
-        async with _line(port) as line:
-            page = await line.call("GET", PAGES["own"], _of(token))
-            found = re.search(rb'data-live="([^"]+)"', page.content)
-        async with _line(port) as line:
-            line.say("GET", found[1].decode() if found else "", _of(token))
-            status, _ = await line.head()
-            if status != 200:
-                raise RuntimeError(f"no events, but {status}")
-            is_first = True
-            while piece := await line.reader.readline():
-                if not piece.startswith(b"data:"):
-                    continue
-                events += 1
-                if not is_first:  # what the page shows by now
-                    again.append(await _open(port, "own", _of(token), time.monotonic()))
+        nonlocal events, waiting
+        is_first = True
+        try:
+            async with _line(port) as line:
+                page = await line.call("GET", PAGES["own"], _of(token))
+                found = re.search(rb'data-live="([^"]+)"', page.content)
+            async with _line(port) as line:
+                line.say("GET", found[1].decode() if found else "", _of(token))
+                status, _ = await line.head()
+                if status != 200:
+                    raise RuntimeError(f"no events, but {status}")
+                while piece := await line.reader.readline():
+                    if not piece.startswith(b"data:"):
+                        continue
+                    events += 1
+                    if is_first:
+                        is_first, waiting = False, waiting - 1
+                        continue
+                    again.append(await _open(port, "own", _of(token), time.monotonic()))  # what the page shows by now
                     await asyncio.sleep(RENEW_SECONDS)
-                is_first = False
+        finally:
+            waiting -= is_first
 
-    asyncio.run(_until(is_over, map(watch, tokens)))
+    asyncio.run(_until(lambda: not waiting and is_over(), map(watch, tokens)))
     return {"events": events, "read_again": _summary(again).get("own", {})}
 
 
