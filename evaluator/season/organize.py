@@ -25,6 +25,10 @@ _TOLD = ("id", "status", "merged_into", "until", "valid", "invalid", "pending", 
 MAX_ANNOUNCEMENT = 1000  # characters
 
 
+OWN_NAMES = 3  # that a team may give itself
+BY_TEAM = "renamed by the team itself"
+
+
 @dataclass(frozen=True)
 class Organizer:
     """Who changes something in a season."""
@@ -39,10 +43,14 @@ class Organizer:
         detail = {"members": _members(members), "contact": _contact(contact)}
         return self.ledger.add_team(team, self.by, reason, detail)
 
-    def rename(self, team: str, name: str, reason: str) -> Change:
-        """Call a team otherwise. Raises `DataError` for a name that is none, `Refused` for one that is taken."""
+    def rename(self, team: str, name: str, reason: str, check: Callable[[View], None] = lambda view: None) -> Change:
+        """Call a team otherwise. Raises `DataError` for a name that is none, `Refused` for one that is taken, and
+        where `check` does.
+        """
         checked = names.checked(name)
-        return self._of_team(changes.RENAMED, team, reason, lambda view: {"name": checked, "was": view.find(team).name})
+        return self._of_team(
+            changes.RENAMED, team, reason, lambda view: {"name": checked, "was": view.find(team).name}, check
+        )
 
     def set_members(self, team: str, members: Sequence[str] | None, contact: str | None, reason: str) -> Change:
         """Say who a team is, and how to reach it, in place of what was said before; None leaves that as it is."""
@@ -297,6 +305,23 @@ class Organizer:
         check: Callable[[View], None] = lambda view: None,
     ) -> Change:
         return self.ledger.record(kind, self.by, reason, team=team, detail=detail, check=check)
+
+
+def rename_by_team(ledger: Ledger, team: str, name: str, by: str) -> Change:
+    """Call a team otherwise, as somebody of it asks for; organizers can undo it. Raises `DataError` for a name that is
+    none, `Refused` for one that is taken, and where the team was renamed so `OWN_NAMES` times or does not compete.
+    """
+
+    def check(view: View) -> None:
+        found = view.find(team)
+        if found.is_hidden:
+            raise Refused(f"team {show(found.name)} is {found.status}")
+        wanted = (changes.RENAMED, found.id, BY_TEAM)
+        own = [each for each in view.changes if (each.kind, each.team, each.reason) == wanted]
+        if len(own) >= OWN_NAMES:
+            raise Refused(f"team {show(found.name)} has renamed itself {OWN_NAMES} times; ask the organizers")
+
+    return Organizer(ledger, by).rename(team, name, BY_TEAM, check)
 
 
 def relative(ledger: Ledger, folder: Path) -> str:

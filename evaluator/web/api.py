@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
 
-from evaluator.season import PRIVATE, PUBLIC, actions, board
+from evaluator.season import PRIVATE, PUBLIC, actions, board, organize
 from evaluator.season.accounts import INVITATION, INVITED, TOKEN
 from evaluator.season.config import Season
 from evaluator.season.ledger import Attempts, Snapshot
@@ -90,6 +90,18 @@ class NewChoice(BaseModel):
     """The submissions that a team chooses."""
 
     submissions: list[Annotated[int, Field(ge=1, le=MAX_NUMBER)]]
+
+
+class NewName(BaseModel):
+    """What the team wants to be called."""
+
+    name: str
+
+
+class Named(BaseModel):
+    """What the team is called now."""
+
+    team: str
 
 
 class TokenView(BaseModel):
@@ -254,6 +266,13 @@ def put_choice(wanted: NewChoice, ledger: TheLedger, caller: Member) -> ChoiceVi
 
 def _choice(finals: actions.Finals) -> ChoiceView:
     return ChoiceView(team=finals.team, chosen=finals.chosen, submissions=list(finals.submissions))
+
+
+@router.put("/name")
+def put_name(wanted: NewName, ledger: TheLedger, caller: Member) -> Named:
+    """Call the team otherwise; a few times in a season."""
+    change = organize.rename_by_team(ledger, caller.team.name, wanted.name, caller.by)
+    return Named(team=change.detail["name"])
 
 
 @router.get("/tokens")

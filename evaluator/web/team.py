@@ -8,7 +8,7 @@ from fastapi.responses import PlainTextResponse, RedirectResponse
 from pydantic import Field
 from sse_starlette import EventSourceResponse
 
-from evaluator.season import PRIVATE, PUBLIC, actions
+from evaluator.season import PRIVATE, PUBLIC, actions, organize
 from evaluator.season.accounts import INVITATION, INVITED, MAX_NAME, TOKEN
 from evaluator.season.ledger import RunState, Snapshot, Team
 from evaluator.season.site import team_reports
@@ -35,6 +35,7 @@ _DONE = {
     "chosen": ("Выбор записан.", "Your choice is entered."),
     "cancelled": ("Решение отменено, попытка не потрачена.", "The submission is cancelled; it cost no attempt."),
     "revoked": ("Отозвано.", "Revoked."),
+    "renamed": ("Команда называется иначе.", "The team has its new name."),
 }
 
 _Id = Annotated[int, Field(ge=1, le=MAX_NUMBER)]
@@ -67,6 +68,7 @@ def team_page(
         choosable=_choosable(pages, team),
         tokens=[token for token in accounts.tokens(team.name) if token.holds(now)],
         longest=MAX_NAME,
+        own_names=organize.OWN_NAMES,
         address=site.address(request),
     )
 
@@ -186,6 +188,13 @@ def cancel(submission: Number, ledger: TheLedger, caller: Somebody, member: Memb
 
 def _back(done: str, anchor: str = "done") -> Response:
     return RedirectResponse(f"{_HOME}?done={done}#{anchor}", 303)
+
+
+@router.post("/team/name")
+def rename(ledger: TheLedger, member: Member, name: Name = "") -> Response:
+    """Call the team otherwise."""
+    organize.rename_by_team(ledger, member.team.name, name, member.by)
+    return _back("renamed")
 
 
 @router.post("/team/tokens")

@@ -12,7 +12,7 @@ import pytest
 
 from evaluator.core.errors import DataError
 from evaluator.scoring import tables
-from evaluator.season import PRIVATE, PUBLIC, actions, board, changes, listing
+from evaluator.season import PRIVATE, PUBLIC, actions, board, changes, listing, organize
 from evaluator.season.config import Season
 from evaluator.season.ledger import Job, Ledger, Refused
 from evaluator.season.organize import Organizer
@@ -46,6 +46,25 @@ def kinds(ledger: Ledger, submission: int) -> list[str]:
 
 
 # --- teams ---
+
+
+def test_a_team_renames_itself_a_few_times(ledger: Ledger) -> None:
+    name = "Ёжики"
+    for number in range(organize.OWN_NAMES):
+        changed = organize.rename_by_team(ledger, name, f"Ежата {number}", f"Аня, {name}")
+        assert (changed.by, changed.reason) == (f"Аня, {name}", organize.BY_TEAM)
+        name = f"Ежата {number}"
+        assert ledger.team(name).id == 1
+    with pytest.raises(Refused, match="has renamed itself 3 times; ask the organizers"):
+        organize.rename_by_team(ledger, name, "Ещё ежата", "Аня")
+    Organizer(ledger, "Судья").rename(name, "Ежи", WHY)
+    with pytest.raises(Refused, match="3 times"):
+        organize.rename_by_team(ledger, "Ежи", "Ёжики", "Аня")
+    with pytest.raises(Refused, match="there is a team 'Ежи' already"):
+        organize.rename_by_team(ledger, "Кот", "ежи", "Кот")
+    Organizer(ledger, "Судья").disqualify("Кот", WHY)
+    with pytest.raises(Refused, match="is disqualified"):
+        organize.rename_by_team(ledger, "Кот", "Котик", "Кот")
 
 
 def test_a_new_name_is_everywhere_and_the_old_one_again_after_undoing(ledger: Ledger, organizer: Organizer) -> None:

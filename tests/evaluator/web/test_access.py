@@ -40,6 +40,7 @@ WHOM = {
     "/api/v1/submissions": FOR_TEAMS,
     "/api/v1/choice": FOR_TEAMS,
     "/api/v1/tokens": FOR_TEAMS,
+    "/api/v1/name": FOR_TEAMS,
     "/api/v1/uploads": FOR_TEAMS,
     "/api/v1/organizer": FOR_ORGANIZERS,
     "/organizer": FOR_ORGANIZERS,

@@ -423,6 +423,22 @@ def test_what_waits_is_taken_back_and_what_cannot_be_is_told(door: Door, browser
     browser.says(member.team, "h1")
 
 
+def test_a_team_calls_itself_otherwise(door: Door, browser: Browser) -> None:
+    member = door.team(0.5)
+    browser.sign_in(member)
+    field = browser.one("#team-name")
+    field.clear()
+    field.send_keys(new := f"{member.team} «Ё» 2")
+    browser.one("form[action='/team/name'] button").click()
+    browser.says("The team has its new name", "#done")
+    browser.says(new, "h1")
+    assert door.ledger.changes()[-1].by == f"Аня, {member.team}" and door.ledger.team(new).name == new
+    said = {"Authorization": f"Bearer {member.token}"}
+    with httpx2.Client(base_url=door.service.url, headers=said, trust_env=False, timeout=SECONDS) as client:
+        assert client.put("/api/v1/name", json={"name": f"{new} 3"}).json() == {"team": f"{new} 3"}
+        assert client.put("/api/v1/name", json={"name": "\u202e"}).status_code == 400
+
+
 def test_as_many_are_ticked_as_the_rules_allow(door: Door, browser: Browser) -> None:
     member = door.team(0.1, 0.2, 0.3, 0.4)
     browser.sign_in(member).says("No attempts are left today", "#closed")
