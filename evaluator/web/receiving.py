@@ -113,8 +113,12 @@ class Incoming:
         """A new one, without bytes."""
         folder = parent / secrets.token_hex(16)
         folder.mkdir()
-        (folder / ZIP).touch()
-        write_json(folder / INFO, info.model_dump(mode="json"))
+        try:
+            (folder / ZIP).touch()
+            write_json(folder / INFO, info.model_dump(mode="json"))
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         return cls(folder, info)
 
     @classmethod
@@ -416,9 +420,7 @@ class Receiving:
                     await run(incoming.cut, file, start)
                     raise Problem(CHECKSUM_MISMATCH, f"the {checksum[0]} of what came is another: send it again")
         except OSError as error:
-            if error.errno not in _FULL:
-                raise
-            raise Problem(507, "the disk is full; go on later") from None
+            raise _full(error) from None
 
     @contextlib.asynccontextmanager
     async def _turn(self, incoming: Incoming) -> AsyncIterator[None]:
@@ -457,7 +459,10 @@ class Receiving:
                 self._remove(incoming)
             if sent is None:
                 self._check_room(info)
-            incoming = Incoming.make(self._folder, info)
+            try:
+                incoming = Incoming.make(self._folder, info)
+            except OSError as error:
+                raise _full(error) from None
             self._all[incoming.id] = incoming
             return incoming
 
@@ -559,6 +564,13 @@ class Receiving:
         found = document["metadata"]
         metadata = Metadata(found["image"], found["entrypoint"], tuple(found["arguments"]), tuple(found["unknown"]))
         return self._ledger.submit(team.name, Archive(info.digest, info.name, info.length, metadata), by=info.by)
+
+
+def _full(error: OSError) -> Problem:
+    """Raises the error again where it is another one."""
+    if error.errno not in _FULL:
+        raise error
+    return Problem(507, "the disk is full; go on later")
 
 
 def _accepted(submission: Submission, is_new: bool) -> Ending:

@@ -1,5 +1,6 @@
-"""Scoring again while the service goes on: one at a time, by the command `season rescore` in a process of its own,
-which outlives the service. Its files are in `rescoring/` of the season's folder; its lock is held as long as it runs.
+"""Scoring again while the service goes on: one at a time, by the command `season rescore` in a process of its own. It
+outlives a service that is killed, but not its unit or its container; what was interrupted is begun again, and goes on.
+Its files are in `rescoring/` of the season's folder; its lock is held as long as it runs.
 """
 
 import contextlib

@@ -440,10 +440,10 @@ class Ledger:
 
     def take_back(self, team: str, submission: int, by: str | None = None) -> None:
         """End a run on the public test set that waits, as its team asks for. It costs no attempt; the team can send the
-        same ZIP again (`send_again`).
+        same ZIP again (`send_again`). As ZIPs are kept, a team takes back as many a day as it has invalid attempts.
 
-        Raises `Refused` where it has begun, or nothing waits, and where there is no such team. Of a submission of
-        another team's it says what it says of none.
+        Raises `Refused` where it has begun, or nothing waits, or the day has no more, and where there is no such team.
+        Of a submission of another team's it says what it says of none.
         """
         said = queries.said_by(TAKEN_BACK, by)
         with self.database.write() as connection:
@@ -455,6 +455,11 @@ class Ledger:
             state = queries.locked_state(connection, view, submission, PUBLIC)
             if state.kind != "queued":
                 raise Refused(f"submission {submission} does not wait: {state.name}")
+            day, most = state.submission.day, view.season.invalid_a_day
+            where = (queries.of_team(view, found), queries.of_day(view, day), _run.c.test_set == PUBLIC)
+            of_day = [each for each in queries.read_states(connection, view, *where) if each.submission.day == day]
+            if sum(map(_is_taken_back, of_day)) >= most:
+                raise Refused(f"team {show(found.name)} has taken back {most} submissions of {day}: it may no more")
             self._end(connection, state.run, "cancelled", said)
 
     def send_again(self, team: str, submission: int, by: str | None = None) -> bool:
@@ -466,7 +471,7 @@ class Ledger:
         with self.database.write() as connection:
             found, view = self._locked_team(connection, team)
             state = queries.locked_state(connection, view, submission, PUBLIC)
-            if state.kind != "cancelled" or state.detail.get("reason") != TAKEN_BACK or state.is_out or state.charged:
+            if not _is_taken_back(state) or state.is_out or state.charged:
                 return False
             day = self.season.day(self._now(connection))
             if day != state.submission.day:
@@ -970,3 +975,7 @@ class Ledger:
         """
         with self.database.read() as connection:
             return queries.read_results(connection, self._view(connection), test_set, all_editions=True)
+
+
+def _is_taken_back(state: RunState) -> bool:
+    return state.kind == "cancelled" and state.detail.get("reason") == TAKEN_BACK

@@ -10,7 +10,7 @@ import sqlalchemy
 from evaluator.core.errors import DataError, EvaluatorError
 from evaluator.season import PRIVATE, PUBLIC, schema
 from evaluator.season.accounts import Accounts
-from evaluator.season.config import read_season
+from evaluator.season.config import Season, read_season
 from evaluator.season.ledger import Job, Ledger, Refused, RunEnd
 from evaluator.season.ledger.queries import append_event
 from tests.support.season import Clock, archive, enter, failed, labelled, public_state, publish, scored
@@ -380,6 +380,19 @@ def test_a_team_takes_back_what_waits_and_nothing_else(ledger: Ledger, clock: Cl
     with pytest.raises(Refused, match="does not wait: METRIC_ERROR"):
         ledger.take_back("Кот", gone)
     assert ledger.unfinished() == 1, "what organizers queue on other test sets is theirs to end"
+
+
+def test_a_team_takes_back_only_so_many_a_day(ledger: Ledger, season: Season, clock: Clock) -> None:
+    sent = [ledger.submit("Ёжики", archive(number))[0].id for number in range(2)]
+    for number in range(season.invalid_a_day):
+        ledger.take_back("Ёжики", sent[-1])
+        sent.append(ledger.submit("Ёжики", archive(10 + number))[0].id)
+    with pytest.raises(Refused, match="has taken back 5 submissions of 2022-10-03: it may no more"):
+        ledger.take_back("Ёжики", sent[0])
+    clock.forward(days=1)
+    ledger.take_back("Ёжики", ledger.submit("Ёжики", archive(99))[0].id)
+    ledger.submit("Кот", archive(1))
+    ledger.take_back("Кот", ledger.states("Кот")[0].submission.id)
 
 
 def test_what_was_taken_back_can_be_sent_again_on_the_same_day(ledger: Ledger, clock: Clock) -> None:
