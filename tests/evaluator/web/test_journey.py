@@ -101,7 +101,8 @@ def test_a_large_zip_comes_through_whatever_breaks_and_ends_on_the_board(
     assert page.log  # of the line; from here on nothing breaks
     choose_file(page, path)
     page.until(lambda: "Taken: submission 1" in page.text("#outcome"))
-    assert size <= line.passed < size + 50 * MB  # nothing was sent again but what was under way
+    # Nothing was sent again but what was under way at each of four breaks: buffers of two connections.
+    assert size <= line.passed < size + 90 * MB
 
     assert page.until(lambda: verdict(page) == "OK") and page.text("#run-1-public .score") == "1.0000"
     assert page.text("#said") == "Submission 1: scored 1.0000."
