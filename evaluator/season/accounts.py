@@ -19,6 +19,7 @@ from evaluator.season.ledger import Ledger, Refused, Team, queries
 
 PREFIX = "fbc_"  # of tokens, so that people and programs that look for secrets know one
 MAX_NAME = 100  # characters of a token's name
+MAX_DAYS = 3650  # that a token can be made for
 MAX_TOKENS = 50  # of a team, in force at a time
 SESSION = timedelta(hours=12)
 INVITATION = timedelta(days=7)

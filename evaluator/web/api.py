@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
 
 from evaluator.season import PRIVATE, PUBLIC, actions, board, organize
-from evaluator.season.accounts import INVITATION, INVITED, TOKEN
+from evaluator.season.accounts import INVITATION, INVITED, MAX_DAYS, TOKEN
 from evaluator.season.config import Season
 from evaluator.season.ledger import Attempts, Snapshot
 from evaluator.web import mine
@@ -122,7 +122,7 @@ class NewToken(BaseModel):
 
     name: str
     kind: Annotated[str, Field(pattern=f"^({TOKEN}|{INVITED})$")] = TOKEN
-    days: Annotated[int, Field(ge=1, le=3650)] | None = None
+    days: Annotated[int, Field(ge=1, le=MAX_DAYS)] | None = None
 
 
 class MadeToken(TokenView):

@@ -21,7 +21,6 @@ from evaluator.web.api import MAX_NUMBER, MadeToken, NewToken, TokenView, expiry
 from evaluator.web.rescoring import RescoringRequest, Rescorings, RescoringView, own_folder
 
 Words = tuple[str, str]  # in Russian and in English
-MAX_DAYS = 3650
 TABLE_NAME = "teams.csv"  # of a table of teams that came without a name of its own
 
 

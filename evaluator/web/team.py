@@ -9,7 +9,7 @@ from pydantic import Field
 from sse_starlette import EventSourceResponse
 
 from evaluator.season import PRIVATE, PUBLIC, actions, organize
-from evaluator.season.accounts import INVITATION, INVITED, MAX_NAME, TOKEN
+from evaluator.season.accounts import INVITATION, INVITED, MAX_DAYS, MAX_NAME, TOKEN
 from evaluator.season.ledger import RunState, Snapshot, Team
 from evaluator.season.site import team_reports
 from evaluator.season.site.pages import Pages
@@ -68,6 +68,7 @@ def team_page(
         choosable=_choosable(pages, team),
         tokens=[token for token in accounts.tokens(team.name) if token.holds(now)],
         longest=MAX_NAME,
+        most_days=MAX_DAYS,
         own_names=organize.OWN_NAMES,
         address=site.address(request),
     )
@@ -209,8 +210,8 @@ def make_token(
     days: Annotated[str, Form(max_length=10)] = "",
 ) -> Response:
     """Make a token; without `days` it works until it is revoked."""
-    if days and not (days.isdecimal() and 1 <= int(days) <= 3650):
-        raise Problem(422, "days: must be a whole number in 1..3650, or empty")
+    if days and not (days.isdecimal() and 1 <= int(days) <= MAX_DAYS):
+        raise Problem(422, f"days: must be a whole number in 1..{MAX_DAYS}, or empty")
     end = ledger.now() + timedelta(days=int(days)) if days else None
     token, secret = accounts.make(member.team.name, name, member.by, end, TOKEN)
     return show_secret(request, site, caller, token, secret, f"{_HOME}#tokens")

@@ -32,7 +32,6 @@ MAX_NAME = 200  # characters of a file's name
 _DEFAULT_NAME = "submission.zip"
 MAX_WAIT = 20  # seconds for what comes of an upload, less than proxies wait
 _MAX_DIGITS = 18
-_WITH_VERSION = ("POST", "HEAD", "PATCH", "DELETE")
 _OVERRIDE = "X-HTTP-Method-Override"
 
 
