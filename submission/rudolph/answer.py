@@ -384,7 +384,7 @@ class Rudolph:
             return self._write(questions, left, batch, {}, settings, batches.check)
 
         def draw(batch: list[int]) -> Tensor:
-            return self._draw(questions, left, batch, settings, batches.check)
+            return self._draw(questions, left, batch, settings, batches)
 
         for rows, written in batches.run("answering about images", with_image, write_about_images):
             yield from (Part(questions[row].id, text=text) for row, text in zip(rows, written, strict=True))
@@ -468,33 +468,43 @@ class Rudolph:
         )
 
     def _draw(
-        self, questions: Sequence[Question], left: Tensor, rows: list[int], settings: Settings,
-        check: Callable[..., None],
-    ) -> Tensor:  # fmt: skip
+        self, questions: Sequence[Question], left: Tensor, rows: list[int], settings: Settings, batches: Batches
+    ) -> Tensor:
         """Codes of images for rows, [B, m * m]: of `image_candidates` each, the one of which the model reads best what
-        was asked for. Where the time ends after the first of each, it is that.
+        was asked for. Their left texts are run once. The first candidate of each is drawn first: where the time ends
+        after that, it is what a row gets.
         """
         wanted = [description(questions[row].texts) for row in rows]
-        codes = least = None
-        for number in range(settings.image_candidates):
-            name = f"image {number}" if number else "image"
+        candidates = [(place, 0) for place in range(len(rows))]
+        others = [(place, number) for place in range(len(rows)) for number in range(1, settings.image_candidates)]
+        at_a_time = max(len(rows), batches.rows)
+        turns = [candidates, *(others[start : start + at_a_time] for start in range(0, len(others), at_a_time))]
+        prefix = self.model.prefix(left[rows])
+        codes, least = None, torch.full([len(rows)], torch.inf)
+        for turn in turns:
+            places = [place for place, _ in turn]
             try:
                 drawn = generate_image(
-                    self.model, left[rows], settings.image_sampling, first_image_id=settings.first_image_id,
-                    seeds=[seed_of(settings.seed, questions[row].id, name) for row in rows], progress=check,
+                    self.model, prefix, settings.image_sampling, first_image_id=settings.first_image_id,
+                    branches=torch.tensor(places, device=self.model.device),
+                    seeds=[
+                        seed_of(settings.seed, questions[rows[place]].id, f"image {number}" if number else "image")
+                        for place, number in turn
+                    ],
+                    progress=batches.check,
                 )  # fmt: skip
                 codes = drawn if codes is None else codes
                 if settings.image_candidates == 1:
                     break
-                check()
-                losses = self._losses_of_reading(drawn, wanted)
+                batches.check()
+                losses = self._losses_of_reading(drawn, [wanted[place] for place in places]).tolist()
             except OutOfTime:
                 if codes is None:
                     raise
                 break
-            if least is not None:
-                codes = torch.where((losses < least)[:, None].to(codes.device), drawn, codes)
-            least = losses if least is None else least.minimum(losses)
+            for (place, _), loss, ids in zip(turn, losses, drawn, strict=True):
+                if loss < least[place]:
+                    codes[place], least[place] = ids, loss
         assert codes is not None
         return codes
 

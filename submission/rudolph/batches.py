@@ -40,6 +40,7 @@ class Batches:
         release: Callable[[], None] | None = None,
     ) -> None:  # fmt: skip
         self.size = size
+        self.rows = size  # that the memory has been found to hold at a time, in this stage
         self._release = release or (lambda: None)
         self._seconds_left = seconds_left or (lambda: math.inf)
         self._progress = progress or (lambda stage, done, total: None)
@@ -57,10 +58,11 @@ class Batches:
         The first batch measures; from then on the mean of the finished ones says how many rows fit. Raises what `work`
         raises, and of what a lack of memory raises only that of a single row.
         """
-        done, seconds, size, told = 0, 0.0, self.size, False
+        done, seconds, told = 0, 0.0, False
+        self.rows = self.size
         while done < len(rows):
             todo, left = len(rows) - done, self._seconds_left()
-            count = min(size, todo)
+            count = min(self.rows, todo)
             if done:
                 a_row = seconds / done
                 if left < a_row * todo and not told:
@@ -69,7 +71,7 @@ class Batches:
                         "%s: %d of %d done, at %.2f s each; in the %.0f s that are left for it about %d of the other "
                         "%d fit", stage, done, len(rows), a_row, max(left, 0), max(left, 0) / a_row, todo,
                     )  # fmt: skip
-                count = _rows_within(left, count, a_row * size, size)
+                count = _rows_within(left, count, a_row * self.rows, self.rows)
             if left <= 0 or count < 1:
                 break
             batch = list(rows[done : done + count])
@@ -79,10 +81,13 @@ class Batches:
             except OutOfTime:
                 break
             except (MemoryError, RuntimeError) as error:
-                if count == 1 or not is_out_of_memory(error):
+                if self.rows == 1 or not is_out_of_memory(error):
                     raise
-                size = count // 2
-                logger.warning("%s: %d rows do not fit into memory; going on with %d at a time", stage, count, size)
+                # A single row may be drawn several times, as many as rows fit.
+                self.rows = (count if count > 1 else self.rows) // 2
+                logger.warning(
+                    "%s: %d rows do not fit into memory; going on with %d at a time", stage, count, self.rows
+                )
             else:
                 done += count
                 yield batch, made

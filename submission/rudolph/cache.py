@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -69,6 +69,13 @@ class KVCache:
         keys, values = (tensor[:, :, first : self.scratch + text] for tensor in stored)
         return keys, values
 
+    def branch(self, before: KVCache, rows: Tensor) -> None:
+        """Begins with all that another cache holds: row i with its row `rows[i]`, [B] int64, which may come again."""
+        self.length = before.length
+        stop = self.scratch + before.length
+        for target, source in zip((*self.keys, *self.values), (*before.keys, *before.values), strict=True):
+            target[:, :, self.scratch : stop] = source[rows, :, before.scratch : before.scratch + before.length]
+
     def copies(self, rows: int) -> KVCache:
         """A cache of a batch of `rows`, each as the first of this one, which stays as it is."""
         layers, (_, heads, places, head_size) = len(self.keys), self.keys[0].shape
@@ -86,6 +93,13 @@ class KVCache:
         for tensors in (self.keys, self.values):
             for layer, tensor in enumerate(tensors):
                 tensors[layer] = tensor[rows]
+
+
+class Prefix(NamedTuple):
+    """Beginnings of sequences that have been run: their last hidden states [R, D], and a cache of R rows."""
+
+    hidden: Tensor
+    cache: KVCache
 
 
 class CacheFactory(Protocol):

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .cache import CacheFactory, KVCache, Positions
+from .cache import CacheFactory, KVCache, Positions, Prefix
 from .checkpoint import Uninitialized, check_keys, check_sizes, load_state
 from .config import PAD, DecoderConfig, Vocabulary
 from .linear import RowsLinear
@@ -294,12 +294,19 @@ class RudolphDecoder(nn.Module):
         cache = self.new_cache(len(input_ids), prefix, capacity)
         return self.decode(input_ids, 0, cache), cache
 
+    def prefix(self, ids: Tensor) -> Prefix:
+        """Runs beginnings [R, P], which any number of sequences can go on from: see `KVCache.branch`."""
+        cache = self._plain_cache(len(ids), ids.shape[1], ids.shape[1])
+        return Prefix(self.decode(ids, 0, cache), cache)
+
     def new_cache(self, rows: int, prefix: int, capacity: int | None = None) -> KVCache:
         """An empty cache for prefixes of length `prefix` and the steps after them, up to `capacity` positions."""
-        config = self.config
         if self.step_graphs is not None and (cache := self.step_graphs.new_cache(rows)) is not None:
             return cache
-        capacity = capacity or config.total_seq_length
+        return self._plain_cache(rows, prefix, capacity or self.config.total_seq_length)
+
+    def _plain_cache(self, rows: int, prefix: int, capacity: int) -> KVCache:
+        config = self.config
         # Image positions that come step by step are read sparsely; a cache without such steps needs no place for that.
         sparse = prefix < config.image_end and capacity > config.l_text_seq_length
         return KVCache(

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .cache import KVCache
+from .cache import KVCache, Prefix
 from .config import EOS, Vocabulary
 from .decoder import RudolphDecoder
 from .sampling import IMAGE_SAMPLING, TEXT_SAMPLING, Sampling, sample, uniforms
@@ -15,12 +15,13 @@ from .sampling import IMAGE_SAMPLING, TEXT_SAMPLING, Sampling, sample, uniforms
 @torch.no_grad()
 def generate(
     model: RudolphDecoder,
-    prefix_ids: Tensor,
+    prefix_ids: Tensor | Prefix,
     n_tokens: int,
     vocabulary: Vocabulary,
     sampling: Sampling,
     *,
     after: KVCache | None = None,
+    branches: Tensor | None = None,
     seeds: Sequence[int] | None = None,
     allowed: Tensor | None = None,
     stop_id: int | None = None,
@@ -29,6 +30,7 @@ def generate(
 ) -> Tensor:
     """Continues prefixes [B, P] of raw ids by `n_tokens` ids of one vocabulary -> int64 [B, n_tokens].
 
+    Of prefixes that have been run, row i continues number `branches[i]`, [B] int64 (default: all, in their order).
     after: a cache of what stands before the prefixes, which are its rows; it is used up.
     seeds: one per row; None draws from torch's own generator. allowed: bool [V], the ids that may be drawn. stop_id: a
     row ends with this id, which then fills it up; ended rows leave the batch and cost nothing more. first_vocabulary:
@@ -36,7 +38,13 @@ def generate(
     Raises ValueError if the ids do not fit into the sequence.
     """
     past = 0 if after is None else after.length
-    batch, start = len(prefix_ids), past + prefix_ids.shape[1]
+    device = model.device
+    if isinstance(prefix_ids, Prefix):
+        if branches is None:
+            branches = torch.arange(len(prefix_ids.hidden), device=device)
+        batch, start = len(branches), prefix_ids.cache.length
+    else:
+        batch, start = len(prefix_ids), past + prefix_ids.shape[1]
     total = model.config.total_seq_length
     if n_tokens < 1 or start + n_tokens > total:
         raise ValueError(
@@ -44,12 +52,16 @@ def generate(
         )
     if model.training:
         raise ValueError("the model is in training mode; call model.eval() before generating")
-    ids = torch.full((batch, n_tokens), 0 if stop_id is None else stop_id, dtype=torch.int64, device=prefix_ids.device)
+    ids = torch.full((batch, n_tokens), 0 if stop_id is None else stop_id, dtype=torch.int64, device=device)
     if batch == 0:
         return ids
-    uniform = uniforms(batch, n_tokens, seeds, prefix_ids.device)
-    alive = torch.arange(batch, device=prefix_ids.device)
-    if after is None:
+    uniform = uniforms(batch, n_tokens, seeds, device)
+    alive = torch.arange(batch, device=device)
+    if isinstance(prefix_ids, Prefix):
+        assert branches is not None
+        hidden, cache = prefix_ids.hidden[branches], model.new_cache(batch, start, start + n_tokens - 1)
+        cache.branch(prefix_ids.cache, branches)
+    elif after is None:
         hidden, cache = model.prefill(prefix_ids, capacity=start + n_tokens - 1)
     else:
         hidden, cache = model.decode(prefix_ids, past, after), after
@@ -75,9 +87,10 @@ def generate(
 
 def generate_image(
     model: RudolphDecoder,
-    left: Tensor,
+    left: Tensor | Prefix,
     sampling: Sampling = IMAGE_SAMPLING,
     *,
+    branches: Tensor | None = None,
     seeds: Sequence[int] | None = None,
     allowed: Tensor | None = None,
     first_image_id: Literal["image_head", "text_head"] = "image_head",
@@ -85,16 +98,23 @@ def generate_image(
 ) -> Tensor:
     """Codebook ids [B, m * m] after left texts [B, l]; image special tokens are never drawn.
 
+    Of left texts that have been run, [R, l], row i is drawn after number `branches[i]`, [B] int64.
     first_image_id: `image_head` is the published way, but no loss ever reaches the image head at the last left
     position; `text_head` reads the head that is trained there.
     """
-    _check_length("left", left, model.config.l_text_seq_length)
+    if isinstance(left, Tensor):
+        _check_length("left", left, model.config.l_text_seq_length)
+    elif left.cache.length != model.config.l_text_seq_length:
+        raise ValueError(
+            f"the left texts that have been run have {left.cache.length} positions; "
+            f"they must have {model.config.l_text_seq_length}"
+        )
     first: dict[str, Vocabulary] = {"image_head": "codes", "text_head": "first_code"}
     if first_image_id not in first:
         raise ValueError(f"first_image_id is {first_image_id!r}; it must be one of {', '.join(first)}")
     return generate(
         model, left, model.config.image_seq_length, "codes", sampling,
-        seeds=seeds, allowed=allowed, first_vocabulary=first[first_image_id], progress=progress,
+        branches=branches, seeds=seeds, allowed=allowed, first_vocabulary=first[first_image_id], progress=progress,
     )  # fmt: skip
 
 

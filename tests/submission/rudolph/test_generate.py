@@ -1,5 +1,6 @@
 """Generation against the published greedy sequences and against plain decoding without a cache."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from rudolph.config import BOS, EOS, Vocabulary
 from rudolph.generate import generate, generate_image, generate_text
+from rudolph.graphs import use_step_graphs_
 from rudolph.modeling import RudolphModel
 from rudolph.sampling import GREEDY, IMAGE_SAMPLING, Sampling, sample, uniforms
 
@@ -79,6 +81,20 @@ def test_an_example_does_not_depend_on_its_batch(case: Case) -> None:
     for i in (0, 4, 8):
         assert torch.equal(generate_image(model, left[i : i + 1], SPREAD, seeds=seeds[i : i + 1])[0], together[i])
     assert len({tuple(row) for row in together.tolist()}) > 3  # seeds matter
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+def test_branches_of_left_texts_that_were_run_once(case: Case, graphs: bool) -> None:
+    model, vectors = case
+    if graphs:
+        model = use_step_graphs_(copy.deepcopy(model), capture=False)
+    seeds, branches = list(range(7)), torch.tensor([2, 0, 2, 1, 2, 0, 2])
+    expected = generate_image(case[0], vectors["left"][branches], SPREAD, seeds=seeds)
+    with torch.no_grad():
+        prefix = model.prefix(vectors["left"])
+        again = [generate_image(model, prefix, SPREAD, branches=branches[some], seeds=seeds[some])
+                 for some in (slice(3), slice(3, 7))]  # fmt: skip
+    assert torch.equal(torch.cat(again), expected)
 
 
 def test_rows_that_end_leave_the_batch_and_change_nothing(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
