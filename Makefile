@@ -202,6 +202,7 @@ assets-check: $(INSTALLED) ## compare the files in ASSETS=evaluator/assets with 
 
 .PHONY: build
 build: ## build the image TAG=fusionbrain/fbc2:latest; DEVICE=cpu, BASE_IMAGE=..., OFFLINE=1 from docker/wheels
+	cp submission/rudolph/native.cpp submission/rudolph/native_build.py "$(CONTEXT)"
 	docker build --tag "$(TAG)" --build-arg DEVICE="$(DEVICE)" --build-arg UID="$(UID)" \
 	    $(if $(BASE_IMAGE),--build-arg BASE_IMAGE="$(BASE_IMAGE)") \
 	    $(if $(OFFLINE),--network none --build-arg PIP_NO_INDEX=1 --build-arg PIP_FIND_LINKS=/wheels, \
@@ -262,8 +263,8 @@ clean: ## remove .venv, caches, the image's wheels, scores.json, report.html and
 	rm -rf docker/wheels/*
 	find docker evaluator sample_input submission tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# youtokentome's build needs Cython and cannot say so: hence the first install, and --no-build-isolation.
-$(INSTALLED): requirements.txt
+# The decoder for CPUs is built beside the packages. youtokentome's build needs Cython and cannot say so: hence the first install, and --no-build-isolation.
+$(INSTALLED): requirements.txt submission/rudolph/native.cpp submission/rudolph/native_build.py
 	@test -n "$(PYTHON)" && "$(PYTHON)" -c '$(SUITABLE)' 2>/dev/null || { \
 	    echo "Python 3.11, 3.12 or 3.13 is needed; found:"; \
 	    for p in $(or $(PYTHON),$(PYTHONS)); do \
@@ -273,6 +274,7 @@ $(INSTALLED): requirements.txt
 	    echo "creating .venv with $$("$(PYTHON)" --version) ($(PYTHON))"; "$(PYTHON)" -m venv --clear .venv; }
 	$(PIP) -r docker/requirements.build.lock
 	$(PIP) --no-build-isolation --editable .
+	$(VENV) submission/rudolph/native_build.py
 	@touch $@
 
 # The extras of pyproject.toml: web (which has season), ray, train, dev.

@@ -45,6 +45,7 @@ from rudolph.generate import generate_image, generate_text
 from rudolph.graphs import use_step_graphs_
 from rudolph.linear import can_pack, pack_
 from rudolph.memory import free_bytes
+from rudolph.native import can_use, use_native_
 from rudolph.route import text_probability_of
 from rudolph.sampling import GREEDY, IMAGE_SAMPLING, TEXT_SAMPLING, Sampling, sample
 from rudolph.settings import DTYPES, Settings
@@ -159,7 +160,9 @@ def models(preset: str, options: argparse.Namespace) -> tuple[RudolphModel, Rudo
     plain: Any = RudolphModel.from_pretrained(NANO) if sizes is None else RudolphModel(RudolphConfig(**sizes))
     plain = plain.to(device=options.device, dtype=DTYPES[options.dtype]).eval()
     engine = copy.deepcopy(plain)
-    if can_pack(engine):
+    if can_use(engine):
+        use_native_(engine)
+    elif can_pack(engine):
         pack_(engine)
     elif options.device.startswith("cuda"):
         use_step_graphs_(engine)

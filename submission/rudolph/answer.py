@@ -36,6 +36,7 @@ from .images import Fit, ImageError, load_image, preprocess, to_image
 from .likelihood import text_losses
 from .linear import can_pack, pack_, quantize_int8_
 from .memory import free_memory, is_out_of_memory
+from .native import can_use, use_native_
 from .options import is_listed, listed_options
 from .route import is_question, outputs, text_probability_of
 from .settings import DTYPE_NAMES, DTYPES, INT8, Settings
@@ -268,6 +269,8 @@ class Rudolph:
             _check_range(model, image_model)
             if dtype == INT8:
                 quantize_int8_(model)
+            elif fast and can_use(model):
+                use_native_(model)
             elif fast and can_pack(model):
                 pack_(model)
             if fast and model.device.type == "cuda":

@@ -123,13 +123,14 @@ def rows_that_fit(model: RudolphDecoder, extra: int = 0) -> int:
 def row_bytes(model: RudolphDecoder) -> int:
     """Bytes that one row of a batch takes at most, with L = l + m * m + r positions, N layers, width D, H heads:
 
-    * keys and values: 2 N D (L + W), where W image tokens, as many as one may see, have places of their own;
+    * keys and values: 2 N D (L + W), where W image tokens, as many as one may see, have places of their own (the native
+      decoder's, in 4 bytes each like all that it keeps: m * m keys);
     * one layer of the prefill: 16 D L (the residual and its norm 2, QKV 3, attention 2, the feed-forward 4 + 4, and 1
       more for the sum), and H L L scores, for where the attention kernel does not fuse them;
     * logits: every vocabulary 6 times in 4 bytes: as they come, as float32, sorted, their ids (8 bytes), and draws.
     """
     config = model.config
-    item = model.text_embeddings.weight.element_size()
+    item = 4 if model.native is not None else model.text_embeddings.weight.element_size()
     length, width = config.total_seq_length, config.hidden_size
     seen = max(config.image_tokens_per_dim + 1, max(config.kernel_size, config.last_kernel_size) ** 2 // 2 + 1)
     cache = 2 * config.num_layers * width * (length + seen) * item

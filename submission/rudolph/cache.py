@@ -29,6 +29,12 @@ class KVCache:
         self.keys = [torch.empty(shape, dtype=dtype, device=device) for _ in range(num_layers)]
         self.values = [torch.empty(shape, dtype=dtype, device=device) for _ in range(num_layers)]
 
+    def run(self, ids: Tensor, position: int, last_only: bool) -> Tensor | None:
+        """Final hidden states [B, T, D] of ids [B, T] at positions `position`.., or [B, 1, D] of the last alone, where
+        the cache can compute them by itself; None where the model has to, as here.
+        """
+        return None
+
     def step(self, ids: Tensor, position: int) -> Tensor | None:
         """Final hidden states [B, D] of ids [B, 1] at an image or right-text position, where the cache can compute them
         by itself; None where the model has to, as here.

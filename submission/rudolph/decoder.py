@@ -20,6 +20,7 @@ from .checkpoint import Uninitialized, check_keys, check_sizes, load_state
 from .config import PAD, DecoderConfig, Vocabulary
 from .linear import RowsLinear
 from .masks import attention_masks, image_neighbours, layer_kind, most_neighbours
+from .native import NativeDecoder
 
 FP16_MAX = 65504.0
 
@@ -174,6 +175,8 @@ class RudolphDecoder(nn.Module):
     transformer: RudolphTransformer
     #: Where they are, single steps are replayed; see `graphs.use_step_graphs_`.
     step_graphs: CacheFactory | None = None
+    #: Where it is, caches on a CPU are its own; see `use_native_`.
+    native: NativeDecoder | None = None
 
     def __init__(self, config: DecoderConfig) -> None:
         nn.Module.__init__(self)  # the next class, `super()`, is PreTrainedModel in a RudolphModel
@@ -264,6 +267,8 @@ class RudolphDecoder(nn.Module):
         self, input_ids: Tensor, position: int = 0, cache: KVCache | None = None, last_only: bool = False
     ) -> Tensor:
         """Final hidden states of ids [B, T] at positions `position`.. -> [B, T, D], or [B, 1, D] of the last alone."""
+        if cache is not None and (states := cache.run(input_ids, position, last_only)) is not None:
+            return states
         return self.transformer(self.embed(input_ids, position), position, cache, last_only)
 
     def head(self, hidden: Tensor, vocabulary: Vocabulary) -> Tensor:
@@ -306,6 +311,8 @@ class RudolphDecoder(nn.Module):
         return self._plain_cache(rows, prefix, capacity or self.config.total_seq_length)
 
     def _plain_cache(self, rows: int, prefix: int, capacity: int) -> KVCache:
+        if self.native is not None and not torch.is_grad_enabled():
+            return self.native.new_cache(rows, capacity)
         config = self.config
         # Image positions that come step by step are read sparsely; a cache without such steps needs no place for that.
         sparse = prefix < config.image_end and capacity > config.l_text_seq_length

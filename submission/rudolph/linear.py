@@ -92,20 +92,21 @@ def pack_(model: nn.Module) -> nn.Module:
     """Replaces every `nn.Linear` of `PACK_FROM` weights or more by a `PackedLinear`, in place; the model must satisfy
     `can_pack`.
     """
-    return _replace(model, PackedLinear, PACK_FROM)
+    return replace_linears_(model, PackedLinear, PACK_FROM)
 
 
 def quantize_int8_(model: nn.Module) -> nn.Module:
     """Replaces every `nn.Linear` by an `Int8Linear`, in place."""
-    return _replace(model, Int8Linear, 0)
+    return replace_linears_(model, Int8Linear, 0)
 
 
-def _replace(module: nn.Module, make: Callable[[nn.Linear], RowsLinear], smallest: int) -> nn.Module:
+def replace_linears_(module: nn.Module, make: Callable[[nn.Linear], RowsLinear], smallest: int) -> nn.Module:
+    """Replaces every `nn.Linear` of `smallest` weights or more by what `make` makes of it, in place."""
     if module.training:
         raise ValueError("the model is in training mode; call model.eval() before its layers are replaced")
     for name, child in module.named_children():
         if type(child) is not nn.Linear:
-            _replace(child, make, smallest)
+            replace_linears_(child, make, smallest)
         elif child.weight.numel() >= smallest:
             setattr(module, name, make(child))
     return module

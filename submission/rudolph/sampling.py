@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from . import native
 from .memory import is_out_of_memory
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,8 @@ def sample(logits: Tensor, sampling: Sampling, uniform: Tensor) -> Tensor:
         return logits.argmax(-1)
     if logits.is_cuda and logits.shape[-1] <= MOST_IDS and (draw := kernel(logits.device)) is not None:
         return draw(logits, sampling.top_k, sampling.top_p, sampling.temperature, uniform)
+    if logits.device.type == "cpu" and native.library() is not None:
+        return native.draw(logits, sampling.top_k, sampling.top_p, sampling.temperature, uniform)
     return sample_by_sorting(logits, sampling, uniform)
 
 

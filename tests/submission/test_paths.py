@@ -22,6 +22,7 @@ from rudolph.decoder import RudolphDecoder
 from rudolph.generate import generate_image, generate_text
 from rudolph.graphs import GraphCache, use_step_graphs_
 from rudolph.linear import pack_
+from rudolph.native import library, use_native_
 from rudolph.sampling import GREEDY, IMAGE_SAMPLING, Sampling
 from rudolph.settings import Settings
 
@@ -46,10 +47,12 @@ def case(request: pytest.FixtureRequest) -> Case:
     return RudolphModel.from_pretrained(folder), vectors
 
 
-@pytest.fixture(params=["plain", "packed", "steps", "packed steps"])
+@pytest.fixture(params=["plain", "packed", "steps", "packed steps", "native"])
 def path(request: pytest.FixtureRequest, case: Case) -> Case:
-    """The model as it is, in oneDNN's layout, with the steps of `graphs` launched one by one, and with both."""
+    """The model as it is, in oneDNN's layout, with the steps of `graphs` launched one by one, with both, and native."""
     model, vectors = case
+    if request.param == "native":
+        use_native_(model)
     if "packed" in request.param:
         pack_(model)
     if "steps" in request.param:
@@ -185,13 +188,26 @@ def test_nano_answers_the_same_in_any_batch_and_order(
     assert found == {question.id: expected[question.id] for question in some}
 
 
-@pytest.mark.parametrize("steps", [False, True], ids=["plain", "steps"])
+@pytest.mark.skipif(library() is None, reason="needs the native decoder, whose values no batch changes")
+def test_nano_draws_the_same_to_the_last_bit_by_the_published_sampling(
+    nano: Rudolph, questions: list[Question]
+) -> None:
+    deep = dataclasses.replace(SHARP, image_sampling=IMAGE_SAMPLING, route="both")
+    asked = [question for question in questions if not question.images]
+    expected = comparable(nano.answer(asked, deep))
+    for rows in (1, 3):
+        assert comparable(nano.answer(asked[::-1], dataclasses.replace(deep, batch_size=rows))) == expected
+
+
+@pytest.mark.parametrize("path", ["plain", "packed", "steps"])
 def test_nano_answers_the_same_without_what_makes_it_fast(
-    questions: list[Question], expected: dict[str, tuple[object, ...]], steps: bool
+    questions: list[Question], expected: dict[str, tuple[object, ...]], path: str
 ) -> None:
     rudolph = Rudolph.from_pretrained(NANO, "cpu", "float32", fast=False)
-    if steps:
+    if path == "steps":
         use_step_graphs_(rudolph.model, capture=False)
+    if path == "packed":
+        pack_(rudolph.model)
     assert comparable(rudolph.answer(questions, SHARP)) == expected
 
 
@@ -230,6 +246,7 @@ def test_memory_that_is_short_releases_the_storage(
 
 @pytest.fixture
 def steps(nano: Rudolph) -> Iterator[None]:
+    native, nano.model.native = nano.model.native, None
     use_step_graphs_(nano.model, capture=False)
     yield
-    nano.model.step_graphs = None
+    nano.model.step_graphs, nano.model.native = None, native
