@@ -29,15 +29,17 @@ class KVCache:
         self.keys = [torch.empty(shape, dtype=dtype, device=device) for _ in range(num_layers)]
         self.values = [torch.empty(shape, dtype=dtype, device=device) for _ in range(num_layers)]
 
-    def run(self, ids: Tensor, position: int, last_only: bool) -> Tensor | None:
-        """Final hidden states [B, T, D] of ids [B, T] at positions `position`.., or [B, 1, D] of the last alone, where
-        the cache can compute them by itself; None where the model has to, as here.
+    def run(self, ids: Tensor, position: int | Tensor, last: int) -> Tensor | None:
+        """Final hidden states [B, last, D] of the last of ids [B, T] at positions `position`.., or of ids [B, 1] at
+        positions of their own, int64 [B] on the CPU, where the cache can compute them by itself; None where the model
+        has to, as here.
         """
         return None
 
-    def step(self, ids: Tensor, position: int) -> Tensor | None:
-        """Final hidden states [B, D] of ids [B, 1] at an image or right-text position, where the cache can compute them
-        by itself; None where the model has to, as here.
+    def step(self, ids: Tensor, position: int | Tensor) -> Tensor | None:
+        """Final hidden states [B, D] of ids [B, 1] at an image or right-text position, or at right-text positions of
+        their own, int64 [B] on the CPU, where the cache can compute them by itself; None where the model has to, as
+        here.
         """
         return None
 
@@ -51,8 +53,16 @@ class KVCache:
         """Reserved bytes: 2 * layers * B * heads * (scratch + capacity) * head width * element size."""
         return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
 
-    def write(self, layer: int, position: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Stores key and value, [B, heads, T, head width], from `position` on; returns views of all up to there."""
+    def write(self, layer: int, position: int | Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Stores key and value, [B, heads, T, head width], from `position` on, or of one position that each row has of
+        its own, int64 [B] on the CPU; returns views of all up to there, up to the last of the rows.
+        """
+        if isinstance(position, Tensor):
+            stop = self.scratch + int(position.max()) + 1
+            rows, places = torch.arange(len(key), device=key.device), (self.scratch + position).to(key.device)
+            self.keys[layer][rows, :, places] = key[:, :, 0]
+            self.values[layer][rows, :, places] = value[:, :, 0]
+            return self.keys[layer][:, :, self.scratch : stop], self.values[layer][:, :, self.scratch : stop]
         start, stop = self.scratch + position, self.scratch + position + key.shape[2]
         self.keys[layer][:, :, start:stop] = key
         self.values[layer][:, :, start:stop] = value
@@ -81,6 +91,15 @@ class KVCache:
         stop = self.scratch + before.length
         for target, source in zip((*self.keys, *self.values), (*before.keys, *before.values), strict=True):
             target[:, :, self.scratch : stop] = source[rows, :, before.scratch : before.scratch + before.length]
+
+    def fill(self, rows: Tensor, other: KVCache) -> None:
+        """Begins these rows, int64 [n], anew with all that another cache of n rows holds. Behind that stands what was
+        there, which rows at positions of their own do not see; it must be numbers.
+        """
+        self.length = max(self.length, other.length)
+        stop = self.scratch + other.length
+        for target, source in zip((*self.keys, *self.values), (*other.keys, *other.values), strict=True):
+            target[rows, :, self.scratch : stop] = source[:, :, other.scratch : other.scratch + other.length]
 
     def copies(self, rows: int) -> KVCache:
         """A cache of a batch of `rows`, each as the first of this one, which stays as it is."""

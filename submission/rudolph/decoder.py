@@ -48,7 +48,9 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, mask: Tensor | None, causal: bool, exchange: Exchange | None, last_only: bool
     ) -> Tensor:
-        """x [B, L, D] -> [B, L, D], or with `last_only` [B, 1, D]; mask bool [L, S], None: everything or `causal`."""
+        """x [B, L, D] -> [B, L, D], or with `last_only` [B, 1, D]; mask bool [L, S] or [B, 1, L, S], None:
+        everything or `causal`.
+        """
         batch, length, width = x.shape
         qkv = self.query_key_value(x).view(batch, length, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each [B, H, L, D / H]
@@ -56,7 +58,7 @@ class Attention(nn.Module):
             key, value = exchange(key, value)
         if last_only:
             query, length, causal = query[:, :, -1:], 1, False  # of a causal mask the last row sees everything
-            mask = None if mask is None else mask[-1:]
+            mask = None if mask is None else mask[..., -1:, :]
         dropout = self.attention_dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal, dropout_p=dropout)
         return self.output_dropout(self.dense(mixed.transpose(1, 2).reshape(batch, length, width)))
@@ -130,12 +132,16 @@ class RudolphTransformer(nn.Module):
         self._neighbours: dict[torch.device, list[list[Positions]]] = {}
 
     def forward(
-        self, x: Tensor, position: int = 0, cache: KVCache | None = None, last_only: bool = False
+        self, x: Tensor, position: int | Tensor = 0, cache: KVCache | None = None, last_only: bool = False
     ) -> Tensor:
         """x [B, L, D] at positions `position`.. -> [B, L, D]; with a cache, earlier positions are read from it.
 
+        position: or right-text positions of each row's own, int64 [B] on the CPU, of x [B, 1, D].
         With `last_only` the result is [B, 1, D], and the last layer does no work for the positions that it leaves out.
         """
+        if isinstance(position, Tensor):
+            assert cache is not None
+            return self._step_of_rows(x, position, cache)
         stop = position + x.shape[1]
         first_image = self.config.l_text_seq_length
         if cache is not None and cache.scratch and x.shape[1] == 1 and first_image <= position < self.config.image_end:
@@ -148,6 +154,14 @@ class RudolphTransformer(nn.Module):
             exchange = None if cache is None else partial(cache.write, layer, position)
             last = last_only and layer == len(self.layers) - 1
             x = module(x, None if masks is None else masks[kind], causal, exchange, last)
+        return self.final_layernorm(x)
+
+    def _step_of_rows(self, x: Tensor, position: Tensor, cache: KVCache) -> Tensor:
+        """One right-text position of each row's own [B], x [B, 1, D] -> [B, 1, D], reading all up to there."""
+        seen = torch.arange(int(position.max()) + 1) <= position[:, None]
+        mask = seen[:, None, None].to(x.device)
+        for layer, module in enumerate(self.layers):
+            x = module(x, mask, False, partial(cache.write, layer, position))
         return self.final_layernorm(x)
 
     def _sparse_step(self, x: Tensor, position: int, cache: KVCache) -> Tensor:
@@ -236,9 +250,14 @@ class RudolphDecoder(nn.Module):
         padding = torch.arange(first, first + ids.shape[1], device=ids.device)
         return torch.where(ids == PAD, padding, ids)
 
-    def embed(self, ids: Tensor, position: int = 0) -> Tensor:
-        """Token plus position embeddings of ids [B, T] at positions `position`.. -> [B, T, D]."""
+    def embed(self, ids: Tensor, position: int | Tensor = 0) -> Tensor:
+        """Token plus position embeddings of ids [B, T] at positions `position`.. -> [B, T, D], or of ids [B, 1] at
+        right-text positions of each row's own, int64 [B].
+        """
         config = self.config
+        if isinstance(position, Tensor):
+            places = self.r_text_pos_embeddings((position - config.image_end).to(ids.device))
+            return self.embedding_dropout(self.text_embeddings(ids) + places[:, None])
         left_end, image_end, stop = config.l_text_seq_length, config.image_end, position + ids.shape[1]
         if not 0 <= position < stop <= config.total_seq_length:
             raise ValueError(
@@ -264,12 +283,13 @@ class RudolphDecoder(nn.Module):
         return self.embedding_dropout(embedded)
 
     def hidden(
-        self, input_ids: Tensor, position: int = 0, cache: KVCache | None = None, last_only: bool = False
+        self, input_ids: Tensor, position: int | Tensor = 0, cache: KVCache | None = None, last: int | None = None
     ) -> Tensor:
-        """Final hidden states of ids [B, T] at positions `position`.. -> [B, T, D], or [B, 1, D] of the last alone."""
-        if cache is not None and (states := cache.run(input_ids, position, last_only)) is not None:
+        """Final hidden states of ids [B, T] at positions `position`.. -> [B, T, D], or of the `last` ones alone."""
+        if cache is not None and (states := cache.run(input_ids, position, last or input_ids.shape[1])) is not None:
             return states
-        return self.transformer(self.embed(input_ids, position), position, cache, last_only)
+        states = self.transformer(self.embed(input_ids, position), position, cache, last == 1)
+        return states if last is None else states[:, -last:]
 
     def head(self, hidden: Tensor, vocabulary: Vocabulary) -> Tensor:
         """Logits [..., V] of hidden states [..., D] for the rows of one vocabulary only."""
@@ -322,11 +342,25 @@ class RudolphDecoder(nn.Module):
             dtype=self._compute_dtype(), device=self.device,
         )  # fmt: skip
 
-    def decode(self, ids: Tensor, position: int, cache: KVCache) -> Tensor:
+    def decode(self, ids: Tensor, position: int | Tensor, cache: KVCache) -> Tensor:
         """Runs ids [B, T] at positions `position`.. against the cache, which it extends -> last state [B, D].
 
-        Raises ValueError if the positions lie outside the cache.
+        position: or of each row its own, int64 [B] on the CPU, for ids [B, 1] of right texts. A row sees all positions
+        up to its own; what its cache holds behind that must be numbers.
+        Raises ValueError if the positions lie outside the cache, or if rows of other parts have positions of their own.
         """
+        if isinstance(position, Tensor):
+            first, last = int(position.min()), int(position.max())
+            if first == last:
+                return self.decode(ids, first, cache)
+            if first < self.config.image_end or last >= cache.capacity:
+                raise ValueError(
+                    f"rows' own positions are {first} to {last}; right texts begin at {self.config.image_end}, and the "
+                    f"cache holds {cache.capacity} positions"
+                )
+            cache.length = max(cache.length, last + 1)
+            state = cache.step(ids, position)
+            return self.hidden(ids, position, cache)[:, 0] if state is None else state
         stop = position + ids.shape[1]
         if stop > cache.capacity:
             raise ValueError(f"position {stop - 1} lies outside the cache, which holds {cache.capacity} positions")
@@ -335,7 +369,7 @@ class RudolphDecoder(nn.Module):
             state = cache.step(ids, position)
             if state is not None:
                 return state
-        return self.hidden(ids, position, cache, last_only=True)[:, 0]
+        return self.hidden(ids, position, cache, last=1)[:, 0]
 
     def release_step_graphs(self) -> None:
         """Let go of the memory that step graphs reserve; the next cache reserves what it needs."""

@@ -170,7 +170,7 @@ def _attend_kernel(
     """
     place, split = tl.program_id(0), tl.program_id(1)
     row, head = place // HEADS, place % HEADS
-    at = tl.load(position)
+    at = tl.load(position + row)
     channel = tl.arange(0, HEAD_BLOCK)
     real = channel < HEAD
     _overlap(PDL)
@@ -267,9 +267,9 @@ class FusedStep:
     ) -> Tensor:  # fmt: skip
         """Embedded ids x [B, D] -> final hidden states [B, D], the same memory each time.
 
-        keys, values: of each layer, [B, H, S, D / H], position 0 first. position: int64 [1]. near: by kind of layer,
-        for each image token the positions that may be seen, int64 [m * m, K], and which of them are real, bool; None
-        in the right text.
+        keys, values: of each layer, [B, H, S, D / H], position 0 first. position: int64 [B], in an image all the same.
+        near: by kind of layer, for each image token the positions that may be seen, int64 [m * m, K], and which of them
+        are real, bool; None in the right text.
         """
         self._x[0].copy_(x)
         one_row = self._rows <= GEMV_ROWS and self._width <= WHOLE_INPUTS

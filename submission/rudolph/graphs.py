@@ -53,8 +53,10 @@ class GraphCache(KVCache):
         self.keys = [tensor[:rows] for tensor in self._storage.keys]
         self.values = [tensor[:rows] for tensor in self._storage.values]
 
-    def step(self, ids: Tensor, position: int) -> Tensor:
-        """Final hidden states [B, D] of ids [B, 1] at an image or right-text position, until the next step."""
+    def step(self, ids: Tensor, position: int | Tensor) -> Tensor:
+        """Final hidden states [B, D] of ids [B, 1] at an image or right-text position, or at right-text positions of
+        their own, int64 [B] on the CPU, until the next step.
+        """
         return self._graphs.step(ids, position)
 
     def select(self, rows: Tensor) -> None:
@@ -121,7 +123,7 @@ class StepGraphs:
             dtype=model.text_embeddings.weight.dtype, device=model.device,
         )  # fmt: skip
         self._ids = torch.zeros(rows, 1, dtype=torch.int64, device=model.device)
-        self._position = torch.zeros(1, dtype=torch.int64, device=model.device)
+        self._position = torch.zeros(rows, dtype=torch.int64, device=model.device)
         self._buckets = [2**power for power in range(rows.bit_length()) if 2**power < rows] + [rows]
         self._near, self._seen = _neighbour_tables(model)
         # Without the left text behind, which is seen always.
@@ -130,18 +132,22 @@ class StepGraphs:
             self._pool = torch.cuda.graph_pool_handle()
             self._aside = torch.cuda.Stream(model.device)
 
-    def step(self, ids: Tensor, position: int) -> Tensor:
-        """Final hidden states [B, D] of ids [B, 1]; the same memory is written to by the next step."""
+    def step(self, ids: Tensor, position: int | Tensor) -> Tensor:
+        """Final hidden states [B, D] of ids [B, 1] at one position, or at right-text positions [B] of their own; the
+        same memory is written to by the next step.
+        """
         with on_device(ids.device):
             return self._step(ids, position)
 
-    def _step(self, ids: Tensor, position: int) -> Tensor:
-        rows = len(ids)
-        part: Part = "image" if position < self._model.config.image_end else "right"
+    def _step(self, ids: Tensor, position: int | Tensor) -> Tensor:
+        rows, first = len(ids), int(position[0]) if isinstance(position, Tensor) else position
+        part: Part = "image" if first < self._model.config.image_end else "right"
         bucket = next(bucket for bucket in self._buckets if bucket >= rows)
         self._ids[:rows] = ids
         self._ids[rows:bucket] = 0  # those of an earlier step may be of the other vocabulary
-        self._position.fill_(position)
+        self._position.fill_(first)
+        if isinstance(position, Tensor):
+            self._position[:rows] = position
         while self._capture and (part, bucket) not in self._graphs:
             try:
                 with torch.cuda.stream(torch.cuda.current_stream()):  # a capture that fails may leave its own current
@@ -203,8 +209,9 @@ class StepGraphs:
         """Ids with their position, [bucket, 1, D]."""
         model, config, ids = self._model, self._model.config, self._ids[:bucket]
         if part == "right":
-            return model.text_embeddings(ids) + model.r_text_pos_embeddings(self._position - config.image_end)
-        token, m = self._position - config.l_text_seq_length, config.image_tokens_per_dim
+            places = model.r_text_pos_embeddings(self._position[:bucket] - config.image_end)
+            return model.text_embeddings(ids) + places[:, None]
+        token, m = self._position[:1] - config.l_text_seq_length, config.image_tokens_per_dim
         places = model.image_row_embeddings(token // m) + model.image_col_embeddings(token % m)
         return model.image_embeddings(ids) + places
 
@@ -214,18 +221,18 @@ class StepGraphs:
         assert storage is not None
         x, layers = self._embed(part, bucket), model.transformer.layers
         if part == "image":
-            token = self._position - config.l_text_seq_length
+            token = self._position[:1] - config.l_text_seq_length
             near = [table.index_select(0, token)[0] for table in self._near]
             masks = [table.index_select(0, token) for table in self._seen]
         else:
-            everything = torch.arange(storage.capacity, device=x.device) <= self._position
+            before = torch.arange(storage.capacity, device=x.device) <= self._position[:bucket, None]
         for layer, (module, kind) in enumerate(zip(layers, model.transformer.kinds, strict=True)):
             keys, values = storage.keys[layer][:bucket], storage.values[layer][:bucket]
             if part == "image":
                 exchange = partial(self._exchange, keys, values, near[kind])
                 x = module(x, masks[kind], False, exchange)
             else:
-                x = module(x, everything[None], False, partial(self._exchange, keys, values, None))
+                x = module(x, before[:, None, None], False, partial(self._exchange, keys, values, None))
         return model.transformer.final_layernorm(x)[:, 0]
 
     def _exchange(
@@ -237,9 +244,10 @@ class StepGraphs:
         assert self._storage is not None
         scratch, left_end = self._storage.scratch, self._model.config.l_text_seq_length
         first, end = scratch, scratch + self._storage.capacity
+        places = self._position[: len(key), None, None, None].expand_as(key)
         for tensor, new in ((keys, key), (values, value)):
             past_scratch = tensor[:, :, scratch:]
-            past_scratch.index_copy_(2, self._position, new)
+            past_scratch.scatter_(2, places, new)
             if near is not None:
                 first, end = scratch - len(near), scratch + left_end
                 tensor[:, :, first:scratch] = past_scratch.index_select(2, near)

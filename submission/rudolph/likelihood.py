@@ -35,7 +35,7 @@ def text_losses(
     _, prefix = model.prefill(common[None].to(model.device), past_image=True)
     losses, counts = [], []
     for rows, texts in zip(own.split(batch_size), right.split(batch_size), strict=True):
-        hidden = model.hidden(rows, len(common), prefix.copies(len(rows)))[:, given - right.shape[1] :]
+        hidden = model.hidden(rows, len(common), prefix.copies(len(rows)), last=right.shape[1] - given)
         logits, targets = model.head(hidden, "text").float(), texts[:, given:]
         loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=PAD, reduction="none")
         losses.append(loss.view(targets.shape).sum(1).cpu())

@@ -342,6 +342,21 @@ inline void mix(const float* values, long head, long count, const float* shares,
     if (d < head) mix_some<N, 1>(values + d, head, count, shares, share_stride, mixed + d);
 }
 
+// mixed += sum of shares[i] * value near[i].
+inline void mix_near(const float* values, const int32_t* near, long head, long count, const float* shares,
+                     float* mixed) {
+    for (long d = 0; d < head; d += LANES) {
+        Vec even = {}, odd = {};  // two sums, so that an addition need not wait for the one before
+        long i = 0;
+        for (; i + 1 < count; i += 2) {
+            even += load(values + near[i] * head + d) * splat(shares[i]);
+            odd += load(values + near[i + 1] * head + d) * splat(shares[i + 1]);
+        }
+        if (i < count) even += load(values + near[i] * head + d) * splat(shares[i]);
+        store(mixed + d, load(mixed + d) + even + odd);
+    }
+}
+
 struct Token {
     long sequence, left_row, position;
 };
@@ -353,6 +368,7 @@ void attend(const Model& model, const Sizes& size, const Cache& cache, long laye
     const float factor = 1 / std::sqrt(float(size.head));
     const float* queries[N];
     long left_count[N], most_left = 0;
+    float shares_sum[N];
     for (int q = 0; q < N; ++q) {
         for (long d = 0; d < size.padded_head; ++d)
             query[q * size.padded_head + d] = d < size.head ? qkv[q][head * size.head + d] * factor : 0;
@@ -385,7 +401,7 @@ void attend(const Model& model, const Sizes& size, const Cache& cache, long laye
                 own[i] = sum_of(sum);
             }
         }
-        float largest = -INFINITY, total = 0;
+        float largest = -INFINITY;
         for (long i = 0; i < left_count[q]; ++i) largest = std::max(largest, left[i]);
         for (long i = 0; i < own_count; ++i) largest = std::max(largest, own[i]);
         // What lies behind the last score of a piece counts nothing.
@@ -401,26 +417,22 @@ void attend(const Model& model, const Sizes& size, const Cache& cache, long laye
                 sum += counted;
             }
         }
-        total = sum_of(sum);
-        const Vec weight = splat(1 / total);
-        for (float* piece : {left, own}) {
-            const long count = piece == left ? size.padded_left : up(own_count, LANES);
-            for (long i = 0; i < count; i += LANES) store(piece + i, load(piece + i) * weight);
-        }
+        shares_sum[q] = sum_of(sum);
         float* target = mixed + q * size.padded_head;
         std::fill_n(target, size.padded_head, 0.f);
         const float* values = cache.own_values[layer] + place * size.own * size.padded_head;
         if (near == nullptr)
             mix<1>(values, size.padded_head, own_count, own, most, target);
         else
-            for (long i = 0; i < own_count; ++i)
-                for (long d = 0; d < size.padded_head; d += LANES)
-                    store(target + d, load(target + d) + load(values + near[i] * size.padded_head + d) * own[i]);
+            mix_near(values, near, size.padded_head, own_count, own, target);
     }
     mix<N>(cache.left_values[layer] + left_place * size.left * size.padded_head, size.padded_head, most_left, scores,
            most, mixed);
-    for (int q = 0; q < N; ++q)
-        for (long d = 0; d < size.head; ++d) narrow(mixed[q * size.padded_head + d], out[q][head * size.head + d]);
+    for (int q = 0; q < N; ++q) {
+        const float weight = 1 / shares_sum[q];
+        for (long d = 0; d < size.head; ++d)
+            narrow(mixed[q * size.padded_head + d] * weight, out[q][head * size.head + d]);
+    }
 }
 
 template <class T>

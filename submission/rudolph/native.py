@@ -131,7 +131,7 @@ class NativeDecoder:
         seen = attention_masks(config)[:, start:end, start:end]
         counts = seen.sum(2)
         most = int(counts.max())
-        near = seen.int().sort(dim=2, descending=True, stable=True).indices[:, :, :most]  # those seen come first, rising
+        near = seen.int().sort(dim=2, descending=True, stable=True).indices[:, :, :most]  # what is seen, rising
         layers = (_Layer * config.num_layers)()
         for described, layer, kind in zip(layers, transformer.layers, transformer.kinds, strict=True):
             described.qkv = layer.attention.query_key_value.described
@@ -170,7 +170,7 @@ class NativeCache(KVCache):
 
     * of the left text, keys [R, heads, head, l'], so that many are read at a time, and values [R, heads, l, head'];
     * of an image, keys [S, heads, m * m, head'], as an image token sees few of them;
-    * of image and right text, where a right text may come, keys [S, heads, head, n'] again; values [S, heads, n, head'].
+    * of image and right text, values [S, heads, n, head'], and where a right text may come keys [S, heads, head, n'].
 
     Sequences that go on from one left text share it.
     """
@@ -232,18 +232,18 @@ class NativeCache(KVCache):
             )
         return self._described
 
-    def run(self, ids: Tensor, position: int, last_only: bool) -> Tensor:
-        """Final hidden states [B, T, D] of ids [B, T] at positions `position`.., or [B, 1, D] of the last alone."""
+    def run(self, ids: Tensor, position: int | Tensor, last: int) -> Tensor:
+        """Final hidden states [B, last, D] of the last of ids [B, T] at positions `position`.., or of ids [B, 1] at
+        positions of their own, int64 [B].
+        """
         batch, length = ids.shape
-        tokens = torch.stack((
-            self._sequences[:, None].expand(batch, length), self._lefts[:, None].expand(batch, length),
-            torch.arange(position, position + length).expand(batch, length),
-        ), dim=2).contiguous()  # fmt: skip
-        wanted = torch.arange(batch * length)
-        if last_only:
-            wanted = wanted[length - 1 :: length].contiguous()
+        places = torch.atleast_1d(torch.as_tensor(position))[:, None] + torch.arange(length)  # [B or 1, T]
+        tokens = torch.stack([
+            part.expand(batch, length) for part in (self._sequences[:, None], self._lefts[:, None], places)
+        ], dim=2)  # fmt: skip
+        wanted = torch.arange(batch * length).view(batch, length)[:, length - last :].flatten().contiguous()
         states = self._forward(ids.contiguous(), tokens.view(-1, 3), wanted)
-        return states.view(batch, -1, states.shape[1])
+        return states.view(batch, last, states.shape[1])
 
     def _forward(self, ids: Tensor, tokens: Tensor, wanted: Tensor) -> Tensor:
         model, cache = ctypes.byref(self._decoder.described), ctypes.byref(self._describe())
@@ -269,14 +269,31 @@ class NativeCache(KVCache):
         before._describe()
         self._left_keys, self._left_values = before._left_keys, before._left_values
         self._lefts, self.length = before._lefts[rows], before.length
-        kept = before.length - self._decoder.config.l_text_seq_length
-        if kept > 0:
-            sequences = before._sequences[rows]
-            for mine, others in ((self._image_keys, before._image_keys), (self._own_values, before._own_values)):
-                for target, source in zip(mine, others, strict=True):
-                    target[:, :, :kept] = source[sequences, :, : min(kept, target.shape[2])]
-            for target, source in zip(self._own_keys, before._own_keys, strict=True):
-                target[..., :kept] = source[sequences, :, :, :kept]
+        self._copy_own(self._sequences, before, before._sequences[rows])
+
+    def _copy_own(self, to: Tensor, other: NativeCache, sequences: Tensor) -> None:
+        """What another cache holds of images and right texts, from its `sequences` [n] to those of this one."""
+        kept = other.length - self._decoder.config.l_text_seq_length
+        if kept <= 0:
+            return
+        for mine, others in ((self._image_keys, other._image_keys), (self._own_values, other._own_values)):
+            for target, source in zip(mine, others, strict=True):
+                target[to, :, :kept] = source[sequences, :, : min(kept, target.shape[2])]
+        for target, source in zip(self._own_keys, other._own_keys, strict=True):
+            target[to, :, :, :kept] = source[sequences, :, :, :kept]
+
+    def fill(self, rows: Tensor, other: KVCache) -> None:
+        """Begins these rows, int64 [n], anew with all that another cache of n rows holds. Their left texts must not be
+        shared.
+        """
+        assert isinstance(other, NativeCache)
+        self._describe()
+        self.length = max(self.length, other.length)
+        lefts, sequences = self._lefts[rows], self._sequences[rows]
+        for mine, others in ((self._left_keys, other._left_keys), (self._left_values, other._left_values)):
+            for target, source in zip(mine, others, strict=True):
+                target[lefts] = source[other._lefts]
+        self._copy_own(sequences, other, other._sequences)
 
     def copies(self, rows: int) -> KVCache:
         """A cache of a batch of `rows`, each as the first of this one, which stays as it is."""

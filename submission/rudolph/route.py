@@ -42,7 +42,7 @@ def text_probability(model: RudolphDecoder, left: Tensor) -> Tensor:
     length = model.config.l_text_seq_length
     if left.dim() != 2 or left.shape[1] != length:
         raise ValueError(f"left has shape {tuple(left.shape)}; it must be (batch, {length})")
-    return text_probability_of(model, model.hidden(left, last_only=True)[:, 0])
+    return text_probability_of(model, model.hidden(left, last=1)[:, 0])
 
 
 @torch.no_grad()

@@ -35,13 +35,16 @@ def tiny(sandwich: bool, left: int) -> RudolphModel:
 
 @torch.no_grad()
 def states(model: RudolphModel, ids: Tensor, fuse: bool) -> Tensor:
-    """Hidden states of steps at both ends of the image and in the right text."""
+    """Hidden states of steps at both ends of the image, in the right text, and there at positions of the rows' own."""
     use_step_graphs_(model, capture=False, fuse=fuse)
     config, found = model.config, []
     for first, steps in ((config.l_text_seq_length, 1), (config.image_end - 1, 3)):
         _, cache = model.prefill(ids[:, :first])
         for position in range(first, first + steps):
             found.append(model.decode(ids[:, position : position + 1], position, cache).clone())
+        if first > config.l_text_seq_length:
+            own = config.image_end + torch.arange(len(ids)) % 3
+            found.append(model.decode(ids[:, :1], own, cache).clone())
         del cache
     return torch.stack(found)
 

@@ -97,6 +97,49 @@ def test_branches_of_left_texts_that_were_run_once(case: Case, graphs: bool) -> 
     assert torch.equal(torch.cat(again), expected)
 
 
+@pytest.mark.parametrize("graphs", [False, True])
+@torch.no_grad()
+def test_rows_at_positions_of_their_own(case: Case, graphs: bool) -> None:
+    """Each row sees what it would see alone, whatever stands behind it in the cache."""
+    model, vectors = case
+    if graphs:
+        model = use_step_graphs_(copy.deepcopy(model), capture=False)
+    config = model.config
+    ids = torch.cat([vectors[part] for part in ("left", "image", "right")], dim=1)
+    begin, ends = config.image_end + 2, torch.tensor([5, 2, 3])
+    _, cache = model.prefill(ids[:, : config.total_seq_length - 1])  # all that the rows will not have seen
+    written = cache.keys[0][:, :, cache.scratch : cache.scratch + cache.length]
+    known = written.clone()
+    for steps in range(int(ends.max())):
+        position = begin + torch.minimum(torch.full([3], steps), ends)
+        found = model.decode(ids.gather(1, position[:, None]), position, cache)
+        for row, last in enumerate(position.tolist()):
+            expected = model.hidden(ids[row : row + 1, : last + 1])[0, -1]
+            assert torch.allclose(found[row], expected, atol=1e-5)
+        assert torch.allclose(written, known, atol=1e-5)  # the same keys again, where they were
+    for outside in ([begin, begin - 3, begin], [begin, begin, cache.capacity]):
+        with pytest.raises(ValueError, match="rows' own positions"):
+            model.decode(ids[:, :1], torch.tensor(outside), cache)
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+@torch.no_grad()
+def test_rows_of_another_cache_begin_in_the_place_of_some(case: Case, graphs: bool) -> None:
+    model, vectors = case
+    if graphs:
+        model = use_step_graphs_(copy.deepcopy(model), capture=False)
+    config = model.config
+    ids = torch.cat([vectors[part] for part in ("left", "image", "right")], dim=1)
+    begin = config.image_end + 2
+    _, cache = model.prefill(ids[[0, 0, 1], : begin + 5])
+    _, few = model.prefill(ids[[2, 1], :begin], capacity=begin)
+    cache.fill(torch.tensor([2, 0]), few)
+    position, rows = torch.tensor([begin, begin + 4, begin]), torch.tensor([1, 0, 2])
+    found = model.decode(ids[rows, position][:, None], position, cache)
+    for state, row, last in zip(found, rows.tolist(), position.tolist(), strict=True):
+        assert torch.allclose(state, model.hidden(ids[row : row + 1, : last + 1])[0, -1], atol=1e-5)
+
+
 def test_rows_that_end_leave_the_batch_and_change_nothing(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     model, vectors = case
     rows = 24

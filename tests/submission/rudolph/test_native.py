@@ -136,7 +136,7 @@ def test_pieces_rows_and_branches_give_the_same_to_the_last_bit(name: str, dtype
             start = stop
         assert torch.equal(torch.cat(pieces, dim=1), whole)
     assert torch.equal(quick.hidden(ids[4:5], 0, quick.new_cache(1, 0)), whole[4:5])
-    last = quick.hidden(ids, 0, quick.new_cache(7, 0), last_only=True)
+    last = quick.hidden(ids, 0, quick.new_cache(7, 0), last=1)
     assert torch.equal(last, whole[:, -1:])
 
     # Four sequences after the left texts of rows 5, 2, 5, 5; some leave, in another order.
@@ -156,6 +156,25 @@ def test_pieces_rows_and_branches_give_the_same_to_the_last_bit(name: str, dtype
     _, before = quick.prefill(own[:1, :middle], past_image=True)
     assert torch.equal(quick.hidden(own[:1, middle:].expand(3, -1), middle, before.copies(3)),
                        expected[:1, middle:].expand(3, -1, -1))  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@torch.inference_mode()
+def test_rows_at_positions_of_their_own_and_in_the_place_of_others(name: str) -> None:
+    quick = native_of(decoder(name))
+    config, begin = quick.config, quick.config.image_end + 1
+    ids = sequences(config, 3)
+    whole = quick.hidden(ids, 0, quick.new_cache(3, 0))
+    _, cache = quick.prefill(ids[[0, 0, 1], : begin + 3])
+    _, few = quick.prefill(ids[[2, 1], :begin], capacity=begin)
+    cache.fill(torch.tensor([2, 0]), few)
+    rows, position = torch.tensor([1, 0, 2]), torch.tensor([begin, begin + 3, begin])
+    found = quick.decode(ids[rows, position][:, None], position, cache)
+    assert torch.equal(found, whole[rows, position])
+    going = torch.tensor([2, 0])
+    cache.select(going)
+    rows, position = rows[going], position[going] + 1
+    assert torch.equal(quick.decode(ids[rows, position][:, None], position, cache), whole[rows, position])
 
 
 @pytest.mark.parametrize("name", CONFIGS)
