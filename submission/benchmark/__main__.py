@@ -38,7 +38,7 @@ from benchmark.measure import (
     work,
 )
 from rudolph import RudolphConfig, RudolphModel
-from rudolph.answer import Rudolph
+from rudolph.answer import Rudolph, best_dtype
 from rudolph.cache import KVCache
 from rudolph.config import BOS, SIZES, Vocabulary
 from rudolph.generate import generate_image, generate_text
@@ -59,8 +59,12 @@ MIX_ANSWER = 8  # ids of an answer, EOS included; those of nano have 6.4 on the 
 
 def main() -> None:
     options = parse_arguments()
-    report: dict[str, Any] = {"machine": machine(options.device)}
-    show(f"machine: {report['machine']}")
+    report: dict[str, Any] = {"machine": machine(options.device, options.dtype), "dtype": options.dtype}
+    limits = report["machine"]
+    show(
+        f"{limits['device']}, {limits['threads']} threads, torch {limits['torch']}; limits: "
+        f"{limits['bytes_per_second'] / 1e9:.0f} GB/s, and in {options.dtype} {limits['flops'] / 1e9:.0f} GFLOP/s"
+    )
     report["presets"] = {}
     for preset in options.preset:
         lacking = bytes_needed(preset, options) - free_bytes(torch.device(options.device))
@@ -96,11 +100,11 @@ def show(line: str) -> None:
     print(line, flush=True)
 
 
-def machine(device: str) -> dict[str, Any]:
+def machine(device: str, dtype: str) -> dict[str, Any]:
     """The machine's own limits: bytes per second of a large copy (read and written), flops of a large product."""
     source = torch.rand(COPY_BYTES // 4, device=device)
     target = torch.empty_like(source)
-    square = torch.randn(MATMUL_SIDE, MATMUL_SIDE, device=device)
+    square = torch.randn(MATMUL_SIDE, MATMUL_SIDE, device=device, dtype=DTYPES[dtype])
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else cpu_name()
     return {
         "device": name,
@@ -146,6 +150,7 @@ def bench_preset(preset: str, options: argparse.Namespace, limits: dict[str, Any
                 continue
             row[name] = measured = stage(plain, engine, rows, options.device, limits)
             extra = "".join(f", {key} {value:.2f}" for key, value in measured.items() if key.startswith("of_"))
+            extra += f" in {options.dtype}"
             show(
                 f"{preset} batch {rows} {name}: published {measured['published_s'] * 1000:.1f} ms, "
                 f"engine {measured['engine_s'] * 1000:.2f} ms, {measured['times_faster']:.1f}x{extra}"
@@ -159,14 +164,25 @@ def models(preset: str, options: argparse.Namespace) -> tuple[RudolphModel, Rudo
     sizes = PRESETS[preset]
     plain: Any = RudolphModel.from_pretrained(NANO) if sizes is None else RudolphModel(RudolphConfig(**sizes))
     plain = plain.to(device=options.device, dtype=DTYPES[options.dtype]).eval()
+    return plain, engine_of(plain)
+
+
+def engine_of(plain: RudolphModel) -> RudolphModel:
+    """A model with the same weights, as the engine runs it."""
     engine = copy.deepcopy(plain)
     if can_use(engine):
         use_native_(engine)
     elif can_pack(engine):
         pack_(engine)
-    elif options.device.startswith("cuda"):
+    elif engine.device.type == "cuda":
         use_step_graphs_(engine)
-    return plain, engine
+    return engine
+
+
+def best_format(device: str) -> str:
+    """The name of the format that `dtype: auto` takes on this machine."""
+    dtype = best_dtype(device)
+    return next(name for name, known in DTYPES.items() if known == dtype)
 
 
 def image_steps(
@@ -244,18 +260,29 @@ def end_to_end(options: argparse.Namespace) -> dict[str, Any]:
     asked = questions()
     plain = Rudolph.from_pretrained(NANO, options.device, options.dtype, fast=False)
     slow = times(lambda: published_answers(plain, asked, rows), options.device, 1)[0]
-    engine = Rudolph.from_pretrained(NANO, options.device, options.dtype)
-    settings = Settings(batch_size=rows)
-    before = gpu_joules(options.device)
-    fast_times = times(lambda: engine.answer(asked, settings), options.device, warm_ups=1)
-    after = gpu_joules(options.device)
-    fast = statistics.median(fast_times)
-    show(f"end to end, {len(asked)} questions: published {slow:.1f} s, engine {fast:.2f} s, {slow / fast:.1f}x")
-    found = {"questions": len(asked), "published_s": slow, "engine_s": fast, "times_faster": slow / fast}
-    if before is not None and after is not None:
-        found["engine_joules_an_answer"] = (after - before) / len(asked) / (len(fast_times) + 1)  # and the warm-up
-        show(f"the GPU took {found['engine_joules_an_answer']:.2f} J an answer")
+    found: dict[str, Any] = {"questions": len(asked), "published_s": slow}
+    for dtype in formats(options):
+        engine = Rudolph.from_pretrained(NANO, options.device, dtype)
+        settings = Settings(batch_size=rows)
+        before = gpu_joules(options.device)
+        fast_times = times(partial(engine.answer, asked, settings), options.device, warm_ups=1)
+        after = gpu_joules(options.device)
+        fast = statistics.median(fast_times)
+        show(
+            f"end to end, {len(asked)} questions: published {slow:.1f} s in {options.dtype}, engine {fast:.2f} s in "
+            f"{dtype}, {slow / fast:.1f}x"
+        )
+        found[dtype] = {"engine_s": fast, "times_faster": slow / fast}
+        if before is not None and after is not None:
+            joules = (after - before) / len(asked) / (len(fast_times) + 1)  # and the warm-up
+            found[dtype]["engine_joules_an_answer"] = joules
+            show(f"the GPU took {joules:.2f} J an answer")
     return found
+
+
+def formats(options: argparse.Namespace) -> list[str]:
+    """The format that was asked for, and the machine's best one beside it."""
+    return list(dict.fromkeys((options.dtype, best_format(options.device))))
 
 
 def gpu_joules(device: str) -> float | None:
@@ -280,7 +307,7 @@ def mix(options: argparse.Namespace) -> dict[str, Any]:
     engine also does what nano does by default: it asks for the route, and writes a text beside each drawing. The rows
     to be drawn come first, then those of text alone, then those with images.
     """
-    plain, engine = models("9M", options)
+    plain, _ = models("9M", options)
     config, device = plain.config, options.device
     codes, answers = config.image_seq_length, config.r_text_seq_length - 2
     begin = torch.tensor([BOS, config.special_id("RT_UNK")], device=device)
@@ -297,7 +324,7 @@ def mix(options: argparse.Namespace) -> dict[str, Any]:
         for some in prefix.split(MIX_ROWS):
             published.generate(plain, some, answers, "bpe", TEXT_SAMPLING)
 
-    def engine_run() -> None:
+    def engine_run(engine: RudolphModel) -> None:
         zeros = torch.zeros(MIX_ROWS, codes, dtype=torch.int64, device=device)
 
         def write(left: Tensor | KVCache, rows: int) -> None:
@@ -317,9 +344,17 @@ def mix(options: argparse.Namespace) -> dict[str, Any]:
             write(some, len(some))
 
     slow = times(published_run, device, 1, warm_ups=0)[0]
-    fast = statistics.median(times(engine_run, device))
-    show(f"mix of {total} questions on 9M: published {slow:.1f} s, engine {fast:.2f} s, {slow / fast:.1f}x")
-    return {"questions": total, "published_s": slow, "engine_s": fast, "times_faster": slow / fast}
+    found: dict[str, Any] = {"questions": total, "published_s": slow}
+    for dtype in formats(options):
+        rounded: Any = copy.deepcopy(plain)
+        engine = engine_of(rounded.to(DTYPES[dtype]))
+        fast = statistics.median(times(partial(engine_run, engine), device))
+        show(
+            f"mix of {total} questions on 9M: published {slow:.1f} s in {options.dtype}, engine {fast:.2f} s in "
+            f"{dtype}, {slow / fast:.1f}x"
+        )
+        found[dtype] = {"engine_s": fast, "times_faster": slow / fast}
+    return found
 
 
 def precision(options: argparse.Namespace) -> dict[str, Any]:

@@ -130,7 +130,7 @@ class Done:
     text_probabilities: Mapping[str, float] = field(default_factory=dict)
 
 
-def _best_dtype(device: str, dtype: str) -> torch.dtype:
+def best_dtype(device: str, dtype: str = "auto") -> torch.dtype:
     """What `auto` is, and what `int8` computes in: bfloat16 on CUDA and on processors that multiply it, else float32.
 
     int8 has no quick float32 kernel, so there bfloat16 is taken wherever oneDNN knows it.
@@ -260,7 +260,7 @@ class Rudolph:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         elif device.startswith("cuda") and not torch.cuda.is_available():
             raise ModelError(f"device is {device!r}, but torch {torch.__version__} finds no CUDA device to use")
-        computed = DTYPES.get(dtype) or _best_dtype(device, dtype)
+        computed = DTYPES.get(dtype) or best_dtype(device, dtype)
         try:
             model = RudolphDecoder.from_folder(folder, computed).to(device)
             image_model = VQGAN.from_pretrained(vqgan_folder).to(device)
