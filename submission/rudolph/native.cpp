@@ -115,7 +115,7 @@ struct Layer {
 
 struct Model {
     int64_t layers, width, heads, left, image, right;  // the last three: positions
-    int64_t bfloat, text_rows, most_near;
+    int64_t bfloat, text_rows, image_rows, most_near;
     const Layer* layer;
     Norm last;
     const void *text, *images;   // embeddings of ids
@@ -682,15 +682,22 @@ int64_t workspace_floats(const Model* model, const Cache* cache, int64_t tokens,
 }
 
 // tokens [count, 3]: place of the sequence in the cache, place of its left text, position. wanted: rows of `tokens`,
-// rising, whose final hidden states are written to out [wanted_count, width].
-void forward(const Model* model, const Cache* cache, const int64_t* ids, const int64_t* tokens, int64_t count,
+// rising, whose final hidden states are written to out [wanted_count, width]. Returns -1, or the first token whose id or
+// position does not exist, and then has done nothing.
+int64_t forward(const Model* model, const Cache* cache, const int64_t* ids, const int64_t* tokens, int64_t count,
              const int64_t* wanted, int64_t wanted_count, float* out, float* memory, int threads) {
     static_assert(sizeof(Token) == 3 * sizeof(int64_t), "tokens are read as they come");
     const Token* given = reinterpret_cast<const Token*>(tokens);
+    for (int64_t row = 0; row < count; ++row) {
+        const int64_t position = given[row].position, own = position - model->left;
+        const int64_t ids_there = own >= 0 && own < model->image ? model->image_rows : model->text_rows;
+        if (position < 0 || own >= cache->own || ids[row] < 0 || ids[row] >= ids_there) return row;
+    }
     if (model->bfloat)
         run<Bfloat>(*model, *cache, ids, given, count, wanted, wanted_count, out, memory, threads);
     else
         run<float>(*model, *cache, ids, given, count, wanted, wanted_count, out, memory, threads);
+    return -1;
 }
 
 // As sampling.sample_by_sorting: logits float32 [rows, width], uniform [rows], memory 2 * width floats a thread.
@@ -709,6 +716,10 @@ void draw(const float* logits, int64_t rows, int64_t width, int64_t top_k, doubl
             const Vec shares = exponential(load(some));
             for (int64_t j = 0; j < there; ++j)
                 if (given[i + j] > -INFINITY) choices[count++] = {shares[j], int32_t(i + j)};
+        }
+        if (count == 0) {  // of a model that gives no numbers
+            ids[row] = 0;
+            continue;
         }
         if (top_k > 0 && top_k < count) {
             std::nth_element(choices, choices + top_k, choices + count, before);

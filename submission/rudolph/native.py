@@ -37,7 +37,7 @@ def library() -> Any:
     if loaded is None:
         logger.info("native.cpp is not built for this machine: PyTorch's operations do its work, more slowly")
         return None
-    for function in (loaded.lanes, loaded.packed_weights, loaded.workspace_floats):
+    for function in (loaded.lanes, loaded.packed_weights, loaded.workspace_floats, loaded.forward):
         function.restype = c_int64
     loaded.packed_weights.argtypes = [c_int64, c_int64]
     loaded.pack.argtypes = [c_void_p, c_int64, c_int64, c_int, c_void_p]
@@ -71,7 +71,7 @@ class _Layer(Structure):
 class _Model(Structure):
     _fields_ = [
         *((name, c_int64) for name in (
-            "layers", "width", "heads", "left", "image", "right", "bfloat", "text_rows", "most_near",
+            "layers", "width", "heads", "left", "image", "right", "bfloat", "text_rows", "image_rows", "most_near",
         )),
         ("layer", POINTER(_Layer)), ("last", _Norm),
         *((name, c_void_p) for name in ("text", "images", "places", "near", "near_count")),
@@ -147,7 +147,7 @@ class NativeDecoder:
         self.described = _Model(
             config.num_layers, config.hidden_size, config.num_attention_heads, config.l_text_seq_length,
             config.image_seq_length, config.r_text_seq_length, self.dtype == torch.bfloat16, config.text_vocab_size,
-            most, layers, self._norm(transformer.final_layernorm),
+            config.image_table_size, most, layers, self._norm(transformer.final_layernorm),
             self._keep(model.text_embeddings.weight), self._keep(model.image_embeddings.weight),
             self._keep(places), self._keep(near.int()), self._keep(counts.int()),
         )  # fmt: skip
@@ -234,7 +234,7 @@ class NativeCache(KVCache):
 
     def run(self, ids: Tensor, position: int | Tensor, last: int) -> Tensor:
         """Final hidden states [B, last, D] of the last of ids [B, T] at positions `position`.., or of ids [B, 1] at
-        positions of their own, int64 [B].
+        positions of their own, int64 [B]. Raises IndexError for an id or a position that does not exist.
         """
         batch, length = ids.shape
         places = torch.atleast_1d(torch.as_tensor(position))[:, None] + torch.arange(length)  # [B or 1, T]
@@ -252,10 +252,12 @@ class NativeCache(KVCache):
         needed = library().workspace_floats(model, cache, count, threads)
         if len(self._memory) < needed:
             self._memory = torch.empty(needed)
-        library().forward(
+        wrong = library().forward(
             model, cache, ids.data_ptr(), tokens.data_ptr(), count, wanted.data_ptr(), len(wanted), out.data_ptr(),
             self._memory.data_ptr(), threads,
         )  # fmt: skip
+        if wrong >= 0:
+            raise IndexError(f"there is no id {int(ids.flatten()[wrong])} at position {int(tokens[wrong, 2])}")
         return out.to(self._decoder.dtype)
 
     def write(self, *_: Any) -> Any:

@@ -210,6 +210,30 @@ def test_what_was_in_memory_before_does_no_harm() -> None:
 
 
 @torch.inference_mode()
+def test_ids_and_positions_that_do_not_exist_are_refused() -> None:
+    model = native_of(decoder("odd"))
+    config = model.config
+    ids = sequences(config, 2)
+    for place, wrong in (
+        (3, -1), (3, config.text_vocab_size), (config.image_end - 1, config.image_table_size),
+        (config.image_end, config.text_vocab_size), (config.image_end + 1, -7),
+    ):  # fmt: skip
+        changed = ids.clone()
+        changed[1, place] = wrong
+        with pytest.raises(IndexError, match=f"there is no id {wrong} at position {place}"):
+            model.hidden(changed, 0, model.new_cache(2, 0))
+    cache = model.new_cache(2, 0, config.image_end)
+    with pytest.raises(IndexError, match=f"at position {config.image_end}"):
+        model.hidden(ids[:, : config.image_end + 1], 0, cache)
+
+
+@pytest.mark.parametrize("value", [torch.nan, -torch.inf])
+def test_draws_from_what_is_no_number_end(value: float) -> None:
+    drawn = native.draw(torch.full((3, 20), value), 5, 0.9, 1.0, torch.rand(3))
+    assert ((0 <= drawn) & (drawn < 20)).all()
+
+
+@torch.inference_mode()
 def test_many_threads_and_more_than_there_are_rows() -> None:
     model = native_of(decoder("odd"))
     ids = sequences(model.config, 2)
