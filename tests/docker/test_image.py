@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from evaluator.sandbox.docker import UID, USER
+from rudolph.native_build import SETS, library_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,6 +51,14 @@ def run(engine: docker.DockerClient, runtime_image: str) -> Run:
             container.remove(force=True, v=True)
 
     return start
+
+
+def test_the_decoder_for_cpus_is_built_and_loads(run: Run) -> None:
+    folder = "/opt/venv/lib/python3.11/site-packages/rudolph_native"
+    loads = "import ctypes, sys, torch; ctypes.CDLL(sys.argv[1])"
+    code, output = run(["sh", "-c", f"ls {folder} && python3 -c '{loads}' {folder}/*-avx2.so"])
+    assert code == 0, output
+    assert set(output.split()) == {library_of(instructions).name for instructions in SETS}
 
 
 def wanted(*extras: str) -> list[Requirement]:
