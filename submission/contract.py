@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
+from rudolph.files import replacing
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -426,15 +428,13 @@ class PredictionWriter:
 
 def save_image(image: Image, path: Path, jpeg_quality: int) -> None:
     """Writes a JPEG of `jpeg_quality`, 1 to 100, whole or not at all."""
-    # torch and transformers take seconds to import; a faulty input is reported without them.
+    # PIL and numpy, which come with it, are imported while the number of threads is settled: see `run.answer`.
     from rudolph.images import save_jpeg
 
     save_jpeg(image, path, jpeg_quality)
 
 
 def _write(path: Path, content: bytes) -> None:
-    from rudolph.files import replacing  # see `save_image`
-
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 

@@ -230,7 +230,7 @@ def read_answer(request: Request, text: str) -> str | list[list[float]]:
 
 def _size(path: Path) -> tuple[int, int]:
     """Width and height of a picture in pixels; 0 × 0 of one that cannot be read, which has no boxes."""
-    from rudolph.images import ImageError, upright_size  # torch, which comes with it, takes seconds to import
+    from rudolph.images import ImageError, upright_size  # see `contract.save_image`
 
     try:
         return upright_size(path)

@@ -72,22 +72,28 @@ def _quota_of(folder: Path) -> float:
 
 
 def busy_cpus(cpus: set[int], stat: Path = Path("/proc/stat")) -> float:
-    """How many of these CPUs others keep busy while this process waits; 0 where that cannot be read.
+    """How many of these CPUs others keep busy beside this process; 0 where that cannot be read.
 
     The least of several moments counts: what is over in a tenth of a second is no neighbour.
     """
     seen = []
-    before = _times(stat, cpus)
+    before, began = _times(stat, cpus), _own_times()
     for _ in range(_SAMPLES):
         time.sleep(_SAMPLE_SECONDS)
-        after = _times(stat, cpus)
+        after, now = _times(stat, cpus), _own_times()
         shares = [
             (busy - before[cpu][0]) / max(1, total - before[cpu][1])
             for cpu, (busy, total) in after.items() if cpu in before
         ]  # fmt: skip
-        seen.append(sum(shares))
-        before = after
+        own = (now[0] - began[0]) / (now[1] - began[1])  # of this process's other threads
+        seen.append(max(0.0, sum(shares) - own))
+        before, began = after, now
     return min(seen)
+
+
+def _own_times() -> tuple[float, float]:
+    """Seconds that this process has computed, all its threads together, and the clock."""
+    return time.process_time(), time.monotonic()
 
 
 def _times(stat: Path, cpus: set[int]) -> dict[int, tuple[int, int]]:

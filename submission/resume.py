@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from rudolph.files import sha256_of
+
 logger = logging.getLogger("run.resume")
 
 JOURNAL_NAME = ".resume.jsonl"
@@ -24,8 +26,6 @@ def fingerprint(values: Mapping[str, Any], files: Iterable[tuple[str, Path]]) ->
 
     A file that cannot be read counts as missing.
     """
-    from rudolph.files import sha256_of  # torch, which comes with it, takes seconds to import
-
     digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=repr).encode())
     for name, path in files:
         try:

@@ -8,12 +8,14 @@ The defaults are the leaderboard's; every option is for people.
 import argparse
 import contextlib
 import dataclasses
+import gc
 import logging
 import math
 import os
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -174,14 +176,15 @@ def read_settings(options: argparse.Namespace, config: Path) -> "Settings":
 def answer(options: argparse.Namespace, limit: Budget, watch: Watch | None) -> None:
     """Read, answer, write. Raises Stop."""
     layout, root = find_input(options)
-    try:
-        examples = layout.read(root)  # before torch is imported: a faulty input shows at once
-    except InputError as error:
-        raise Stop(str(error), EXIT_BAD_INPUT) from error
-    if watch is not None:
-        logger.info("%s", cores.settle())
-    _silence_libraries()
-    settings = read_settings(options, options.config or HERE / layout.config)
+    with ThreadPoolExecutor(1, thread_name_prefix="cores") as pool:  # it mostly waits
+        settled = None if watch is None else pool.submit(cores.settle)
+        try:
+            examples = layout.read(root)  # before torch is imported: a faulty input or setting shows at once
+        except InputError as error:
+            raise Stop(str(error), EXIT_BAD_INPUT) from error
+        settings = read_settings(options, options.config or HERE / layout.config)
+        if settled is not None:
+            logger.info("%s", settled.result())
 
     from rudolph.answer import ModelError, Rudolph
     from rudolph.memory import is_out_of_memory
@@ -200,6 +203,8 @@ def answer(options: argparse.Namespace, limit: Budget, watch: Watch | None) -> N
                 settings.model, rudolph.model.device, rudolph.model.dtype, time.monotonic() - start, len(examples),
             )  # fmt: skip
             run_id = _run_fingerprint(rudolph, examples, settings, root, layout.files)
+            if watch is not None:
+                _keep_what_is_there()
             complete = _answer_all(rudolph, writer, examples, settings, run_id, limit)
             path = writer.finish(keep_journal=not complete)
     except ModelError as error:
@@ -265,17 +270,19 @@ def _run_fingerprint(
     return fingerprint(values, files)
 
 
-def _silence_libraries() -> None:
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+def _keep_what_is_there() -> None:
+    """The garbage collector passes over all objects there are from now on: half a million, of modules for the most
+    part, which stay to the end. To look through them costs a run most of a second, a part of it at the very end.
+    """
+    gc.freeze()
+    gc.enable()
 
 
 def main(arguments: Sequence[str] | None = None, own_process: bool = False) -> int:
     """Command line; returns the exit code, which --help documents.
 
-    own_process: signals and the last moment of the budget may end the process, and how many threads it has is chosen.
+    own_process: signals and the last moment of the budget may end the process, how many threads it has is chosen, and
+    the garbage collector begins when the model is loaded.
     """
     started = time.monotonic()  # Python and what is imported by now took some 0.2 s: see `Budget`
     options = parse_arguments(arguments)
@@ -296,8 +303,5 @@ def main(arguments: Sequence[str] | None = None, own_process: bool = False) -> i
 
 
 if __name__ == "__main__":
-    # The leaderboard has no network, and a model folder needs none. Not in main(): whoever calls that from Python keeps
-    # an environment of their own.
-    for name in ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_PROGRESS_BARS"):
-        os.environ.setdefault(name, "1")
+    gc.disable()  # while modules are imported: see `_keep_what_is_there`
     sys.exit(main(own_process=True))

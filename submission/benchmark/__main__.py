@@ -38,7 +38,7 @@ from benchmark.measure import (
     work,
 )
 from rudolph import RudolphConfig, RudolphModel
-from rudolph.answer import Rudolph, best_dtype
+from rudolph.answer import DTYPES, Rudolph, best_dtype
 from rudolph.cache import KVCache
 from rudolph.config import BOS, SIZES, Vocabulary
 from rudolph.generate import generate_image, generate_text
@@ -48,7 +48,7 @@ from rudolph.memory import free_bytes
 from rudolph.native import can_use, use_native_
 from rudolph.route import text_probability_of
 from rudolph.sampling import GREEDY, IMAGE_SAMPLING, TEXT_SAMPLING, Sampling, sample
-from rudolph.settings import DTYPES, Settings
+from rudolph.settings import Settings
 
 MATMUL_SIDE = 2048
 COPY_BYTES = 2**28

@@ -1,6 +1,6 @@
 """RUDOLPH in PyTorch: the model, its VQGAN and its tokenizer, questions in and answers out, and zero-shot uses.
 
-A name is imported where it is first used: torch and `transformers` take seconds, and not every use needs them.
+A name is imported where it is first used: torch and `transformers` take a second each, and not every use needs them.
 """
 
 from importlib import import_module

@@ -39,7 +39,7 @@ from .memory import free_memory, is_out_of_memory
 from .native import can_use, use_native_
 from .options import is_listed, listed_options
 from .route import is_question, outputs, text_probability_of
-from .settings import DTYPE_NAMES, DTYPES, INT8, Settings
+from .settings import DTYPE_NAMES, INT8, Settings
 from .tokenizer import Tokenizer
 from .vqgan import VQGAN
 from .working import split_working
@@ -56,6 +56,7 @@ _SHOWN = re.compile(
 )
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
 Output = Literal["text", "image"]
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 #: Images that the VQGAN takes at a time. Convolutions round differently in another batch, which can tip a code or a
 #: grey level, so the number is always the same, and a group that is not full is filled up. One on a CPU: measured with

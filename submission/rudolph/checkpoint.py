@@ -83,7 +83,7 @@ def _stored_shapes(path: Path) -> dict[str, list[int]]:
         if path.suffix == ".safetensors":
             with safe_open(path, "pt") as file:
                 return {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118
-        return {key: list(value.shape) for key, value in _unpickled(path).items()}
+        return {key: list(value.shape) for key, value in unpickled(path).items()}
     except (
         OSError, EOFError, RuntimeError, ValueError, LookupError, AttributeError, TypeError, ArithmeticError,
         SafetensorError, pickle.UnpicklingError,
@@ -94,7 +94,8 @@ def _stored_shapes(path: Path) -> dict[str, list[int]]:
         raise ValueError(f"{path} is damaged or holds more than tensors: {reason}") from error
 
 
-def _unpickled(path: Path) -> dict[str, Tensor]:
+def unpickled(path: Path) -> dict[str, Tensor]:
+    """What a file of `torch.save` holds, read without running it, and mapped where its format allows that."""
     # Files from before torch 1.6 are no zip archives and cannot be mapped.
     state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     return state
@@ -107,7 +108,7 @@ def load_state(folder: Path, dtype: torch.dtype) -> dict[str, Tensor]:
     """
     state: dict[str, Tensor] = {}
     for path in weight_files(folder):
-        state |= load_file(path) if path.suffix == ".safetensors" else _unpickled(path)
+        state |= load_file(path) if path.suffix == ".safetensors" else unpickled(path)
     return {key: value.to(dtype) for key, value in state.items() if not re.match(STORED_MASKS, key)}
 
 

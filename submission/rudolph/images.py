@@ -1,18 +1,19 @@
-"""Pictures in and out: safe loading, the model's crop and resize, JPEG writing."""
+"""Pictures in and out: safe loading, the model's crop and resize, JPEG writing. Only `preprocess` imports torch."""
 
 from __future__ import annotations
 
 import io
 import os
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 from PIL import ExifTags, Image
-from torch import Tensor
 
 from .files import replacing
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAX_PIXELS = 50_000_000  # decoded size; a few kB of PNG can otherwise claim gigabytes
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # PIL's other decoders start programs or are rarely tested
@@ -111,6 +112,8 @@ def preprocess(image: Image.Image, size: int, fit: Fit = "crop") -> Tensor:
 
 
 def _pixels(image: Image.Image) -> Tensor:
+    import torch
+
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float() / 255
 
 
@@ -118,7 +121,7 @@ def to_image(pixels: Tensor) -> Image.Image:
     """Pixels in 0..1 [3, H, W] -> RGB image; values outside are clamped."""
     if pixels.ndim != 3 or pixels.shape[0] != 3:
         raise ValueError(f"to_image: pixels have shape {tuple(pixels.shape)}; expected [3, H, W]")
-    array = (pixels.detach().float().clamp(0, 1) * 255).round().to("cpu", torch.uint8).permute(1, 2, 0)
+    array = (pixels.detach().float().clamp(0, 1) * 255).round().byte().cpu().permute(1, 2, 0)
     return Image.fromarray(array.contiguous().numpy())
 
 

@@ -24,16 +24,13 @@ route must not cost more than its example, so the answer's `fallback` adds an en
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from .decoder import RudolphDecoder
 from .options import listed_options
-
-#: `auto`: the model decides. `both`: text and image for every input without an image, as published.
-Route = Literal["auto", "both"]
+from .settings import Route
 
 
 @torch.no_grad()

@@ -8,45 +8,20 @@ import functools
 import importlib.util
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from . import native
 from .memory import is_out_of_memory
+from .settings import GREEDY as GREEDY
+from .settings import IMAGE_SAMPLING as IMAGE_SAMPLING
+from .settings import TEXT_SAMPLING as TEXT_SAMPLING
+from .settings import Sampling as Sampling
 
 logger = logging.getLogger(__name__)
 
 MOST_IDS = 2**15  # that the kernel of `fused_sampling` holds
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How to draw an id. `top_k` 0 keeps every id, 1 is greedy; `top_p` 1 keeps every id."""
-
-    top_k: int = 0
-    top_p: float = 1.0
-    temperature: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.top_k < 0:
-            raise ValueError(f"top_k is {self.top_k}; it must be 0 (keep all) or more")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p is {self.top_p}; it must be in (0, 1]")
-        if not self.temperature > 0:
-            raise ValueError(f"temperature is {self.temperature}; it must be above 0 (top_k 1 is greedy)")
-
-    @property
-    def greedy(self) -> bool:
-        """Whether the likeliest id is taken always."""
-        return self.top_k == 1
-
-
-#: The published settings for images and for answers, and arg-max decoding.
-IMAGE_SAMPLING = Sampling(top_k=1024, top_p=0.975, temperature=1.0)
-TEXT_SAMPLING = Sampling(top_k=32, top_p=0.8, temperature=1.0)
-GREEDY = Sampling(top_k=1)
 
 
 def uniforms(rows: int, steps: int, seeds: Sequence[int] | None, device: torch.device | str = "cpu") -> Tensor:

@@ -1,26 +1,53 @@
-"""How to answer: the settings of `config.yaml`, checked."""
+"""How to answer: the settings of `config.yaml`, checked; without torch, which takes a second to import."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Annotated, Any, Literal, get_args
 
-import torch
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from .faults import faults, number_hint, unknown_key
 from .images import JPEG_QUALITY, Fit
-from .route import Route
-from .sampling import GREEDY, IMAGE_SAMPLING, Sampling
 
+#: `auto`: the model decides. `both`: text and image for every input without an image, as published.
+Route = Literal["auto", "both"]
 FirstImageId = Literal["text_head", "image_head"]
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 INT8 = "int8"  # weights alone
 DtypeName = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 DTYPE_NAMES = get_args(DtypeName)
 _KEYS_AND_VALUES = "keys and values, with the keys"
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How to draw an id. `top_k` 0 keeps every id, 1 is greedy; `top_p` 1 keeps every id."""
+
+    top_k: int = 0
+    top_p: float = 1.0
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.top_k < 0:
+            raise ValueError(f"top_k is {self.top_k}; it must be 0 (keep all) or more")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p is {self.top_p}; it must be in (0, 1]")
+        if not self.temperature > 0:
+            raise ValueError(f"temperature is {self.temperature}; it must be above 0 (top_k 1 is greedy)")
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the likeliest id is taken always."""
+        return self.top_k == 1
+
+
+#: The published settings for images and for answers, and arg-max decoding.
+IMAGE_SAMPLING = Sampling(top_k=1024, top_p=0.975, temperature=1.0)
+TEXT_SAMPLING = Sampling(top_k=32, top_p=0.8, temperature=1.0)
+GREEDY = Sampling(top_k=1)
 
 
 def _sampling(values: Any) -> Any:

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .checkpoint import Uninitialized
+from .checkpoint import Uninitialized, unpickled
 from .files import replacing
 
 CONFIG_NAME = "config.json"
@@ -421,12 +421,12 @@ def _find_weights(folder: Path) -> Path:
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
-    """The float32 state dict of a safetensors file or of a checkpoint's key `state_dict`."""
+    """The float32 state dict of a safetensors file or of a checkpoint's key `state_dict`, mapped where it can be."""
     if path.suffix == ".safetensors":
         state = load_file(path)
     else:
         try:
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            checkpoint: object = unpickled(path)
         except (pickle.UnpicklingError, EOFError, RuntimeError, LookupError) as error:
             # torch's own message advises unpickling everything; only its reason is passed on.
             reason = str(error).rpartition("WeightsUnpickler error: ")[2].partition(" Please use")[0].strip()

@@ -76,7 +76,10 @@ def test_busy_cpus_are_those_of_others_that_last(tmp_path: Path, monkeypatch: py
     stat = tmp_path / "stat"
     stat.write_text(next(rows))
     monkeypatch.setattr(cores.time, "sleep", lambda seconds: stat.write_text(next(rows)))
-    assert cores.busy_cpus({0, 1}, stat) == 1.0  # in the second tenth CPU 1 is stolen, too
+    # One of the two CPUs is busy in both tenths (in the second CPU 1 is stolen, too): of it, this process is a quarter.
+    own = iter([(1.0, 50.0), (1.025, 50.1), (1.05, 50.2)])
+    monkeypatch.setattr(cores, "_own_times", lambda: next(own))
+    assert cores.busy_cpus({0, 1}, stat) == pytest.approx(0.75)
 
 
 def test_a_neighbour_that_is_busy_is_seen() -> None:
@@ -91,6 +94,24 @@ def test_a_neighbour_that_is_busy_is_seen() -> None:
             assert cores.busy_cpus({cpu}) > 0.8
         finally:
             neighbour.kill()
+
+
+def test_a_process_is_not_its_own_neighbour() -> None:
+    """A thread of its own computes meanwhile, as when `run.py` reads its settings."""
+    cpu = min(os.sched_getaffinity(0))
+    code = (
+        "import cores, threading, time\n"
+        "def compute():\n    while True: pass\n"
+        "threading.Thread(target=compute, daemon=True).start()\n"
+        "computed, clock = time.process_time(), time.monotonic()\n"
+        f"print(cores.busy_cpus({{{cpu}}}), (time.process_time() - computed) / (time.monotonic() - clock))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "submission")}
+    said = subprocess.check_output(
+        [sys.executable, "-c", code], env=environment, preexec_fn=lambda: os.sched_setaffinity(0, {cpu})
+    )
+    others, own = map(float, said.split())
+    assert others + own < 1.2  # of one CPU
 
 
 SETTLED = """

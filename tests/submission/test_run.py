@@ -112,6 +112,24 @@ def test_as_the_leaderboard_runs_it(place):
     assert "it/s" not in done.stderr and "%|" not in done.stderr  # no bars in a log
 
 
+def test_a_run_imports_neither_transformers_nor_torchs_compiler(place):
+    """Each takes longer than all the rest; and torch itself comes after the settings are read."""
+    code = (
+        "import sys, run\n"
+        "read = run.read_settings\n"
+        "def read_settings(*given):\n"
+        "    settings = read(*given)\n"
+        "    print('torch' in sys.modules)\n"
+        "    return settings\n"
+        "run.read_settings = read_settings\n"
+        "print(run.main(['--device=cpu'], own_process=True))\n"
+        "print('torch' in sys.modules, *{'transformers', 'torch._dynamo', 'sympy'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=place / "submission", capture_output=True, text=True,
+                          env=os.environ | {"PYTHONPATH": ""}, check=True)  # fmt: skip
+    assert done.stdout.split("\n") == ["False", "0", "True", ""]
+
+
 def test_seed_batch_size_and_both_routes(place):
     """From another folder, with a config of its own: the same seed gives the same files for any batch size."""
     settings = yaml.safe_load((SUBMISSION / "config.yaml").read_text(encoding="utf-8"))

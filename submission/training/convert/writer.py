@@ -336,7 +336,7 @@ def _load(path: Path, size: tuple[int, int] | None) -> Image.Image:
 
     Raises ValueError.
     """
-    from rudolph.images import upright  # here, as torch comes with it, and only --max-side needs it
+    from rudolph.images import upright  # here, as only --max-side needs it
 
     with _open(path, SHRINK_FORMATS) as opened:
         _check_size(*opened.size, SHRINK_MAX_PIXELS)

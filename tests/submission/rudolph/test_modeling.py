@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -308,18 +306,6 @@ def test_a_mapped_file_is_not_written_to(tmp_path: Path) -> None:
     with torch.no_grad():
         decoder.text_embeddings.weight.fill_(1.0)
     assert (tmp_path / "model.safetensors").read_bytes() == whole
-
-
-@pytest.mark.slow
-def test_inference_imports_neither_transformers_nor_torchs_compiler() -> None:
-    """Each takes longer than all the rest."""
-    code = (
-        "import sys, run; from rudolph import Question, Rudolph;"
-        "Rudolph.from_pretrained('weights/nano', 'cpu').answer([Question('1', ('Сколько будет 2 + 2?',))]);"
-        "print(*{'transformers', 'torch._dynamo', 'sympy'} & sys.modules.keys())"
-    )
-    submission = Path(rudolph.__file__).parents[1]
-    assert subprocess.check_output([sys.executable, "-c", code], cwd=submission, text=True) == "\n"
 
 
 def test_every_name_of_the_package_is_there() -> None:
