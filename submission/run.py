@@ -272,7 +272,7 @@ def _run_fingerprint(
 
 def _keep_what_is_there() -> None:
     """The garbage collector passes over all objects there are from now on: half a million, of modules for the most
-    part, which stay to the end. To look through them costs a run most of a second, a part of it at the very end.
+    part, which stay to the end. To look through them costs a run half a second, most of it at the very end.
     """
     gc.freeze()
     gc.enable()
