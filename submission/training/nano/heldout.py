@@ -2,6 +2,7 @@
 
     python -m training.nano.heldout sizes                           # how large the worlds are, counted
     python -m training.nano.heldout export --n 200 --out FOLDER     # data, and predictions of two opponents
+    python -m training.nano.heldout passages --out FOLDER           # questions about long passages, as data
     python -m training.nano.heldout pictures FOLDER OUTPUT          # do generated pictures show what was asked?
     python -m training.nano.heldout pictures FOLDER [--vqgan DIR]   # do the true ones, at most through a VQGAN?
     python -m training.nano.heldout routes FOLDER OUTPUT            # was each text-only question answered in kind?
@@ -27,8 +28,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from training.worlds import IMAGE_SIZE, TASKS, make_example, scenes, seeded
+from training.worlds import IMAGE_SIZE, TASKS, make_example, scenes, seeded, textqa
 from training.worlds.stamps import COLOURS, nearest_colour
+from training.worlds.stories import World
+from training.worlds.wording import instruct
 
 log = logging.getLogger("heldout")
 
@@ -73,6 +76,22 @@ def export(out: Path, n: int, first_seed: int, size: int, opponents: bool = True
     _write(out / "kinds.json", kinds)
     if opponents:
         _opponents(out, inputs, truth, tasks, size)
+
+
+def export_passages(out: Path, n: int, first_seed: int, others: int) -> None:
+    """Writes `n` questions of TextQA into out/data, whose passage has `others` stories around the one asked about."""
+    data = out / "data"
+    data.mkdir(parents=True, exist_ok=True)
+    inputs, truth = {}, {}
+    for i in range(n):
+        rng = seeded("heldout", "passages", others, first_seed + i)
+        texts, _, answers = textqa.compose(World(rng, "heldout"), others)
+        asked = instruct(rng, "TextQA", *texts, split="heldout")
+        inputs[str(i)] = [{"type": "text", "content": text} for text in asked]
+        truth[str(i)] = [{"type": "text", "content": answers}]
+    _write(data / "input.json", inputs)
+    _write(data / "ground_truth.json", truth)
+    _write(data / "sample_ids.json", dict.fromkeys(inputs, TASKS.index("TextQA")))
 
 
 def _opponents(out: Path, inputs: dict[str, Any], truth: dict[str, Any], tasks: dict[str, int], size: int) -> None:
@@ -215,10 +234,13 @@ def main() -> None:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     exporting = commands.add_parser("export", help="write the data and the opponents' predictions")
-    exporting.add_argument("--n", type=int, default=200, help="examples of each task")
-    exporting.add_argument("--first-seed", type=int, default=0)
     exporting.add_argument("--size", type=int, default=IMAGE_SIZE)
-    exporting.add_argument("--out", type=Path, required=True)
+    long = commands.add_parser("passages", help="write questions about long passages")
+    long.add_argument("--others", type=int, default=5, help="stories around the one that is asked about")
+    for writing in (exporting, long):
+        writing.add_argument("--n", type=int, default=200, help="examples of each task")
+        writing.add_argument("--first-seed", type=int, default=0)
+        writing.add_argument("--out", type=Path, required=True)
     looking = commands.add_parser("pictures", help="look for the asked colours and shapes in pictures")
     looking.add_argument("--vqgan", type=Path, help="without an output folder: what the true pictures go through")
     routing = commands.add_parser("routes", help="count the text-only questions that were answered in the right kind")
@@ -234,6 +256,8 @@ def main() -> None:
         logging.getLogger(library).setLevel(logging.WARNING)
     if arguments.command == "export":
         export(arguments.out, arguments.n, arguments.first_seed, arguments.size)
+    elif arguments.command == "passages":
+        export_passages(arguments.out, arguments.n, arguments.first_seed, arguments.others)
     elif arguments.command == "sizes":
         from training.worlds.sizes import sizes
 

@@ -39,8 +39,11 @@ def make(rng: random.Random, split: str) -> Example:
             return Example("TextQA", kind, list(inputs), answers)
 
 
-def compose(w: World) -> tuple[list[str], str, list[str]]:
-    """The texts (passage, question and perhaps options), the kind of question, and the accepted answers."""
+def compose(w: World, others: int = 0) -> tuple[list[str], str, list[str]]:
+    """The texts (passage, question and perhaps options), the kind of question, and the accepted answers.
+
+    others: stories of other families that stand around the one that is asked about, for long passages.
+    """
     family = w.rng.choice(FAMILIES)
     story = family(w)
     sentences = list(story.sentences)
@@ -52,6 +55,11 @@ def compose(w: World) -> tuple[list[str], str, list[str]]:
         w.rng.shuffle(sentences)
     if w.chance(FILLER):  # of another family, so that the question keeps its one answer; last, for the pronouns
         sentences.append(w.rng.choice([other for other in FAMILIES if other is not family])(w).sentences[0])
+    if others:
+        families = [other for other in dict.fromkeys(FAMILIES) if other is not family]
+        told_beside = [" ".join(other(w).sentences) for other in w.rng.sample(families, others)]
+        place = w.rng.randint(0, others)
+        sentences = [*told_beside[:place], *sentences, *told_beside[place:]]
     texts = [" ".join(sentences), ask.question]
     answers = list(dict.fromkeys((ask.answer, *ask.also)))
     if w.chance(WITH_OPTIONS):

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from training.nano import bars
-from training.nano.heldout import check_pictures, check_routes, export, true_pictures
+from training.nano.heldout import check_pictures, check_routes, export, export_passages, true_pictures
 from training.processes import StepError, run_python
 from training.worlds import make_example, scenes, seeded
 from training.worlds.signs import FONT_FILES, FONTS
@@ -66,6 +66,18 @@ def test_the_constant_answer_is_the_most_accepted_one(folder: Path) -> None:
         accepted = [set(truth[key][0]["content"]) for key in keys]
         hits = {a: sum(a in answers for answers in accepted) for a in set().union(*accepted)}
         assert hits[answer] == max(hits.values())
+
+
+def test_long_passages_tell_the_answer_among_other_stories(tmp_path: Path) -> None:
+    export_passages(tmp_path, n=20, first_seed=3, others=4)
+    inputs, truth, tasks = (
+        json.loads((tmp_path / "data" / name).read_text(encoding="utf-8"))
+        for name in ("input.json", "ground_truth.json", "sample_ids.json")
+    )
+    assert set(tasks.values()) == {0} and list(inputs) == list(truth) == list(tasks) == [str(i) for i in range(20)]
+    for key, entries in inputs.items():
+        passage = max((entry["content"] for entry in entries), key=len)
+        assert truth[key][0]["content"][0].lower() in passage.lower() and passage.count(". ") > 4
 
 
 @pytest.fixture(scope="module")
