@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 import pickle
 import re
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -28,16 +29,17 @@ from torch import Tensor
 
 from .batches import Batches, OutOfTime, Progress, rows_that_fit
 from .cache import KVCache
-from .config import BOS, EOS, PAD
+from .config import BOS, EOS, PAD, UNK
 from .decoder import RudolphDecoder
 from .generate import generate_image, generate_text
 from .graphs import use_step_graphs_
 from .images import Fit, ImageError, load_image, preprocess, to_image
-from .likelihood import text_losses
+from .likelihood import mean_text_losses, text_losses
 from .linear import can_pack, pack_, quantize_int8_
 from .memory import free_memory, is_out_of_memory
 from .native import can_use, use_native_
 from .options import is_listed, listed_options
+from .passage import shorten, windows
 from .route import is_question, outputs, text_probability_of
 from .settings import DTYPE_NAMES, INT8, Settings
 from .tokenizer import Tokenizer
@@ -63,6 +65,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 #: one thread of a Zen 4 core, 8 at a time took 0.8 to 1.2 of the time an image (nano and Sber's VQGAN), and changed the
 #: last bits of more than half of what nano's decoder gave.
 VQGAN_GROUP = {"cpu": 1, "cuda": 8}
+#: What stands for the middle of a passage that is left out: the first of these that the vocabulary has.
+LEFT_OUT = ("…", "...", "")
 READ_AT_A_TIME = 16  # drawings: each takes a cache of its own beside that of the batch
 LOADERS, LOADED_AHEAD = 2, 64  # threads that read images; images that wait for the model, each of 768 m * m bytes
 
@@ -229,6 +233,8 @@ class Rudolph:
         self.tokenizer = tokenizer
         self.image_side = config.image_tokens_per_dim * vqgan.config.reduction  # pixels
         self._left_special, self._right_special = config.special_id("LT_UNK"), config.special_id("RT_UNK")
+        self._room = max(0, config.l_text_seq_length - 3)  # BOS, the special token, EOS
+        self._left_out = next(mark for mark in LEFT_OUT if UNK not in tokenizer.encode_ids(mark))
 
     @classmethod
     def from_pretrained(
@@ -438,7 +444,42 @@ class Rudolph:
                 check()
                 text = self._likeliest(options, left[row], given[place], working)
             texts.append(text)
+        if settings.windows > 1:
+            self._read_windows(questions, left, rows, codes, given, settings, check, texts)
         return texts
+
+    def _read_windows(
+        self, questions: Sequence[Question], left: Tensor, rows: list[int], codes: Mapping[int, Tensor], given: Tensor,
+        settings: Settings, check: Callable[..., None], texts: list[str],
+    ) -> None:  # fmt: skip
+        """Replaces the text of a row whose question was cut with what the model answers to a window of its passage,
+        where it finds that likelier, by the mean over its tokens.
+        """
+        found = [windows(questions[row].texts, self._tokens, self._room, settings.windows) for row in rows]
+        least: dict[int, float] = {}
+        for number in range(-1, settings.windows):  # the first are those that were cut, which is answered already
+            going = [place for place, windowed in enumerate(found) if windowed and number < len(windowed)]
+            if not going:
+                break
+            read = [rows[place] for place in going]
+            if number < 0:
+                prompts, written = left[read], [texts[place] for place in going]
+            else:
+                prompts = torch.stack([self._encode_prompt(found[place][number]) for place in going]).to(left.device)
+                written = self._write(
+                    [questions[row] for row in read], prompts, list(range(len(read))),
+                    {at: codes[row] for at, row in enumerate(read) if row in codes},
+                    replace(settings, windows=1), check,
+                )  # fmt: skip
+            check()
+            right = torch.stack([self._encode_answer(text) for text in written])
+            losses = mean_text_losses(self.model, prompts, given[going], right, given=2).tolist()
+            for place, text, loss in zip(going, written, losses, strict=True):
+                if loss < least.get(place, math.inf):
+                    least[place], texts[place] = loss, text
+
+    def _encode_answer(self, text: str) -> Tensor:
+        return self.tokenizer.encode_text(text, self.model.config.r_text_seq_length, self._right_special)
 
     def _likeliest(self, options: Sequence[str], left: Tensor, image: Tensor, working: str) -> str:
         """The option that goes best after a left text [l], an image [m * m] and the steps that lead to it."""
@@ -543,14 +584,26 @@ class Rudolph:
         return rows_that_fit(self.model, extra=VQGAN_GROUP[self.model.device.type] * image_bytes)
 
     def encode_left(self, questions: Sequence[Question]) -> Tensor:
-        """Left texts with LT_UNK in front, int64 [N, l] on the model's device."""
+        """Left texts with LT_UNK in front, int64 [N, l] on the model's device. Of those that are too long the middle of
+        the passage is left out (see `passage`).
+        """
         length = self.model.config.l_text_seq_length
         left = torch.full((len(questions), length), PAD)
+        cut = 0
         for row, question in enumerate(questions):
-            left[row] = self.tokenizer.encode_text(join_texts(question.texts), length, self._left_special)
-        if cut := sum(last not in (PAD, EOS) for last in left[:, -1].tolist()):
+            left[row] = self._encode_prompt(question.texts)
+            if left[row, -1] not in (PAD, EOS):
+                cut += 1
+                left[row] = self._encode_prompt(shorten(question.texts, self._tokens, self._room, self._left_out))
+        if cut:
             logger.info("%d of %d prompts are longer than the model's %d tokens; cut", cut, len(questions), length)
         return left.to(self.model.device)
+
+    def _encode_prompt(self, texts: Sequence[str]) -> Tensor:
+        return self.tokenizer.encode_text(join_texts(texts), self.model.config.l_text_seq_length, self._left_special)
+
+    def _tokens(self, texts: Sequence[str]) -> int:
+        return len(self.tokenizer.encode_ids(join_texts(texts)))
 
     @torch.inference_mode()
     def encode_images(self, questions: Sequence[Question]) -> dict[int, Tensor]:

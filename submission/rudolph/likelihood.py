@@ -43,6 +43,19 @@ def text_losses(
     return torch.cat(losses), torch.cat(counts)
 
 
+@torch.no_grad()
+def mean_text_losses(model: RudolphDecoder, left: Tensor, image: Tensor, right: Tensor, *, given: int = 1) -> Tensor:
+    """Cross-entropy of right texts [N, up to r], each after a left text [N, l] and an image [N, m * m] of its own, as
+    the mean over its ids but the first `given` and padding, fp32 [N] on the CPU: the ratio of `text_losses`.
+    """
+    right = right[:, : int((right != PAD).sum(1).max())].to(model.device)
+    rows = torch.cat((left.to(model.device), image.to(model.device), right[:, :-1]), dim=1)
+    logits = model.head(model.hidden(rows)[:, given - right.shape[1] :], "text").float()
+    targets = right[:, given:]
+    loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=PAD, reduction="none")
+    return (loss.view(targets.shape).sum(1) / (targets != PAD).sum(1)).cpu()
+
+
 def perplexity(
     model: RudolphDecoder, left: Tensor, image: Tensor, right: Tensor, *, given: int = 1, batch_size: int = 64
 ) -> Tensor:

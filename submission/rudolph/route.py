@@ -18,7 +18,7 @@ from which the published inference draws this id, gets no loss at this position 
 names text id 0 (padding) nowhere else: left padding has ids of its own.
 
 Limits. Pictures whose first code is truly 0 count for text; among 8192 codes that is rare, with a small codebook it
-depends on the VQGAN. A left text that fills all l positions is cut, and an instruction at its end is not read. The
+depends on the VQGAN. Of a left text that is too long the middle is cut, and an instruction there is not read. The
 threshold holds for the mixture of tasks in training: where this differs much from the test's, move it. And a wrong
 route must not cost more than its example, so the answer's `fallback` adds an entry of the other type.
 """

@@ -93,6 +93,7 @@ class Settings:
     listed_options: bool = True
     cut_working: bool = True
     image_fit: Fit = "crop"
+    windows: Annotated[int, Field(ge=1, description="a whole number from 1")] = 1
     max_answer_tokens: Annotated[int | None, Field(ge=1, description="null, or a whole number from 1 on")] = None
     image_sampling: Draws = IMAGE_SAMPLING
     first_image_id: FirstImageId = "text_head"

@@ -249,9 +249,9 @@ def test_shipped_files():
         "entrypoint": "python3 run.py",
     }
     # The file and the defaults in the code say the same, but that nano answers alike on every machine, and that it is
-    # quick and weak enough to draw more than once.
+    # quick and weak enough to draw more than once and to read long passages in windows.
     shipped = Settings.from_dict(yaml.safe_load((SUBMISSION / "config.yaml").read_text(encoding="utf-8")))
-    assert shipped == Settings(dtype="float32", image_candidates=16)
+    assert shipped == Settings(dtype="float32", image_candidates=16, windows=3)
 
 
 # --- Runs that are stopped, or short of time ---
