@@ -286,6 +286,8 @@ class RudolphDecoder(nn.Module):
         self, input_ids: Tensor, position: int | Tensor = 0, cache: KVCache | None = None, last: int | None = None
     ) -> Tensor:
         """Final hidden states of ids [B, T] at positions `position`.. -> [B, T, D], or of the `last` ones alone."""
+        if cache is None and self.native is not None and position == 0 and not torch.is_grad_enabled():
+            cache = self.native.new_cache(*input_ids.shape)
         if cache is not None and (states := cache.run(input_ids, position, last or input_ids.shape[1])) is not None:
             return states
         states = self.transformer(self.embed(input_ids, position), position, cache, last == 1)

@@ -50,7 +50,7 @@ def mean_text_losses(model: RudolphDecoder, left: Tensor, image: Tensor, right: 
     """
     right = right[:, : int((right != PAD).sum(1).max())].to(model.device)
     rows = torch.cat((left.to(model.device), image.to(model.device), right[:, :-1]), dim=1)
-    logits = model.head(model.hidden(rows)[:, given - right.shape[1] :], "text").float()
+    logits = model.head(model.hidden(rows, last=right.shape[1] - given), "text").float()
     targets = right[:, given:]
     loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=PAD, reduction="none")
     return (loss.view(targets.shape).sum(1) / (targets != PAD).sum(1)).cpu()
@@ -69,11 +69,10 @@ def image_perplexity(model: RudolphDecoder, left: Tensor, image: Tensor, *, batc
     """Perplexity of one image [m * m] after each of the left texts [N, l], fp32 [N]: exp of the mean over its codes
     but the first, which is `img` in `RudolphDecoder.loss`.
     """
-    end = model.config.l_text_seq_length
     made = []
     for rows in left.to(model.device).split(batch_size):
         codes = image.to(model.device).expand(len(rows), -1)
-        hidden = model.hidden(torch.cat((rows, codes), dim=1))[:, end:-1]
+        hidden = model.hidden(torch.cat((rows, codes[:, :-1]), dim=1), last=codes.shape[1] - 1)
         logits = model.head(hidden, "image").float()
         loss = F.cross_entropy(logits.flatten(0, 1), codes[:, 1:].flatten(), reduction="none")
         made.append(loss.view(len(rows), -1).mean(1).exp().cpu())
