@@ -67,6 +67,9 @@ _DECODE_RULES = {rule.name: rule for rule in (IMAGE_FORMAT, IMAGE_BROKEN, IMAGE_
 _LENGTH = struct.Struct(">Q")
 _START_SECONDS = 120.0  # the start of the decoder's process, which is ours and may wait for a busy machine
 _READY = b"R"
+# Of a freed image Pillow keeps nothing by itself: the memory of each new one comes from the system, which clears it,
+# and that takes as long as decoding. So many blocks, of 16 MB at most, are kept for the next images instead.
+Image.core.set_blocks_max(16)
 #: In the `info` of a decoded image that had more than 8 bits a pixel: its mode in the file, such as I;16.
 DEEP_MODE = "deep mode"
 
@@ -97,10 +100,8 @@ def decode(content: bytes) -> Image.Image:
             # Not by image.format: Pillow calls a JPEG with a list of further pictures an MPO.
             if content.startswith(b"\xff\xd8") and (scans := content.count(b"\xff\xda")) > limits.MAX_JPEG_SCANS:
                 raise RuleBroken(IMAGE_SCANS, f"the JPEG has {scans} scans")
-            rgb = image.convert("RGB")
-            decoded = Image.frombytes("RGB", rgb.size, rgb.tobytes())
-            if image.mode[0] in "IF":
-                decoded.info[DEEP_MODE] = image.mode
+            decoded = image.convert("RGB")  # a new image of the pixels and `info`, whatever mode the file has
+            decoded.info = {DEEP_MODE: image.mode} if image.mode[0] in "IF" else {}
             return decoded
     except RuleBroken:
         raise

@@ -97,7 +97,7 @@ class Config:
 
 
 class RuCLIP:
-    """Encoders ready to use, in half precision on a GPU, in float32 elsewhere; inputs are streamed in batches."""
+    """Encoders ready to use, in half precision on a GPU, in float32 elsewhere; images are streamed in batches."""
 
     def __init__(self, network: "CLIP", bpe: youtokentome.BPE, config: Config, device: torch.device) -> None:
         self.config = config
@@ -127,14 +127,21 @@ class RuCLIP:
 
     @torch.inference_mode()
     def text_latents(self, texts: Iterable[str]) -> NDArray[np.float32]:
-        """[N, D] unit rows: the mean of the latents in the six templates, then normalised."""
-        rows = [np.zeros((0, self.config.embed_dim), dtype=np.float32)]
-        for batch in batches(texts, TEXT_BATCH):
-            filled = [template.format(text.lower().strip()) for text in batch for template in TEMPLATES]
-            latents = self._network.encode_text(self.tokenize(filled).to(self._device)).float()
-            mean = latents.view(len(batch), len(TEMPLATES), -1).mean(dim=1)
-            rows.append(F.normalize(mean, dim=-1).cpu().numpy())
-        return np.concatenate(rows)
+        """[N, D] unit rows: the mean of the latents in the six templates, then normalised. Equal texts are encoded
+        once.
+        """
+        texts = [text.lower().strip() for text in texts]
+        position = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+        ids = self.tokenize([template.format(text) for text in position for template in TEMPLATES])
+        latents = torch.zeros(len(ids), self.config.embed_dim)
+        # A batch is as long as its longest text, so texts of one length share theirs.
+        by_length = _ends(ids).argsort()
+        for start in range(0, len(ids), TEXT_BATCH * len(TEMPLATES)):
+            rows = by_length[start : start + TEXT_BATCH * len(TEMPLATES)]
+            latents[rows] = self._network.encode_text(ids[rows].to(self._device)).float().cpu()
+        mean = latents.view(len(position), len(TEMPLATES), self.config.embed_dim).mean(dim=1)
+        wanted = np.array([position[text] for text in texts], dtype=np.intp)
+        return F.normalize(mean, dim=-1).numpy()[wanted]
 
     @torch.inference_mode()
     def image_latents(self, images: Iterable[Image.Image]) -> NDArray[np.float32]:
@@ -181,12 +188,11 @@ class CLIP(nn.Module):
 
     def encode_text(self, ids: Tensor) -> Tensor:
         """Ids [B, context_length] with one EOS each -> latents [B, D], taken at the EOS."""
-        ends = (ids == EOS).int().argmax(dim=1)  # [B]
+        ends = _ends(ids)
         # Attention is causal, so nothing after the last EOS of the batch can reach a latent.
         length = int(ends.max()) + 1
         x = self.token_embedding(ids[:, :length]) + self.positional_embedding[:length]  # [B, S, W]
-        x = self.ln_final(self.transformer(x, causal=True))
-        return x[torch.arange(len(ids), device=ids.device), ends] @ self.text_projection
+        return self.ln_final(self.transformer(x, ends, causal=True)) @ self.text_projection
 
 
 class VisionTransformer(nn.Module):
@@ -208,49 +214,89 @@ class VisionTransformer(nn.Module):
         patches = self.conv1(pixels).flatten(2).transpose(1, 2)  # [B, P, W]
         start = self.class_embedding.expand(len(patches), 1, -1)
         x = self.ln_pre(torch.cat([start, patches], dim=1) + self.positional_embedding)  # [B, 1 + P, W]
-        x = self.transformer(x)
-        return self.ln_post(x[:, 0]) @ self.proj
+        first = torch.zeros(len(x), dtype=torch.long, device=x.device)
+        return self.ln_post(self.transformer(x, first)) @ self.proj
 
 
 class Transformer(nn.Module):
-    """[B, S, W] -> [B, S, W]."""
+    """[B, S, W] -> [B, W], at one position of each row."""
 
     def __init__(self, width: int, layers: int, heads: int) -> None:
         super().__init__()
         self.resblocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
 
-    def forward(self, x: Tensor, causal: bool = False) -> Tensor:
-        mask = None
-        if causal:
-            mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1], device=x.device, dtype=x.dtype)
-        for block in self.resblocks:
-            x = block(x, mask)
-        return x
+    def forward(self, x: Tensor, positions: Tensor, causal: bool = False) -> Tensor:
+        *blocks, last = self.resblocks
+        for block in blocks:
+            x = block(x, causal=causal)
+        # Of the last block nothing else is looked at: its other queries and MLPs are left out.
+        asked = x[torch.arange(len(x), device=x.device), positions].unsqueeze(1)  # [B, 1, W]
+        seen = torch.arange(x.shape[1], device=x.device) <= positions[:, None] if causal else None  # [B, S]
+        output: Tensor = last(x, asked, None if seen is None else seen[:, None, None])
+        return output.squeeze(1)
 
 
 class Block(nn.Module):
-    """Pre-norm attention and MLP: [B, S, W] -> [B, S, W]."""
+    """Pre-norm attention and MLP: [B, S, W] -> [B, Q, W], of the positions `asked` [B, Q, W], which are all by default.
+
+    `mask` says which positions each of those sees, [B, 1, Q, S]; all by default, with `causal` those before and itself.
+    """
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.ln_1 = nn.LayerNorm(width)
-        self.attn = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.attn = Attention(width, heads)
         self.ln_2 = nn.LayerNorm(width)
         self.mlp = nn.Sequential(
             OrderedDict(c_fc=nn.Linear(width, 4 * width), gelu=QuickGELU(), c_proj=nn.Linear(4 * width, width))
         )
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(
+        self, x: Tensor, asked: Tensor | None = None, mask: Tensor | None = None, causal: bool = False
+    ) -> Tensor:
         y = self.ln_1(x)
-        x = x + self.attn(y, y, y, need_weights=False, attn_mask=mask, is_causal=mask is not None)[0]
+        queries = None if asked is None else self.ln_1(asked)
+        x = (x if asked is None else asked) + self.attn(y, queries, mask, causal)
         return x + self.mlp(self.ln_2(x))
+
+
+class Attention(nn.Module):
+    """Of `queries` [B, Q, W], by default x itself, to x [B, S, W] -> [B, Q, W]; masks as `Block` has them.
+
+    Keys of the state dict are those of `nn.MultiheadAttention`, which has no fused kernel for this on CPUs.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self._heads = heads
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, queries: Tensor | None, mask: Tensor | None, causal: bool) -> Tensor:
+        weight, bias, width = self.in_proj_weight, self.in_proj_bias, x.shape[-1]
+        if queries is None:
+            q, k, v = F.linear(x, weight, bias).split(width, dim=-1)
+        else:
+            q = F.linear(queries, weight[:width], bias[:width])
+            k, v = F.linear(x, weight[width:], bias[width:]).split(width, dim=-1)
+        # [B, heads, Q or S, W / heads]
+        q, k, v = (y.unflatten(-1, (self._heads, -1)).transpose(1, 2) for y in (q, k, v))
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+        output: Tensor = self.out_proj(y.transpose(1, 2).flatten(2))
+        return output
 
 
 class QuickGELU(nn.Module):
     """CLIP's approximation of GELU; not torch's "tanh" one. Any shape."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * torch.sigmoid(1.702 * x)
+        return (1.702 * x).sigmoid_().mul_(x)  # one new tensor of the MLP's width instead of three
+
+
+def _ends(ids: Tensor) -> Tensor:
+    """Where the first EOS of each row stands, [B]."""
+    return (ids == EOS).int().argmax(dim=1)
 
 
 def _load_bpe(path: Path, vocab_size: int) -> youtokentome.BPE:

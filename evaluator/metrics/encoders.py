@@ -13,6 +13,8 @@ from evaluator.metrics.base import ImageLoader, Resource
 BATCH = 64  # images held in memory at once,
 BATCH_PIXELS = 2**25  # and their pixels, but for a single larger image: 128 MB
 
+Encode = Callable[[list[Image.Image]], np.ndarray]
+
 
 class Encoders(Protocol):
     """Image and text encoders. Latents are [N, D] and normalised, features for FID are [N, F].
@@ -41,11 +43,15 @@ class Encoders(Protocol):
 ENCODERS: Resource[Encoders] = Resource("encoders", assets.load_encoders, lambda encoders: encoders.label, small=False)
 
 
-def encode_images(
-    encode: Callable[[list[Image.Image]], np.ndarray], images: Sequence[ImageLoader]
-) -> NDArray[np.float64]:
+def encode_images(encode: Encode, images: Sequence[ImageLoader]) -> NDArray[np.float64]:
     """Rows of `encode` for all images, [N, D]; only so many images are held at once as make one batch."""
-    return np.concatenate([np.asarray(encode(batch), dtype=np.float64) for batch in _loaded(images)])
+    return encode_images_by((encode,), images)[0]
+
+
+def encode_images_by(encodes: Sequence[Encode], images: Sequence[ImageLoader]) -> list[NDArray[np.float64]]:
+    """The same by each of `encodes`, [N, D] each, with every image loaded once for all of them."""
+    rows = [[np.asarray(encode(batch), dtype=np.float64) for encode in encodes] for batch in _loaded(images)]
+    return [np.concatenate(of_one) for of_one in zip(*rows, strict=True)]
 
 
 def _loaded(images: Sequence[ImageLoader]) -> Iterator[list[Image.Image]]:

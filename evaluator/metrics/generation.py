@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from evaluator.core.errors import DataError
 from evaluator.core.validation import number
 from evaluator.metrics.base import ImageLoader, Metric, Parameters, Resources, Result, Sample
-from evaluator.metrics.encoders import ENCODERS, cosines, encode_images
+from evaluator.metrics.encoders import ENCODERS, cosines, encode_images, encode_images_by
 from evaluator.metrics.fid import frechet_distance
 
 FID_CEILING = 200.0  # published: a FID at or above it earns nothing
@@ -46,9 +46,9 @@ def evaluate(samples: Sequence[Sample], resources: Resources, *, fid_ceiling: fl
     generated = [_loader(sample.predicted_image) for sample in samples]
     reference = [_loader(sample.reference_image) for sample in samples]
     captions = [caption_of(sample.texts) for sample in samples]
-    ruclip = cosines(encoders.text_latents(captions), encode_images(encoders.image_latents, generated))
+    latents, y = encode_images_by((encoders.image_latents, encoders.image_features), generated)
+    ruclip = cosines(encoders.text_latents(captions), latents)
     x = encode_images(encoders.image_features, reference)
-    y = encode_images(encoders.image_features, generated)
     fid = float(frechet_distance(x, y))
 
     def total(ruclip: NDArray[np.float64], fid: NDArray[np.float64]) -> NDArray[np.float64]:
