@@ -69,6 +69,19 @@ def test_batches_and_generators_change_nothing(ruclip: RuCLIP, monkeypatch: pyte
     np.testing.assert_allclose(image_latents, REFERENCE["image_latents"], rtol=0, atol=1e-5)
 
 
+def test_rows_are_in_the_order_of_the_texts(ruclip: RuCLIP, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are encoded by their lengths, and equal ones once."""
+    monkeypatch.setattr(clip, "TEXT_BATCH", 2)
+    texts = ["красный кот на окне и собака у двери", "кот", "", "Кот ", "кот", "две собаки"]
+    alone = np.concatenate([ruclip.text_latents([text]) for text in texts])
+    np.testing.assert_allclose(ruclip.text_latents(texts), alone, rtol=0, atol=1e-6)
+    encoded = []
+    encode = ruclip._network.encode_text
+    monkeypatch.setattr(ruclip._network, "encode_text", lambda ids: encoded.extend(ids) or encode(ids))
+    ruclip.text_latents(texts)
+    assert len(encoded) == 4 * len(TEMPLATES)
+
+
 def test_templates_are_averaged_before_they_are_normalised(ruclip: RuCLIP) -> None:
     filled = [template.format("красный кот") for template in TEMPLATES]
     with torch.inference_mode():
