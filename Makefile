@@ -131,8 +131,9 @@ co2-report: $(INSTALLED_TRAIN) ## plots, tables and page of a training run's CO2
 	$(VENV) -m evaluator co2-report "$(RUN)" $(ARGS)
 
 .PHONY: bench-evaluator
-bench-evaluator: $(INSTALLED) ## seconds of the text metrics for 10 000 predictions, beside a word-by-word version
-	OMP_NUM_THREADS=1 $(VENV) -m evaluator.tools.bench_metrics $(ARGS)
+bench-evaluator: $(INSTALLED) ## seconds of the text metrics beside a word-by-word version, then where the time of score goes
+	OMP_NUM_THREADS=1 $(VENV) -m evaluator.tools.bench_metrics
+	OMP_NUM_THREADS=1 $(VENV) -m evaluator.tools.bench_scoring $(ARGS)
 
 .PHONY: bench
 bench: $(INSTALLED) ## time the engine beside the published algorithm (10 minutes); ARGS='--preset 9M --batch 8'
