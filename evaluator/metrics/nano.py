@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from evaluator.metrics.clip import TEMPLATES
+from evaluator.metrics.network import keep_freed_memory
 
 FOLDER = Path(__file__).parents[1] / "assets" / "nano"
 FILE = "encoders.safetensors"
@@ -52,6 +53,7 @@ class NanoEncoders:
         path = Path(folder) / FILE
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such file; python -m evaluator.tools.nano_encoders writes it")
+        keep_freed_memory()
         both = nn.ModuleDict({"image": ImageEncoder(), "text": TextEncoder()})
         try:
             both.load_state_dict({key: value.float() for key, value in load_file(path).items()})

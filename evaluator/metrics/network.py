@@ -29,6 +29,16 @@ def precision(device: torch.device) -> torch.dtype:
     return torch.float16 if device.type == "cuda" else torch.float32
 
 
+def keep_freed_memory() -> None:
+    """Let the C library keep up to a gigabyte of what this process frees. Otherwise each large tensor's memory goes
+    back to the system, which clears it for the next one: up to a sixth of a forward pass. Nothing without glibc.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_MMAP_THRESHOLD, _KEPT_BYTES)
+        mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)
+
+
 def load_network(make: Callable[[], N], weights: Weights, device: torch.device, dtype: torch.dtype | None = None) -> N:
     """The network that `make` builds, with `weights`, for inference on `device` in `dtype` (None: its `precision`).
 
@@ -39,7 +49,7 @@ def load_network(make: Callable[[], N], weights: Weights, device: torch.device, 
     state = weights if isinstance(weights, Mapping) else _read(Path(weights))
     dtype = dtype or precision(device)
     if device.type == "cpu":
-        _keep_freed_memory()
+        keep_freed_memory()
     placed = {
         key: value.to(device, dtype if value.is_floating_point() else value.dtype) for key, value in state.items()
     }
@@ -57,16 +67,6 @@ def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
-
-
-def _keep_freed_memory() -> None:
-    """Let the C library keep up to a gigabyte of what this process frees. Otherwise each large tensor's memory goes
-    back to the system, which clears it for the next one: up to a sixth of a forward pass. Nothing without glibc.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_MMAP_THRESHOLD, _KEPT_BYTES)
-        mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:

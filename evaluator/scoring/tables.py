@@ -42,6 +42,7 @@ _BLANKS = rf'[{_BREAKS}\s"\0\ufeff]'
 _BLANK = re.compile(f"{_BLANKS}+")
 _BREAK = re.compile(f"[{_BREAKS}]")
 _FORMULA_IN_LIST = re.compile(f"(?<!{_BLANKS})({_BLANKS}++)([{re.escape(_FORMULA)}])")
+_DISARMED = re.compile(f"['{re.escape(_FORMULA)}]")  # before which `escape` writes an apostrophe, in some places
 _ESCAPED = re.compile(rf"(\A|[{_BREAKS}])'")
 
 
@@ -123,7 +124,7 @@ def escape(text: str) -> str:
             return _BREAK.sub(r"\g<0>'", match[0])
         return f"{match[0]}'" if following == "'" and _BREAK.match(match[0][-1]) else match[0]
 
-    escaped = _BLANK.sub(disarm, line)[1:]
+    escaped = _BLANK.sub(disarm, line)[1:] if _DISARMED.search(text) else text
     return f"'{escaped}" if text.startswith(_UNSAFE) and not escaped.startswith("'") else escaped
 
 
