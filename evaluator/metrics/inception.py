@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from evaluator.metrics.network import Weights, batches, default_device, load_network
 
@@ -39,9 +38,6 @@ class InceptionFeatures:
     def __init__(self, weights: Weights, device: torch.device | None = None) -> None:
         self.device = device or default_device()
         self._network = load_network(fid_inception, weights, self.device, torch.float32)
-        for module in self._network.modules():
-            if isinstance(module, Conv):
-                module.fold()
 
     @torch.inference_mode()
     def __call__(self, images: Iterable[Image.Image]) -> NDArray[np.float32]:
@@ -112,16 +108,9 @@ class Conv(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False)
         self.bn = nn.BatchNorm2d(outputs, eps=0.001)
-        self._folded: nn.Conv2d | None = None
-
-    def fold(self) -> None:
-        """Compute with the batch norm within the convolution from now on; the state dict stays as it is."""
-        folded = fuse_conv_bn_eval(self.conv, self.bn).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        object.__setattr__(self, "_folded", folded)  # not as a module, whose weights would be in the state dict
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.bn(self.conv(x)) if self._folded is None else self._folded(x)
-        return F.relu(x, inplace=True)
+        return F.relu(self.bn(self.conv(x)), inplace=True)
 
 
 class Step(NamedTuple):
