@@ -8,6 +8,7 @@ on an H200 with 2.7B and one row, the others took more than half of the step. He
 * the residual with CogView's norm and the next norm (`_norms_kernel`);
 * attention (`_attend_kernel`): it stores the new key and value and reads the cache where it lies, the left text in one
   piece, the image tokens that may be seen by their positions; for few rows in pieces that `_combine_kernel` joins.
+  Rows with one left text read it together, as products of all their queries (`_attend_left_kernel`).
 
 Each kernel may start while the one before it ends (programmatic dependent launch, from Hopper on): what does not depend
 on it, weights above all, is read before `gdc_wait`, all else and every write after it.
@@ -28,13 +29,18 @@ import triton.language as tl
 from torch import Tensor, nn
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
+from .graphs import TILE_ROWS
+
 GEMV_ROWS = 1  # up to so many rows products are `_gemv_kernel`'s
 GEMV_OUTPUTS, GEMV_TILES = 2, 8  # outputs that a program computes at a time, and how many times
 LONG_GEMV_OUTPUTS = 4
 WHOLE_INPUTS = 4096  # inputs of a product that one program holds at once
 INPUTS_AT_A_TIME = 2048  # where there are more
 KEYS_AT_A_TIME = 32
-GEMV_WARPS, LONG_GEMV_WARPS, ATTEND_WARPS = 4, 4, 1
+LEAST_OF_PRODUCTS = 16  # that each side of a product of Triton has
+#: What numbers are rounded to in products: all bits of bfloat16 are among those of TF32.
+PRODUCTS = {torch.bfloat16: "tf32", torch.float32: "ieee"}
+GEMV_WARPS, LONG_GEMV_WARPS, ATTEND_WARPS, ATTEND_LEFT_WARPS = 4, 4, 1, 4
 SPLIT_PROGRAMS = 256  # attention is split into pieces until there are so many: a GPU has some 130 multiprocessors
 MOST_SPLITS = 8
 OVERLAP, HOPPER = True, (9, 0)  # kernels that start while the one before ends, and from where on
@@ -160,17 +166,19 @@ def _seen(query, key, value, inside, largest, total, mixed):
 
 @triton.jit
 def _attend_kernel(
-    qkv, keys, values, out, parts, position, near, seen, batch_stride, head_stride,
+    qkv, keys, values, out, parts, position, near, seen, lenders, batch_stride, head_stride,
     HEADS: tl.constexpr, HEAD: tl.constexpr, HEAD_BLOCK: tl.constexpr, LEFT: tl.constexpr, NEAR: tl.constexpr,
-    NEAR_BLOCK: tl.constexpr, BLOCK: tl.constexpr, SPLITS: tl.constexpr, SCALE: tl.constexpr,
+    NEAR_BLOCK: tl.constexpr, BLOCK: tl.constexpr, SPLITS: tl.constexpr, TOGETHER: tl.constexpr, SCALE: tl.constexpr,
     PDL: tl.constexpr,
 ):  # fmt: skip
-    """One head of one row, or a piece of its keys. NEAR > 0: the left text and, by their positions, image tokens; else
-    all positions before this one.
+    """One head of one row, or a piece of its keys. NEAR > 0: the left text, which may be another row's, and, by their
+    positions, image tokens; else all positions before this one. TOGETHER: the last piece, without the left text.
     """
-    place, split = tl.program_id(0), tl.program_id(1)
+    place = tl.program_id(0)
+    split = SPLITS - 1 if TOGETHER else tl.program_id(1)
     row, head = place // HEADS, place % HEADS
     at = tl.load(position + row)
+    lent = (tl.load(lenders + row) - row) * batch_stride  # from the row to the one that has its left text
     channel = tl.arange(0, HEAD_BLOCK)
     real = channel < HEAD
     _overlap(PDL)
@@ -185,28 +193,29 @@ def _attend_kernel(
     largest = tl.full([], _NEVER, tl.float32)
     total = tl.full([], 0.0, tl.float32)
     mixed = tl.zeros([HEAD_BLOCK], tl.float32)
-    if split == 0:  # the position itself
+    if TOGETHER or split == 0:  # the position itself
         tl.store(keys + at * HEAD + channel, key, mask=real)
         tl.store(values + at * HEAD + channel, value, mask=real)
         largest = tl.sum(query * key.to(tl.float32), 0)
         total = tl.full([], 1.0, tl.float32)
         mixed = value.to(tl.float32)
+    if not TOGETHER:
+        if NEAR > 0:
+            end = tl.full([], LEFT, tl.int64)
+        else:
+            end = at
+        piece = tl.cdiv(tl.cdiv(end, SPLITS), BLOCK) * BLOCK
+        last = tl.minimum((split + 1) * piece, end)
+        for first in range(split * piece, last, BLOCK):
+            token = first + tl.arange(0, BLOCK)
+            there = token < last
+            some = (token * HEAD + tl.where(token < LEFT, lent, 0))[:, None] + channel[None, :]
+            mask = there[:, None] & real[None, :]
+            k = tl.load(keys + some, mask=mask, other=0).to(tl.float32)
+            v = tl.load(values + some, mask=mask, other=0).to(tl.float32)
+            largest, total, mixed = _seen(query, k, v, there, largest, total, mixed)
     if NEAR > 0:
-        end = tl.full([], LEFT, tl.int64)
-    else:
-        end = at
-    piece = tl.cdiv(tl.cdiv(end, SPLITS), BLOCK) * BLOCK
-    last = tl.minimum((split + 1) * piece, end)
-    for first in range(split * piece, last, BLOCK):
-        token = first + tl.arange(0, BLOCK)
-        there = token < last
-        some = token[:, None] * HEAD + channel[None, :]
-        mask = there[:, None] & real[None, :]
-        k = tl.load(keys + some, mask=mask, other=0).to(tl.float32)
-        v = tl.load(values + some, mask=mask, other=0).to(tl.float32)
-        largest, total, mixed = _seen(query, k, v, there, largest, total, mixed)
-    if NEAR > 0:
-        if split == SPLITS - 1:
+        if TOGETHER or split == SPLITS - 1:
             listed = tl.arange(0, NEAR_BLOCK)
             line = (at - LEFT) * NEAR + listed
             token = tl.load(near + line, mask=listed < NEAR, other=0)
@@ -226,10 +235,56 @@ def _attend_kernel(
 
 
 @triton.jit
+def _attend_left_kernel(
+    qkv, keys, values, parts, tiles, lenders, batch_stride, head_stride,
+    HEADS: tl.constexpr, HEAD: tl.constexpr, HEAD_BLOCK: tl.constexpr, LEFT: tl.constexpr, BLOCK: tl.constexpr,
+    ROWS: tl.constexpr, SPLITS: tl.constexpr, PRECISION: tl.constexpr, SCALE: tl.constexpr, PDL: tl.constexpr,
+):  # fmt: skip
+    """One head of up to ROWS rows that follow each other and read one left text, or a piece of it: all pieces but the
+    last, which is `_attend_kernel`'s.
+    """
+    tile, head, split = tl.program_id(0) // HEADS, tl.program_id(0) % HEADS, tl.program_id(1)
+    first, count = tl.load(tiles + 2 * tile), tl.load(tiles + 2 * tile + 1)
+    _overlap(PDL)
+    if count > 0:
+        channel = tl.arange(0, HEAD_BLOCK)
+        real = channel < HEAD
+        row = first + tl.arange(0, ROWS)
+        rows = tl.arange(0, ROWS) < count
+        own = ((row * 3 * HEADS + head) * HEAD)[:, None] + channel[None, :]
+        query = tl.load(qkv + own, mask=rows[:, None] & real[None, :], other=0).to(tl.float32)
+        start = tl.load(lenders + first) * batch_stride + head * head_stride
+        largest = tl.full([ROWS], _NEVER, tl.float32)
+        total = tl.zeros([ROWS], tl.float32)
+        mixed = tl.zeros([ROWS, HEAD_BLOCK], tl.float32)
+        piece = tl.cdiv(tl.cdiv(LEFT, SPLITS - 1), BLOCK) * BLOCK
+        last = tl.minimum((split + 1) * piece, LEFT)
+        for begin in range(split * piece, last, BLOCK):
+            token = begin + tl.arange(0, BLOCK)
+            there = token < last
+            some = start + token[:, None] * HEAD + channel[None, :]
+            mask = there[:, None] & real[None, :]
+            k = tl.load(keys + some, mask=mask, other=0).to(tl.float32)
+            v = tl.load(values + some, mask=mask, other=0).to(tl.float32)
+            scores = tl.dot(query, tl.trans(k), input_precision=PRECISION) * SCALE
+            scores = tl.where(there[None, :], scores, _NEVER)
+            largest_now = tl.maximum(largest, tl.max(scores, 1))
+            shares = tl.where(there[None, :], tl.exp(scores - largest_now[:, None]), 0.0)
+            before = tl.exp(largest - largest_now)
+            total = total * before + tl.sum(shares, 1)
+            mixed = mixed * before[:, None] + tl.dot(shares, v, input_precision=PRECISION)
+            largest = largest_now
+        part = parts + ((row * HEADS + head) * SPLITS + split) * (HEAD_BLOCK + 2)
+        tl.store(part[:, None] + channel[None, :], mixed, mask=rows[:, None])
+        tl.store(part + HEAD_BLOCK, largest, mask=rows)
+        tl.store(part + HEAD_BLOCK + 1, total, mask=rows)
+
+
+@triton.jit
 def _combine_kernel(
     parts, out, HEAD: tl.constexpr, HEAD_BLOCK: tl.constexpr, SPLITS: tl.constexpr, PDL: tl.constexpr
 ):
-    """A head of a row from its pieces."""
+    """A head of a row from its pieces, by the logarithms of their sums."""
     place = tl.program_id(0)
     channel = tl.arange(0, HEAD_BLOCK)
     _overlap(PDL)
@@ -250,26 +305,33 @@ class FusedStep:
         self._layers, self._kinds, self._final = transformer.layers, transformer.kinds, transformer.final_layernorm
         self._rows, self._width, self._heads = rows, config.hidden_size, config.num_attention_heads
         self._head, self._left = self._width // self._heads, config.l_text_seq_length
-        self._head_block = triton.next_power_of_2(self._head)
-        wanted = triton.next_power_of_2(triton.cdiv(SPLIT_PROGRAMS, rows * self._heads))
-        self._splits = min(MOST_SPLITS, wanted)
+        self._head_block = max(LEAST_OF_PRODUCTS, triton.next_power_of_2(self._head))
+        self._splits = self._pieces(rows)
+        # Where left texts are read together, one more piece is each row's own.
+        self._splits_together = max(2, self._pieces(triton.cdiv(rows, TILE_ROWS)))
         self._x = [weight.new_empty(rows, self._width) for _ in range(2)]
         self._normed, self._attended = (weight.new_empty(rows, self._width) for _ in range(2))
-        parts = rows * self._heads * self._splits * (self._head_block + 2)
+        parts = rows * self._heads * max(self._splits, self._splits_together) * (self._head_block + 2)
         self._parts = torch.empty(parts, dtype=torch.float32, device=weight.device)
         overlap = OVERLAP and weight.is_cuda and torch.cuda.get_device_capability(weight.device) >= HOPPER
         self._launch: dict[str, Any] = {"PDL": overlap} | ({"launch_pdl": True} if overlap else {})
 
+    def _pieces(self, rows: int) -> int:
+        """Into how many attention is split where there are so many programs a head."""
+        return min(MOST_SPLITS, triton.next_power_of_2(triton.cdiv(SPLIT_PROGRAMS, rows * self._heads)))
+
     @torch.no_grad()
     def __call__(
         self, x: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], position: Tensor,
-        near: Sequence[tuple[Tensor, Tensor]] | None,
+        near: Sequence[tuple[Tensor, Tensor]] | None, lenders: Tensor, tiles: Tensor | None,
     ) -> Tensor:  # fmt: skip
         """Embedded ids x [B, D] -> final hidden states [B, D], the same memory each time.
 
         keys, values: of each layer, [B, H, S, D / H], position 0 first. position: int64 [B], in an image all the same.
         near: by kind of layer, for each image token the positions that may be seen, int64 [m * m, K], and which of them
-        are real, bool; None in the right text.
+        are real, bool; None in the right text. lenders: int64 [B], of each row the one that has its left text. tiles:
+        where rows read their left texts together, the first row and the number, up to `TILE_ROWS`, of rows that do so,
+        int64 [B, 2], zeros behind; only in an image.
         """
         self._x[0].copy_(x)
         one_row = self._rows <= GEMV_ROWS and self._width <= WHOLE_INPUTS
@@ -279,7 +341,8 @@ class FusedStep:
             attention, mlp = layer.attention, layer.mlp
             product = self._normed_product if one_row else self._norm_and_product
             qkv = product(branch, norm, layer.input_layernorm, attention.query_key_value, False)
-            self._attend(qkv, keys[number], values[number], position, None if near is None else near[kind])
+            listed = None if near is None else near[kind]
+            self._attend(qkv, keys[number], values[number], position, listed, lenders, tiles)
             branch = _product(self._attended, attention.dense, one_row, self._launch)
             norm = layer.before_first_addition_layernorm if layer.sandwich else None
             wide = product(branch, norm, layer.post_attention_layernorm, mlp.dense_h_to_4h, True)
@@ -323,20 +386,29 @@ class FusedStep:
         return out
 
     def _attend(
-        self, qkv: Tensor, keys: Tensor, values: Tensor, position: Tensor, near: tuple[Tensor, Tensor] | None
-    ) -> None:
+        self, qkv: Tensor, keys: Tensor, values: Tensor, position: Tensor, near: tuple[Tensor, Tensor] | None,
+        lenders: Tensor, tiles: Tensor | None,
+    ) -> None:  # fmt: skip
         table, seen = (position, position) if near is None else near
         listed = 0 if near is None else table.shape[1]
-        places = self._rows * self._heads
-        _attend_kernel[(places, self._splits)](
-            qkv, keys, values, self._attended, self._parts, position, table, seen, keys.stride(0), keys.stride(1),
-            HEADS=self._heads, HEAD=self._head, HEAD_BLOCK=self._head_block, LEFT=self._left, NEAR=listed,
-            NEAR_BLOCK=max(16, triton.next_power_of_2(max(1, listed))), BLOCK=KEYS_AT_A_TIME, SPLITS=self._splits,
-            SCALE=self._head**-0.5, num_warps=ATTEND_WARPS, **self._launch,
+        places, splits = self._rows * self._heads, self._splits
+        sizes: dict[str, Any] = {"HEADS": self._heads, "HEAD": self._head, "HEAD_BLOCK": self._head_block,
+                                 "LEFT": self._left, "SCALE": self._head**-0.5} | self._launch  # fmt: skip
+        if tiles is not None:
+            splits = self._splits_together
+            _attend_left_kernel[(places, splits - 1)](
+                qkv, keys, values, self._parts, tiles, lenders, keys.stride(0), keys.stride(1),
+                BLOCK=KEYS_AT_A_TIME, ROWS=TILE_ROWS, SPLITS=splits, PRECISION=PRODUCTS[qkv.dtype],
+                num_warps=ATTEND_LEFT_WARPS, **sizes,
+            )  # fmt: skip
+        _attend_kernel[(places, splits if tiles is None else 1)](
+            qkv, keys, values, self._attended, self._parts, position, table, seen, lenders, keys.stride(0),
+            keys.stride(1), NEAR=listed, NEAR_BLOCK=max(16, triton.next_power_of_2(max(1, listed))),
+            BLOCK=KEYS_AT_A_TIME, SPLITS=splits, TOGETHER=tiles is not None, num_warps=ATTEND_WARPS, **sizes,
         )  # fmt: skip
-        if self._splits > 1:
+        if splits > 1:
             _combine_kernel[(places,)](
-                self._parts, self._attended, HEAD=self._head, HEAD_BLOCK=self._head_block, SPLITS=self._splits,
+                self._parts, self._attended, HEAD=self._head, HEAD_BLOCK=self._head_block, SPLITS=splits,
                 **self._launch,
             )  # fmt: skip
 

@@ -2,9 +2,12 @@
 
 A step of a small batch is hundreds of short kernels, which a host launches more slowly than a GPU runs them. A graph is
 launched at once, but it is the same kernels on the same memory each time. So keys and values lie in one storage that
-stays, the number of rows is rounded up to a bucket, the position is read from memory, and all shapes are those of the
+stays, the number of rows is rounded up to a bucket, positions are read from memory, and all shapes are those of the
 largest step: at an image position, as many neighbours as any image token has; in the right text, all positions. What is
 not there is masked.
+
+A left text that several rows continue is kept once, in the first of them; which row has the left text of another is
+read from memory, too. Rows that follow each other with one left text read it together (`fused`).
 
 Where Triton can be used the kernels are those of `fused`, else PyTorch's own. A graph is compared with the same step as
 PyTorch launches it before it is used. Where a graph cannot be made with the one or the other, steps are launched one by
@@ -35,6 +38,8 @@ logger = logging.getLogger(__name__)
 Part = Literal["image", "right"]
 
 MOST_NEIGHBOURS = 128  # image tokens that an image token may see, in Triton's kernels
+#: Rows with one left text that a program of Triton's kernels reads it for: the least that its products take.
+TILE_ROWS = 16
 _WARM_UPS = 2  # runs before a graph is made: libraries choose their kernels and reserve memory in the first ones
 #: How far a graph's result may be from PyTorch's own step, as the norm of the difference over that of the result: what
 #: another order of sums makes of 32 layers. Measured on an H200 with 2.7B in bfloat16: up to 0.02 of the largest value.
@@ -42,10 +47,13 @@ _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 2e-2}
 
 
 class GraphCache(KVCache):
-    """The first rows of a storage that stays where it is, for graphs to work on."""
+    """The first rows of a storage that stays where it is, for graphs to work on. Where it branches, a row may have its
+    left text in another one.
+    """
 
     def __init__(self, graphs: StepGraphs, storage: KVCache, rows: int) -> None:
         self._graphs, self._storage = graphs, storage
+        self._lenders: Tensor | None = None  # of each row the one that has its left text, if it is not always itself
         self.capacity, self.scratch, self.length = storage.capacity, storage.scratch, 0
         self._take(rows)
 
@@ -59,8 +67,47 @@ class GraphCache(KVCache):
         """
         return self._graphs.step(ids, position)
 
+    def branch(self, before: KVCache, rows: Tensor) -> None:
+        """Begins with all that another cache holds: row i with its row `rows[i]`, [B] int64, which may come again. A
+        left text is copied once, into the first row that continues it, where Triton's kernels read it from there.
+        """
+        continued = rows.tolist()
+        left_end = self._graphs.left_end
+        if not self._graphs.fused or before.length != left_end or len(set(continued)) == len(continued):
+            super().branch(before, rows)  # PyTorch's attention wants what a row reads in one piece
+            return
+        self.length = left_end
+        firsts = {number: row for row, number in reversed(list(enumerate(continued)))}
+        self._lenders = torch.tensor([firsts[number] for number in continued])
+        targets, sources = (torch.tensor(list(some), device=rows.device) for some in (firsts.values(), firsts))
+        stop = self.scratch + left_end
+        for target, source in zip((*self.keys, *self.values), (*before.keys, *before.values), strict=True):
+            target[targets, :, self.scratch : stop] = source[sources, :, before.scratch : before.scratch + left_end]
+        self._graphs.lend(self._lenders)
+
+    def keep_left_texts(self) -> None:
+        """Copies what rows have in others into their own, for what does not look there."""
+        if self._lenders is None:
+            return
+        lenders, self._lenders = self._lenders, None
+        stop = self.scratch + self._graphs.left_end
+        for tensor in (*self.keys, *self.values):
+            tensor[:, :, self.scratch : stop] = tensor[lenders.to(tensor.device), :, self.scratch : stop]
+        self._graphs.lend(None)
+
+    def write(self, layer: int, position: int | Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """As of a `KVCache`."""
+        self.keep_left_texts()
+        return super().write(layer, position, key, value)
+
+    def fill(self, rows: Tensor, other: KVCache) -> None:
+        """As of a `KVCache`."""
+        self.keep_left_texts()
+        super().fill(rows, other)
+
     def select(self, rows: Tensor) -> None:
         """Keeps the batch rows with these indices, [B'] int64, in this order, at the front of the storage."""
+        self.keep_left_texts()
         for tensor in (*self._storage.keys, *self._storage.values):
             tensor[: len(rows)] = tensor[rows]
         self._take(len(rows))
@@ -76,8 +123,9 @@ class StepGraphs:
         self._fuse = capture and _can_fuse(model) if fuse is None else fuse
         self._fused: dict[int, Callable[..., Tensor]] = {}
         self._storage: KVCache | None = None
-        self._user: Callable[[], KVCache | None] = lambda: None
-        self._graphs: dict[tuple[Part, int], tuple[torch.cuda.CUDAGraph, Tensor]] = {}
+        self._user: Callable[[], GraphCache | None] = lambda: None
+        self._graphs: dict[tuple[Part, int, bool], tuple[torch.cuda.CUDAGraph, Tensor]] = {}
+        self._lent = self._together = False
 
     @property
     def captured(self) -> int:
@@ -88,6 +136,28 @@ class StepGraphs:
     def fused(self) -> bool:
         """Whether steps are Triton's kernels."""
         return self._fuse
+
+    @property
+    def left_end(self) -> int:
+        """Where left texts end."""
+        return self._model.config.l_text_seq_length
+
+    def lend(self, lenders: Tensor | None) -> None:
+        """The first rows read their left texts in these rows, int64 [n] on the CPU; None: in themselves."""
+        self._lent, self._together = lenders is not None, False
+        torch.arange(len(self._lenders), out=self._lenders)
+        if lenders is None:
+            return
+        self._lenders[: len(lenders)] = lenders
+        _, counts = lenders.unique_consecutive(return_counts=True)
+        tiles, first = [], 0
+        for count in counts.tolist():
+            tiles += [(first + done, min(TILE_ROWS, count - done)) for done in range(0, count, TILE_ROWS)]
+            first += count
+        # A tile costs about as much as a row that reads alone.
+        self._together = 2 * len(tiles) <= len(lenders)
+        self._tiles.zero_()
+        self._tiles[: len(tiles)] = torch.tensor(tiles)
 
     def new_cache(self, rows: int) -> GraphCache | None:
         """A cache in the storage, which grows where it has to; None as long as another one lies there, and where
@@ -105,6 +175,7 @@ class StepGraphs:
         first = self._storage.scratch + self._model.config.l_text_seq_length
         for tensor in (*cache.keys, *cache.values):
             tensor[:, :, first:] = 0
+        self.lend(None)
         self._user = weakref.ref(cache)
         return cache
 
@@ -124,6 +195,8 @@ class StepGraphs:
         )  # fmt: skip
         self._ids = torch.zeros(rows, 1, dtype=torch.int64, device=model.device)
         self._position = torch.zeros(rows, dtype=torch.int64, device=model.device)
+        self._lenders = torch.arange(rows, device=model.device)
+        self._tiles = torch.zeros(rows, 2, dtype=torch.int64, device=model.device)  # first row and number of rows
         self._buckets = [2**power for power in range(rows.bit_length()) if 2**power < rows] + [rows]
         self._near, self._seen = _neighbour_tables(model)
         # Without the left text behind, which is seen always.
@@ -148,10 +221,10 @@ class StepGraphs:
         self._position.fill_(first)
         if isinstance(position, Tensor):
             self._position[:rows] = position
-        while self._capture and (part, bucket) not in self._graphs:
+        while self._capture and (key := (part, bucket, part == "image" and self._together)) not in self._graphs:
             try:
                 with torch.cuda.stream(torch.cuda.current_stream()):  # a capture that fails may leave its own current
-                    self._graphs[part, bucket] = self._record(part, bucket, rows)
+                    self._graphs[key] = self._record(part, bucket, rows)
             except Exception as error:  # of CUDA, of Triton, of the compiler that it calls
                 if is_out_of_memory(error):
                     raise  # fewer rows may fit
@@ -159,13 +232,15 @@ class StepGraphs:
                 if self._fuse:
                     logger.warning("Triton's kernels are left out, PyTorch's do their work: %s", reason)
                     self._fuse = False
+                    if (user := self._user()) is not None:
+                        user.keep_left_texts()
                 else:
                     logger.warning("steps are launched one by one, as a CUDA graph cannot be made: %s", reason)
                     self._capture = False
                 self._graphs.clear()
         if not self._capture:
             return (self._compute_fused if self._fuse else self._compute)(part, bucket)[:rows]
-        graph, hidden = self._graphs[part, bucket]
+        graph, hidden = self._graphs[key]
         graph.replay()
         return hidden[:rows]
 
@@ -203,7 +278,10 @@ class StepGraphs:
             [tensor[:bucket, :, storage.scratch :] for tensor in tensors] for tensors in (storage.keys, storage.values)
         )
         near = list(zip(self._near, self._real, strict=True)) if part == "image" else None
-        return self._fused[bucket](self._embed(part, bucket)[:, 0], keys, values, self._position, near)
+        tiles = self._tiles if self._together and near is not None else None
+        return self._fused[bucket](
+            self._embed(part, bucket)[:, 0], keys, values, self._position, near, self._lenders, tiles
+        )
 
     def _embed(self, part: Part, bucket: int) -> Tensor:
         """Ids with their position, [bucket, 1, D]."""
@@ -239,19 +317,26 @@ class StepGraphs:
         self, keys: Tensor, values: Tensor, near: Tensor | None, key: Tensor, value: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Stores key and value [B, H, 1, D / H]; views of copies of the positions `near` and of the left text, or of
-        all positions.
+        all positions; copies where left texts are lent.
         """
         assert self._storage is not None
         scratch, left_end = self._storage.scratch, self._model.config.l_text_seq_length
         first, end = scratch, scratch + self._storage.capacity
         places = self._position[: len(key), None, None, None].expand_as(key)
+        read = []
         for tensor, new in ((keys, key), (values, value)):
             past_scratch = tensor[:, :, scratch:]
             past_scratch.scatter_(2, places, new)
             if near is not None:
                 first, end = scratch - len(near), scratch + left_end
                 tensor[:, :, first:scratch] = past_scratch.index_select(2, near)
-        return keys[:, :, first:end], values[:, :, first:end]
+            if self._lent:
+                left = past_scratch[:, :, :left_end].index_select(0, self._lenders[: len(key)])
+                pieces = tensor[:, :, first:scratch], left, tensor[:, :, scratch + left_end : end]
+                read.append(torch.cat(pieces, dim=2))
+            else:
+                read.append(tensor[:, :, first:end])
+        return read[0], read[1]
 
 
 def _neighbour_tables(model: RudolphDecoder) -> tuple[list[Tensor], list[Tensor]]:

@@ -37,6 +37,7 @@ SIZE, SECOND_SIZE = "2.7B", "350M"
 PLACES = (1 / 8, 5 / 8)
 RUN = 24  # steps that follow each other
 TRACED = 10
+REQUESTS, CANDIDATES = 4, 16
 HOST_GAP_US = 5.0  # a longer gap is a wait for the host; between kernels of a graph there are 1 or 2
 PUBLISHED_ROWS = 26  # with more, its cache and logits do not fit beside the engine's
 PARTS: tuple[tuple[str, Vocabulary, Sampling], ...] = (
@@ -67,6 +68,7 @@ def run(report: Report, device: str, small: bool) -> None:
         use_step_graphs_(model, capture=is_cuda(device))
         rows = tuple(count if not small else min(count, 3) for count in ROWS)
         _steps(report, size, model, rows, measured, device)
+        _candidates(report, size, model, device)
         if size == SIZE:
             _trace(report, model, rows[1], device)
         _prefills(report, size, model, rows, device)
@@ -168,6 +170,33 @@ def _step(
         report.goal(f"image step of 2.7B, {rows} rows, ms", seconds * 1000, GOAL_MS[rows], at_most=True)
         if rows == 1:
             report.goal("share of the bandwidth at one row", bandwidth, GOAL_BANDWIDTH, at_most=False)
+
+
+@torch.inference_mode()
+def _candidates(report: Report, size: str, model: RudolphModel, device: str) -> None:
+    """Image steps of requests with `CANDIDATES` each: left texts read together, and copied for each candidate."""
+    config, steps = model.config, min(RUN, model.config.r_text_seq_length // 2)
+    rows = REQUESTS * CANDIDATES
+    hidden = torch.randn(rows, config.hidden_size, device=device, dtype=model.dtype)
+    uniform = torch.rand(rows, steps, device=device)
+    prefix = model.prefix(torch.full((REQUESTS, config.l_text_seq_length), BOS, device=device)).cache
+    branches = torch.arange(REQUESTS, device=device).repeat_interleave(CANDIDATES)
+    found = {}
+    with if_it_fits(report, f"{size} candidates"):
+        for name, branch in (("together", None), ("copied", KVCache.branch)):
+            cache = engine_cache(model, rows, config.l_text_seq_length, "codes")
+            cache.branch(prefix, branches) if branch is None else branch(cache, prefix, branches)
+            runs = [
+                partial(run_of_steps, model, cache, place, steps, "codes", IMAGE_SAMPLING, hidden, uniform)
+                for place in _places(config, "codes", steps)
+            ]
+            found[f"{name}_ms"] = statistics.mean(seconds_of(run, device) / steps for run in runs) * 1000
+            del cache, runs
+        found["times_faster"] = found["copied_ms"] / found["together_ms"]
+        report.figure(f"{size}/candidates/{rows}", found)
+        print(f"  {size} image step, {REQUESTS} requests with {CANDIDATES} candidates: {found['together_ms']:.2f} ms, "
+              f"{found['copied_ms']:.2f} ms with left texts copied", flush=True)  # fmt: skip
+    model.release_step_graphs()
 
 
 def kernels_of(model: RudolphModel) -> str:

@@ -90,6 +90,7 @@ def _reference(report: Report, name: str, device: str, small: bool) -> None:
         assert isinstance(graphs, StepGraphs)
         made = f"{graphs.captured} graphs, {'Triton' if graphs.fused else 'PyTorch'}'s"
         report.check(f"{name}, {path}: are made", graphs.captured > 0 and graphs.fused == how[1], made)
+        _candidates(report, f"{name}, {path}", model, vectors)
         if name == MODELS[0]:
             _rows_and_ends(report, f"{name}, {path}", model, vectors)
 
@@ -120,6 +121,14 @@ def _sequences(
                 wrong.append(f"text after its left text, image {key}, with {rows} rows")
             del cache
     report.check(f"{name}: greedy sequences", not wrong, ", ".join(wrong) or "those of the published code")
+
+
+def _candidates(report: Report, name: str, model: RudolphModel, vectors: dict[str, Tensor]) -> None:
+    """Candidates of one request read its left text together: one, two, and more than a program reads it for."""
+    branches = torch.tensor([1] * 18 + [0] + [2, 2], device=model.device)
+    found = generate_image(model, model.prefix(vectors["left"]), GREEDY, branches=branches)
+    same = int((found == vectors["greedy_image"][branches]).all(1).sum())
+    report.check(f"{name}: candidates", same == len(branches), f"{same} of {len(branches)} are the published images")
 
 
 def _rows_and_ends(report: Report, name: str, model: RudolphModel, vectors: dict[str, Tensor]) -> None:

@@ -1,12 +1,14 @@
 """Triton's kernels against the operations that they stand for; without a GPU in Triton's interpreter (conftest.py)."""
 
 import importlib
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from rudolph import RudolphConfig, RudolphModel, Sampling
+from rudolph.generate import generate_image
 from rudolph.graphs import use_step_graphs_
 from rudolph.sampling import IMAGE_SAMPLING, TEXT_SAMPLING, sample
 
@@ -15,15 +17,16 @@ fused = importlib.import_module("rudolph.fused")
 fused_sampling = importlib.import_module("rudolph.fused_sampling")
 
 pytestmark = pytest.mark.slow
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 3e-2}  # of the largest value
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def tiny(sandwich: bool, left: int) -> RudolphModel:
-    """Five layers, so that every kind of attention is among them; weights of a size that makes attention choose."""
+def tiny(sandwich: bool, left: int, layers: int = 5) -> RudolphModel:
+    """With five layers every kind of attention is among them; weights of a size that makes attention choose."""
     torch.manual_seed(1)
     model = RudolphModel(
         RudolphConfig(
-            num_layers=5, hidden_size=16, num_attention_heads=2, l_text_seq_length=left, image_tokens_per_dim=3,
+            num_layers=layers, hidden_size=16, num_attention_heads=2, l_text_seq_length=left, image_tokens_per_dim=3,
             r_text_seq_length=6, kernel_size=3, last_kernel_size=3, vocab_size=40 + left, image_vocab_size=32,
             cogview_sandwich_layernorm=sandwich,
         )
@@ -108,3 +111,51 @@ def test_a_step_made_in_inference_mode_serves_outside_of_it(monkeypatch: pytest.
             found = model.decode(ids[:, 8:9], 8, cache).clone()
             del cache
         assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "branches",
+    # One candidate, more than a program reads for, and few; then in an order that leaves none together.
+    [[1] * 17 + [0] + [2, 2], [0, 1, 0, 2]],
+)
+@torch.no_grad()
+def test_candidates_read_the_left_text_of_their_request(
+    monkeypatch: pytest.MonkeyPatch, branches: list[int], dtype: torch.dtype
+) -> None:
+    for name, value in {"KEYS_AT_A_TIME": 16, "MOST_SPLITS": 4}.items():
+        monkeypatch.setattr(fused, name, value)
+    model = tiny(sandwich=True, left=37, layers=2).to(dtype)
+    config, rows = model.config, torch.tensor(branches, device=DEVICE)
+    ids = torch.randint(4, 32, (len(branches), config.total_seq_length), device=DEVICE)
+    found: dict[bool, list[Tensor]] = {False: [], True: []}
+    for fuse in found:
+        use_step_graphs_(model, capture=False, fuse=fuse)
+        prefix = model.prefix(torch.randint(4, 32, (3, 37), generator=torch.Generator().manual_seed(3)).to(DEVICE))
+        cache = model.new_cache(len(branches), 37)
+        cache.branch(prefix.cache, rows)
+        for position in (37, config.image_end - 1, config.image_end):
+            found[fuse].append(model.decode(ids[:, position : position + 1], position, cache).clone())
+        if fuse:
+            graphs: Any = model.step_graphs
+            first = cache.keys[0][:, :, cache.scratch : cache.scratch + 37]
+            assert graphs._together == (len(branches) > 4)
+            assert torch.equal(first[0], prefix.cache.keys[0][branches[0]])  # the first of its request has its text
+            again = graphs._compute("right", len(branches))  # with which a graph is compared
+            assert (again - found[fuse][-1]).abs().max() < TOLERANCE[dtype] * again.abs().max()
+        # The last request's rows go on by themselves.
+        cache.select(torch.tensor([len(branches) - 1, 0], device=DEVICE))
+        found[fuse].append(model.decode(ids[:2, -1:], config.image_end + 1, cache).clone())
+        del cache
+    for expected, got in zip(*found.values(), strict=True):
+        assert (got - expected).abs().max() < TOLERANCE[dtype] * expected.abs().max()
+
+
+def test_drawings_of_candidates_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused, "MOST_SPLITS", 2)
+    model = tiny(sandwich=True, left=20, layers=2)
+    left, branches = torch.randint(4, 32, (2, 20), device=DEVICE), torch.tensor([1, 1, 1, 0], device=DEVICE)
+    expected = generate_image(model, left[branches], seeds=range(4))
+    use_step_graphs_(model, capture=False, fuse=True)
+    with torch.inference_mode():
+        assert torch.equal(generate_image(model, model.prefix(left), branches=branches, seeds=range(4)), expected)
