@@ -28,10 +28,10 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from .batches import Batches, OutOfTime, Progress, rows_that_fit
-from .cache import KVCache
+from .cache import KVCache, Prefix
 from .config import BOS, EOS, PAD, UNK
 from .decoder import RudolphDecoder
-from .generate import generate_image, generate_text
+from .generate import Begun, begin_text, generate_image, generate_refilled, generate_text
 from .graphs import use_step_graphs_
 from .images import Fit, ImageError, load_image, preprocess, to_image
 from .likelihood import mean_text_losses, text_losses
@@ -67,6 +67,9 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 VQGAN_GROUP = {"cpu": 1, "cuda": 8}
 #: What stands for the middle of a passage that is left out: the first of these that the vocabulary has.
 LEFT_OUT = ("…", "...", "")
+#: Where rows of a batch that have ended are replaced by others. A step of a GPU costs nearly the same for fewer rows;
+#: one of the native decoder follows them, and took 0.98 to 1.03 of the time (docs/performance.md).
+REFILLED = {"cpu": False, "cuda": True}
 READ_AT_A_TIME = 16  # drawings: each takes a cache of its own beside that of the batch
 LOADERS, LOADED_AHEAD = 2, 64  # threads that read images; images that wait for the model, each of 768 m * m bytes
 
@@ -377,41 +380,61 @@ class Rudolph:
         loaded = _ahead(first_image, [questions[row] for row in with_image])
         pixels: dict[int, Tensor | None] = {}
 
-        def write_about_images(batch: list[int]) -> list[str]:
-            pixels.update((row, next(loaded)) for row in batch if row not in pixels)  # a batch can come again, halved
-            written = self._write(questions, left, batch, self._encode({row: pixels[row] for row in batch}), settings,
-                                  batches.check)  # fmt: skip
-            for row in batch:
-                del pixels[row]
-            return written
+        codes: dict[int, Tensor] = {}
 
-        def decide_and_write(batch: list[int]) -> tuple[list[float], dict[int, str]]:
-            return self._decide_and_write(
-                questions, left, batch, settings, batches.check, lambda row: to_do(row, "text")
-            )
+        def encode(batch: list[int]) -> None:
+            pixels.update((row, next(loaded)) for row in batch if row not in pixels)  # a batch can come again, halved
+            codes.update(self._encode({row: pixels[row] for row in batch}))
+
+        def to_write(row: int) -> bool:
+            return to_do(row, "text")
 
         def write(batch: list[int]) -> list[str]:
-            return self._write(questions, left, batch, {}, settings, batches.check)
+            encode([row for row in batch if questions[row].images])
+            return self._write(questions, left, batch, codes, settings, batches.check)
+
+        def begin(batch: list[int]) -> Begun:
+            encode([row for row in batch if questions[row].images])
+            return self._begin(questions, left, batch, codes, settings)
+
+        # Windows are batches of their own, which would want the storage of step graphs.
+        refilled = REFILLED[self.model.device.type] and settings.windows == 1
+
+        def written(stage: str, rows: list[int]) -> Iterator[Part]:
+            """Texts of rows as they are made."""
+            if refilled:
+                work = partial(self._write_refilled, questions, left, settings, batches.check, codes, begin)
+                made: Iterable[tuple[int, str]] = batches.run_refilled(stage, rows, work)
+            else:
+                made = (pair for batch in batches.run(stage, rows, write) for pair in zip(*batch, strict=True))
+            for row, text in made:
+                pixels.pop(row, None), codes.pop(row, None)
+                yield Part(questions[row].id, text=text)
+
+        def decided_and_written(stage: str, rows: list[int]) -> Iterator[tuple[int, tuple[float, str | None]]]:
+            """Of rows as they are made: text probabilities, and texts where the model decides for them."""
+            rest = questions, left, settings, batches.check, to_write
+            if refilled:
+                return batches.run_refilled(stage, rows, partial(self._decide_and_write_refilled, *rest))
+            run = batches.run(stage, rows, partial(self._decide_and_write, *rest))
+            return (pair for batch in run for pair in zip(*batch, strict=True))
 
         def draw(batch: list[int]) -> Tensor:
             return self._draw(questions, left, batch, settings, batches)
 
-        for rows, written in batches.run("answering about images", with_image, write_about_images):
-            yield from (Part(questions[row].id, text=text) for row, text in zip(rows, written, strict=True))
+        yield from written("answering about images", with_image)
         loaded.close()
-        for rows, (probabilities, at_once) in batches.run("deciding and answering", open_rows, decide_and_write):
-            written_at_once.update(at_once)
-            for row, probability in zip(rows, probabilities, strict=True):
-                yield decided(row, probability)
-                if row in at_once:
-                    yield Part(questions[row].id, text=at_once[row])
-        for rows, written in batches.run("answering", texts, write):
-            yield from (Part(questions[row].id, text=text) for row, text in zip(rows, written, strict=True))
-        for rows, codes in batches.run("drawing", images, draw):
-            decoded = self._images(codes)  # as they come, so that none is lost where the process has to end
+        for row, (probability, text) in decided_and_written("deciding and answering", open_rows):
+            if text is not None:
+                written_at_once.add(row)
+            yield decided(row, probability)
+            if text is not None:
+                yield Part(questions[row].id, text=text)
+        yield from written("answering", texts)
+        for rows, drawn in batches.run("drawing", images, draw):
+            decoded = self._images(drawn)  # as they come, so that none is lost where the process has to end
             yield from (Part(questions[row].id, image=image) for row, image in zip(rows, decoded, strict=True))
-        for rows, written in batches.run("answering in case", fallback_texts, write):
-            yield from (Part(questions[row].id, text=text) for row, text in zip(rows, written, strict=True))
+        yield from written("answering in case", fallback_texts)
 
     @torch.inference_mode()
     def empty_image(self) -> Image.Image:
@@ -426,30 +449,75 @@ class Rudolph:
         """Texts for rows, after the images that `codes` has for some of them. cache: of the rows' left texts, if they
         have been run.
         """
-        zeros = torch.zeros(self.model.config.image_seq_length, dtype=torch.int64)
-        given = torch.stack([codes.get(row, zeros) for row in rows]).to(self.model.device)
-        begin = torch.tensor([BOS, self._right_special], device=self.model.device)
         answers = generate_text(
-            self.model, left[rows] if cache is None else cache, given, begin, settings.text_sampling,
-            max_tokens=settings.max_answer_tokens,
+            self.model, left[rows] if cache is None else cache, self._given(rows, codes), self._begin_right(),
+            settings.text_sampling, max_tokens=settings.max_answer_tokens,
             seeds=[seed_of(settings.seed, questions[row].id, "text") for row in rows], progress=check,
         )  # fmt: skip
-        texts = []
-        for place, row in enumerate(rows):
-            working, text = "", self.tokenizer.decode(answers[place]) or EMPTY_ANSWER
-            if settings.cut_working and row not in codes:
-                working, text = split_working(text)
-            options = listed_options(questions[row].texts) if settings.listed_options else ()
-            if options and not is_listed(text, options):
-                check()
-                text = self._likeliest(options, left[row], given[place], working)
-            texts.append(text)
+        texts = [
+            self._text_of(questions[row], ids, left[row], codes.get(row), settings, check)
+            for row, ids in zip(rows, answers, strict=True)
+        ]
         if settings.windows > 1:
-            self._read_windows(questions, left, rows, codes, given, settings, check, texts)
+            self._read_windows(questions, left, rows, codes, settings, check, texts)
         return texts
 
+    def _begin(
+        self, questions: Sequence[Question], left: Tensor, rows: list[int], codes: Mapping[int, Tensor],
+        settings: Settings, cache: KVCache | None = None,
+    ) -> Begun:  # fmt: skip
+        """The same up to their first draws."""
+        prefix = begin_text(
+            self.model, left[rows] if cache is None else cache, self._given(rows, codes), self._begin_right()
+        )
+        return Begun(rows, [seed_of(settings.seed, questions[row].id, "text") for row in rows], prefix)
+
+    def _write_refilled(
+        self, questions: Sequence[Question], left: Tensor, settings: Settings, check: Callable[..., None],
+        codes: Mapping[int, Tensor], begin: Callable[[list[int]], Begun], places: int, take: Callable[[int], list[int]],
+    ) -> Iterator[list[tuple[int, str]]]:  # fmt: skip
+        """Texts of rows that `take` gives and `begin` begins, as they end; see `Batches.run_refilled`."""
+
+        def more(count: int) -> Begun | None:
+            rows = take(count)
+            return begin(rows) if rows else None
+
+        start = self.model.config.image_end + len(self._begin_right())
+        for ended in generate_refilled(
+            self.model, places, start, more, settings.text_sampling, max_tokens=settings.max_answer_tokens,
+            progress=check,
+        ):  # fmt: skip
+            yield [
+                (row, self._text_of(questions[row], ids, left[row], codes.get(row), settings, check))
+                for row, ids in ended
+            ]
+
+    def _given(self, rows: list[int], codes: Mapping[int, Tensor]) -> Tensor:
+        """Images of rows, [B, m * m]: zeros where `codes` has none."""
+        zeros = torch.zeros(self.model.config.image_seq_length, dtype=torch.int64)
+        return torch.stack([codes.get(row, zeros) for row in rows]).to(self.model.device)
+
+    def _begin_right(self) -> Tensor:
+        """How right texts begin, [2]."""
+        return torch.tensor([BOS, self._right_special], device=self.model.device)
+
+    def _text_of(
+        self, question: Question, ids: list[int], left: Tensor, codes: Tensor | None, settings: Settings,
+        check: Callable[..., None],
+    ) -> str:  # fmt: skip
+        """The answer that ids are, after a left text [l] and an image [m * m], if there is one."""
+        working, text = "", self.tokenizer.decode(ids) or EMPTY_ANSWER
+        if settings.cut_working and codes is None:
+            working, text = split_working(text)
+        options = listed_options(question.texts) if settings.listed_options else ()
+        if options and not is_listed(text, options):
+            check()
+            given = self._given([0], {} if codes is None else {0: codes})[0]
+            text = self._likeliest(options, left, given, working)
+        return text
+
     def _read_windows(
-        self, questions: Sequence[Question], left: Tensor, rows: list[int], codes: Mapping[int, Tensor], given: Tensor,
+        self, questions: Sequence[Question], left: Tensor, rows: list[int], codes: Mapping[int, Tensor],
         settings: Settings, check: Callable[..., None], texts: list[str],
     ) -> None:  # fmt: skip
         """Replaces the text of a row whose question was cut with what the model answers to a window of its passage,
@@ -473,7 +541,7 @@ class Rudolph:
                 )  # fmt: skip
             check()
             right = torch.stack([self._encode_answer(text) for text in written])
-            losses = mean_text_losses(self.model, prompts, given[going], right, given=2).tolist()
+            losses = mean_text_losses(self.model, prompts, self._given(read, codes), right, given=2).tolist()
             for place, text, loss in zip(going, written, losses, strict=True):
                 if loss < least.get(place, math.inf):
                     least[place], texts[place] = loss, text
@@ -491,26 +559,56 @@ class Rudolph:
         return options[int(losses.argmin())]
 
     def _decide_and_write(
-        self, questions: Sequence[Question], left: Tensor, rows: list[int], settings: Settings,
-        check: Callable[..., None], to_write: Callable[[int], bool],
-    ) -> tuple[list[float], dict[int, str]]:  # fmt: skip
-        """Text probabilities of rows, and by row the texts of those that a text is asked of: their left texts are run
-        once for both.
+        self, questions: Sequence[Question], left: Tensor, settings: Settings, check: Callable[..., None],
+        to_write: Callable[[int], bool], rows: list[int],
+    ) -> list[tuple[float, str | None]]:  # fmt: skip
+        """Text probabilities of rows, and texts of those that a text is asked of: their left texts are run once for
+        both.
         """
         hidden, cache = self.model.prefill(left[rows], past_image=True)
-        probabilities = text_probability_of(self.model, hidden).tolist()
+        probabilities, going = self._decide(questions, Prefix(hidden, cache), rows, settings, to_write)
+        texts: dict[int, str] = {}
+        if going:
+            texts = dict(zip(going, self._write(questions, left, going, {}, settings, check, cache), strict=True))
+        return [(probability, texts.get(row)) for row, probability in zip(rows, probabilities, strict=True)]
+
+    def _decide_and_write_refilled(
+        self, questions: Sequence[Question], left: Tensor, settings: Settings, check: Callable[..., None],
+        to_write: Callable[[int], bool], places: int, take: Callable[[int], list[int]],
+    ) -> Iterator[list[tuple[int, tuple[float, str | None]]]]:  # fmt: skip
+        """The same of rows that `take` gives, as they end; see `Batches.run_refilled`."""
+        known: dict[int, float] = {}
+        decided: list[int] = []  # of which no text is asked
+        capacity = self.model.config.image_end + len(self._begin_right())
+
+        def begin(rows: list[int]) -> Begun:
+            prefix = self.model.prefix(left[rows], capacity)
+            probabilities, going = self._decide(questions, prefix, rows, settings, to_write)
+            known.update(zip(rows, probabilities, strict=True))
+            decided.extend(row for row in rows if row not in going)
+            if not going:
+                return Begun([], [], prefix)
+            return self._begin(questions, left, going, {}, settings, prefix.cache)
+
+        for ended in self._write_refilled(questions, left, settings, check, {}, begin, places, take):
+            yield [(row, (known[row], None)) for row in decided] + [(row, (known[row], text)) for row, text in ended]
+            decided.clear()
+
+    def _decide(
+        self, questions: Sequence[Question], prefix: Prefix, rows: list[int], settings: Settings,
+        to_write: Callable[[int], bool],
+    ) -> tuple[list[float], list[int]]:  # fmt: skip
+        """Text probabilities of rows whose left texts have been run, and the rows that a text is asked of, to which the
+        cache is cut down.
+        """
+        probabilities = text_probability_of(self.model, prefix.hidden).tolist()
         going = [
             place for place, (row, probability) in enumerate(zip(rows, probabilities, strict=True))
             if _outputs(settings, questions[row], probability)[0][0] == "text" and to_write(row)
         ]  # fmt: skip
-        if not going:
-            return probabilities, {}
-        if len(going) < len(rows):
-            cache.select(torch.tensor(going, device=left.device))
-        written = [rows[place] for place in going]
-        return probabilities, dict(
-            zip(written, self._write(questions, left, written, {}, settings, check, cache), strict=True)
-        )
+        if 0 < len(going) < len(rows):
+            prefix.cache.select(torch.tensor(going, device=self.model.device))
+        return probabilities, [rows[place] for place in going]
 
     def _draw(
         self, questions: Sequence[Question], left: Tensor, rows: list[int], settings: Settings, batches: Batches

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -67,10 +68,7 @@ class Batches:
                 a_row = seconds / done
                 if left < a_row * todo and not told:
                     told = True
-                    logger.warning(
-                        "%s: %d of %d done, at %.2f s each; in the %.0f s that are left for it about %d of the other "
-                        "%d fit", stage, done, len(rows), a_row, max(left, 0), max(left, 0) / a_row, todo,
-                    )  # fmt: skip
+                    _tell(stage, done, len(rows), a_row, left)
                 count = _rows_within(left, count, a_row * self.rows, self.rows)
             if left <= 0 or count < 1:
                 break
@@ -81,13 +79,8 @@ class Batches:
             except OutOfTime:
                 break
             except (MemoryError, RuntimeError) as error:
-                if self.rows == 1 or not is_out_of_memory(error):
+                if not self._halve(stage, count, error):
                     raise
-                # A single row may be drawn several times, as many as rows fit.
-                self.rows = (count if count > 1 else self.rows) // 2
-                logger.warning(
-                    "%s: %d rows do not fit into memory; going on with %d at a time", stage, count, self.rows
-                )
             else:
                 done += count
                 yield batch, made
@@ -97,8 +90,75 @@ class Batches:
                 continue
             self._release()
             free_memory()  # here, as the error held the frames of the batch that failed
-        if done < len(rows):
-            logger.warning("%s: no time left; %d of %d are left out", stage, len(rows) - done, len(rows))
+        _tell_left_out(stage, done, len(rows))
+
+    def run_refilled(
+        self, stage: str, rows: Sequence[int],
+        work: Callable[[int, Callable[[int], list[int]]], Iterator[Sequence[tuple[int, Made]]]],
+    ) -> Iterator[tuple[int, Made]]:  # fmt: skip
+        """Yields (row, what became of it), as rows end, until all have, or until no more of them fit into the time.
+
+        work: called with the number of rows at a time and `take`, yields rows that have ended. take(n) gives up to n
+        rows that come next; none where there are none, and none where those that have ended took longer, on average,
+        than there is time. Of a lack of memory what has not ended begins anew, with half the rows.
+        """
+        todo, began, told = dict.fromkeys(rows), time.monotonic(), False
+        self.rows = self.size
+        stays: list[float] = []  # seconds of each row that has ended, from its beginning
+        while todo and self._seconds_left() > 0:
+            waiting, begun = deque(todo), dict[int, float]()
+
+            def take(count: int, waiting: deque[int] = waiting, begun: dict[int, float] = begun) -> list[int]:
+                if stays and self._seconds_left() < sum(stays) / len(stays):
+                    return []
+                taken = [waiting.popleft() for _ in range(min(count, len(waiting)))]
+                begun.update(dict.fromkeys(taken, time.monotonic()))
+                return taken
+
+            count = min(self.rows, len(todo))
+            try:
+                for ended in work(count, take):
+                    for row, made in ended:
+                        del todo[row]
+                        yield row, made
+                        stays.append(time.monotonic() - begun[row])
+                    if not ended:
+                        continue
+                    done, left = len(rows) - len(todo), self._seconds_left()
+                    self._progress(stage, done, len(rows))
+                    if (a_row := (time.monotonic() - began) / done) * len(todo) > left and not told:
+                        told = True
+                        _tell(stage, done, len(rows), a_row, left)
+                break
+            except OutOfTime:
+                break
+            except (MemoryError, RuntimeError) as error:
+                if not self._halve(stage, count, error):
+                    raise
+            self._release()
+            free_memory()  # here, as the error held the frames that failed
+        _tell_left_out(stage, len(rows) - len(todo), len(rows))
+
+    def _halve(self, stage: str, count: int, error: BaseException) -> bool:
+        """Takes half of `count` rows at a time where they lack memory and are more than one."""
+        if self.rows == 1 or not is_out_of_memory(error):
+            return False
+        # A single row may be drawn several times, as many as rows fit.
+        self.rows = (count if count > 1 else self.rows) // 2
+        logger.warning("%s: %d rows do not fit into memory; going on with %d at a time", stage, count, self.rows)
+        return True
+
+
+def _tell(stage: str, done: int, total: int, a_row: float, left: float) -> None:
+    logger.warning(
+        "%s: %d of %d done, at %.2f s each; in the %.0f s that are left for it about %d of the other %d fit",
+        stage, done, total, a_row, max(left, 0), max(left, 0) / a_row, total - done,
+    )  # fmt: skip
+
+
+def _tell_left_out(stage: str, done: int, total: int) -> None:
+    if done < total:
+        logger.warning("%s: no time left; %d of %d are left out", stage, total - done, total)
 
 
 def _rows_within(left: float, count: int, seconds: float, size: int) -> int:

@@ -321,9 +321,12 @@ class RudolphDecoder(nn.Module):
         cache = self.new_cache(len(input_ids), prefix, capacity)
         return self.decode(input_ids, 0, cache), cache
 
-    def prefix(self, ids: Tensor) -> Prefix:
-        """Runs beginnings [R, P], which any number of sequences can go on from: see `KVCache.branch`."""
-        cache = self._plain_cache(len(ids), ids.shape[1], ids.shape[1])
+    def prefix(self, ids: Tensor, capacity: int | None = None) -> Prefix:
+        """Runs beginnings [R, P], which other caches go on from: see `KVCache.branch` and `KVCache.fill`. It can go on
+        itself up to `capacity` positions (default: P), but not by image positions one by one.
+        """
+        capacity = capacity or ids.shape[1]
+        cache = self._plain_cache(len(ids), capacity, capacity)
         return Prefix(self.decode(ids, 0, cache), cache)
 
     def new_cache(self, rows: int, prefix: int, capacity: int | None = None) -> KVCache:

@@ -29,8 +29,6 @@ import triton.language as tl
 from torch import Tensor, nn
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
-from .graphs import TILE_ROWS
-
 GEMV_ROWS = 1  # up to so many rows products are `_gemv_kernel`'s
 GEMV_OUTPUTS, GEMV_TILES = 2, 8  # outputs that a program computes at a time, and how many times
 LONG_GEMV_OUTPUTS = 4
@@ -299,16 +297,18 @@ def _combine_kernel(
 class FusedStep:
     """The layers' step of one number of rows. Holds the memory between its kernels; weights stay where they are."""
 
-    def __init__(self, transformer: Any, rows: int) -> None:
-        """transformer: a `RudolphTransformer` in evaluation mode, of a GPU, in float32 or bfloat16."""
+    def __init__(self, transformer: Any, rows: int, tile_rows: int) -> None:
+        """transformer: a `RudolphTransformer` in evaluation mode, of a GPU, in float32 or bfloat16. tile_rows: that
+        read a left text together, at most; a power of two from `LEAST_OF_PRODUCTS` on.
+        """
         config, weight = transformer.config, transformer.final_layernorm.weight
         self._layers, self._kinds, self._final = transformer.layers, transformer.kinds, transformer.final_layernorm
         self._rows, self._width, self._heads = rows, config.hidden_size, config.num_attention_heads
         self._head, self._left = self._width // self._heads, config.l_text_seq_length
         self._head_block = max(LEAST_OF_PRODUCTS, triton.next_power_of_2(self._head))
-        self._splits = self._pieces(rows)
+        self._splits, self._tile_rows = self._pieces(rows), tile_rows
         # Where left texts are read together, one more piece is each row's own.
-        self._splits_together = max(2, self._pieces(triton.cdiv(rows, TILE_ROWS)))
+        self._splits_together = max(2, self._pieces(triton.cdiv(rows, tile_rows)))
         self._x = [weight.new_empty(rows, self._width) for _ in range(2)]
         self._normed, self._attended = (weight.new_empty(rows, self._width) for _ in range(2))
         parts = rows * self._heads * max(self._splits, self._splits_together) * (self._head_block + 2)
@@ -330,7 +330,7 @@ class FusedStep:
         keys, values: of each layer, [B, H, S, D / H], position 0 first. position: int64 [B], in an image all the same.
         near: by kind of layer, for each image token the positions that may be seen, int64 [m * m, K], and which of them
         are real, bool; None in the right text. lenders: int64 [B], of each row the one that has its left text. tiles:
-        where rows read their left texts together, the first row and the number, up to `TILE_ROWS`, of rows that do so,
+        where rows read their left texts together, the first row and the number of those that do so,
         int64 [B, 2], zeros behind; only in an image.
         """
         self._x[0].copy_(x)
@@ -398,7 +398,7 @@ class FusedStep:
             splits = self._splits_together
             _attend_left_kernel[(places, splits - 1)](
                 qkv, keys, values, self._parts, tiles, lenders, keys.stride(0), keys.stride(1),
-                BLOCK=KEYS_AT_A_TIME, ROWS=TILE_ROWS, SPLITS=splits, PRECISION=PRODUCTS[qkv.dtype],
+                BLOCK=KEYS_AT_A_TIME, ROWS=self._tile_rows, SPLITS=splits, PRECISION=PRODUCTS[qkv.dtype],
                 num_warps=ATTEND_LEFT_WARPS, **sizes,
             )  # fmt: skip
         _attend_kernel[(places, splits if tiles is None else 1)](

@@ -1,7 +1,7 @@
 """Generation: a prefix is run once, then one loop draws ids, for images and for texts alike."""
 
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,6 +10,18 @@ from .cache import KVCache, Prefix
 from .config import EOS, Vocabulary
 from .decoder import RudolphDecoder
 from .sampling import IMAGE_SAMPLING, TEXT_SAMPLING, Sampling, sample, uniforms
+
+#: Rows begin as soon as this share of a batch's places is free, and no more of them at a time: a prefill of few rows
+#: costs more for each, holds up all others and, beside their cache, needs memory; places that wait do work for nothing.
+REFILL_SHARE = 4
+
+
+class Begun(NamedTuple):
+    """Sequences that have been run to their first draw: by what their caller knows them, and their seeds."""
+
+    keys: list[int]
+    seeds: list[int]
+    prefix: Prefix
 
 
 @torch.no_grad()
@@ -137,6 +149,113 @@ def generate_text(
     Per row: the new ids up to EOS, which is left out, and at most `max_tokens` (default: to the end of the sequence).
     With `stop=False` nothing ends a row (as published). allowed: bool [BPE ids]; it should allow EOS.
     """
+    after, prefix = _text_prefix(model, left, image, right_prefix)
+    n_tokens = model.config.r_text_seq_length - right_prefix.shape[-1]
+    if max_tokens is not None:
+        n_tokens = min(n_tokens, max_tokens)
+    ids = generate(
+        model, prefix, n_tokens, "bpe", sampling,
+        after=after, seeds=seeds, allowed=allowed, stop_id=EOS if stop else None, progress=progress,
+    )  # fmt: skip
+    rows = ids.tolist()
+    return [row[: row.index(EOS)] if stop and EOS in row else row for row in rows]
+
+
+@torch.no_grad()
+def begin_text(model: RudolphDecoder, left: Tensor | KVCache, image: Tensor, right_prefix: Tensor) -> Prefix:
+    """Runs what `generate_text` continues, for `generate_refilled`."""
+    after, prefix = _text_prefix(model, left, image, right_prefix)
+    if after is None:
+        return model.prefix(prefix)
+    return Prefix(model.decode(prefix, after.length, after), after)
+
+
+@torch.no_grad()
+def generate_refilled(
+    model: RudolphDecoder,
+    places: int,
+    start: int,
+    more: Callable[[int], Begun | None],
+    sampling: Sampling = TEXT_SAMPLING,
+    *,
+    allowed: Tensor | None = None,
+    max_tokens: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[list[tuple[int, list[int]]]]:
+    """What `generate_text` gives, in a batch of `places` rows in which others begin where some have ended: continuous
+    batching (Yu et al. 2022, Orca).
+
+    more: begins up to so many right texts (`begin_text`), perhaps none just now, which fill the positions before
+    `start`; None: there are no more. Yields what has ended, after each beginning and each end: keys with ids up to EOS,
+    which is left out.
+    allowed, max_tokens: as of `generate_text`. progress: called with (rows that go on, places) after each step.
+    """
+    device, least = model.device, max(1, places // REFILL_SHARE)
+    n_tokens = model.config.total_seq_length - start
+    if max_tokens is not None:
+        n_tokens = min(n_tokens, max_tokens)
+    cache = model.new_cache(places, start, start + n_tokens - 1)
+    for tensor in (*cache.keys, *cache.values):  # a place that no row has taken yet is computed, too
+        tensor.zero_()
+    hidden = torch.zeros(places, model.config.hidden_size, dtype=model.dtype, device=device)
+    # Of each place, on the CPU, as which of them have ended is decided there.
+    live, step = torch.zeros(places, dtype=torch.bool), torch.zeros(places, dtype=torch.int64)
+    uniform = torch.zeros(places, n_tokens)
+    keys: list[int] = [0] * places
+    ids: list[list[int]] = [[] for _ in keys]
+    waiting = True
+    while True:
+        while waiting and len(live) - int(live.sum()) >= least:
+            begun = more(least)
+            if begun is None:
+                waiting = False
+                break
+            if begun.keys:
+                assert begun.prefix.cache.length == start
+                free = (~live).nonzero()[: len(begun.keys), 0]
+                cache.fill(free.to(device), begun.prefix.cache)
+                hidden = hidden.index_copy(0, free.to(device), begun.prefix.hidden)
+                uniform[free] = uniforms(len(free), n_tokens, begun.seeds)
+                live[free], step[free] = True, 0
+                for place, key in zip(free.tolist(), begun.keys, strict=True):
+                    keys[place], ids[place] = key, []
+            del begun
+            yield []
+        if not live.any():
+            return
+        logits = model.head(hidden, "bpe")
+        if allowed is not None:
+            logits = logits.masked_fill(~allowed, -torch.inf)
+        drawn = sample(logits, sampling, uniform[torch.arange(len(step)), step].to(device))
+        ended = []
+        for place, id in enumerate(drawn.tolist()):
+            if live[place]:
+                if id != EOS:
+                    ids[place].append(id)
+                if id == EOS or len(ids[place]) == n_tokens:
+                    live[place] = False
+                    ended.append((keys[place], ids[place]))
+        if ended:
+            yield ended
+        if progress is not None:
+            progress(int(live.sum()), places)
+        if not live.any():
+            continue
+        if not waiting and not live.all():
+            going = live.nonzero()[:, 0]
+            cache.select(going.to(device))
+            drawn, live, step, uniform = drawn[going.to(device)], live[going], step[going], uniform[going]
+            keys, ids = [keys[place] for place in going.tolist()], [ids[place] for place in going.tolist()]
+        # Places that wait go along with the last of the others, so that positions are equal as long as they can be.
+        position = start + torch.where(live, step, step[live].max())
+        hidden = model.decode(drawn[:, None], position, cache)
+        step += live
+
+
+def _text_prefix(
+    model: RudolphDecoder, left: Tensor | KVCache, image: Tensor, right_prefix: Tensor
+) -> tuple[KVCache | None, Tensor]:
+    """The cache that holds the left texts, if one does, and the ids that come then."""
     config = model.config
     _check_length("image", image, config.image_seq_length)
     right_prefix = torch.atleast_2d(right_prefix).expand(len(image), -1)
@@ -146,19 +265,9 @@ def generate_text(
                 f"the cache holds {left.batch} rows of {left.length} positions; it must hold {len(image)} left texts "
                 f"of {config.l_text_seq_length}"
             )
-        after, prefix = left, torch.cat((image, right_prefix), dim=1)
-    else:
-        _check_length("left", left, config.l_text_seq_length)
-        after, prefix = None, torch.cat((left, image, right_prefix), dim=1)
-    n_tokens = config.r_text_seq_length - right_prefix.shape[1]
-    if max_tokens is not None:
-        n_tokens = min(n_tokens, max_tokens)
-    ids = generate(
-        model, prefix, n_tokens, "bpe", sampling,
-        after=after, seeds=seeds, allowed=allowed, stop_id=EOS if stop else None, progress=progress,
-    )  # fmt: skip
-    rows = ids.tolist()
-    return [row[: row.index(EOS)] if stop and EOS in row else row for row in rows]
+        return left, torch.cat((image, right_prefix), dim=1)
+    _check_length("left", left, config.l_text_seq_length)
+    return None, torch.cat((left, image, right_prefix), dim=1)
 
 
 def _check_length(name: str, ids: Tensor, length: int) -> None:

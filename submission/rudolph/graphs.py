@@ -271,7 +271,7 @@ class StepGraphs:
             from .fused import FusedStep
 
             with torch.inference_mode(False):  # its memory is written to outside of inference mode too
-                self._fused[bucket] = FusedStep(self._model.transformer, bucket)
+                self._fused[bucket] = FusedStep(self._model.transformer, bucket, TILE_ROWS)
         storage = self._storage
         assert storage is not None
         keys, values = (

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from contract import read_examples
 from rudolph import RudolphModel
-from rudolph.answer import Answer, Done, Question, Rudolph
+from rudolph.answer import REFILLED, Answer, Done, Question, Rudolph
 from rudolph.config import BOS, EOS
 from rudolph.decoder import RudolphDecoder
 from rudolph.generate import generate_image, generate_text
-from rudolph.graphs import GraphCache, use_step_graphs_
+from rudolph.graphs import GraphCache, StepGraphs, use_step_graphs_
 from rudolph.linear import pack_
 from rudolph.native import library, use_native_
 from rudolph.sampling import GREEDY, IMAGE_SAMPLING, Sampling
@@ -199,6 +199,25 @@ def test_nano_draws_the_same_to_the_last_bit_by_the_published_sampling(
         assert comparable(nano.answer(asked[::-1], dataclasses.replace(deep, batch_size=rows))) == expected
 
 
+@settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(
+    order=st.randoms(use_true_random=False), count=st.integers(6, 6 * A_TASK), rows=st.integers(1, 8),
+    steps=st.booleans(), refilled=st.booleans(),
+)  # fmt: skip
+def test_nano_answers_the_same_where_rows_are_refilled_and_not(
+    nano: Rudolph, questions: list[Question], expected: dict[str, tuple[object, ...]], order: random.Random, count: int,
+    rows: int, steps: bool, refilled: bool,
+) -> None:  # fmt: skip
+    some = order.sample(questions, count)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(REFILLED, "cpu", refilled)
+        if steps:
+            patch.setattr(nano.model, "native", None)
+            patch.setattr(nano.model, "step_graphs", StepGraphs(nano.model, capture=False))
+        found = comparable(nano.answer(some, dataclasses.replace(SHARP, batch_size=rows)))
+    assert found == {question.id: expected[question.id] for question in some}
+
+
 @pytest.mark.parametrize("path", ["plain", "packed", "steps"])
 def test_nano_answers_the_same_without_what_makes_it_fast(
     questions: list[Question], expected: dict[str, tuple[object, ...]], path: str
@@ -211,10 +230,13 @@ def test_nano_answers_the_same_without_what_makes_it_fast(
     assert comparable(rudolph.answer(questions, SHARP)) == expected
 
 
+@pytest.mark.parametrize("refilled", [False, True])
 def test_nano_answers_the_same_after_a_kill(
-    nano: Rudolph, questions: list[Question], expected: dict[str, tuple[object, ...]]
-) -> None:
+    nano: Rudolph, questions: list[Question], expected: dict[str, tuple[object, ...]], refilled: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     """Routes known, some texts made: the rest comes another way, and comes out alike."""
+    monkeypatch.setitem(REFILLED, "cpu", refilled)
     parts = list(nano.answer_each(questions, SHARP))
     known = {part.id: part.text_probability for part in parts if part.text_probability is not None}
     made = {(part.id, "text") for part in parts if part.text is not None and int(part.id) % 2}
@@ -223,9 +245,11 @@ def test_nano_answers_the_same_after_a_kill(
     assert texts == {id: text for id, (text, *_) in expected.items() if text is not None and (id, "text") not in made}
 
 
+@pytest.mark.parametrize("refilled", [False, True])
 def test_memory_that_is_short_releases_the_storage(
-    nano: Rudolph, questions: list[Question], expected: dict[str, tuple[object, ...]], steps: Iterator[None]
-) -> None:
+    nano: Rudolph, questions: list[Question], expected: dict[str, tuple[object, ...]], steps: Iterator[None],
+    refilled: bool,
+) -> None:  # fmt: skip
     model = nano.model
     step_graphs = model.step_graphs
     assert step_graphs is not None
@@ -238,6 +262,7 @@ def test_memory_that_is_short_releases_the_storage(
         return decode(self, ids, *rest)  # type: ignore[arg-type]
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(REFILLED, "cpu", refilled)
         patch.setattr(step_graphs, "release", lambda: releases.append(1) or release())
         patch.setattr(RudolphDecoder, "decode", short)
         assert comparable(nano.answer(questions, SHARP)) == expected

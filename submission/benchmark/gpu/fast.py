@@ -22,11 +22,13 @@ from torch import Tensor
 from benchmark import published
 from benchmark.gpu.card import clocks, energy_of, is_cuda, limits, seconds_of
 from benchmark.gpu.report import Report
+from benchmark.gpu.right import right_prefix, texts_refilled
 from benchmark.measure import engine_cache, published_cache, published_step, work
 from rudolph import VQGAN, RudolphConfig, RudolphModel
 from rudolph.answer import VQGAN_GROUP
 from rudolph.cache import KVCache
-from rudolph.config import BOS, SIZES, Vocabulary
+from rudolph.config import BOS, EOS, SIZES, Vocabulary
+from rudolph.generate import generate_text
 from rudolph.graphs import StepGraphs, use_step_graphs_
 from rudolph.memory import free_memory, is_out_of_memory
 from rudolph.sampling import IMAGE_SAMPLING, TEXT_SAMPLING, Sampling, sample
@@ -38,6 +40,7 @@ PLACES = (1 / 8, 5 / 8)
 RUN = 24  # steps that follow each other
 TRACED = 10
 REQUESTS, CANDIDATES = 4, 16
+TEXT_PLACES, TEXT_BATCHES, TEXT_IDS = 32, 3, 32
 HOST_GAP_US = 5.0  # a longer gap is a wait for the host; between kernels of a graph there are 1 or 2
 PUBLISHED_ROWS = 26  # with more, its cache and logits do not fit beside the engine's
 PARTS: tuple[tuple[str, Vocabulary, Sampling], ...] = (
@@ -69,6 +72,7 @@ def run(report: Report, device: str, small: bool) -> None:
         rows = tuple(count if not small else min(count, 3) for count in ROWS)
         _steps(report, size, model, rows, measured, device)
         _candidates(report, size, model, device)
+        _refilled(report, size, model, device)
         if size == SIZE:
             _trace(report, model, rows[1], device)
         _prefills(report, size, model, rows, device)
@@ -196,6 +200,31 @@ def _candidates(report: Report, size: str, model: RudolphModel, device: str) -> 
         report.figure(f"{size}/candidates/{rows}", found)
         print(f"  {size} image step, {REQUESTS} requests with {CANDIDATES} candidates: {found['together_ms']:.2f} ms, "
               f"{found['copied_ms']:.2f} ms with left texts copied", flush=True)  # fmt: skip
+    model.release_step_graphs()
+
+
+@torch.inference_mode()
+def _refilled(report: Report, size: str, model: RudolphModel, device: str) -> None:
+    """Texts of lengths that differ, in batches that end with their longest and in one whose rows are refilled."""
+    config, places, rows = model.config, TEXT_PLACES, TEXT_BATCHES * TEXT_PLACES
+    allowed = torch.zeros(config.bpe_vocab_size, dtype=torch.bool, device=device)
+    allowed[EOS : EOS + TEXT_IDS] = True  # so that one id of so many ends a text
+    left = torch.full((rows, config.l_text_seq_length), BOS, device=device)
+    image = torch.zeros(rows, config.image_seq_length, dtype=torch.int64, device=device)
+    prefix, flat = right_prefix(model), Sampling(temperature=100.0)
+
+    def in_batches() -> None:
+        for at in range(0, rows, places):
+            some = slice(at, at + places)
+            generate_text(model, left[some], image[some], prefix, flat, seeds=range(rows)[some], allowed=allowed)
+
+    with if_it_fits(report, f"{size} refilled"):
+        seconds = seconds_of(in_batches, device, 1)
+        refilled = seconds_of(lambda: texts_refilled(model, left, image, prefix, flat, places, allowed), device, 1)
+        report.figure(f"{size}/texts/{places}", {"batches_s": seconds, "refilled_s": refilled,
+                                                 "times_faster": seconds / refilled})  # fmt: skip
+        print(f"  {size} {rows} texts, {places} at a time: {refilled:.2f} s refilled, {seconds:.2f} s in batches",
+              flush=True)  # fmt: skip
     model.release_step_graphs()
 
 

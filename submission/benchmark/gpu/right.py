@@ -10,6 +10,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from collections import deque
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from benchmark.measure import NANO, SAMPLE_INPUT, questions
 from rudolph import VQGAN, RudolphModel
 from rudolph.answer import Answer, Rudolph
 from rudolph.config import BOS, EOS
-from rudolph.generate import generate_image, generate_text
+from rudolph.generate import Begun, begin_text, generate_image, generate_refilled, generate_text
 from rudolph.graphs import GraphCache, StepGraphs, use_step_graphs_
 from rudolph.images import load_image, preprocess
 from rudolph.sampling import GREEDY, IMAGE_SAMPLING, TEXT_SAMPLING, Sampling, kernel, sample_by_sorting
@@ -144,6 +145,9 @@ def _rows_and_ends(report: Report, name: str, model: RudolphModel, vectors: dict
     found = generate_text(model, left, image, *rest, seeds=range(ROWS), allowed=allowed)
     same = sum(a == b for a, b in zip(found, expected, strict=True))
     report.check(f"{name}: rows that end", same == ROWS, f"{same} of {ROWS} sampled texts are those of plain steps")
+    refilled = texts_refilled(model, left, image, right_prefix(model), rest[1], ROWS // 3, allowed)
+    same = sum(refilled[row] == ids for row, ids in enumerate(expected))
+    report.check(f"{name}: rows that are refilled", same == ROWS, f"{same} of {ROWS} sampled texts are those")
 
     _, first = model.prefill(vectors["left"])
     _, second = model.prefill(vectors["left"])
@@ -157,6 +161,21 @@ def _rows_and_ends(report: Report, name: str, model: RudolphModel, vectors: dict
     del cache
     same_image = torch.equal(generate_image(model, vectors["left"], GREEDY), vectors["greedy_image"])
     report.check(f"{name}: what was left in the storage", same_image, "does no harm")
+
+
+def texts_refilled(
+    model: RudolphModel, left: Tensor, image: Tensor, prefix: Tensor, sampling: Sampling, places: int, allowed: Tensor
+) -> dict[int, list[int]]:
+    """What `generate_text` makes with the rows' numbers as seeds, by row, `places` of them at a time."""
+    waiting = deque(range(len(left)))
+
+    def more(count: int) -> Begun | None:
+        rows = [waiting.popleft() for _ in range(min(count, len(waiting)))]
+        return Begun(rows, rows, begin_text(model, left[rows], image[rows], prefix)) if rows else None
+
+    start = model.config.image_end + len(prefix)
+    made = generate_refilled(model, places, start, more, sampling, allowed=allowed)
+    return dict(row for ended in made for row in ended)
 
 
 def _draws(report: Report, device: str) -> None:

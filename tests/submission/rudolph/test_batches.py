@@ -1,8 +1,10 @@
 """Batches: halved where memory ends, left out where time ends."""
 
 import resource
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -119,6 +121,80 @@ def test_a_batch_that_the_end_of_the_time_meets_is_left_out() -> None:
     assert list(batched.run("drawing", range(4), lambda batch: batched.check())) == []
     with pytest.raises(OutOfTime):
         Batches(2, lambda: 0.0).check()
+
+
+def in_places(needs: Callable[[int], int], tick: Callable[[], object] = lambda: None) -> Any:
+    """`work` for rows that take needs(row) steps each, begun as soon as there is a place."""
+
+    def work(places: int, take: Callable[[int], list[int]]) -> Iterator[list[tuple[int, int]]]:
+        left: dict[int, int] = {}
+        while True:
+            left |= {row: needs(row) for row in take(places - len(left))}
+            if not left:
+                return
+            tick()
+            left = {row: steps - 1 for row, steps in left.items()}
+            yield [(row, 10 * row) for row, steps in left.items() if not steps]
+            left = {row: steps for row, steps in left.items() if steps}
+
+    return work
+
+
+def test_rows_are_refilled_and_come_as_they_end() -> None:
+    told: list[tuple[str, int, int]] = []
+    ran = Batches(2, progress=lambda *now: told.append(now)).run_refilled("answering", [5, 1, 2, 1 + 2], in_places(abs))
+    assert list(ran) == [(1, 10), (2, 20), (5, 50), (3, 30)]
+    assert told == [("answering", 1, 4), ("answering", 2, 4), ("answering", 3, 4), ("answering", 4, 4)]
+
+
+def test_refilled_rows_that_lack_memory_begin_anew_by_halves(caplog: pytest.LogCaptureFixture) -> None:
+    tried: list[int] = []
+
+    def work(places: int, take: Callable[[int], list[int]]) -> Iterator[list[tuple[int, int]]]:
+        tried.append(places)
+        steps = in_places(lambda row: 1 + row % 2)(places, take)
+        yield next(steps)
+        if places > 2:
+            raise torch.OutOfMemoryError
+        yield from steps
+
+    rows = [row for row, _ in Batches(8).run_refilled("answering", range(8), work)]
+    assert tried == [8, 4, 2] and rows[:4] == [0, 2, 4, 6] and sorted(rows) == list(range(8))
+    assert "answering: 8 rows do not fit into memory; going on with 4 at a time" in caplog.messages
+
+
+def test_a_refilled_row_that_lacks_memory_is_an_error() -> None:
+    def work(places: int, take: Callable[[int], list[int]]) -> Iterator[list[tuple[int, int]]]:
+        take(places)
+        yield []
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        list(Batches(4).run_refilled("answering", range(4), work))
+
+
+def test_refilled_rows_begin_only_while_there_is_time_for_them(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Five steps of 2 s a row, 60 s in all: six of one place's rows, of which the last ends with the time."""
+
+    def tick() -> None:
+        clock.now += 2
+
+    timed = Batches(2, clock.left)
+    rows = [row for row, _ in timed.run_refilled("answering", range(100), in_places(lambda row: 5, tick))]
+    assert rows == list(range(12)) and clock.now == 60
+    assert any("88 of 100 are left out" in message for message in caplog.messages)
+    assert any("2 of 100 done, at 5.00 s each" in message for message in caplog.messages)
+
+
+def test_the_end_of_the_time_meets_refilled_rows(caplog: pytest.LogCaptureFixture) -> None:
+    seconds = iter([1.0, 1.0, -1.0])
+    batched = Batches(2, lambda: next(seconds, -1.0))
+    work = in_places(lambda row: 1 + 8 * row, batched.check)
+    assert list(batched.run_refilled("answering", range(4), work)) == [(0, 0)]
+    assert "answering: no time left; 3 of 4 are left out" in caplog.messages
+    assert list(Batches(2, lambda: 0.0).run_refilled("answering", [1], lambda *_: pytest.fail("was begun"))) == []
 
 
 def test_without_time_nothing_is_begun() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rudolph.config import BOS, EOS, Vocabulary
-from rudolph.generate import generate, generate_image, generate_text
+from rudolph.generate import Begun, begin_text, generate, generate_image, generate_refilled, generate_text
 from rudolph.graphs import use_step_graphs_
 from rudolph.modeling import RudolphModel
 from rudolph.sampling import GREEDY, IMAGE_SAMPLING, Sampling, sample, uniforms
@@ -160,6 +160,42 @@ def test_rows_that_end_leave_the_batch_and_change_nothing(case: Case, monkeypatc
     assert stopped == [row[: row.index(EOS)] if EOS in row else row for row in full]
     assert len({len(row) for row in stopped}) > 3
     assert all(set(row) <= {10, 11, 12} for row in stopped)
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+@pytest.mark.parametrize("places", [1, 3, 8, 30])
+def test_rows_that_begin_where_others_have_ended_change_nothing(case: Case, places: int, graphs: bool) -> None:
+    model, vectors = case
+    rows = 24
+    left, image = (vectors[key].repeat(rows // 3, 1) for key in ("left", "image"))
+    allowed = torch.zeros(model.config.bpe_vocab_size, dtype=torch.bool)
+    allowed[[EOS, 10, 11, 12]] = True
+    sampling, prefix = Sampling(temperature=3.0), right_prefix(model)
+    expected = generate_text(model, left, image, prefix, sampling, seeds=range(rows), allowed=allowed)
+    if graphs:
+        model = use_step_graphs_(copy.deepcopy(model), capture=False)
+    waiting, most, lives = list(range(rows)), [], []
+
+    def more(count: int) -> Begun | None:
+        most.append(count)
+        if not waiting:
+            return None
+        taken = [waiting.pop() for _ in range(min(count, len(waiting)))]
+        if len(most) == 2:  # of these none goes on
+            waiting[:0] = taken
+            return Begun([], [], model.prefix(left[taken]))
+        return Begun(taken, taken, begin_text(model, left[taken], image[taken], prefix))
+
+    start = model.config.image_end + len(prefix)
+    with torch.inference_mode():
+        found = [row for ended in generate_refilled(model, places, start, more, sampling, allowed=allowed,
+                                                    progress=lambda live, _: lives.append(live))
+                 for row in ended]  # fmt: skip
+    assert len(found) == rows and [ids for _, ids in sorted(found)] == expected
+    assert max(lives) <= places and set(most) == {max(1, places // 4)}
+    assert len(lives) < sum(max(len(ids) for ids in expected[at : at + places]) for at in range(0, rows, places)) + (
+        rows // places + 1
+    )
 
 
 def test_first_image_id_from_the_text_head(case: Case) -> None:
