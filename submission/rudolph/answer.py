@@ -58,6 +58,12 @@ _SHOWN = re.compile(
 )
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
 Output = Literal["text", "image"]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+#: Rows with what became of them, as they are made; of a batch, and of rows that come when others end: see `Batches`.
+Made = Iterator[tuple[int, Result]]
+ByBatch = Callable[[list[int]], Sequence[Result]]
+AsTheyEnd = Callable[[int, Callable[[int], list[int]]], Iterator[Sequence[tuple[int, Result]]]]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 #: Images that the VQGAN takes at a time. Convolutions round differently in another batch, which can tip a code or a
@@ -376,14 +382,21 @@ class Rudolph:
             len(questions), len(with_image), len(open_rows), len(texts) + len(fallback_texts), len(images),
         )  # fmt: skip
 
+        def refilled(row: int) -> bool:
+            # Windows are batches of their own, which want the storage of step graphs.
+            return REFILLED[self.model.device.type] and (settings.windows == 1 or self._fits(questions[row].texts))
+
+        with_image.sort(key=refilled, reverse=True)  # in the order in which they are answered
         first_image = partial(self._first_image, fit=settings.image_fit)
         loaded = _ahead(first_image, [questions[row] for row in with_image])
+        arriving = zip(with_image, loaded, strict=True)
         pixels: dict[int, Tensor | None] = {}
-
         codes: dict[int, Tensor] = {}
 
         def encode(batch: list[int]) -> None:
-            pixels.update((row, next(loaded)) for row in batch if row not in pixels)  # a batch can come again, halved
+            for row in batch:
+                while row not in pixels:  # it can be there, as a batch can come again, halved
+                    pixels.update((next(arriving),))
             codes.update(self._encode({row: pixels[row] for row in batch}))
 
         def to_write(row: int) -> bool:
@@ -397,27 +410,29 @@ class Rudolph:
             encode([row for row in batch if questions[row].images])
             return self._begin(questions, left, batch, codes, settings)
 
-        # Windows are batches of their own, which would want the storage of step graphs.
-        refilled = REFILLED[self.model.device.type] and settings.windows == 1
+        def made(
+            stage: str, rows: list[int], by_batch: ByBatch[Result], as_they_end: AsTheyEnd[Result]
+        ) -> Made[Result]:
+            """(row, what became of it) of rows as they are made."""
+            some = [row for row in rows if refilled(row)]
+            yield from batches.run_refilled(stage, some, as_they_end)
+            rest = [row for row in rows if row not in set(some)]
+            for batch in batches.run(f"{stage}, in windows" if some else stage, rest, by_batch):
+                yield from zip(*batch, strict=True)
 
         def written(stage: str, rows: list[int]) -> Iterator[Part]:
             """Texts of rows as they are made."""
-            if refilled:
-                work = partial(self._write_refilled, questions, left, settings, batches.check, codes, begin)
-                made: Iterable[tuple[int, str]] = batches.run_refilled(stage, rows, work)
-            else:
-                made = (pair for batch in batches.run(stage, rows, write) for pair in zip(*batch, strict=True))
-            for row, text in made:
+            as_they_end = partial(self._write_refilled, questions, left, settings, batches.check, codes, begin)
+            for row, text in made(stage, rows, write, as_they_end):
                 pixels.pop(row, None), codes.pop(row, None)
                 yield Part(questions[row].id, text=text)
 
-        def decided_and_written(stage: str, rows: list[int]) -> Iterator[tuple[int, tuple[float, str | None]]]:
+        def decided_and_written(stage: str, rows: list[int]) -> Made[tuple[float, str | None]]:
             """Of rows as they are made: text probabilities, and texts where the model decides for them."""
             rest = questions, left, settings, batches.check, to_write
-            if refilled:
-                return batches.run_refilled(stage, rows, partial(self._decide_and_write_refilled, *rest))
-            run = batches.run(stage, rows, partial(self._decide_and_write, *rest))
-            return (pair for batch in run for pair in zip(*batch, strict=True))
+            return made(
+                stage, rows, partial(self._decide_and_write, *rest), partial(self._decide_and_write_refilled, *rest)
+            )
 
         def draw(batch: list[int]) -> Tensor:
             return self._draw(questions, left, batch, settings, batches)
@@ -700,6 +715,9 @@ class Rudolph:
     def _encode_prompt(self, texts: Sequence[str]) -> Tensor:
         return self.tokenizer.encode_text(join_texts(texts), self.model.config.l_text_seq_length, self._left_special)
 
+    def _fits(self, texts: Sequence[str]) -> bool:
+        return self._tokens(texts) <= self._room
+
     def _tokens(self, texts: Sequence[str]) -> int:
         return len(self.tokenizer.encode_ids(join_texts(texts)))
 
@@ -749,10 +767,6 @@ def _outputs(
     if in_text:
         return (("text", "image"), "image") if settings.fallback else (("text",), None)
     return (("image", "text"), "text") if settings.fallback else (("image",), None)
-
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 def _ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result, None, None]:

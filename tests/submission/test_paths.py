@@ -218,6 +218,21 @@ def test_nano_answers_the_same_where_rows_are_refilled_and_not(
     assert found == {question.id: expected[question.id] for question in some}
 
 
+def test_nano_answers_the_same_where_some_are_read_in_windows_and_others_refilled(
+    nano: Rudolph, questions: list[Question], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = "Ёж нёс в «корзине» грибы и встретил лису. " * 30
+    long = [dataclasses.replace(q, id=f"{q.id}-", texts=(q.texts[0], story, *q.texts[1:])) for q in questions[::2]]
+    windowed = dataclasses.replace(SHARP, windows=3, image_candidates=1)
+    asked = [question for pair in zip(long, questions, strict=False) for question in pair]
+    assert any(question.images for question in long)
+    monkeypatch.setattr("rudolph.answer.LOADED_AHEAD", 1)
+    wanted = comparable(nano.answer(asked, windowed))
+    monkeypatch.setitem(REFILLED, "cpu", True)
+    for rows in (2, 5):
+        assert comparable(nano.answer(asked, dataclasses.replace(windowed, batch_size=rows))) == wanted
+
+
 @pytest.mark.parametrize("path", ["plain", "packed", "steps"])
 def test_nano_answers_the_same_without_what_makes_it_fast(
     questions: list[Question], expected: dict[str, tuple[object, ...]], path: str
