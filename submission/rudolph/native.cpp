@@ -342,18 +342,44 @@ inline void mix(const float* values, long head, long count, const float* shares,
     if (d < head) mix_some<N, 1>(values + d, head, count, shares, share_stride, mixed + d);
 }
 
-// mixed += sum of shares[i] * value near[i].
-inline void mix_near(const float* values, const int32_t* near, long head, long count, const float* shares,
-                     float* mixed) {
-    for (long d = 0; d < head; d += LANES) {
-        Vec even = {}, odd = {};  // two sums, so that an addition need not wait for the one before
-        long i = 0;
-        for (; i + 1 < count; i += 2) {
-            even += load(values + near[i] * head + d) * splat(shares[i]);
-            odd += load(values + near[i + 1] * head + d) * splat(shares[i + 1]);
+// scores[i] = query . key near[i], and mixed += sum of shares[i] * value near[i], for rows of WIDE vectors.
+template <int WIDE>
+inline void scores_of_near(const float* query, const float* keys, const int32_t* near, long count, float* scores) {
+    Vec part[WIDE];
+    for (int v = 0; v < WIDE; ++v) part[v] = load(query + v * LANES);
+    for (long i = 0; i < count; ++i) {
+        const float* key = keys + near[i] * (WIDE * LANES);
+        Vec sum = load(key) * part[0];
+        for (int v = 1; v < WIDE; ++v) sum += load(key + v * LANES) * part[v];
+        scores[i] = sum_of(sum);
+    }
+}
+
+template <int WIDE>
+inline void mix_near(const float* values, const int32_t* near, long count, const float* shares, float* mixed) {
+    Vec even[WIDE] = {}, odd[WIDE] = {};  // two sums, so that an addition need not wait for the one before
+    long i = 0;
+    for (; i + 1 < count; i += 2) {
+        const float *first = values + near[i] * (WIDE * LANES), *second = values + near[i + 1] * (WIDE * LANES);
+        for (int v = 0; v < WIDE; ++v) {
+            even[v] += load(first + v * LANES) * splat(shares[i]);
+            odd[v] += load(second + v * LANES) * splat(shares[i + 1]);
         }
-        if (i < count) even += load(values + near[i] * head + d) * splat(shares[i]);
-        store(mixed + d, load(mixed + d) + even + odd);
+    }
+    if (i < count)
+        for (int v = 0; v < WIDE; ++v) even[v] += load(values + near[i] * (WIDE * LANES) + v * LANES) * splat(shares[i]);
+    for (int v = 0; v < WIDE; ++v) store(mixed + v * LANES, even[v] + odd[v]);
+}
+
+// Calls `work` with the number of vectors that a head takes, as a constant.
+template <class Work>
+inline void by_width(long padded_head, const Work& work) {
+    switch (padded_head / LANES) {
+#define CASE(WIDE) \
+    case WIDE: work(std::integral_constant<int, WIDE>()); break;
+        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10)
+        CASE(11) CASE(12) CASE(13) CASE(14) CASE(15) CASE(16)
+#undef CASE
     }
 }
 
@@ -379,6 +405,18 @@ void attend(const Model& model, const Sizes& size, const Cache& cache, long laye
     const long left_place = tokens[0].left_row * size.heads + head;
     scores_of<N>(queries, cache.left_keys[layer] + left_place * size.head * size.padded_left, size.padded_left,
                  size.head, most_left, scores, most);
+    // Those of one sequence's right text read its own keys together, too.
+    bool together = true;
+    long most_own = 0;
+    for (int q = 0; q < N; ++q) {
+        const long number = tokens[q].position - size.left;
+        together = together && number >= size.image && tokens[q].sequence == tokens[0].sequence;
+        most_own = std::max(most_own, number + 1);
+    }
+    const long first_place = tokens[0].sequence * size.heads + head;
+    if (together)
+        scores_of<N>(queries, cache.own_keys[layer] + first_place * size.head * size.padded_own, size.padded_own,
+                     size.head, most_own, scores + size.padded_left, most);
     for (int q = 0; q < N; ++q) {
         // Those of the own part follow where the left ones end, at a multiple of LANES.
         float *left = scores + q * most, *own = left + size.padded_left;
@@ -387,29 +425,27 @@ void attend(const Model& model, const Sizes& size, const Cache& cache, long laye
         const int32_t* near = nullptr;
         if (number >= size.image) {
             own_count = number + 1;
-            scores_of<1>(queries + q, cache.own_keys[layer] + place * size.head * size.padded_own, size.padded_own,
+            if (!together) scores_of<1>(queries + q, cache.own_keys[layer] + place * size.head * size.padded_own, size.padded_own,
                          size.head, own_count, own, most);
         } else if (number >= 0) {
             const long row = model.layer[layer].kind * size.image + number;
             own_count = model.near_count[row];
             near = model.near + row * model.most_near;
             const float* keys = cache.image_keys[layer] + place * size.image * size.padded_head;
-            for (long i = 0; i < own_count; ++i) {
-                Vec sum = {};
-                for (long d = 0; d < size.padded_head; d += LANES)
-                    sum += load(keys + near[i] * size.padded_head + d) * load(queries[q] + d);
-                own[i] = sum_of(sum);
-            }
+            by_width(size.padded_head, [&](auto wide) {
+                scores_of_near<decltype(wide)::value>(queries[q], keys, near, own_count, own);
+            });
         }
         float largest = -INFINITY;
         for (long i = 0; i < left_count[q]; ++i) largest = std::max(largest, left[i]);
         for (long i = 0; i < own_count; ++i) largest = std::max(largest, own[i]);
         // What lies behind the last score of a piece counts nothing.
         for (long i = left_count[q]; i < size.padded_left; ++i) left[i] = -INFINITY;
-        for (long i = own_count; i < up(own_count, LANES); ++i) own[i] = -INFINITY;
+        const long own_end = up(together ? most_own : own_count, LANES);
+        for (long i = own_count; i < own_end; ++i) own[i] = -INFINITY;
         Vec sum = {};
         for (float* piece : {left, own}) {
-            const long count = piece == left ? size.padded_left : up(own_count, LANES);
+            const long count = piece == left ? size.padded_left : own_end;
             for (long i = 0; i < count; i += LANES) {
                 const Vec score = load(piece + i), share = exponential(score - largest);
                 const Vec counted = score > -INFINITY ? share : Vec{};
@@ -421,11 +457,18 @@ void attend(const Model& model, const Sizes& size, const Cache& cache, long laye
         float* target = mixed + q * size.padded_head;
         std::fill_n(target, size.padded_head, 0.f);
         const float* values = cache.own_values[layer] + place * size.own * size.padded_head;
+        if (together)
+            continue;
         if (near == nullptr)
             mix<1>(values, size.padded_head, own_count, own, most, target);
         else
-            mix_near(values, near, size.padded_head, own_count, own, target);
+            by_width(size.padded_head, [&](auto wide) {
+                mix_near<decltype(wide)::value>(values, near, own_count, own, target);
+            });
     }
+    if (together)
+        mix<N>(cache.own_values[layer] + first_place * size.own * size.padded_head, size.padded_head, most_own,
+               scores + size.padded_left, most, mixed);
     mix<N>(cache.left_values[layer] + left_place * size.left * size.padded_head, size.padded_head, most_left, scores,
            most, mixed);
     for (int q = 0; q < N; ++q) {
@@ -591,57 +634,54 @@ void pack_weights(const T* weight, long outputs, long inputs, T* packed) {
 
 // ------------------------------------------------------------------------------------------------------------- draws
 
-struct Choice {
-    float probability;
-    int32_t id;
-};
-
-inline bool before(const Choice& a, const Choice& b) {
-    return a.probability > b.probability || (a.probability == b.probability && a.id < b.id);
+inline float of_bits(int32_t bits) {
+    float value;
+    std::memcpy(&value, &bits, 4);
+    return value;
 }
 
-// Orders choices so far that the likeliest, up to the first with which their sum is above `target`, come first, and
-// returns the number of that one. Sum: of all that come before it.
-long reach(Choice* choices, long count, double target, double& sum) {
-    long low = 0, high = count;
-    sum = 0;
-    while (high - low > LANES) {
-        const float a = choices[low].probability, b = choices[(low + high) / 2].probability,
-                    c = choices[high - 1].probability;
-        const float middle = std::max(std::min(a, b), std::min(std::max(a, b), c));
-        double above = 0, same = 0;
-        long i = low, end = high, top = low;
-        while (i < end) {  // above | same | below
-            const float probability = choices[i].probability;
-            if (probability > middle) {
-                above += probability;
-                std::swap(choices[i++], choices[top++]);
-            } else if (probability < middle) {
-                std::swap(choices[i], choices[--end]);
-            } else {
-                same += probability;
-                ++i;
-            }
-        }
-        if (sum + above > target) {
-            high = top;
-        } else if (sum + above + same > target) {
-            sum += above;
-            low = top;
-            high = end;
-            break;
-        } else if (end == high) {  // none is left: all together do not reach the target
-            sum += above;
-            low = top;
-            break;
-        } else {
-            sum += above + same;
-            low = end;
-        }
+// What `least` and more weigh together: their sum, or their number. `count` a multiple of LANES.
+template <bool NUMBER>
+inline double weight_from(const float* shares, long count, float least) {
+    Vec sum = {};
+    const Vec bound = splat(least);
+    for (long i = 0; i < count; i += LANES) {
+        const Vec share = load(shares + i);
+        sum += share >= bound ? (NUMBER ? splat(1) : share) : Vec{};
     }
-    std::sort(choices + low, choices + high, before);
-    while (low + 1 < high && sum + choices[low].probability <= target) sum += choices[low++].probability;
-    return low;
+    double total = 0;
+    for (int lane = 0; lane < LANES; ++lane) total += sum[lane];
+    return total;
+}
+
+// The largest of the shares with which those that are as large or larger weigh more than `target`: found by its bits,
+// which have the order of numbers from 0 on. The smallest share above 0 where all do not weigh so much.
+template <bool NUMBER>
+float reach(const float* shares, long count, double target, float largest) {
+    int32_t low = 1, high;  // all from `low` on weigh more, or low is 1; from `high` on they do not
+    std::memcpy(&high, &largest, 4);
+    ++high;
+    while (high - low > 1) {
+        const int32_t middle = low + (high - low) / 2;
+        (weight_from<NUMBER>(shares, count, of_bits(middle)) > target ? low : high) = middle;
+    }
+    return of_bits(low);
+}
+
+// Of shares in falling order, and by their place where they are equal: the place of the first one with which their sum
+// is above `target`, else of the last; and the sum with it.
+long place_of(const float* shares, long count, double target, float largest, double& sum) {
+    const float least = reach<false>(shares, count, target, largest);
+    const float next = std::nextafter(least, INFINITY);
+    sum = weight_from<false>(shares, count, next);
+    long last = 0;
+    for (long i = 0; i < count; ++i)
+        if (shares[i] == least) {
+            last = i;
+            sum += least;
+            if (sum > target) break;
+        }
+    return last;
 }
 
 }  // namespace
@@ -700,40 +740,36 @@ int64_t forward(const Model* model, const Cache* cache, const int64_t* ids, cons
     return -1;
 }
 
-// As sampling.sample_by_sorting: logits float32 [rows, width], uniform [rows], memory 2 * width floats a thread.
+// As sampling.sample_by_sorting: logits float32 [rows, width], uniform [rows], memory `width` floats, rounded up to
+// whole vectors, a thread.
 void draw(const float* logits, int64_t rows, int64_t width, int64_t top_k, double top_p, float temperature,
           const float* uniform, int64_t* ids, float* memory, int threads) {
+    const int64_t count = up(width, LANES);
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t row = 0; row < rows; ++row) {
-        Choice* choices = reinterpret_cast<Choice*>(memory + omp_get_thread_num() * 2 * width);
+        float* shares = memory + omp_get_thread_num() * count;
         const float* given = logits + row * width;
-        const float largest = *std::max_element(given, given + width);
-        int64_t count = 0;
-        alignas(64) float some[LANES];
-        for (int64_t i = 0; i < width; i += LANES) {
-            const int64_t there = std::min<int64_t>(LANES, width - i);
-            for (int64_t j = 0; j < LANES; ++j) some[j] = j < there ? (given[i + j] - largest) / temperature : 0;
-            const Vec shares = exponential(load(some));
-            for (int64_t j = 0; j < there; ++j)
-                if (given[i + j] > -INFINITY) choices[count++] = {shares[j], int32_t(i + j)};
+        float largest = -INFINITY;
+        for (int64_t i = 0; i < width; ++i) largest = given[i] > largest ? given[i] : largest;
+        ids[row] = 0;
+        if (!(largest > -INFINITY)) continue;  // of a model that gives no numbers
+        for (int64_t i = 0; i < count; ++i) shares[i] = i < width ? (given[i] - largest) / temperature : -INFINITY;
+        for (int64_t i = 0; i < count; i += LANES) {
+            const Vec score = load(shares + i);
+            store(shares + i, score > -INFINITY ? exponential(score) : Vec{});
         }
-        if (count == 0) {  // of a model that gives no numbers
-            ids[row] = 0;
-            continue;
+        double sum = 0;
+        if (top_k > 0 && top_k < width) {  // of those that are as large as the last, the first ones stay
+            const float least = reach<true>(shares, count, top_k - 1, 1);
+            int64_t left = top_k;
+            for (int64_t i = 0; i < width; ++i) left -= shares[i] > least;
+            for (int64_t i = 0; i < width; ++i)
+                if (shares[i] < least || (shares[i] == least && left-- <= 0)) shares[i] = 0;
         }
-        if (top_k > 0 && top_k < count) {
-            std::nth_element(choices, choices + top_k, choices + count, before);
-            count = top_k;
-        }
-        double total = 0, sum = 0;
-        for (int64_t i = 0; i < count; ++i) total += choices[i].probability;
+        double total = weight_from<false>(shares, count, of_bits(1));
         // Kept is what has at most `top_p` before it.
-        int64_t last = count - 1;
-        if (top_p < 1) {
-            last = reach(choices, count, top_p * total, sum);
-            total = sum + choices[last].probability;
-        }
-        ids[row] = choices[reach(choices, last + 1, uniform[row] * total, sum)].id;
+        if (top_p < 1) place_of(shares, count, top_p * total, 1, total);
+        ids[row] = place_of(shares, count, uniform[row] * total, 1, sum);
     }
 }
 

@@ -336,7 +336,7 @@ def draw(logits: Tensor, top_k: int, top_p: float, temperature: float, uniform: 
     logits, uniform = logits.float().contiguous(), uniform.contiguous()
     rows, width = logits.shape
     threads = torch.get_num_threads()
-    ids, memory = torch.empty(rows, dtype=torch.int64), torch.empty(threads, 2 * width)
+    ids, memory = torch.empty(rows, dtype=torch.int64), torch.empty(threads, -(-width // library().lanes()) * library().lanes())
     library().draw(
         logits.data_ptr(), rows, width, top_k, top_p, temperature, uniform.data_ptr(), ids.data_ptr(),
         memory.data_ptr(), threads,
