@@ -24,6 +24,8 @@ from .native_build import built
 
 logger = logging.getLogger(__name__)
 
+MOST_VECTORS = 16  # that a head takes, in native.cpp
+
 
 @functools.cache
 def library() -> Any:
@@ -308,12 +310,15 @@ class NativeCache(KVCache):
         self._sequences, self._lefts = self._sequences[rows], self._lefts[rows]
 
 
-def can_use(model: nn.Module) -> bool:
+def can_use(model: Any) -> bool:
     """Whether the library is there and computes with this model's weights: on a CPU, float32, or bfloat16 that the
-    processor multiplies.
+    processor multiplies, and heads that are not wider than it knows.
     """
     weight = next(model.parameters())
     if weight.device.type != "cpu" or library() is None:
+        return False
+    config: DecoderConfig = model.config
+    if config.hidden_size // config.num_attention_heads > MOST_VECTORS * library().lanes():
         return False
     linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
     return weight.dtype == torch.float32 or (

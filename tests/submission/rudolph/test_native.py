@@ -20,7 +20,7 @@ from rudolph.native_build import SETS, build, built, library_of
 from rudolph.sampling import GREEDY, IMAGE_SAMPLING, Sampling, sample_by_sorting
 
 DTYPES = [torch.float32, torch.bfloat16]
-#: Heads of 10, 16 and 80 numbers, of which the first is no whole vector; left texts that end within a vector, or at
+#: Heads of 10, 16, 80 and 128 numbers, of which the first is no whole vector; left texts that end within a vector, or at
 #: its end; images of which a token sees all kinds of neighbours.
 CONFIGS = {
     "odd": {
@@ -32,6 +32,11 @@ CONFIGS = {
         "num_layers": 4, "hidden_size": 64, "num_attention_heads": 4, "l_text_seq_length": 32,
         "image_tokens_per_dim": 4, "r_text_seq_length": 6, "text_special_tokens": 20, "vocab_size": 70 + 32,
         "image_vocab_size": 16, "cogview_sandwich_layernorm": False,
+    },
+    "widest": {
+        "num_layers": 2, "hidden_size": 128, "num_attention_heads": 1, "l_text_seq_length": 5,
+        "image_tokens_per_dim": 3, "r_text_seq_length": 5, "text_special_tokens": 20, "vocab_size": 50 + 5,
+        "image_vocab_size": 17,
     },
     "wide": {
         "num_layers": 2, "hidden_size": 160, "num_attention_heads": 2, "l_text_seq_length": 19,
@@ -77,6 +82,13 @@ def instructions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     native.library.cache_clear()
     yield name
     native.library.cache_clear()
+
+
+def test_heads_that_are_too_wide_are_left_to_pytorch() -> None:
+    sizes = CONFIGS["whole"] | {"num_layers": 1, "num_attention_heads": 1}
+    widest = native.MOST_VECTORS * native.library().lanes()
+    assert can_use(RudolphDecoder(DecoderConfig(**sizes | {"hidden_size": widest})))
+    assert not can_use(RudolphDecoder(DecoderConfig(**sizes | {"hidden_size": widest + 2})))
 
 
 def test_it_is_built_where_the_tests_run() -> None:
