@@ -340,8 +340,8 @@ def draw(logits: Tensor, top_k: int, top_p: float, temperature: float, uniform: 
     """`sampling.sample_by_sorting` of logits [B, V] on a CPU -> int64 [B]. The library must be there."""
     logits, uniform = logits.float().contiguous(), uniform.contiguous()
     rows, width = logits.shape
-    threads = torch.get_num_threads()
-    ids, memory = torch.empty(rows, dtype=torch.int64), torch.empty(threads, -(-width // library().lanes()) * library().lanes())
+    threads, lanes = torch.get_num_threads(), library().lanes()
+    ids, memory = torch.empty(rows, dtype=torch.int64), torch.empty(threads, -(-width // lanes) * lanes)
     library().draw(
         logits.data_ptr(), rows, width, top_k, top_p, temperature, uniform.data_ptr(), ids.data_ptr(),
         memory.data_ptr(), threads,

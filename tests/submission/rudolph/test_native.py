@@ -20,8 +20,8 @@ from rudolph.native_build import SETS, build, built, library_of
 from rudolph.sampling import GREEDY, IMAGE_SAMPLING, Sampling, sample_by_sorting
 
 DTYPES = [torch.float32, torch.bfloat16]
-#: Heads of 10, 16, 80 and 128 numbers, of which the first is no whole vector; left texts that end within a vector, or at
-#: its end; images of which a token sees all kinds of neighbours.
+#: Heads of 10, 16, 80 and 128 numbers, of which the first is no whole vector; left texts that end within a vector, or
+#: at its end; images of which a token sees all kinds of neighbours.
 CONFIGS = {
     "odd": {
         "num_layers": 5, "hidden_size": 30, "num_attention_heads": 3, "l_text_seq_length": 7,
