@@ -131,7 +131,7 @@ co2-report: $(INSTALLED_TRAIN) ## plots, tables and page of a training run's CO2
 	$(VENV) -m evaluator co2-report "$(RUN)" $(ARGS)
 
 .PHONY: bench-evaluator
-bench-evaluator: $(INSTALLED) ## seconds of the text metrics beside a word-by-word version, then where the time of score goes
+bench-evaluator: $(INSTALLED) ## seconds of the text metrics beside a word-by-word version, then where the time of score goes (ARGS are of the second)
 	OMP_NUM_THREADS=1 $(VENV) -m evaluator.tools.bench_metrics
 	OMP_NUM_THREADS=1 $(VENV) -m evaluator.tools.bench_scoring $(ARGS)
 

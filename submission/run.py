@@ -251,10 +251,13 @@ def _run_fingerprint(
     import torch
 
     from rudolph.answer import vqgan_of
+    from rudolph.native_build import built
 
+    library = built()  # its name has a digest of its source
     values = dataclasses.asdict(settings) | {
         "model": None, "vqgan": None, "batch_size": None, "device": rudolph.model.device.type,
         "dtype": str(rudolph.model.dtype), "torch": torch.__version__,
+        "native": None if rudolph.model.native is None or library is None else library.name,
         "images": [[e.id, [path.relative_to(root).as_posix() for path in e.images]] for e in examples],
     }  # fmt: skip
     model = Path(settings.model)

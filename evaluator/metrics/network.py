@@ -34,8 +34,8 @@ def keep_freed_memory() -> None:
     back to the system, which clears it for the next one: up to a sixth of a forward pass. Nothing without glibc.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_MMAP_THRESHOLD, _KEPT_BYTES)
+    # A threshold that this glibc finds too large is refused; the other alone would have each tensor mapped anew.
+    if mallopt is not None and mallopt(_MMAP_THRESHOLD, _KEPT_BYTES):
         mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)
 
 

@@ -474,7 +474,10 @@ class Rudolph:
             for row, ids in zip(rows, answers, strict=True)
         ]
         if settings.windows > 1:
-            self._read_windows(questions, left, rows, codes, settings, check, texts)
+            try:
+                self._read_windows(questions, left, rows, codes, settings, check, texts)
+            except OutOfTime:
+                logger.warning("no time left to read all windows; the answers so far count")
         return texts
 
     def _begin(
@@ -502,10 +505,10 @@ class Rudolph:
             self.model, places, start, more, settings.text_sampling, max_tokens=settings.max_answer_tokens,
             progress=check,
         ):  # fmt: skip
-            yield [
-                (row, self._text_of(questions[row], ids, left[row], codes.get(row), settings, check))
-                for row, ids in ended
-            ]
+            if not ended:
+                yield []
+            for row, ids in ended:  # each by itself, as the time may end
+                yield [(row, self._text_of(questions[row], ids, left[row], codes.get(row), settings, check))]
 
     def _given(self, rows: list[int], codes: Mapping[int, Tensor]) -> Tensor:
         """Images of rows, [B, m * m]: zeros where `codes` has none."""

@@ -143,8 +143,8 @@ class Batches:
         """Takes half of `count` rows at a time where they lack memory and are more than one."""
         if self.rows == 1 or not is_out_of_memory(error):
             return False
-        # A single row may be drawn several times, as many as rows fit.
-        self.rows = (count if count > 1 else self.rows) // 2
+        # Fewer rows than that may each be drawn several times, as many at a time as rows fit.
+        self.rows //= 2
         logger.warning("%s: %d rows do not fit into memory; going on with %d at a time", stage, count, self.rows)
         return True
 
@@ -183,8 +183,8 @@ def rows_that_fit(model: RudolphDecoder, extra: int = 0) -> int:
 def row_bytes(model: RudolphDecoder) -> int:
     """Bytes that one row of a batch takes at most, with L = l + m * m + r positions, N layers, width D, H heads:
 
-    * keys and values: 2 N D (L + W), where W image tokens, as many as one may see, have places of their own (the native
-      decoder's, in 4 bytes each like all that it keeps: m * m keys);
+    * keys and values: 2 N D (L + W), where W image tokens, as many as one may see, have places of their own; of the
+      native decoder, which keeps 4 bytes of each number, all keys of an image come twice;
     * one layer of the prefill: 16 D L (the residual and its norm 2, QKV 3, attention 2, the feed-forward 4 + 4, and 1
       more for the sum), and H L L scores, for where the attention kernel does not fuse them;
     * logits: every vocabulary 6 times in 4 bytes: as they come, as float32, sorted, their ids (8 bytes), and draws.
@@ -192,8 +192,10 @@ def row_bytes(model: RudolphDecoder) -> int:
     config = model.config
     item = 4 if model.native is not None else model.text_embeddings.weight.element_size()
     length, width = config.total_seq_length, config.hidden_size
-    seen = max(config.image_tokens_per_dim + 1, max(config.kernel_size, config.last_kernel_size) ** 2 // 2 + 1)
+    seen: float = max(config.image_tokens_per_dim + 1, max(config.kernel_size, config.last_kernel_size) ** 2 // 2 + 1)
+    if model.native is not None:
+        seen = config.image_seq_length / 2
     cache = 2 * config.num_layers * width * (length + seen) * item
     prefill = (16 * width + config.num_attention_heads * length) * length * item
     logits = 6 * 4 * (config.text_vocab_size + config.image_table_size)
-    return cache + prefill + logits
+    return int(cache + prefill + logits)

@@ -250,6 +250,14 @@ class RudolphDecoder(nn.Module):
         padding = torch.arange(first, first + ids.shape[1], device=ids.device)
         return torch.where(ids == PAD, padding, ids)
 
+    def _check_positions(self, position: int, length: int) -> None:
+        stop = position + length
+        if not 0 <= position < stop <= self.config.total_seq_length:
+            raise ValueError(
+                f"ids cover the positions {position} to {stop} (not included); "
+                f"they must lie in 0 to {self.config.total_seq_length} and not be empty"
+            )
+
     def embed(self, ids: Tensor, position: int | Tensor = 0) -> Tensor:
         """Token plus position embeddings of ids [B, T] at positions `position`.. -> [B, T, D], or of ids [B, 1] at
         right-text positions of each row's own, int64 [B].
@@ -258,12 +266,8 @@ class RudolphDecoder(nn.Module):
         if isinstance(position, Tensor):
             places = self.r_text_pos_embeddings((position - config.image_end).to(ids.device))
             return self.embedding_dropout(self.text_embeddings(ids) + places[:, None])
+        self._check_positions(position, ids.shape[1])
         left_end, image_end, stop = config.l_text_seq_length, config.image_end, position + ids.shape[1]
-        if not 0 <= position < stop <= config.total_seq_length:
-            raise ValueError(
-                f"ids cover the positions {position} to {stop} (not included); "
-                f"they must lie in 0 to {config.total_seq_length} and not be empty"
-            )
         parts = []
         if position < left_end:
             text = self._with_padding_ids(ids[:, : left_end - position], position)
@@ -286,6 +290,8 @@ class RudolphDecoder(nn.Module):
         self, input_ids: Tensor, position: int | Tensor = 0, cache: KVCache | None = None, last: int | None = None
     ) -> Tensor:
         """Final hidden states of ids [B, T] at positions `position`.. -> [B, T, D], or of the `last` ones alone."""
+        if not isinstance(position, Tensor):
+            self._check_positions(position, input_ids.shape[1])
         if cache is None and self.native is not None and position == 0 and not torch.is_grad_enabled():
             cache = self.native.new_cache(*input_ids.shape)
         if cache is not None and (states := cache.run(input_ids, position, last or input_ids.shape[1])) is not None:

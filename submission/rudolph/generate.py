@@ -194,6 +194,8 @@ def generate_refilled(
     n_tokens = model.config.total_seq_length - start
     if max_tokens is not None:
         n_tokens = min(n_tokens, max_tokens)
+    if n_tokens < 1:
+        raise ValueError(f"{n_tokens} tokens after {start} positions were asked for; it must be at least 1")
     cache = model.new_cache(places, start, start + n_tokens - 1)
     for tensor in (*cache.keys, *cache.values):  # a place that no row has taken yet is computed, too
         tensor.zero_()

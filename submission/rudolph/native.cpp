@@ -28,6 +28,7 @@ constexpr int TILE = 6;                  // rows of a product at a time
 constexpr int PANEL = LANES * VECTORS;   // columns of a product at a time
 constexpr int CHUNK = 16 * TILE;         // rows whose sums a thread keeps while it goes through a panel
 constexpr int DEPTH = 512;               // inputs that a panel's piece has: it stays in the second level cache
+constexpr int LINE = 64;                 // bytes that memory is read by
 constexpr int QUERIES = 4;               // that read the same left text at a time
 constexpr int UNITS = 4;                 // pieces of work a thread, where there are enough rows
 constexpr float EPS = 1e-5f;             // of torch.nn.LayerNorm
@@ -137,13 +138,15 @@ namespace {
 // ---------------------------------------------------------------------------------------------------------- products
 
 template <int ROWS>
-inline void tile(const float* x, long stride, const float* panel, long depth, float* sums, bool first) {
+inline void tile(const float* x, long stride, const float* panel, const float* ahead, long depth, float* sums,
+                 bool first) {
     Vec sum[ROWS][VECTORS];
     for (int row = 0; row < ROWS; ++row)
         for (int v = 0; v < VECTORS; ++v) sum[row][v] = first ? Vec{} : load(sums + row * PANEL + v * LANES);
     for (long k = 0; k < depth; ++k) {
         Vec weight[VECTORS];
         for (int v = 0; v < VECTORS; ++v) weight[v] = load(panel + k * PANEL + v * LANES);
+        __builtin_prefetch(ahead + k * LINE / 4, 0, 2);
         for (int row = 0; row < ROWS; ++row) {
             const Vec input = splat(x[row * stride + k]);
             for (int v = 0; v < VECTORS; ++v) sum[row][v] += weight[v] * input;
@@ -155,7 +158,8 @@ inline void tile(const float* x, long stride, const float* panel, long depth, fl
 
 #ifdef __AVX512BF16__
 template <int ROWS>
-inline void tile(const Bfloat* x, long stride, const Bfloat* panel, long depth, float* sums, bool first) {
+inline void tile(const Bfloat* x, long stride, const Bfloat* panel, const Bfloat* ahead, long depth, float* sums,
+                 bool first) {
     __m512 sum[ROWS][VECTORS];
     for (int row = 0; row < ROWS; ++row)
         for (int v = 0; v < VECTORS; ++v)
@@ -164,6 +168,7 @@ inline void tile(const Bfloat* x, long stride, const Bfloat* panel, long depth, 
         __m512bh weight[VECTORS];
         for (int v = 0; v < VECTORS; ++v)
             weight[v] = (__m512bh)_mm512_loadu_si512(panel + k * PANEL + v * 2 * LANES);
+        __builtin_prefetch(ahead + k * LINE / 4, 0, 2);
         for (int row = 0; row < ROWS; ++row) {
             int32_t pair;
             std::memcpy(&pair, x + row * stride + k, 4);
@@ -176,19 +181,23 @@ inline void tile(const Bfloat* x, long stride, const Bfloat* panel, long depth, 
 }
 #else
 template <int ROWS>
-inline void tile(const Bfloat*, long, const Bfloat*, long, float*, bool) {}  // never asked for: see can_bfloat
+inline void tile(const Bfloat*, long, const Bfloat*, const Bfloat*, long, float*, bool) {}  // never asked for: see can_bfloat
 #endif
 
+// Weights follow each other in memory as they are wanted, so each tile asks for some of what comes after this piece,
+// a line for each 4 bytes of a row's inputs: with many rows that is all of it.
 template <class T>
 inline void tiles(const T* x, long rows, long stride, const T* panel, long depth, float* sums, bool first) {
-    for (; rows >= TILE; rows -= TILE, x += TILE * stride, sums += TILE * PANEL)
-        tile<TILE>(x, stride, panel, depth, sums, first);
+    const T* ahead = panel + depth * PANEL;
+    const long lines = depth * LINE / 4;
+    for (; rows >= TILE; rows -= TILE, x += TILE * stride, sums += TILE * PANEL, ahead += lines)
+        tile<TILE>(x, stride, panel, ahead, depth, sums, first);
     switch (rows) {
-        case 5: tile<5>(x, stride, panel, depth, sums, first); break;
-        case 4: tile<4>(x, stride, panel, depth, sums, first); break;
-        case 3: tile<3>(x, stride, panel, depth, sums, first); break;
-        case 2: tile<2>(x, stride, panel, depth, sums, first); break;
-        case 1: tile<1>(x, stride, panel, depth, sums, first); break;
+        case 5: tile<5>(x, stride, panel, ahead, depth, sums, first); break;
+        case 4: tile<4>(x, stride, panel, ahead, depth, sums, first); break;
+        case 3: tile<3>(x, stride, panel, ahead, depth, sums, first); break;
+        case 2: tile<2>(x, stride, panel, ahead, depth, sums, first); break;
+        case 1: tile<1>(x, stride, panel, ahead, depth, sums, first); break;
     }
 }
 
@@ -731,7 +740,7 @@ int64_t forward(const Model* model, const Cache* cache, const int64_t* ids, cons
     for (int64_t row = 0; row < count; ++row) {
         const int64_t position = given[row].position, own = position - model->left;
         const int64_t ids_there = own >= 0 && own < model->image ? model->image_rows : model->text_rows;
-        if (position < 0 || own >= cache->own || ids[row] < 0 || ids[row] >= ids_there) return row;
+        if (position < 0 || own >= std::min(cache->own, model->image + model->right) || ids[row] < 0 || ids[row] >= ids_there) return row;
     }
     if (model->bfloat)
         run<Bfloat>(*model, *cache, ids, given, count, wanted, wanted_count, out, memory, threads);

@@ -182,7 +182,7 @@ class NativeCache(KVCache):
         config = decoder.config
         heads, head = config.num_attention_heads, config.hidden_size // config.num_attention_heads
         self._own = max(0, capacity - config.l_text_seq_length)
-        readable = capacity > config.image_end
+        readable = capacity >= config.image_end  # a right text may come, or go on from this one
         wide = self._up(head)
 
         def make(*shape: int) -> list[Tensor]:
@@ -244,7 +244,7 @@ class NativeCache(KVCache):
             part.expand(batch, length) for part in (self._sequences[:, None], self._lefts[:, None], places)
         ], dim=2)  # fmt: skip
         wanted = torch.arange(batch * length).view(batch, length)[:, length - last :].flatten().contiguous()
-        states = self._forward(ids.contiguous(), tokens.view(-1, 3), wanted)
+        states = self._forward(ids.long().contiguous(), tokens.view(-1, 3), wanted)
         return states.view(batch, last, states.shape[1])
 
     def _forward(self, ids: Tensor, tokens: Tensor, wanted: Tensor) -> Tensor:
@@ -272,7 +272,7 @@ class NativeCache(KVCache):
         assert isinstance(before, NativeCache)
         before._describe()
         self._left_keys, self._left_values = before._left_keys, before._left_values
-        self._lefts, self.length = before._lefts[rows], before.length
+        self._lefts, self.length, self._described = before._lefts[rows], before.length, None
         self._copy_own(self._sequences, before, before._sequences[rows])
 
     def _copy_own(self, to: Tensor, other: NativeCache, sequences: Tensor) -> None:
@@ -283,8 +283,12 @@ class NativeCache(KVCache):
         for mine, others in ((self._image_keys, other._image_keys), (self._own_values, other._own_values)):
             for target, source in zip(mine, others, strict=True):
                 target[to, :, :kept] = source[sequences, :, : min(kept, target.shape[2])]
-        for target, source in zip(self._own_keys, other._own_keys, strict=True):
-            target[to, :, :, :kept] = source[sequences, :, :, :kept]
+        for layer, target in enumerate(self._own_keys):
+            if other._readable:
+                target[to, :, :, :kept] = other._own_keys[layer][sequences, :, :, :kept]
+            else:  # it holds a part of an image alone
+                keys = other._image_keys[layer][sequences, :, :kept, : target.shape[2]]
+                target[to, :, :, :kept] = keys.transpose(2, 3)
 
     def fill(self, rows: Tensor, other: KVCache) -> None:
         """Begins these rows, int64 [n], anew with all that another cache of n rows holds. Their left texts must not be
@@ -338,8 +342,9 @@ def use_native_(model: Any) -> Any:
 
 def draw(logits: Tensor, top_k: int, top_p: float, temperature: float, uniform: Tensor) -> Tensor:
     """`sampling.sample_by_sorting` of logits [B, V] on a CPU -> int64 [B]. The library must be there."""
-    logits, uniform = logits.float().contiguous(), uniform.contiguous()
+    logits = logits.float().contiguous()
     rows, width = logits.shape
+    uniform = uniform.float().expand(rows).contiguous()
     threads, lanes = torch.get_num_threads(), library().lanes()
     ids, memory = torch.empty(rows, dtype=torch.int64), torch.empty(threads, -(-width // lanes) * lanes)
     library().draw(

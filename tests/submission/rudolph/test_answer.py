@@ -516,6 +516,24 @@ def test_where_the_time_ends_the_first_drawing_stands(rudolph, monkeypatch):
     assert not [part for part in parts if part.image is not None]
 
 
+def test_where_the_time_ends_before_the_windows_the_first_answers_stand(rudolph, monkeypatch):
+    story = "Ёж нёс в корзине грибы и встретил лису. " * 60
+    asked = [Question(f"{number}", ("Ответь.", story, f"Кто {number}?"), answer_in_text=True) for number in range(3)]
+    asked.append(Question("короткий", ("Ответь.", "Кто?"), answer_in_text=True))
+    expected = {answer.id: answer.text for answer in rudolph.answer(asked, Settings(batch_size=4))}
+    left = [60.0]
+    read = type(rudolph)._read_windows
+
+    def reading(self, *arguments):
+        left[0] = 0.0
+        return read(self, *arguments)
+
+    monkeypatch.setattr(type(rudolph), "_read_windows", reading)
+    settings = Settings(batch_size=4, windows=3)
+    parts = rudolph.answer_each(asked, settings, seconds_left=lambda: left[0])
+    assert {part.id: part.text for part in parts if part.text is not None} == expected
+
+
 def test_a_drawing_that_does_not_fit_is_decoded_when_memory_was_let_go_of(rudolph, monkeypatch):
     asked = [Question(f"{number}", (f"Нарисуй шар {number}",)) for number in range(2)]
     settings = Settings(route="both", batch_size=2)

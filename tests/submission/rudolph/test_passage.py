@@ -288,18 +288,3 @@ def test_without_windows_nothing_is_read_again(tiny, monkeypatch):
     written.clear()
     tiny.answer([Question("0", ("кто?",), answer_in_text=True)], Settings(windows=3))
     assert len(written) == 1
-
-
-def test_windows_end_with_the_time(tiny, monkeypatch):
-    """A question is answered with all of its windows, or left to the next run."""
-    left = [60.0]
-    read = type(tiny)._read_windows
-
-    def late(self, *arguments):
-        left[0] = 0.0
-        return read(self, *arguments)
-
-    monkeypatch.setattr(type(tiny), "_read_windows", late)
-    asked = [dataclasses.replace(question, answer_in_text=True) for question in long_questions()[:2]]
-    parts = list(tiny.answer_each(asked, Settings(windows=2), seconds_left=lambda: left[0]))
-    assert not [part for part in parts if part.text is not None]
