@@ -1,6 +1,7 @@
 // RUDOLPH's decoder on a CPU: any tokens of any sequences through all layers in one call, products, norms, attention
-// and cache included; and a draw from logits. `native.py` describes what goes in, builds this file for several
-// instruction sets and chooses one. PyTorch's own path, in decoder.py, is what it is compared with.
+// and cache included; and a draw from logits. native.py describes what goes in and chooses the library for
+// the processor; native_build.py makes one for each instruction set. PyTorch's own path, in decoder.py, is what it is
+// compared with.
 //
 // A row's result does not depend on the rows beside it, to the last bit: each sum has an order of its own. All sums are
 // in float32. Weights are float32 or bfloat16 (then what is multiplied with them is rounded to bfloat16, as the
@@ -498,7 +499,7 @@ void attend_all(const Model& model, const Sizes& size, const Cache& cache, long 
     for (long unit = units * thread / threads; unit < units * (thread + 1) / threads; ++unit) {
         const long first = unit / size.heads * QUERIES, end = std::min(first + QUERIES, count), head = unit % size.heads;
         for (long row = first; row < end;) {
-            // Each alone, or all: so each token's sums have one order, whoever is beside it.
+            // Those that follow each other and read one left text go together; each one's sums stay in their order.
             long some = 1;
             while (row + some < end && tokens[row + some].left_row == tokens[row].left_row) ++some;
             const float* given[QUERIES];
