@@ -90,7 +90,8 @@ def _caddy(folder: Path, address: str, upstream: str) -> tuple[list[str], list[s
         pytest.skip("caddy is not here (Debian: caddy)")
     text = (EXAMPLES / "Caddyfile").read_text(encoding="utf-8")
     assert text.count(NAME) == 1 and text.count(UPSTREAM) == 1 and text.count("\n{\n") == 1
-    text = text.replace(NAME, f"https://{address}:{PORT}").replace(UPSTREAM, upstream)
+    # Without `bind` it would listen at all addresses, other tests' among them.
+    text = text.replace(f"{NAME} {{\n", f"https://{address}:{PORT} {{\n\tbind {address}\n").replace(UPSTREAM, upstream)
     own = ("admin off", "local_certs", "skip_install_trust", "auto_https disable_redirects")
     options = "".join(f"\t{line}\n" for line in (*own, f"storage file_system {folder}"))
     (folder / "Caddyfile").write_text(text.replace("\n{\n", f"\n{{\n{options}"), encoding="utf-8")
